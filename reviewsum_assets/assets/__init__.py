@@ -1,0 +1,1 @@
+"""What exists: one module an asset."""

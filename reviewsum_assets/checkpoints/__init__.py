@@ -1,0 +1,1 @@
+"""Plan, checkpoint files, manifests and their merge; no Dagster."""

@@ -1,0 +1,1 @@
+"""Where summarization runs: a local process now, other machines behind the same interface."""

@@ -1,0 +1,33 @@
+"""The errors a user meets: each says what was wrong and what to do next."""
+
+
+class ReviewsumError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class SettingsError(ReviewsumError):
+    """A setting, environment variable or option has a value that cannot work."""
+
+
+class LakeError(ReviewsumError):
+    """An object's place is illegal, or the lake cannot be read or written."""
+
+
+class DumpError(ReviewsumError):
+    """A dump is missing, of unknown format, or holds no readable review."""
+
+
+class ModelError(ReviewsumError):
+    """A model cannot be found, is incomplete, or would need unsafe loading."""
+
+
+class PlanError(ReviewsumError):
+    """There is no plan, or another planner made one current first."""
+
+
+class CheckpointError(ReviewsumError):
+    """Checkpoints that were asked for are missing or invalid."""
+
+
+class JobError(ReviewsumError):
+    """A Processing job could not start, or ended without what was asked of it."""

@@ -1,0 +1,1 @@
+"""What runs where the GPU is: entry point, chunking, batching, engines; no Dagster."""

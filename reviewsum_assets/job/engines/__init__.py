@@ -1,0 +1,1 @@
+"""Engines turn batches of token ids into batches of summary token ids."""

@@ -1,0 +1,257 @@
+"""The lake: where every object lives, and the one way to read and write it.
+
+A lake is a local directory or ``s3://bucket/prefix``; both behave alike through obstore. Promises:
+
+- an object is either absent or whole: a reader never sees part of a write;
+- ``create`` writes only where nothing is, so that of two writers exactly one wins;
+- a listing is complete, beyond the 1,000 keys of one S3 response;
+- no key can leave the root.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, S3Store
+
+from reviewsum_assets.errors import LakeError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+REVIEW_DUMPS = "review_dumps"
+GROUPED_CSV = "grouping_dataset/product_grouped.csv"
+GROUPED_REVIEWS = "grouped_reviews"
+QUARANTINE = "quarantine"
+PEGASUS_MODEL = "pegasus_model"
+MODELS = "models"
+PLANS = "checkpoint_plans"
+CHECKPOINT_FILES = "checkpoint_files"
+CHECKPOINT_MANIFESTS = "checkpoint_manifests"
+MERGED_CSV = "summarized_dataset/merged_summaries.csv"
+MERGED_PARQUET = "summarized_dataset/merged_summaries.parquet"
+MERGED_MANIFEST = "summarized_dataset/merged_summaries.json"
+PROCESSING_JOBS = "processing_jobs"
+
+# Local writes are staged here and renamed into place, so that a killed writer leaves nothing
+# beside the objects themselves.
+_STAGING = ".staging"
+_PARALLEL_READS = 16
+
+
+def checkpoint_csv(number: int) -> str:
+    """Key of a checkpoint's summaries."""
+    return f"{CHECKPOINT_FILES}/checkpoint_file_{number}.csv"
+
+
+def checkpoint_manifest(number: int) -> str:
+    """Key of the manifest that commits a checkpoint."""
+    return f"{CHECKPOINT_MANIFESTS}/checkpoint_file_{number}.json"
+
+
+def checkpoint_input(plan_id: str, number: int) -> str:
+    """Key of a checkpoint's grouped reviews; by plan, so that two planners never share one."""
+    return f"{GROUPED_REVIEWS}/plans/{plan_id}/checkpoint_{number}.parquet"
+
+
+def plan_document(sequence: int) -> str:
+    """Key of the plan with this sequence number; the highest one is current."""
+    return f"{PLANS}/plan_{sequence:06d}.json"
+
+
+def plan_table(plan_id: str) -> str:
+    """Key of a plan's table of products."""
+    return f"{PLANS}/tables/{plan_id}.parquet"
+
+
+def model_directory(version: str) -> str:
+    """Prefix of the files of one ready model."""
+    return f"{MODELS}/{version}"
+
+
+@dataclass(frozen=True)
+class LakeObject:
+    """One listed object; ``size`` in bytes."""
+
+    key: str
+    size: int
+    e_tag: str | None
+    last_modified: datetime
+
+
+class Lake:
+    """A directory or S3 prefix that holds everything the project reads and writes."""
+
+    def __init__(self, uri: str, store: ObjectStore, directory: Path | None) -> None:
+        self.uri = uri
+        self.directory = directory
+        self._store = store
+
+    @classmethod
+    def open(cls, uri: str) -> Lake:
+        """Open the lake at a directory path, ``file://`` or ``s3://bucket/prefix`` URI.
+
+        A directory is made if need be. S3 credentials, region and endpoint come from the usual
+        ``AWS_*`` environment variables.
+
+        Raises:
+            LakeError: the URI is of another kind, or the directory cannot be made.
+        """
+        if uri.startswith("s3://"):
+            root = uri.rstrip("/")
+            if root == "s3:":
+                raise LakeError(f"lake {uri!r} names no bucket: expected s3://bucket/prefix")
+            return cls(root, S3Store.from_url(root, client_options=_s3_client_options()), None)
+        if "://" in uri and not uri.startswith("file://"):
+            raise LakeError(f"lake {uri!r} is neither a directory nor s3://bucket/prefix")
+        directory = Path(uri.removeprefix("file://")).expanduser().absolute()
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LakeError(f"lake directory {directory} cannot be made: {error}") from error
+        return cls(str(directory), LocalStore(directory), directory)
+
+    def uri_of(self, key: str) -> str:
+        """A path or ``s3://`` URI that names this object to people and to polars."""
+        return f"{self.uri}/{_checked(key)}"
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        """What polars' scan and sink functions need beyond ``AWS_*`` variables."""
+        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+        if self.directory is not None or not endpoint:
+            return {}
+        return {
+            "aws_endpoint_url": endpoint,
+            "aws_allow_http": str(endpoint.startswith("http://")).lower(),
+        }
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write or replace an object, whole.
+
+        Raises:
+            LakeError: the store refused, after its own retries.
+        """
+        self._write(key, data)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Write or replace an object with a local file's content, streamed."""
+        self._write(key, path)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write an object only if there is none; False if there is one already."""
+        try:
+            obstore.put(self._store, _checked(key), data, mode="create")
+        except AlreadyExistsError:
+            return False
+        except (BaseError, OSError) as error:
+            raise LakeError(f"cannot write {self.uri_of(key)}: {error}") from error
+        return True
+
+    def get(self, key: str) -> bytes | None:
+        """An object's content, or None if there is no such object."""
+        try:
+            return bytes(obstore.get(self._store, _checked(key)).bytes())
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise LakeError(f"cannot read {self.uri_of(key)}: {error}") from error
+
+    def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The contents of several objects, in the order of ``keys``, read side by side."""
+        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+            return list(pool.map(self.get, keys))
+
+    def open_reader(self, key: str) -> IO[bytes]:
+        """A buffered, seekable reader of an object's bytes."""
+        if self.directory is not None:
+            return (self.directory / _checked(key)).open("rb")
+        return cast("IO[bytes]", obstore.open_reader(self._store, _checked(key)))
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy an object to a local file, streamed; the file appears whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        try:
+            with partial.open("wb") as file:
+                for piece in obstore.get(self._store, _checked(key)).stream():
+                    file.write(piece)
+            partial.replace(path)
+        except (BaseError, OSError) as error:
+            raise LakeError(f"cannot copy {self.uri_of(key)} to {path}: {error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def head(self, key: str) -> LakeObject | None:
+        """Size and tag of an object, or None if there is no such object."""
+        try:
+            return _lake_object(obstore.head(self._store, _checked(key)))
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise LakeError(f"cannot look up {self.uri_of(key)}: {error}") from error
+
+    def list(self, prefix: str) -> list[LakeObject]:
+        """Every object below ``prefix`` (a folder), sorted by key."""
+        try:
+            found = [
+                _lake_object(meta)
+                for page in obstore.list(self._store, _checked(prefix))
+                for meta in page
+            ]
+        except (BaseError, OSError) as error:
+            raise LakeError(f"cannot list {self.uri_of(prefix)}: {error}") from error
+        return sorted(found, key=lambda item: item.key)
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens if there is none."""
+        try:
+            obstore.delete(self._store, _checked(key))
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise LakeError(f"cannot remove {self.uri_of(key)}: {error}") from error
+
+    def _write(self, key: str, data: bytes | Path) -> None:
+        target = _checked(key)
+        try:
+            if self.directory is None:
+                obstore.put(self._store, target, data)
+                return
+            staged = f"{_STAGING}/{uuid.uuid4().hex}"
+            try:
+                obstore.put(self._store, staged, data, use_multipart=False)
+                obstore.rename(self._store, staged, target)
+            except BaseException:
+                self.directory.joinpath(staged).unlink(missing_ok=True)
+                raise
+        except (BaseError, OSError) as error:
+            raise LakeError(f"cannot write {self.uri_of(key)}: {error}") from error
+
+
+def _checked(key: str) -> str:
+    """Refuse keys that leave the root or have two spellings."""
+    parts = PurePosixPath(key).parts
+    if not parts or key.startswith("/") or ".." in parts or "\\" in key or "\0" in key:
+        raise LakeError(f"illegal place {key!r}: expected a relative path without '..'")
+    return "/".join(parts)
+
+
+def _lake_object(meta: Any) -> LakeObject:
+    return LakeObject(meta["path"], meta["size"], meta["e_tag"], meta["last_modified"])
+
+
+def _s3_client_options() -> Any:
+    """Plain HTTP only where the configured endpoint itself is plain HTTP."""
+    return {"allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")}
+
+

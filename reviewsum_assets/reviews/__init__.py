@@ -1,0 +1,1 @@
+"""From dump files to grouped reviews, one row a product; no Dagster."""

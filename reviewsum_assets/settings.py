@@ -1,0 +1,133 @@
+"""Every setting of the project, its default and its environment variable, in one place.
+
+A setting ``name`` is read from the environment variable ``REVIEWSUM_NAME``; the command line and
+a run's resource configuration override it. Defaults are those of the script this project
+replaces, except where a comment says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from reviewsum_assets.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "REVIEWSUM_"
+
+
+class SummarySettings(BaseModel):
+    """The settings that change what a summary says: part of every product's input hash.
+
+    Lengths are in tokens of the model's tokenizer, ``max_chars`` in Unicode code points.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_chars: int = Field(3500, ge=1, description="Characters of a product's reviews read.")
+    chunk_tokens: int = Field(
+        300, ge=8, description="Tokens every chunk stays below, end token included."
+    )
+    encoder_tokens: int = Field(
+        512, ge=8, description="Tokens at which the encoder's input is truncated."
+    )
+    num_beams: int = Field(3, ge=1, description="Beams of the beam search.")
+    max_length: int = Field(128, ge=4, description="Longest chunk summary, in tokens.")
+    min_length: int = Field(32, ge=0, description="Shortest chunk summary, in tokens.")
+    length_penalty: float = Field(0.8, description="Exponent of the length in a beam's score.")
+    early_stopping: bool = Field(
+        True, description="End a beam search once num_beams summaries are finished."
+    )
+    renormalize_logits: bool = Field(
+        True,
+        description="Renormalize probabilities under min_length, so that every engine gives the "
+        "same summaries; false scores as the replaced script did.",
+    )
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> SummarySettings:
+        if self.min_length >= self.max_length:
+            raise ValueError(f"min_length {self.min_length} must be below max_length {self.max_length}")
+        if self.chunk_tokens > self.encoder_tokens:
+            raise ValueError(
+                f"chunk_tokens {self.chunk_tokens} must not exceed encoder_tokens "
+                f"{self.encoder_tokens}: the end of every chunk would be cut off"
+            )
+        return self
+
+
+class Settings(BaseSettings, SummarySettings):
+    """All settings, validated once, where they are read."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid", populate_by_name=True
+    )
+
+    lake: str = Field("reviewsum_lake", description="Root of all data: a directory or s3://bucket/prefix.")
+    dumps: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Dump files read in place of the lake's review_dumps/ (separated like PATH)."
+    )
+
+    min_review_chars: int = Field(20, ge=0, description="Reviews of at most this many characters are dropped.")
+    min_reviews: int = Field(5, ge=1, description="Products with fewer reviews are dropped.")
+
+    top_k: int = Field(
+        30700,
+        ge=1,
+        description="How many products are summarized: those with most reviews.",
+        validation_alias=AliasChoices("REVIEWSUM_TOP_K", "REVIEWSUM_END_PRODUCT"),
+    )
+    checkpoint_size: int = Field(100, ge=1, description="Products a checkpoint.")
+
+    model: str = Field(
+        "",
+        description="A model directory, a lake path, or NAME@REVISION on the Hugging Face hub. "
+        "Empty: the lake's pegasus_model/, or the demo model where there is none.",
+    )
+
+    compute: Literal["local"] = Field("local", description="Where Processing jobs run.")
+    engine: Literal["transformers"] = Field("transformers", description="What generates.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: every visible GPU, else the CPU.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: float32 on a CPU, bfloat16 on a GPU that has it."
+    )
+    workers: int = Field(
+        0, ge=0, description="Worker processes; 0: one a GPU, or as many as cores and memory allow."
+    )
+    batch_size: int = Field(40, ge=1, description="Products whose chunks a worker pools before it batches.")
+    chunk_batch_size: int = Field(12, ge=1, description="Chunks of full length a batch holds.")
+    batch_tokens: int = Field(
+        0, ge=0, description="Source tokens a batch; 0: chunk_batch_size x chunk_tokens, on a GPU ten times that."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_dumps(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("dumps"), str):
+            return {**values, "dumps": tuple(p for p in values["dumps"].split(os.pathsep) if p)}
+        return values
+
+    def summary_settings(self) -> SummarySettings:
+        """The part of the settings that decides what a summary says."""
+        return SummarySettings(**{name: getattr(self, name) for name in SummarySettings.model_fields})
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read settings from the environment; ``overrides`` win.
+
+    Raises:
+        SettingsError: a name is unknown or a value cannot work; names each of them.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise SettingsError(
+            f"invalid settings: {problems}. Set them with {ENVIRONMENT_PREFIX}<NAME>, options of "
+            "`reviewsum run`, or the run's resource configuration."
+        ) from error
