@@ -10,14 +10,15 @@ A lake is a local directory or ``s3://bucket/prefix``; both behave alike through
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -46,6 +47,7 @@ PROCESSING_JOBS = "processing_jobs"
 # beside the objects themselves.
 _STAGING = ".staging"
 _PARALLEL_READS = 16
+_READ_AHEAD_BYTES = 1 << 20
 
 
 def checkpoint_csv(number: int) -> str:
@@ -175,7 +177,7 @@ class Lake:
         """A buffered, seekable reader of an object's bytes."""
         if self.directory is not None:
             return (self.directory / _checked(key)).open("rb")
-        return cast("IO[bytes]", obstore.open_reader(self._store, _checked(key)))
+        return io.BufferedReader(_ObjectReader(self._store, _checked(key)), _READ_AHEAD_BYTES)
 
     def download(self, key: str, path: Path) -> None:
         """Copy an object to a local file, streamed; the file appears whole or not at all."""
@@ -238,6 +240,30 @@ class Lake:
             raise LakeError(f"cannot write {self.uri_of(key)}: {error}") from error
 
 
+class _ObjectReader(io.RawIOBase):
+    """Makes a remote object a file that the standard library's readers accept."""
+
+    def __init__(self, store: ObjectStore, key: str) -> None:
+        self._file = obstore.open_reader(store, key)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = memoryview(self._file.read(len(buffer)))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
 def _checked(key: str) -> str:
     """Refuse keys that leave the root or have two spellings."""
     parts = PurePosixPath(key).parts
@@ -253,5 +279,3 @@ def _lake_object(meta: Any) -> LakeObject:
 def _s3_client_options() -> Any:
     """Plain HTTP only where the configured endpoint itself is plain HTTP."""
     return {"allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")}
-
-

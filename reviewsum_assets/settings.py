@@ -49,7 +49,9 @@ class SummarySettings(BaseModel):
     @model_validator(mode="after")
     def _lengths_fit(self) -> SummarySettings:
         if self.min_length >= self.max_length:
-            raise ValueError(f"min_length {self.min_length} must be below max_length {self.max_length}")
+            raise ValueError(
+                f"min_length {self.min_length} must be below max_length {self.max_length}"
+            )
         if self.chunk_tokens > self.encoder_tokens:
             raise ValueError(
                 f"chunk_tokens {self.chunk_tokens} must not exceed encoder_tokens "
@@ -58,19 +60,58 @@ class SummarySettings(BaseModel):
         return self
 
 
-class Settings(BaseSettings, SummarySettings):
+class EngineSettings(BaseModel):
+    """The settings that change how fast summaries come, not what they say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: Literal["transformers"] = Field("transformers", description="What generates.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: every visible GPU, else the CPU."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: float32 on a CPU, bfloat16 on a GPU that has it."
+    )
+    workers: int = Field(
+        0, ge=0, description="Worker processes; 0: one a GPU, or as many as cores and memory allow."
+    )
+    batch_size: int = Field(
+        40, ge=1, description="Products whose chunks a worker pools before it batches them."
+    )
+    chunk_batch_size: int = Field(12, ge=1, description="Chunks of full length a batch holds.")
+    batch_tokens: int = Field(
+        0,
+        ge=0,
+        description="Source tokens a batch; 0: chunk_batch_size x chunk_tokens, on a GPU ten times "
+        "that.",
+    )
+
+    def tokens_per_batch(self, chunk_tokens: int, *, on_gpu: bool) -> int:
+        """Source tokens a batch may hold, padding included.
+
+        ``chunk_batch_size`` full chunks suit a CPU; a GPU of 24 GB takes ten times that.
+        """
+        return self.batch_tokens or self.chunk_batch_size * chunk_tokens * (10 if on_gpu else 1)
+
+
+class Settings(BaseSettings, SummarySettings, EngineSettings):
     """All settings, validated once, where they are read."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid", populate_by_name=True
     )
 
-    lake: str = Field("reviewsum_lake", description="Root of all data: a directory or s3://bucket/prefix.")
+    lake: str = Field(
+        "reviewsum_lake", description="Root of all data: a directory or s3://bucket/prefix."
+    )
     dumps: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Dump files read in place of the lake's review_dumps/ (separated like PATH)."
+        (),
+        description="Dump files read in place of the lake's review_dumps/ (separated like PATH).",
     )
 
-    min_review_chars: int = Field(20, ge=0, description="Reviews of at most this many characters are dropped.")
+    min_review_chars: int = Field(
+        20, ge=0, description="Reviews of at most this many characters are dropped."
+    )
     min_reviews: int = Field(5, ge=1, description="Products with fewer reviews are dropped.")
 
     top_k: int = Field(
@@ -88,19 +129,6 @@ class Settings(BaseSettings, SummarySettings):
     )
 
     compute: Literal["local"] = Field("local", description="Where Processing jobs run.")
-    engine: Literal["transformers"] = Field("transformers", description="What generates.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: every visible GPU, else the CPU.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: float32 on a CPU, bfloat16 on a GPU that has it."
-    )
-    workers: int = Field(
-        0, ge=0, description="Worker processes; 0: one a GPU, or as many as cores and memory allow."
-    )
-    batch_size: int = Field(40, ge=1, description="Products whose chunks a worker pools before it batches.")
-    chunk_batch_size: int = Field(12, ge=1, description="Chunks of full length a batch holds.")
-    batch_tokens: int = Field(
-        0, ge=0, description="Source tokens a batch; 0: chunk_batch_size x chunk_tokens, on a GPU ten times that."
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -110,8 +138,16 @@ class Settings(BaseSettings, SummarySettings):
         return values
 
     def summary_settings(self) -> SummarySettings:
-        """The part of the settings that decides what a summary says."""
-        return SummarySettings(**{name: getattr(self, name) for name in SummarySettings.model_fields})
+        """The part that decides what a summary says."""
+        return SummarySettings(**_fields_of(SummarySettings, self))
+
+    def engine_settings(self) -> EngineSettings:
+        """The part that decides how fast summaries come."""
+        return EngineSettings(**_fields_of(EngineSettings, self))
+
+
+def _fields_of(part: type[BaseModel], settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in part.model_fields}
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -1,0 +1,92 @@
+"""``checkpoint_plan``: which product belongs to which checkpoint; adds the partitions."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.assets import markdown
+from reviewsum_assets.assets.grouped_reviews import grouped_reviews
+from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.summarizer_model import summarizer_model
+from reviewsum_assets.checkpoints.plan import Plan
+from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
+from reviewsum_assets.errors import PlanError
+from reviewsum_assets.job.model_directory import ready_model
+from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grouped
+
+checkpoint_partitions = dg.DynamicPartitionsDefinition(name="checkpoints")
+
+_PREVIEW_CHECKPOINTS = 10
+
+
+@dg.asset(
+    deps=[grouped_reviews, summarizer_model],
+    group_name="summaries",
+    kinds={"polars", "parquet"},
+    owners=["team:reviewsum"],
+    tags={"domain": "summaries"},
+    description=(
+        "Selects the products with most reviews and packs what is new or changed, by text, model "
+        "or settings, into new checkpoints of 100 products. Finished checkpoints are never "
+        "touched; a checkpoint that newer ones replace entirely is retired. Each checkpoint is a "
+        "partition of `chunk_summaries`."
+    ),
+)
+def checkpoint_plan(
+    context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+) -> dg.MaterializeResult[None]:
+    """Plan, and bring the partitions into line with the plan."""
+    grouped = current_grouped_reviews(pipeline.lake)
+    if grouped is None:
+        raise PlanError("there are no grouped reviews yet: materialize grouped_reviews first")
+    model, _ = ready_model(pipeline.lake, pipeline.settings)
+    outcome = make_plan(
+        pipeline.lake,
+        scan_grouped(pipeline.lake, grouped),
+        grouped.version,
+        model.version,
+        pipeline.settings,
+    )
+    if not outcome.made:
+        context.log.info(f"plan {outcome.plan.plan_id} still holds: nothing is new or changed")
+    align_partitions(context.instance, outcome.plan)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(outcome.plan.plan_id), metadata=_metadata(pipeline, outcome)
+    )
+
+
+def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> bool:
+    """Give the instance the partitions of ``plan`` and no others; whether any had to change."""
+    name = checkpoint_partitions.name
+    assert name is not None
+    planned = [checkpoint.partition_key for checkpoint in plan.checkpoints]
+    known = set(instance.get_dynamic_partitions(name))
+    missing = [key for key in planned if key not in known]
+    surplus = known.difference(planned)
+    if missing:
+        instance.add_dynamic_partitions(name, missing)
+    for key in surplus:
+        instance.delete_dynamic_partition(name, key)
+    return bool(missing or surplus)
+
+
+def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, dg.RawMetadataValue]:
+    plan = outcome.plan
+    first = plan.checkpoints[:_PREVIEW_CHECKPOINTS]
+    return {
+        "dagster/row_count": plan.selected,
+        "dagster/uri": pipeline.lake.uri_of(places.plan_table(plan.plan_id)),
+        "plan": plan.sequence,
+        "products_new": outcome.new,
+        "products_changed": outcome.changed,
+        "products_unchanged": outcome.unchanged,
+        "checkpoints": len(plan.checkpoints),
+        "checkpoints_added": len(outcome.added),
+        "checkpoints_retired": len(outcome.retired),
+        "settings": dg.MetadataValue.json(plan.recipes[plan.recipe].settings.model_dump()),
+        "first_checkpoints": markdown.table(
+            ["checkpoint", "products", "data version"],
+            ((c.partition_key, c.products, c.data_version) for c in first),
+        ),
+    }

@@ -1,0 +1,108 @@
+"""``grouped_reviews``: one row a product, from every dump on the lake."""
+
+from __future__ import annotations
+
+import time
+
+import dagster as dg
+
+from reviewsum_assets.assets import markdown
+from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
+from reviewsum_assets.assets.review_dumps import review_dumps
+from reviewsum_assets.reviews.grouping import GroupedReviews, Progress, group_reviews, scan_grouped
+
+_LOG_EVERY_SECONDS = 10.0
+_PREVIEW_PRODUCTS = 5
+_PREVIEW_CHARS = 160
+
+
+@dg.asset(
+    deps=[review_dumps],
+    group_name="reviews",
+    kinds={"polars", "parquet"},
+    owners=["team:reviewsum"],
+    tags={"domain": "reviews"},
+    description=(
+        "Every review of every dump, cleaned, with duplicates counted once, grouped into one row "
+        "a product; its reviews in order of helpfulness, then recency. Rows that cannot be read "
+        "are quarantined with file, line and reason. Unchanged dumps are not read again."
+    ),
+)
+def grouped_reviews(
+    context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+) -> dg.MaterializeResult[None]:
+    """Read, clean and group all dumps."""
+    report = _Report(context, pipeline)
+    record, reused = group_reviews(pipeline.lake, pipeline.settings, report)
+    if reused:
+        context.log.info("the dumps have not changed: nothing was read")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(record.version),
+        metadata=_metadata(pipeline, record, reused=reused),
+    )
+
+
+class _Report:
+    """Logs reading progress now and then, and passes all of it on."""
+
+    def __init__(self, context: dg.AssetExecutionContext, pipeline: Pipeline) -> None:
+        self._context = context
+        self._pipeline = pipeline
+        self._logged = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        done, total = progress.bytes_done, progress.bytes_total
+        detail = f"{progress.rows:,} reviews"
+        self._pipeline.tell(StageProgress("grouped_reviews", done, total, "bytes", detail))
+        if time.monotonic() - self._logged >= _LOG_EVERY_SECONDS:
+            self._logged = time.monotonic()
+            self._context.log.info(f"{progress.file}: {detail}, {done / max(1, total):.0%} read")
+
+
+def _metadata(
+    pipeline: Pipeline, record: GroupedReviews, *, reused: bool
+) -> dict[str, dg.RawMetadataValue]:
+    counts = record.counts
+    lake = pipeline.lake
+    metadata: dict[str, dg.RawMetadataValue] = {
+        "dagster/row_count": counts.products,
+        "dagster/uri": lake.uri_of(record.tables[0]),
+        "reviews_read": counts.reviews_read,
+        "reviews_kept": counts.reviews_kept,
+        "duplicate_reviews": counts.duplicates,
+        "reviews_too_short": counts.too_short,
+        "products_with_too_few_reviews": counts.products_too_small,
+        "quarantined_rows": counts.quarantined,
+        "seconds": record.seconds,
+        "reused": reused,
+        "dumps": markdown.table(
+            ["dump", "format", "rows", "quarantined"],
+            ((dump.name, dump.format, dump.rows, dump.quarantined) for dump in record.dumps),
+        ),
+        "preview": _preview(pipeline, record),
+    }
+    if record.quarantine_key is not None:
+        metadata["quarantine"] = dg.MetadataValue.path(lake.uri_of(record.quarantine_key))
+    return metadata
+
+
+def _preview(pipeline: Pipeline, record: GroupedReviews) -> dg.MarkdownMetadataValue:
+    """The most reviewed products."""
+    frame = (
+        scan_grouped(pipeline.lake, record)
+        .select("product_id", "review_count", "avg_rating", "all_reviews")
+        .top_k(_PREVIEW_PRODUCTS, by="review_count")
+        .collect()
+    )
+    return markdown.table(
+        ["product_id", "reviews", "rating", "text"],
+        (
+            (
+                product,
+                count,
+                "" if rating is None else f"{rating:.1f}",
+                markdown.shortened(text, _PREVIEW_CHARS),
+            )
+            for product, count, rating, text in frame.iter_rows()
+        ),
+    )

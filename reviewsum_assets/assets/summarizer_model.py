@@ -1,0 +1,46 @@
+"""``summarizer_model``: the model, checked and ready to be loaded by a job."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.job.model_directory import ready_model
+
+
+@dg.asset(
+    group_name="summaries",
+    kinds={"huggingface", "pytorch"},
+    owners=["team:reviewsum"],
+    tags={"domain": "summaries"},
+    description=(
+        "The summarization model (Pegasus, BART or T5), taken from the lake's `pegasus_model/`, "
+        "a directory or the Hugging Face hub: checked, converted to safe weights and published "
+        "under `models/`. Its data version is the hash of weights, tokenizer and configuration, "
+        "so a changed model means new summaries."
+    ),
+)
+def summarizer_model(
+    context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+) -> dg.MaterializeResult[None]:
+    """Make the model ready, once."""
+    model, reused = ready_model(pipeline.lake, pipeline.settings)
+    if model.is_demo:
+        context.log.warning(
+            "this is the demo model, trained on generated reviews: put a real one under "
+            f"{pipeline.lake.uri_of(places.PEGASUS_MODEL)}, or set model, for real summaries"
+        )
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(model.version),
+        metadata={
+            "dagster/uri": pipeline.lake.uri_of(places.model_directory(model.version)),
+            "source": model.source,
+            "family": model.family,
+            "parameters": model.parameters,
+            "vocabulary": model.vocabulary,
+            "megabytes": model.bytes / 1e6,
+            "demo_model": model.is_demo,
+            "reused": reused,
+        },
+    )

@@ -1,0 +1,82 @@
+"""The manifest of a checkpoint: written last, it commits the checkpoint and explains it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class SummarizedProduct(_Record):
+    """What one product cost. Tokens are those of the model's tokenizer."""
+
+    product_id: str
+    input_hash: str
+    chunks: int
+    chunks_reused: int  # chunks whose summary another, identical chunk had paid for
+    tokens_in: int
+    tokens_out: int
+
+
+class QuarantinedProduct(_Record):
+    """A product that could not be summarized, and why; the rest of its checkpoint could."""
+
+    product_id: str
+    input_hash: str
+    reason: str
+
+
+class Timings(_Record):
+    """Seconds of a checkpoint's stages; ``load`` is the model's, paid once a worker."""
+
+    load: float
+    tokenize: float
+    generate: float
+    write: float
+
+
+class Producer(_Record):
+    """What made the checkpoint: enough to reproduce or to distrust it."""
+
+    job_name: str
+    host: str
+    instance_type: str
+    engine: str
+    device: str
+    dtype: str
+    model_version: str
+    package_versions: dict[str, str]
+
+
+class Manifest(_Record):
+    """The commit record of one checkpoint."""
+
+    plan_id: str
+    checkpoint: int
+    data_version: str
+    csv_sha256: str
+    csv_bytes: int
+    products: tuple[SummarizedProduct, ...]
+    quarantined: tuple[QuarantinedProduct, ...]
+    reviews: int
+    producer: Producer
+    timings: Timings
+    seconds: float  # from the lease of the checkpoint to its CSV being written
+    finished_at: str  # ISO 8601, UTC
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of all summarized products."""
+        return sum(product.chunks for product in self.products)
+
+    @property
+    def tokens_in(self) -> int:
+        """Source tokens the model read."""
+        return sum(product.tokens_in for product in self.products)
+
+    @property
+    def tokens_out(self) -> int:
+        """Summary tokens the model wrote."""
+        return sum(product.tokens_out for product in self.products)

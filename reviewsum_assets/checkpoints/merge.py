@@ -1,0 +1,149 @@
+"""Merges checkpoints into one table: each selected product once, from its newest checkpoint.
+
+Memory holds one slice of checkpoints and the plan's table, never the merged table. The previous
+table stays until its replacement is complete; the record written last names what was merged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.files import SummaryRow, SummaryWriter
+from reviewsum_assets.checkpoints.plan import Plan, read_table
+from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
+from reviewsum_assets.errors import CheckpointError
+from reviewsum_assets.lake import Lake
+
+MERGED_SCHEMA = pl.Schema(
+    {"product_id": pl.String, "abstracted_summary": pl.String, "review_count": pl.Int64}
+)
+_NAMES_IN_A_MESSAGE = 10
+
+
+class MergedTable(BaseModel):
+    """What the merged table holds; sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan_id: str
+    selected: int
+    rows: int
+    quarantined: int
+    incomplete_checkpoints: tuple[int, ...]
+    csv_sha256: str
+    csv_bytes: int
+    parquet_sha256: str
+    parquet_bytes: int
+
+    @property
+    def completeness(self) -> float:
+        """Share of the selected products that have a summary or a quarantine entry."""
+        return (self.rows + self.quarantined) / self.selected
+
+
+def merge_checkpoints(lake: Lake, plan: Plan, *, allow_incomplete: bool = False) -> MergedTable:
+    """Write the merged table of ``plan`` as CSV and Parquet.
+
+    Args:
+        lake: read from and written to.
+        plan: the current plan.
+        allow_incomplete: merge what is valid, and record what is not.
+
+    Raises:
+        CheckpointError: a checkpoint is missing or invalid and ``allow_incomplete`` is not set,
+            or none is valid.
+    """
+    with tempfile.TemporaryDirectory(prefix="reviewsum-merge-") as scratch:
+        csv_path, parquet_path = Path(scratch, "merged.csv"), Path(scratch, "merged.parquet")
+        rows, quarantined, bad = _write_csv(lake, plan, csv_path)
+        if bad and (not allow_incomplete or len(bad) == len(plan.checkpoints)):
+            raise CheckpointError(_cannot_merge(plan, bad))
+        pl.scan_csv(csv_path, schema=MERGED_SCHEMA, empty_string_is_null=False).sink_parquet(
+            parquet_path
+        )
+        merged = MergedTable(
+            plan_id=plan.plan_id,
+            selected=plan.selected,
+            rows=rows,
+            quarantined=quarantined,
+            incomplete_checkpoints=tuple(state.planned.number for state in bad),
+            csv_sha256=file_sha256(csv_path),
+            csv_bytes=csv_path.stat().st_size,
+            parquet_sha256=file_sha256(parquet_path),
+            parquet_bytes=parquet_path.stat().st_size,
+        )
+        lake.put_file(places.MERGED_PARQUET, parquet_path)
+        lake.put_file(places.MERGED_CSV, csv_path)
+    lake.put(places.MERGED_MANIFEST, merged.model_dump_json().encode())
+    return merged
+
+
+def current_merged_table(lake: Lake) -> MergedTable | None:
+    """The record of the last merge, or None if there is none that can be read."""
+    try:
+        return MergedTable.model_validate_json(lake.get(places.MERGED_MANIFEST) or b"")
+    except ValidationError:
+        return None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _write_csv(lake: Lake, plan: Plan, path: Path) -> tuple[int, int, list[CheckpointState]]:
+    """Write every newest row; returns rows, quarantined products and checkpoints not valid."""
+    review_counts = _review_counts(lake, plan)
+    rows = quarantined = 0
+    bad: list[CheckpointState] = []
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = SummaryWriter(file)
+        for state in check_checkpoints(lake, plan.checkpoints):
+            if state.manifest is None:
+                bad.append(state)
+                continue
+            newest = review_counts.pop(state.planned.number)
+            for row in _newest_rows(state, newest):
+                writer.write(row)
+                rows += 1
+            quarantined += sum(q.product_id in newest for q in state.manifest.quarantined)
+    return rows, quarantined, bad
+
+
+def _review_counts(lake: Lake, plan: Plan) -> dict[int, dict[str, int]]:
+    """For each checkpoint, the current review counts of the products it is newest for."""
+    table = read_table(lake, plan).filter("selected")
+    counts: dict[int, dict[str, int]] = {}
+    for number, product_id, count in table.select(
+        "checkpoint", "product_id", "review_count"
+    ).iter_rows():
+        counts.setdefault(number, {})[product_id] = count
+    return counts
+
+
+def _newest_rows(state: CheckpointState, newest: dict[str, int]) -> Iterator[SummaryRow]:
+    """A checkpoint's rows that no newer checkpoint replaces, with the plan's review_count."""
+    for row in state.rows:
+        if row.product_id in newest:
+            yield SummaryRow(row.product_id, row.abstracted_summary, newest[row.product_id])
+
+
+def _cannot_merge(plan: Plan, bad: list[CheckpointState]) -> str:
+    named = ", ".join(state.describe() for state in bad[:_NAMES_IN_A_MESSAGE])
+    more = len(bad) - _NAMES_IN_A_MESSAGE
+    return (
+        f"{len(bad)} of {len(plan.checkpoints)} checkpoints cannot be merged: {named}"
+        f"{f' and {more} more' if more > 0 else ''}. Materialize these partitions of "
+        "chunk_summaries, use `reviewsum run`, or allow an incomplete merge."
+    )

@@ -1,0 +1,185 @@
+"""The plan: which product belongs to which checkpoint, and the hash of what the model will see.
+
+Plans are documents numbered 1, 2, ...; the highest number is current. A plan is never changed:
+the next one is created beside it, and creation fails if somebody else was first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.errors import PlanError
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import SummarySettings
+
+_PLAN_KEY = re.compile(rf"{places.PLANS}/plan_(\d+)\.json")
+_PARTITION_KEY = re.compile(r"checkpoint_(\d+)")
+
+TABLE_SCHEMA = pl.Schema(
+    {
+        "product_id": pl.String,
+        "checkpoint": pl.Int64,  # the newest one that holds the product
+        "input_hash": pl.String,
+        "review_count": pl.Int64,
+        "selected": pl.Boolean,  # False: fell out of the top_k, its summary is kept
+    }
+)
+
+
+class Recipe(BaseModel):
+    """Everything but a product's text that decides what its summary says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model_version: str
+    settings: SummarySettings
+
+    @property
+    def key(self) -> str:
+        """A short name for this recipe, equal for equal recipes."""
+        return _digest(json.dumps(self.model_dump(), sort_keys=True))[:12]
+
+    def input_hash(self, text: str | None) -> str:
+        """Hash of a product's text as the model sees it, under this recipe.
+
+        White space only separates words for the chunker, so it is normalized here too.
+        """
+        words = (text or "")[: self.settings.max_chars].split()
+        return _digest(f"{self.key}\n{' '.join(words)}")[:32]
+
+
+class PlannedCheckpoint(BaseModel):
+    """One checkpoint as planned; it never changes once its plan is current."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    products: int
+    data_version: str
+    recipe: str
+    plan_id: str
+
+    @property
+    def partition_key(self) -> str:
+        """The Dagster partition that stands for this checkpoint."""
+        return partition_key(self.number)
+
+    @property
+    def input_key(self) -> str:
+        """Where the grouped reviews of this checkpoint lie."""
+        return places.checkpoint_input(self.plan_id, self.number)
+
+
+class Plan(BaseModel):
+    """One plan document; the products are in the table beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sequence: int
+    plan_id: str
+    grouped_version: str
+    top_k: int
+    recipe: str
+    recipes: dict[str, Recipe]
+    checkpoints: tuple[PlannedCheckpoint, ...]
+    retired: tuple[PlannedCheckpoint, ...]
+    last_number: int
+    selected: int
+
+    def answers(self, grouped_version: str, top_k: int, recipe: Recipe) -> bool:
+        """Whether this plan was made from just this input, so that planning again is needless."""
+        asked = (grouped_version, top_k, recipe.key)
+        return asked == (self.grouped_version, self.top_k, self.recipe)
+
+    def checkpoint(self, number: int) -> PlannedCheckpoint:
+        """The planned checkpoint with this number.
+
+        Raises:
+            PlanError: it is not part of this plan.
+        """
+        for planned in self.checkpoints:
+            if planned.number == number:
+                return planned
+        raise PlanError(
+            f"{partition_key(number)} is not in the current plan {self.plan_id}, which has "
+            f"{len(self.checkpoints)} checkpoints; materialize checkpoint_plan and choose again"
+        )
+
+
+def partition_key(number: int) -> str:
+    """``checkpoint_00007`` for 7: sorts as the numbers do up to 99,999."""
+    return f"checkpoint_{number:05d}"
+
+
+def checkpoint_number(key: str) -> int:
+    """The number behind a partition key.
+
+    Raises:
+        PlanError: the key is not one that ``partition_key`` makes.
+    """
+    match = _PARTITION_KEY.fullmatch(key)
+    if match is None:
+        raise PlanError(f"partition {key!r} is not a checkpoint: expected e.g. checkpoint_00001")
+    return int(match[1])
+
+
+def data_version(inputs: Iterable[tuple[str, str]]) -> str:
+    """Hash of a checkpoint's (product_id, input_hash) pairs, whatever their order.
+
+    It covers the ids, so equal data versions mean the same products with the same input.
+    """
+    return _digest(json.dumps(sorted(inputs)))[:32]
+
+
+def current_plan(lake: Lake) -> Plan | None:
+    """The current plan, or None before the first one.
+
+    Raises:
+        PlanError: the plan document cannot be read.
+    """
+    sequences = [int(m[1]) for o in lake.list(places.PLANS) if (m := _PLAN_KEY.fullmatch(o.key))]
+    if not sequences:
+        return None
+    key = places.plan_document(max(sequences))
+    try:
+        return Plan.model_validate_json(lake.get(key) or b"")
+    except ValidationError as error:
+        raise PlanError(f"plan {lake.uri_of(key)} cannot be read: {error}") from error
+
+
+def require_plan(lake: Lake) -> Plan:
+    """The current plan.
+
+    Raises:
+        PlanError: there is none yet.
+    """
+    plan = current_plan(lake)
+    if plan is None:
+        raise PlanError(
+            f"{lake.uri} holds no plan yet: materialize checkpoint_plan or use `reviewsum run`"
+        )
+    return plan
+
+
+def read_table(lake: Lake, plan: Plan) -> pl.DataFrame:
+    """The plan's products, one row each, in ``TABLE_SCHEMA``.
+
+    Raises:
+        PlanError: the table is gone.
+    """
+    content = lake.get(places.plan_table(plan.plan_id))
+    if content is None:
+        raise PlanError(f"the table of plan {plan.plan_id} is missing from {lake.uri}")
+    return pl.read_parquet(io.BytesIO(content))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,257 @@
+"""Makes the next plan: what is new or changed goes into new checkpoints, nothing else moves.
+
+A finished checkpoint is never touched. Everything a plan refers to is written before the plan
+itself, and the plan becomes current in one step that only one planner can win.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import polars as pl
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.plan import (
+    TABLE_SCHEMA,
+    Plan,
+    PlannedCheckpoint,
+    Recipe,
+    current_plan,
+    data_version,
+    read_table,
+)
+from reviewsum_assets.errors import PlanError
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import Settings
+
+# Bounds the text held in memory: 50,000 products of 3,500 characters are about 200 MB.
+_PRODUCTS_IN_MEMORY = 50_000
+_PARALLEL_WRITES = 8
+_RACES = 5
+
+
+@dataclass(frozen=True)
+class PlanOutcome:
+    """A current plan, and how it differs from the one before."""
+
+    plan: Plan
+    made: bool
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    retired: tuple[int, ...] = ()
+    added: tuple[int, ...] = ()
+
+
+def make_plan(
+    lake: Lake, grouped: pl.LazyFrame, grouped_version: str, model_version: str, settings: Settings
+) -> PlanOutcome:
+    """Plan the ``top_k`` products of ``grouped`` and make that plan current.
+
+    Args:
+        lake: where plans, their tables and checkpoint inputs are written.
+        grouped: one row a product with product_id, all_reviews and review_count.
+        grouped_version: names the state of ``grouped``, for the record.
+        model_version: the model the summaries will come from.
+        settings: top_k, checkpoint_size and all that changes a summary.
+
+    Raises:
+        PlanError: no product is left to plan, or other planners won every race.
+    """
+    recipe = Recipe(model_version=model_version, settings=settings.summary_settings())
+    selection = _select(grouped, settings.top_k, recipe)
+    if selection.is_empty():
+        raise PlanError(
+            "no product is left to summarize: every product has fewer than "
+            f"{settings.min_reviews} usable reviews; lower min_reviews or add a dump"
+        )
+    for _ in range(_RACES):
+        parent = current_plan(lake)
+        draft = _Draft.build(lake, parent, selection, settings.checkpoint_size)
+        if (
+            parent is not None
+            and parent.answers(grouped_version, settings.top_k, recipe)
+            and draft.table.equals(read_table(lake, parent))
+        ):
+            return PlanOutcome(plan=parent, made=False, unchanged=selection.height)
+        plan = draft.plan(parent, grouped_version, settings.top_k, recipe)
+        _write_inputs(lake, plan.plan_id, grouped, draft.planned, recipe)
+        lake.put(places.plan_table(plan.plan_id), _parquet(draft.table))
+        if lake.create(places.plan_document(plan.sequence), plan.model_dump_json().encode()):
+            return draft.outcome(parent, plan)
+    raise PlanError(
+        f"other planners made {_RACES} plans current meanwhile: let them end, try again"
+    )
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """The next plan's table, and the rows of it that get a new checkpoint."""
+
+    table: pl.DataFrame
+    planned: pl.DataFrame
+    new: int
+
+    @classmethod
+    def build(
+        cls, lake: Lake, parent: Plan | None, selection: pl.DataFrame, size: int
+    ) -> _Draft:
+        before = pl.DataFrame(schema=TABLE_SCHEMA) if parent is None else read_table(lake, parent)
+        known = before.select("product_id", "checkpoint", held_hash="input_hash")
+        joined = selection.join(known, on="product_id", how="left", maintain_order="left")
+        is_kept = pl.col("input_hash") == pl.col("held_hash")
+        kept = joined.filter(is_kept.fill_null(False))
+        fresh = joined.filter(~is_kept.fill_null(False))
+        first = 1 if parent is None else parent.last_number + 1
+        # Selection is ordered most-reviewed first, so the numbers are too.
+        planned = fresh.with_columns(
+            checkpoint=(pl.int_range(pl.len(), dtype=pl.Int64) // size) + first
+        )
+        unselected = before.join(selection, on="product_id", how="anti").with_columns(
+            selected=pl.lit(value=False)
+        )
+        table = pl.concat(
+            [
+                kept.with_columns(selected=pl.lit(value=True)).select(TABLE_SCHEMA.names()),
+                planned.with_columns(selected=pl.lit(value=True)).select(TABLE_SCHEMA.names()),
+                unselected.select(TABLE_SCHEMA.names()),
+            ]
+        ).sort("checkpoint", "product_id")
+        return cls(table, planned, new=fresh["held_hash"].null_count())
+
+    def plan(self, parent: Plan | None, grouped_version: str, top_k: int, recipe: Recipe) -> Plan:
+        sequence = 1 if parent is None else parent.sequence + 1
+        plan_id = self._plan_id(parent)
+        added = [
+            PlannedCheckpoint(
+                number=number,
+                products=len(rows),
+                data_version=data_version(rows),
+                recipe=recipe.key,
+                plan_id=plan_id,
+            )
+            for number, rows in _rows_by_checkpoint(self.planned)
+        ]
+        before = () if parent is None else (*parent.checkpoints, *parent.retired)
+        known = sorted((*before, *added), key=lambda planned: planned.number)
+        live = set(self.table.filter("selected")["checkpoint"].unique())
+        recipes = {} if parent is None else parent.recipes
+        return Plan(
+            sequence=sequence,
+            plan_id=plan_id,
+            grouped_version=grouped_version,
+            top_k=top_k,
+            recipe=recipe.key,
+            recipes={**recipes, recipe.key: recipe},
+            checkpoints=tuple(planned for planned in known if planned.number in live),
+            retired=tuple(planned for planned in known if planned.number not in live),
+            last_number=known[-1].number,
+            selected=int(self.table["selected"].sum()),
+        )
+
+    def outcome(self, parent: Plan | None, plan: Plan) -> PlanOutcome:
+        before = set() if parent is None else {planned.number for planned in parent.checkpoints}
+        after = {planned.number for planned in plan.checkpoints}
+        return PlanOutcome(
+            plan=plan,
+            made=True,
+            new=self.new,
+            changed=self.planned.height - self.new,
+            unchanged=plan.selected - self.planned.height,
+            retired=tuple(sorted(before - after)),
+            added=tuple(sorted(after - before)),
+        )
+
+    def _plan_id(self, parent: Plan | None) -> str:
+        """Hash of the plan's content: a planner killed half-way writes the same objects again."""
+        rows = self.table.select(
+            pl.format("{}|{}|{}", "checkpoint", "review_count", "selected"),
+            "product_id",
+            "input_hash",
+        )
+        return data_version(
+            [
+                (parent.plan_id if parent else "", ""),
+                *((f"{a}|{b}", c) for a, b, c in rows.iter_rows()),
+            ]
+        )[:12]
+
+
+def _select(grouped: pl.LazyFrame, top_k: int, recipe: Recipe) -> pl.DataFrame:
+    """The ``top_k`` products with most reviews: product_id, review_count, input_hash."""
+    # Among equals the id decides, so that every run selects the same products.
+    chosen = (
+        grouped.select("product_id", pl.col("review_count").cast(pl.Int64))
+        .sort("review_count", "product_id", descending=[True, False])
+        .head(top_k)
+        .collect(engine="streaming")
+    )
+    hashes = [
+        texts.select(
+            "product_id",
+            input_hash=pl.Series(map(recipe.input_hash, texts["text"]), dtype=pl.String),
+        )
+        for texts in _texts(grouped, chosen, recipe.settings.max_chars)
+    ]
+    if not hashes:
+        return chosen.with_columns(input_hash=pl.lit("", dtype=pl.String))
+    return chosen.join(pl.concat(hashes), on="product_id", how="left", maintain_order="left")
+
+
+def _texts(grouped: pl.LazyFrame, products: pl.DataFrame, max_chars: int) -> Iterator[pl.DataFrame]:
+    """(product_id, text) of these products in their order, so many at a time as memory bears."""
+    for chosen in products.iter_slices(_PRODUCTS_IN_MEMORY):
+        texts = (
+            grouped.select("product_id", text=pl.col("all_reviews").str.slice(0, max_chars))
+            .join(chosen.lazy().select("product_id"), on="product_id", how="semi")
+            .collect(engine="streaming")
+        )
+        yield chosen.select("product_id").join(
+            texts, on="product_id", how="left", maintain_order="left"
+        )
+
+
+def _write_inputs(
+    lake: Lake, plan_id: str, grouped: pl.LazyFrame, planned: pl.DataFrame, recipe: Recipe
+) -> None:
+    """Write each new checkpoint's products: product_id, review_count, input_hash, all_reviews.
+
+    A checkpoint of more products than fit in memory at once is still written whole, since slices
+    end at checkpoint boundaries.
+    """
+    per_slice = max(1, _PRODUCTS_IN_MEMORY // max(1, _largest(planned)))
+    numbers = planned["checkpoint"].unique().sort()
+    with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
+        for some in numbers.to_frame().iter_slices(per_slice):
+            rows = planned.join(some, on="checkpoint", how="semi", maintain_order="left")
+            texts = pl.concat(_texts(grouped, rows, recipe.settings.max_chars))
+            full = rows.join(texts, on="product_id", how="left", maintain_order="left").select(
+                "checkpoint", "product_id", "review_count", "input_hash", all_reviews="text"
+            )
+            parts = full.partition_by("checkpoint", include_key=False, as_dict=True)
+            writes = [
+                pool.submit(lake.put, places.checkpoint_input(plan_id, int(number)), _parquet(part))
+                for (number,), part in parts.items()
+            ]
+            for write in writes:
+                write.result()
+
+
+def _largest(planned: pl.DataFrame) -> int:
+    counts = planned.group_by("checkpoint").len()["len"]
+    return 1 if counts.is_empty() else int(counts.max())  # type: ignore[arg-type]  # an integer column
+
+
+def _rows_by_checkpoint(planned: pl.DataFrame) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+    parts = planned.partition_by("checkpoint", as_dict=True, maintain_order=True)
+    for (number,), part in parts.items():
+        yield int(number), list(part.select("product_id", "input_hash").iter_rows())
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()

@@ -1,0 +1,153 @@
+"""What the lake says about itself: the state of every checkpoint, and whether all agrees."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.files import read_rows
+from reviewsum_assets.checkpoints.merge import (
+    MERGED_SCHEMA,
+    MergedTable,
+    current_merged_table,
+    file_sha256,
+)
+from reviewsum_assets.checkpoints.plan import Plan, current_plan, read_table, require_plan
+from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
+from reviewsum_assets.lake import Lake
+
+_IDS_IN_A_MESSAGE = 5
+
+
+@dataclass(frozen=True)
+class LakeStatus:
+    """Every checkpoint's state; product counts are of selected products only."""
+
+    plan: Plan
+    states: tuple[CheckpointState, ...]
+    retired: tuple[int, ...]
+    summarized: int
+    quarantined: int
+    pending: int
+    merged: MergedTable | None
+
+    @property
+    def incomplete(self) -> tuple[CheckpointState, ...]:
+        """The checkpoints still to be computed."""
+        return tuple(state for state in self.states if not state.is_valid)
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether the merged table is the current plan's and lacks nothing."""
+        return (
+            self.merged is not None
+            and self.merged.plan_id == self.plan.plan_id
+            and not self.merged.incomplete_checkpoints
+        )
+
+
+def lake_status(lake: Lake) -> LakeStatus | None:
+    """Judge every checkpoint of the current plan, or None before the first plan."""
+    plan = current_plan(lake)
+    if plan is None:
+        return None
+    newest = read_table(lake, plan).filter("selected").select("product_id", "checkpoint")
+    holders: dict[str, int] = dict(newest.iter_rows())
+    states: list[CheckpointState] = []
+    summarized = quarantined = 0
+    for state in check_checkpoints(lake, plan.checkpoints):
+        number = state.planned.number
+        summarized += sum(holders.get(row.product_id) == number for row in state.rows)
+        if state.manifest is not None:
+            quarantined += sum(
+                holders.get(q.product_id) == number for q in state.manifest.quarantined
+            )
+        # The rows have been counted; 10,000 checkpoints of them would fill the memory.
+        states.append(CheckpointState(state.planned, state.validity, state.reason, state.manifest))
+    return LakeStatus(
+        plan=plan,
+        states=tuple(states),
+        retired=tuple(planned.number for planned in plan.retired),
+        summarized=summarized,
+        quarantined=quarantined,
+        pending=plan.selected - summarized - quarantined,
+        merged=current_merged_table(lake),
+    )
+
+
+def verify_lake(lake: Lake) -> list[str]:
+    """Everything that is off on the lake, one sentence each; empty if all is well.
+
+    Raises:
+        PlanError: there is no plan to verify against.
+    """
+    plan = require_plan(lake)
+    problems: list[str] = []
+    expected: set[str] = set()
+    holders = dict(
+        read_table(lake, plan).filter("selected").select("product_id", "checkpoint").iter_rows()
+    )
+    for state in check_checkpoints(lake, plan.checkpoints):
+        if not state.is_valid:
+            problems.append(state.describe())
+        expected.update(
+            row.product_id
+            for row in state.rows
+            if holders.get(row.product_id) == state.planned.number
+        )
+    return problems + _merged_problems(lake, plan, expected)
+
+
+def _merged_problems(lake: Lake, plan: Plan, expected: set[str]) -> list[str]:
+    merged = current_merged_table(lake)
+    if merged is None:
+        return ["merged_summaries has no readable record: materialize it"]
+    if merged.plan_id != plan.plan_id:
+        return [f"merged_summaries was made for plan {merged.plan_id}, current is {plan.plan_id}"]
+    with tempfile.TemporaryDirectory(prefix="reviewsum-verify-") as scratch:
+        csv_path, parquet_path = Path(scratch, "merged.csv"), Path(scratch, "merged.parquet")
+        problems = []
+        for key, path, sha256 in (
+            (places.MERGED_CSV, csv_path, merged.csv_sha256),
+            (places.MERGED_PARQUET, parquet_path, merged.parquet_sha256),
+        ):
+            if lake.head(key) is None:
+                problems.append(f"{key} is missing")
+                continue
+            lake.download(key, path)
+            if file_sha256(path) != sha256:
+                problems.append(f"{key} is not the file that was merged: its SHA-256 differs")
+        if problems:
+            return problems
+        return _row_problems(csv_path, parquet_path, expected)
+
+
+def _row_problems(csv_path: Path, parquet_path: Path, expected: set[str]) -> list[str]:
+    """Whether the table holds every expected product once, in both formats."""
+    with csv_path.open(encoding="utf-8", newline="") as file:
+        found = Counter(row.product_id for row in read_rows(file))
+    problems = [
+        f"merged_summaries {what}: {_some(sorted(ids))}"
+        for what, ids in (
+            ("lacks products", expected - found.keys()),
+            ("holds products that are not selected", found.keys() - expected),
+            ("holds products twice", {p for p, count in found.items() if count > 1}),
+        )
+        if ids
+    ]
+    parquet = pl.scan_parquet(parquet_path)
+    if parquet.collect_schema() != MERGED_SCHEMA:
+        problems.append(f"the Parquet table has other columns: {parquet.collect_schema()}")
+    elif parquet.select(pl.len()).collect().item() != found.total():
+        problems.append("the Parquet table has another number of rows than the CSV")
+    return problems
+
+
+def _some(ids: list[str]) -> str:
+    more = len(ids) - _IDS_IN_A_MESSAGE
+    return ", ".join(ids[:_IDS_IN_A_MESSAGE]) + (f" and {more} more" if more > 0 else "")

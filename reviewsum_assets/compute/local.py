@@ -1,0 +1,195 @@
+"""Runs jobs as local processes that outlive whoever started them.
+
+A job is a directory: spec, log, lock. The lock is held by the job's process and by nobody else,
+so a job is live exactly as long as its lock is held, whatever was killed in the meantime.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.compute.base import JobEnd
+from reviewsum_assets.errors import JobError
+from reviewsum_assets.job.processing import JobResult, result_key
+from reviewsum_assets.job.spec import JobSpec
+from reviewsum_assets.lake import Lake
+
+_SPEC, _LOG, _LOCK, _PID = "spec.json", "job.log", "lock", "pid"
+_STOP_SECONDS = 30.0
+_LOG_TAIL_BYTES = 8192
+
+
+@dataclass
+class LocalJob:
+    """A job's directory, and its process if this process is the parent."""
+
+    lake: Lake
+    directory: Path
+    spec: JobSpec
+    attached: bool
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def log_location(self) -> str:
+        """The log file's path."""
+        return str(self.directory / _LOG)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the job's process holds its lock."""
+        return _is_locked(self.directory / _LOCK)
+
+    def poll(self) -> JobEnd | None:
+        """None while the process runs."""
+        if self.is_live:
+            return None
+        code = self._process.wait() if self._process is not None else None
+        content = self.lake.get(result_key(self.spec.name))
+        if content is None:
+            ended = "" if code is None else f" with code {code}"
+            return JobEnd(None, f"its process ended{ended} before it could write a result")
+        result = JobResult.model_validate_json(content)
+        if result.stopped:
+            return JobEnd(result, "it was stopped by a signal")
+        return JobEnd(result, f"{len(result.failed)} checkpoints failed" if result.failed else "")
+
+    def log_tail(self) -> str:
+        """The last lines of the log."""
+        try:
+            with (self.directory / _LOG).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+                return file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL if the job has not ended within 30 seconds."""
+        for number, patience in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
+            deadline = time.monotonic() + patience
+            while self.is_live and time.monotonic() < deadline:
+                self._signal(number)
+                time.sleep(0.2)
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.kill(int((self.directory / _PID).read_text()), number)
+        except (FileNotFoundError, ValueError, ProcessLookupError):
+            return  # just starting, or just ended: the caller looks again
+
+
+@dataclass(frozen=True)
+class LocalCompute:
+    """Jobs as processes of this machine, on the GPUs it has or its CPU."""
+
+    lake: Lake
+    poll_seconds: float = 0.5
+
+    def start(self, spec: JobSpec, environment: Mapping[str, str]) -> LocalJob:
+        """Start a process for ``spec``, or attach to the live one of the same name."""
+        for attempt in count(1):
+            named = spec.model_copy(update={"name": f"{spec.name}-{attempt}"})
+            directory = self._root() / named.name
+            if directory.exists():
+                job = LocalJob(self.lake, directory, named, attached=True)
+                if job.is_live:
+                    return job
+            else:
+                launched = self._launch(named, directory, environment)
+                return launched or self.start(spec, environment)
+        raise AssertionError("count() does not end")
+
+    def live_jobs(self) -> list[LocalJob]:
+        """The jobs whose process runs."""
+        live = []
+        for directory in sorted(self._root().iterdir()):
+            if _is_locked(directory / _LOCK):
+                try:
+                    spec = JobSpec.model_validate_json((directory / _SPEC).read_bytes())
+                except (OSError, ValidationError):
+                    continue  # still being laid out by another process
+                live.append(LocalJob(self.lake, directory, spec, attached=True))
+        return live
+
+    def _root(self) -> Path:
+        """Job directories lie on the lake if that is a directory, else in the temporary one."""
+        if self.lake.directory is not None:
+            root = self.lake.directory / places.PROCESSING_JOBS
+        else:
+            name = hashlib.sha256(self.lake.uri.encode()).hexdigest()[:12]
+            root = Path(tempfile.gettempdir(), f"reviewsum-{os.getuid()}", name)
+        root.mkdir(parents=True, exist_ok=True)
+        return root
+
+    def _launch(
+        self, spec: JobSpec, directory: Path, environment: Mapping[str, str]
+    ) -> LocalJob | None:
+        """Start the process; None if another process laid out the same job first."""
+        staged = directory.with_name(f".{uuid.uuid4().hex}")
+        staged.mkdir()
+        (staged / _SPEC).write_text(spec.model_dump_json(indent=1))
+        with (staged / _LOCK).open("wb") as lock:
+            # Locked before the directory gets its name, and inherited by the process: there is
+            # no moment at which the job looks dead.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                staged.rename(directory)
+            except OSError:
+                shutil.rmtree(staged)
+                return None
+            try:
+                process = self._spawn(directory, environment, lock.fileno())
+            except OSError as error:
+                raise JobError(f"job {spec.name} cannot be started: {error}") from error
+        pid = directory / f"{_PID}.partial"
+        pid.write_text(str(process.pid))
+        pid.rename(directory / _PID)
+        return LocalJob(self.lake, directory, spec, attached=False, _process=process)
+
+    def _spawn(
+        self, directory: Path, environment: Mapping[str, str], lock: int
+    ) -> subprocess.Popen[bytes]:
+        with (directory / _LOG).open("ab") as log:
+            return subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "reviewsum_assets.job.run_processing",
+                    "--spec",
+                    str(directory / _SPEC),
+                ],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(lock,),
+                # A terminal's Ctrl-C is for the one who waits; who waits then stops the job.
+                start_new_session=True,
+            )
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            # Shared, so that two who look at once do not take each other for the job.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return False

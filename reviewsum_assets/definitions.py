@@ -1,0 +1,41 @@
+"""Assembles the Dagster definitions, and does nothing else."""
+
+import dagster as dg
+
+from reviewsum_assets.assets.checkpoint_plan import checkpoint_partitions, checkpoint_plan
+from reviewsum_assets.assets.chunk_summaries import chunk_summaries
+from reviewsum_assets.assets.grouped_reviews import grouped_reviews
+from reviewsum_assets.assets.merged_summaries import merged_summaries
+from reviewsum_assets.assets.pipeline import PipelineResource
+from reviewsum_assets.assets.review_dumps import review_dumps
+from reviewsum_assets.assets.summarizer_model import summarizer_model
+
+ingest = dg.define_asset_job(
+    "ingest",
+    selection=dg.AssetSelection.assets(grouped_reviews, summarizer_model, checkpoint_plan),
+    description="Reads the dumps, makes the model ready and plans what is new or changed.",
+)
+summarize = dg.define_asset_job(
+    "summarize",
+    selection=dg.AssetSelection.assets(chunk_summaries),
+    partitions_def=checkpoint_partitions,
+    description="Computes the chosen checkpoints with one Processing job.",
+)
+merge = dg.define_asset_job(
+    "merge",
+    selection=dg.AssetSelection.assets(merged_summaries),
+    description="Merges all checkpoints of the current plan into the summary table.",
+)
+
+defs = dg.Definitions(
+    assets=[
+        review_dumps,
+        grouped_reviews,
+        summarizer_model,
+        checkpoint_plan,
+        chunk_summaries,
+        merged_summaries,
+    ],
+    jobs=[ingest, summarize, merge],
+    resources={"pipeline": PipelineResource()},
+)

@@ -1,0 +1,67 @@
+"""Which worker processes a job starts: one a GPU, or as many as cores and memory allow."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from reviewsum_assets.errors import JobError
+from reviewsum_assets.settings import EngineSettings
+
+# A CPU worker holds float32 weights (4 bytes a parameter), activations of about as much, and
+# half a GiB of libraries.
+_BYTES_A_PARAMETER = 8
+_BYTES_A_PROCESS = 2**29
+_SHARE_OF_MEMORY = 0.6
+
+
+@dataclass(frozen=True)
+class WorkerDevice:
+    """One worker's device: a GPU's index, or None and some threads of the CPU."""
+
+    gpu: int | None
+    threads: int
+
+    def __str__(self) -> str:
+        return f"cpu x {self.threads} threads" if self.gpu is None else f"cuda:{self.gpu}"
+
+
+def worker_devices(engine: EngineSettings, parameters: int) -> list[WorkerDevice]:
+    """The devices of a job's workers.
+
+    Args:
+        engine: device and workers are taken from it.
+        parameters: of the model, to fit CPU workers into memory.
+
+    Raises:
+        JobError: ``device`` is ``cuda`` and there is no GPU.
+    """
+    gpus = 0 if engine.device == "cpu" else visible_gpus()
+    if engine.device == "cuda" and not gpus:
+        raise JobError("device is cuda, but no GPU is visible: use device auto or cpu")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = cores or 1
+    if gpus:
+        workers = min(engine.workers or gpus, gpus)
+        return [WorkerDevice(gpu, max(1, cores // workers)) for gpu in range(workers)]
+    # One thread a process beats several threads in one: a decoding step is too small to share.
+    workers = engine.workers or max(1, min(cores, _fitting_workers(parameters)))
+    return [WorkerDevice(None, max(1, cores // workers)) for _ in range(workers)]
+
+
+def visible_gpus() -> int:
+    """How many GPUs CUDA offers to this process."""
+    if not Path("/dev/nvidiactl").exists() and not Path("/dev/dxg").exists():
+        return 0  # no driver: spare the seconds that importing torch takes
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _fitting_workers(parameters: int) -> int:
+    try:
+        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):  # macOS has no such name
+        available = 4 * 2**30
+    return int(_SHARE_OF_MEMORY * available // (parameters * _BYTES_A_PARAMETER + _BYTES_A_PROCESS))

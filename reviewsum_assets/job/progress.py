@@ -1,0 +1,151 @@
+"""How far a job is: log lines for people, Pipes messages for Dagster, a progress object for all.
+
+None of it is the truth about what is done: that is in the manifests.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+
+from dagster_pipes import PipesContext
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.errors import LakeError
+from reviewsum_assets.job.spec import JobSpec
+from reviewsum_assets.lake import Lake
+
+_LOG_EVERY_SECONDS = 10.0
+_PUBLISH_EVERY_SECONDS = 1.0
+
+_log = logging.getLogger("reviewsum.job")
+
+
+class JobProgress(BaseModel):
+    """A snapshot of a running job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    checkpoints_done: int
+    checkpoints: int
+    products_done: float
+    products: int
+    chunks_done: int
+    seconds: float
+    products_per_hour: float
+    eta_seconds: float | None
+    peak_memory_bytes: int
+
+    def __str__(self) -> str:
+        eta = "unknown" if self.eta_seconds is None else f"{self.eta_seconds:.0f} s"
+        return (
+            f"{self.checkpoints_done}/{self.checkpoints} checkpoints, "
+            f"{self.products_done:.0f}/{self.products} products, {self.chunks_done} chunks, "
+            f"{self.products_per_hour:,.0f} products/h, ETA {eta}, "
+            f"peak memory {self.peak_memory_bytes / 2**30:.1f} GiB"
+        )
+
+
+def progress_key(job_name: str) -> str:
+    """Where a job's latest progress lies on the lake."""
+    return f"{places.PROCESSING_JOBS}/{job_name}/progress.json"
+
+
+def read_progress(lake: Lake, job_name: str) -> JobProgress | None:
+    """A job's latest progress, or None if none can be read."""
+    try:
+        return JobProgress.model_validate_json(lake.get(progress_key(job_name)) or b"")
+    except ValidationError:
+        return None
+
+
+@dataclass
+class ProgressReporter:
+    """Collects what workers report and passes it on, not too often."""
+
+    lake: Lake
+    spec: JobSpec
+    pipes: PipesContext | None = None
+    landed: set[int] = field(default_factory=set)
+    chunks_done: int = 0
+    peak_memory_bytes: int = 0
+    _shares: dict[int, float] = field(default_factory=dict)
+    _started: float = field(default_factory=time.monotonic)
+    _logged: float = 0.0
+    _published: float = 0.0
+
+    def info(self, message: str) -> None:
+        """Tell people something, here and in the run's page."""
+        _log.info(message)
+        if self.pipes is not None:
+            self.pipes.log.info(message)
+
+    def error(self, message: str) -> None:
+        """Tell people that something went wrong."""
+        _log.error(message)
+        if self.pipes is not None:
+            self.pipes.log.error(message)
+
+    def generated(self, number: int, chunks: int, share: float, memory: int) -> None:
+        """Count ``chunks`` more chunks; ``share`` of checkpoint ``number`` is generated."""
+        self.chunks_done += chunks
+        self._shares[number] = share
+        self.peak_memory_bytes = max(self.peak_memory_bytes, memory)
+        self._tell(force=False)
+
+    def checkpoint_landed(self, number: int, message: str) -> None:
+        """Count a checkpoint whose manifest is written."""
+        self.landed.add(number)
+        self.info(message)
+        self._tell(force=True)
+
+    def snapshot(self) -> JobProgress:
+        """How far the job is now."""
+        sizes = {planned.number: planned.products for planned in self.spec.checkpoints}
+        done = sum(
+            size * (1.0 if number in self.landed else self._shares.get(number, 0.0))
+            for number, size in sizes.items()
+        )
+        seconds = time.monotonic() - self._started
+        rate = done / seconds if seconds else 0.0
+        return JobProgress(
+            checkpoints_done=len(self.landed),
+            checkpoints=len(sizes),
+            products_done=done,
+            products=self.spec.products,
+            chunks_done=self.chunks_done,
+            seconds=seconds,
+            products_per_hour=rate * 3600,
+            eta_seconds=(self.spec.products - done) / rate if rate else None,
+            peak_memory_bytes=self.peak_memory_bytes,
+        )
+
+    def _tell(self, *, force: bool) -> None:
+        now = time.monotonic()
+        if force or now - self._published >= _PUBLISH_EVERY_SECONDS:
+            self._published = now
+            self._publish()
+        if now - self._logged >= _LOG_EVERY_SECONDS:
+            self._logged = now
+            progress = self.snapshot()
+            self.info(str(progress))
+            if self.pipes is not None:
+                self.pipes.report_custom_message(progress.model_dump())
+
+    def _publish(self) -> None:
+        try:
+            content = self.snapshot().model_dump_json().encode()
+            self.lake.put(progress_key(self.spec.name), content)
+        except LakeError as error:
+            # Progress is a courtesy: work that goes on must not end for it.
+            _log.warning("progress not published: %s", error)
+
+
+def peak_memory_bytes() -> int:
+    """Peak resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB

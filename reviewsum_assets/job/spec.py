@@ -1,0 +1,54 @@
+"""The job spec: all that a Processing job needs to know, as one JSON document."""
+
+from __future__ import annotations
+
+import hashlib
+
+from pydantic import BaseModel, ConfigDict
+
+from reviewsum_assets import __version__
+from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint, Recipe
+from reviewsum_assets.settings import EngineSettings
+
+
+class JobSpec(BaseModel):
+    """Which checkpoints to compute, from what, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    lake: str
+    plan_id: str
+    checkpoints: tuple[PlannedCheckpoint, ...]
+    recipes: dict[str, Recipe]
+    engine: EngineSettings
+    recompute: bool = False
+    package_version: str = __version__
+
+    @property
+    def products(self) -> int:
+        """Products of all checkpoints."""
+        return sum(planned.products for planned in self.checkpoints)
+
+
+def job_spec(
+    plan: Plan,
+    checkpoints: tuple[PlannedCheckpoint, ...],
+    *,
+    lake: str,
+    engine: EngineSettings,
+    recompute: bool = False,
+) -> JobSpec:
+    """A spec whose name says what it computes: equal work has an equal name."""
+    spec = JobSpec(
+        name="",
+        lake=lake,
+        plan_id=plan.plan_id,
+        checkpoints=checkpoints,
+        recipes={c.recipe: plan.recipes[c.recipe] for c in checkpoints},
+        engine=engine,
+        recompute=recompute,
+    )
+    work = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()[:8]
+    # Letters, digits and hyphens, so that every compute service takes it.
+    return spec.model_copy(update={"name": f"reviewsum-{plan.plan_id}-{work}"})

@@ -1,0 +1,82 @@
+"""Writes a finished checkpoint: CSV first, then the manifest that commits it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from datetime import datetime, timezone
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.files import encode_rows
+from reviewsum_assets.checkpoints.manifest import Manifest, Producer, Timings
+from reviewsum_assets.errors import LakeError
+from reviewsum_assets.job.summarizer import CheckpointSummaries
+from reviewsum_assets.lake import Lake
+
+# On top of the store's own retries of single requests.
+_ATTEMPTS = 3
+_FIRST_PAUSE_SECONDS = 0.5
+
+_log = logging.getLogger("reviewsum.job")
+
+
+def write_checkpoint(
+    lake: Lake,
+    summaries: CheckpointSummaries,
+    producer: Producer,
+    *,
+    load_seconds: float,
+    leased_at: float,
+) -> Manifest:
+    """Write a checkpoint's CSV, then its manifest.
+
+    Args:
+        lake: where to.
+        summaries: what was computed.
+        producer: what computed it, for the record.
+        load_seconds: what loading the model took.
+        leased_at: ``time.monotonic()`` when work on the checkpoint began.
+
+    Raises:
+        LakeError: a write failed on every attempt; the checkpoint is then not committed.
+    """
+    number = summaries.planned.number
+    content = encode_rows(summaries.rows)
+    started = time.monotonic()
+    _put(lake, places.checkpoint_csv(number), content)
+    written = time.monotonic()
+    manifest = Manifest(
+        plan_id=summaries.planned.plan_id,
+        checkpoint=number,
+        data_version=summaries.planned.data_version,
+        csv_sha256=hashlib.sha256(content).hexdigest(),
+        csv_bytes=len(content),
+        products=summaries.products,
+        quarantined=summaries.quarantined,
+        reviews=summaries.reviews,
+        producer=producer,
+        timings=Timings(
+            load=load_seconds,
+            tokenize=summaries.tokenize_seconds,
+            generate=summaries.generate_seconds,
+            write=written - started,
+        ),
+        seconds=written - leased_at,
+        finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+    _put(lake, places.checkpoint_manifest(number), manifest.model_dump_json(indent=1).encode())
+    return manifest
+
+
+def _put(lake: Lake, key: str, content: bytes) -> None:
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            lake.put(key, content)
+        except LakeError as error:
+            if attempt == _ATTEMPTS:
+                raise
+            _log.warning("attempt %d of %d failed: %s", attempt, _ATTEMPTS, error)
+            time.sleep(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
+        else:
+            return

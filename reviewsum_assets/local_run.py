@@ -1,0 +1,140 @@
+"""Materializes whatever is out of date, in order, on the persistent instance, in this process."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.assets.checkpoint_plan import align_partitions, checkpoint_partitions
+from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.checkpoints.plan import Plan, Recipe, current_plan, require_plan
+from reviewsum_assets.checkpoints.status import LakeStatus, lake_status
+from reviewsum_assets.dagster_home import run_tags
+from reviewsum_assets.definitions import defs
+from reviewsum_assets.demo.sample_dump import SAMPLE_DUMP_NAME, write_sample_dump
+from reviewsum_assets.job import model_directory
+from reviewsum_assets.reviews import grouping
+
+_RANGE_START, _RANGE_END = (
+    "dagster/asset_partition_range_start",
+    "dagster/asset_partition_range_end",
+)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a call of ``materialize_pending`` did, and what the lake holds after it."""
+
+    status: LakeStatus
+    computed: tuple[int, ...]
+    merged: bool
+    demo_model: bool
+    seconds: float
+
+    @property
+    def did_nothing(self) -> bool:
+        """Whether everything was up to date already."""
+        return not self.computed and not self.merged
+
+
+def seed_empty_lake(pipeline: Pipeline) -> bool:
+    """Put the sample dump on a lake that holds no input at all; whether that was so."""
+    lake = pipeline.lake
+    if pipeline.settings.dumps or lake.list(places.REVIEW_DUMPS) or lake.head(places.GROUPED_CSV):
+        return False
+    with tempfile.TemporaryDirectory(prefix="reviewsum-sample-") as scratch:
+        path = Path(scratch, SAMPLE_DUMP_NAME)
+        write_sample_dump(path)
+        lake.put_file(f"{places.REVIEW_DUMPS}/{SAMPLE_DUMP_NAME}", path)
+    return True
+
+
+def materialize_pending(
+    instance: dg.DagsterInstance, pipeline: Pipeline, *, log_level: str
+) -> RunReport:
+    """Ingest and plan if the input changed, compute what is not valid, merge if that changed.
+
+    Raises:
+        ReviewsumError: what an asset could not do.
+        dg.Failure: checkpoints did not land; it names them.
+    """
+    started = time.monotonic()
+    runs = _Runs(instance, pipeline, log_level)
+    plan = current_plan(pipeline.lake)
+    if plan is None or not _is_planned(pipeline, plan):
+        runs.execute("ingest")
+        plan = require_plan(pipeline.lake)
+    align_partitions(instance, plan)
+    status = _status(pipeline)
+    computed = tuple(state.planned.number for state in status.incomplete)
+    if computed:
+        first, last = _enclosing_range(instance, status)
+        runs.execute("summarize", {_RANGE_START: first, _RANGE_END: last})
+        status = _status(pipeline)
+    merged = not status.is_merged
+    if merged:
+        runs.execute("merge")
+        status = _status(pipeline)
+    return RunReport(
+        status=status,
+        computed=computed,
+        merged=merged,
+        demo_model=_uses_demo_model(pipeline, plan),
+        seconds=time.monotonic() - started,
+    )
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Executes jobs of the definitions in this process."""
+
+    instance: dg.DagsterInstance
+    pipeline: Pipeline
+    log_level: str
+
+    def execute(self, job: str, tags: dict[str, str] | None = None) -> None:
+        defs.get_job_def(job).execute_in_process(
+            instance=self.instance,
+            resources={"pipeline": self.pipeline},
+            tags={**run_tags(), **(tags or {})},
+            run_config={"loggers": {"console": {"config": {"log_level": self.log_level}}}},
+        )
+
+
+def _is_planned(pipeline: Pipeline, plan: Plan) -> bool:
+    """Whether the plan was made from the dumps, model and settings of now."""
+    lake, settings = pipeline.lake, pipeline.settings
+    if not (grouping.is_current(lake, settings) and model_directory.is_current(lake, settings)):
+        return False
+    grouped = grouping.current_grouped_reviews(lake)
+    model, _ = model_directory.ready_model(lake, settings)
+    recipe = Recipe(model_version=model.version, settings=settings.summary_settings())
+    return grouped is not None and plan.answers(grouped.version, settings.top_k, recipe)
+
+
+def _uses_demo_model(pipeline: Pipeline, plan: Plan) -> bool:
+    version = plan.recipes[plan.recipe].model_version
+    return model_directory.read_ready_model(pipeline.lake, version).is_demo
+
+
+def _status(pipeline: Pipeline) -> LakeStatus:
+    status = lake_status(pipeline.lake)
+    assert status is not None  # there is a plan by now
+    return status
+
+
+def _enclosing_range(instance: dg.DagsterInstance, status: LakeStatus) -> tuple[str, str]:
+    """The first and last pending partition in the order in which Dagster knows them.
+
+    Valid ones between them are skipped by the asset: one range is one run is one job.
+    """
+    name = checkpoint_partitions.name
+    assert name is not None
+    pending = {state.planned.partition_key for state in status.incomplete}
+    ordered = [key for key in instance.get_dynamic_partitions(name) if key in pending]
+    return ordered[0], ordered[-1]

@@ -1,0 +1,113 @@
+"""Plans and checkpoints without a model: what a job would leave, written by its writer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+import polars as pl
+
+from reviewsum_assets.checkpoints.files import SummaryRow
+from reviewsum_assets.checkpoints.manifest import (
+    Manifest,
+    Producer,
+    QuarantinedProduct,
+    SummarizedProduct,
+)
+from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
+from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
+from reviewsum_assets.job.summarizer import CheckpointInput, CheckpointSummaries
+from reviewsum_assets.job.worker import read_input
+from reviewsum_assets.job.writer import write_checkpoint
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import load_settings
+
+PRODUCER = Producer(
+    job_name="test",
+    host="test",
+    instance_type="local",
+    engine="test",
+    device="cpu",
+    dtype="float32",
+    model_version="model-1",
+    package_versions={},
+)
+
+
+def grouped(
+    texts: Mapping[str, str | None], counts: Mapping[str, int] | None = None
+) -> pl.LazyFrame:
+    """Grouped reviews of some products; the first named have most reviews unless counts say."""
+    ranked = {product: 1000 - rank for rank, product in enumerate(texts)}
+    return pl.LazyFrame(
+        {
+            "product_id": list(texts),
+            "all_reviews": list(texts.values()),
+            "review_count": [(counts or ranked)[product] for product in texts],
+        },
+        schema={"product_id": pl.String, "all_reviews": pl.String, "review_count": pl.Int64},
+    )
+
+
+def products(count: int) -> dict[str, str]:
+    """Texts of so many products."""
+    return {f"P{number:06d}": f"text of product {number}" for number in range(count)}
+
+
+def plan_products(
+    lake: Lake,
+    texts: Mapping[str, str | None],
+    *,
+    counts: Mapping[str, int] | None = None,
+    version: str = "grouped-1",
+    model: str = "model-1",
+    **settings: object,
+) -> PlanOutcome:
+    """Plan these products."""
+    return make_plan(lake, grouped(texts, counts), version, model, load_settings(**settings))
+
+
+def complete(
+    lake: Lake, plan: Plan, numbers: Iterable[int] | None = None, poison: Iterable[str] = ()
+) -> None:
+    """Write the plan's checkpoints, or some; ``poison`` products are quarantined."""
+    chosen = None if numbers is None else set(numbers)
+    for planned in plan.checkpoints:
+        if chosen is None or planned.number in chosen:
+            complete_one(lake, plan, planned, set(poison))
+
+
+def complete_one(
+    lake: Lake, plan: Plan, planned: PlannedCheckpoint, poison: set[str] | None = None
+) -> Manifest:
+    """Write one checkpoint whose summaries repeat the product's text."""
+    source = read_input(lake, planned, plan.recipes[planned.recipe])
+    summaries = _summaries(source, poison or set())
+    return write_checkpoint(lake, summaries, PRODUCER, load_seconds=0.0, leased_at=time.monotonic())
+
+
+def _summaries(source: CheckpointInput, poison: set[str]) -> CheckpointSummaries:
+    good = [product for product in source.products if product.product_id not in poison]
+    bad = [product for product in source.products if product.product_id in poison]
+    return CheckpointSummaries(
+        planned=source.planned,
+        rows=tuple(SummaryRow(p.product_id, f"summary of {p.text}", p.review_count) for p in good),
+        products=tuple(
+            SummarizedProduct(
+                product_id=p.product_id,
+                input_hash=p.input_hash,
+                chunks=1,
+                chunks_reused=0,
+                tokens_in=10,
+                tokens_out=5,
+            )
+            for p in good
+        ),
+        quarantined=tuple(
+            QuarantinedProduct(product_id=p.product_id, input_hash=p.input_hash, reason="poison")
+            for p in bad
+        ),
+        reviews=sum(p.review_count for p in source.products),
+        tokenize_seconds=0.0,
+        generate_seconds=0.0,
+    )

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from reviewsum_assets.errors import SettingsError
+from reviewsum_assets.settings import load_settings
+
+
+def test_defaults_are_those_of_the_script_this_replaces() -> None:
+    settings = load_settings()
+    assert (settings.top_k, settings.checkpoint_size) == (30700, 100)
+    assert (settings.max_chars, settings.chunk_tokens, settings.encoder_tokens) == (3500, 300, 512)
+    assert (settings.num_beams, settings.max_length, settings.min_length) == (3, 128, 32)
+    assert (settings.length_penalty, settings.early_stopping) == (0.8, True)
+    assert (settings.batch_size, settings.chunk_batch_size) == (40, 12)
+
+
+def test_every_setting_has_a_description() -> None:
+    fields = type(load_settings()).model_fields
+    assert [name for name, field in fields.items() if not field.description] == []
+
+
+def test_a_variable_sets_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REVIEWSUM_NUM_BEAMS", "5")
+    assert load_settings().num_beams == 5
+
+
+def test_an_override_wins_over_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REVIEWSUM_TOP_K", "5")
+    assert load_settings(top_k=7).top_k == 7
+
+
+def test_end_product_is_another_name_of_top_k(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REVIEWSUM_END_PRODUCT", "200")
+    assert load_settings().top_k == 200
+
+
+def test_dumps_are_separated_like_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REVIEWSUM_DUMPS", os.pathsep.join(["/a.json", "/b.tsv"]))
+    assert load_settings().dumps == ("/a.json", "/b.tsv")
+
+
+def test_an_unknown_setting_is_named() -> None:
+    with pytest.raises(SettingsError, match="topk"):
+        load_settings(topk=5)
+
+
+def test_lengths_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(SettingsError, match="min_length 200 must be below max_length 128"):
+        load_settings(min_length=200)
+
+
+def test_chunks_longer_than_the_encoder_reads_are_refused() -> None:
+    with pytest.raises(SettingsError, match="chunk_tokens 600 must not exceed encoder_tokens 512"):
+        load_settings(chunk_tokens=600)
+
+
+def test_the_batch_budget_follows_from_chunks_unless_given() -> None:
+    engine = load_settings().engine_settings()
+    assert engine.tokens_per_batch(300, on_gpu=False) == 3600
+    assert engine.tokens_per_batch(300, on_gpu=True) == 36000
+    given = load_settings(batch_tokens=1000).engine_settings()
+    assert given.tokens_per_batch(300, on_gpu=True) == 1000
