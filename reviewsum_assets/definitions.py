@@ -6,7 +6,7 @@ from reviewsum_assets.assets.checkpoint_plan import checkpoint_partitions, check
 from reviewsum_assets.assets.chunk_summaries import chunk_summaries
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.merged_summaries import merged_summaries
-from reviewsum_assets.assets.pipeline import PipelineResource
+from reviewsum_assets.assets.pipeline import pipeline_resource
 from reviewsum_assets.assets.review_dumps import review_dumps
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 
@@ -37,5 +37,5 @@ defs = dg.Definitions(
         merged_summaries,
     ],
     jobs=[ingest, summarize, merge],
-    resources={"pipeline": PipelineResource()},
+    resources={"pipeline": pipeline_resource},
 )

@@ -98,7 +98,7 @@ class _Runs:
     log_level: str
 
     def execute(self, job: str, tags: dict[str, str] | None = None) -> None:
-        defs.get_job_def(job).execute_in_process(
+        defs.resolve_job_def(job).execute_in_process(
             instance=self.instance,
             resources={"pipeline": self.pipeline},
             tags={**run_tags(), **(tags or {})},

@@ -1,6 +1,6 @@
 """``checkpoint_plan``: which product belongs to which checkpoint; adds the partitions."""
 
-from __future__ import annotations
+from typing import Any
 
 import dagster as dg
 
@@ -71,7 +71,7 @@ def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> bool:
     return bool(missing or surplus)
 
 
-def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, dg.RawMetadataValue]:
+def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:
     plan = outcome.plan
     first = plan.checkpoints[:_PREVIEW_CHECKPOINTS]
     return {

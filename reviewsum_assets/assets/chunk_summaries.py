@@ -4,17 +4,17 @@ A partition is materialized the moment its manifest lands, so that partition sta
 and resume state at once. Valid checkpoints are logged first and never computed again.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.assets import markdown
 from reviewsum_assets.assets.checkpoint_plan import checkpoint_partitions, checkpoint_plan
+from reviewsum_assets.assets.job_messages import job_messages
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.checkpoints.plan import (
@@ -173,10 +173,8 @@ class _SummarizeRun:
             engine=self.pipeline.settings.engine_settings(),
             recompute=self.recompute,
         )
-        with dg.open_pipes_session(
-            self.context, dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()
-        ) as session:
-            job = self.pipeline.compute.start(spec, session.get_bootstrap_env_vars())
+        with job_messages(self.context) as environment:
+            job = self.pipeline.compute.start(spec, environment)
             self._follow(job)
         return not job.attached
 
@@ -237,7 +235,7 @@ class _SummarizeRun:
             self._told = time.monotonic()
             self.context.log.info(str(progress))
 
-    def _job_metadata(self) -> dict[str, dg.RawMetadataValue]:
+    def _job_metadata(self) -> dict[str, Any]:
         if self._job is None:
             return {}
         return {
@@ -247,9 +245,7 @@ class _SummarizeRun:
         }
 
 
-def _metadata(
-    lake: Lake, state: CheckpointState, *, reused: bool
-) -> dict[str, dg.RawMetadataValue]:
+def _metadata(lake: Lake, state: CheckpointState, *, reused: bool) -> dict[str, Any]:
     manifest = state.manifest
     assert manifest is not None
     return {

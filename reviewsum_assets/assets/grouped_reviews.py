@@ -1,8 +1,7 @@
 """``grouped_reviews``: one row a product, from every dump on the lake."""
 
-from __future__ import annotations
-
 import time
+from typing import Any
 
 import dagster as dg
 
@@ -59,12 +58,10 @@ class _Report:
             self._context.log.info(f"{progress.file}: {detail}, {done / max(1, total):.0%} read")
 
 
-def _metadata(
-    pipeline: Pipeline, record: GroupedReviews, *, reused: bool
-) -> dict[str, dg.RawMetadataValue]:
+def _metadata(pipeline: Pipeline, record: GroupedReviews, *, reused: bool) -> dict[str, Any]:
     counts = record.counts
     lake = pipeline.lake
-    metadata: dict[str, dg.RawMetadataValue] = {
+    metadata: dict[str, Any] = {
         "dagster/row_count": counts.products,
         "dagster/uri": lake.uri_of(record.tables[0]),
         "reviews_read": counts.reviews_read,

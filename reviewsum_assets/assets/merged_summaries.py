@@ -1,7 +1,5 @@
 """``merged_summaries``: the table users read, every selected product once."""
 
-from __future__ import annotations
-
 import dagster as dg
 import polars as pl
 

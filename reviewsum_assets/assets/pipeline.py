@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import dagster as dg
 
@@ -48,11 +47,16 @@ class Pipeline:
             self.on_progress(progress)
 
 
-class PipelineResource(dg.ConfigurableResourceFactory[Pipeline]):
-    """Settings come from ``REVIEWSUM_*`` variables; ``overrides`` win, for one run or all."""
-
-    overrides: dict[str, Any] = {}  # noqa: RUF012 - a pydantic field, copied for each instance
-
-    def create_resource(self, context: dg.InitResourceContext) -> Pipeline:  # noqa: ARG002
-        """Read and validate the settings."""
-        return Pipeline(load_settings(**self.overrides))
+@dg.resource(
+    config_schema={
+        "overrides": dg.Field(
+            dg.Permissive(),
+            default_value={},
+            description="Settings that win over REVIEWSUM_* variables, by name.",
+        )
+    },
+    description="Settings, lake and compute of all assets.",
+)
+def pipeline_resource(context: dg.InitResourceContext) -> Pipeline:
+    """Settings come from ``REVIEWSUM_*`` variables; ``overrides`` win."""
+    return Pipeline(load_settings(**context.resource_config["overrides"]))

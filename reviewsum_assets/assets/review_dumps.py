@@ -1,7 +1,5 @@
 """``review_dumps``: the raw files, observed; they come from outside and are never written."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from reviewsum_assets.assets.pipeline import Pipeline

@@ -1,7 +1,5 @@
 """``summarizer_model``: the model, checked and ready to be loaded by a job."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from reviewsum_assets import lake as places

@@ -96,9 +96,7 @@ class _Draft:
     new: int
 
     @classmethod
-    def build(
-        cls, lake: Lake, parent: Plan | None, selection: pl.DataFrame, size: int
-    ) -> _Draft:
+    def build(cls, lake: Lake, parent: Plan | None, selection: pl.DataFrame, size: int) -> _Draft:
         before = pl.DataFrame(schema=TABLE_SCHEMA) if parent is None else read_table(lake, parent)
         known = before.select("product_id", "checkpoint", held_hash="input_hash")
         joined = selection.join(known, on="product_id", how="left", maintain_order="left")

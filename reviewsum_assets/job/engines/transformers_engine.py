@@ -1,0 +1,137 @@
+"""Generates with transformers, for every sequence-to-sequence model it can load."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import torch
+import transformers
+from transformers import AutoModelForSeq2SeqLM
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+
+from reviewsum_assets.job.engines.base import EngineInfo, EngineOutOfMemory
+from reviewsum_assets.settings import SummarySettings
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_SPECIAL_TOKENS = ("pad_token_id", "eos_token_id", "bos_token_id", "decoder_start_token_id")
+# bfloat16 arithmetic in hardware came with the Ampere generation.
+_BFLOAT16_CAPABILITY = (8, 0)
+
+
+class SharedSourceCache(EncoderDecoderCache):  # type: ignore[misc]  # transformers is untyped
+    """A cache that leaves the source's half alone when beams are reordered.
+
+    All beams of a source share its encoder output, and reordering moves beams within a source
+    only, so copying that half at every step changes nothing but costs half of the time
+    (transformers issue 28357).
+    """
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Reorder what was generated so far."""
+        self.self_attention_cache.reorder_cache(beam_idx)
+
+
+class TransformersEngine:
+    """A model of transformers on one device."""
+
+    def __init__(self, model: Any, settings: SummarySettings, device: torch.device) -> None:
+        self._model = model
+        self._device = device
+        self._pad = model.config.pad_token_id
+        self._special = {getattr(model.config, name, None) for name in _SPECIAL_TOKENS}
+        # All else is the model's own generation config.
+        self._generation = {
+            "num_beams": settings.num_beams,
+            "max_length": settings.max_length,
+            "min_length": settings.min_length,
+            "length_penalty": settings.length_penalty,
+            "early_stopping": settings.early_stopping,
+            "renormalize_logits": settings.renormalize_logits,
+            "do_sample": False,
+        }
+
+    @classmethod
+    def load(
+        cls, directory: Path, settings: SummarySettings, *, device: str, dtype: str, threads: int
+    ) -> TransformersEngine:
+        """Load a model directory.
+
+        Args:
+            directory: in the hub's layout, with safetensors weights.
+            settings: how to generate.
+            device: ``cpu`` or ``cuda``, the one GPU that this process sees.
+            dtype: of weights and arithmetic; ``auto`` is float32 on a CPU and on GPUs without
+                bfloat16, bfloat16 on others.
+            threads: of the CPU.
+        """
+        torch.set_num_threads(threads)
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
+        place = accelerate.PartialState(cpu=device == "cpu").device
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            directory,
+            dtype=_DTYPES[_auto_dtype(place) if dtype == "auto" else dtype],
+            device_map={"": place},
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+        return cls(model.eval(), settings, place)
+
+    def generate(self, batch: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Summarize chunks; see ``Engine``."""
+        longest = max(map(len, batch))
+        ids = torch.tensor([[*row, *[self._pad] * (longest - len(row))] for row in batch])
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch])
+        try:
+            with torch.inference_mode():
+                output = self._model.generate(
+                    input_ids=ids.to(self._device),
+                    attention_mask=mask.to(self._device),
+                    past_key_values=SharedSourceCache(DynamicCache(), DynamicCache()),
+                    **self._generation,
+                )
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise EngineOutOfMemory(str(error)) from error
+        return [[token for token in row if token not in self._special] for row in output.tolist()]
+
+    def describe(self) -> EngineInfo:
+        """Name, device, number type and library versions."""
+        name = (
+            torch.cuda.get_device_name(self._device)
+            if self._device.type == "cuda"
+            else platform.processor() or platform.machine()
+        )
+        return EngineInfo(
+            name="transformers",
+            device=f"{self._device.type} ({name})",
+            dtype=str(self._model.dtype).removeprefix("torch."),
+            versions={
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                "accelerate": accelerate.__version__,
+                "python": platform.python_version(),
+            },
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; on a CPU torch says so in a plain RuntimeError's text."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return "can't allocate memory" in text or "not enough memory" in text
+
+
+def _auto_dtype(device: torch.device) -> str:
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= _BFLOAT16_CAPABILITY:
+        return "bfloat16"
+    return "float32"

@@ -1,0 +1,253 @@
+"""Makes a model ready once: found, checked, converted to safe weights, published to the lake.
+
+A ready model is a folder ``models/VERSION/`` that never changes; ``ready.json`` in it commits it.
+Nothing that a model directory brings is ever executed: no code of its own, no pickle that could
+run any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.errors import ModelError
+from reviewsum_assets.job.model_source import ModelSource, find_source, needed_files
+from reviewsum_assets.job.model_weights import convert_weights, parameter_count
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import Settings
+
+Family = Literal["pegasus", "bart", "t5"]
+
+_FAMILIES: tuple[Family, ...] = ("pegasus", "bart", "t5")
+_TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "vocab.json")
+_PIECE_BYTES = 1 << 20
+
+
+class ModelFile(BaseModel):
+    """One file of a ready model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    size: int
+    sha256: str
+
+
+class ReadyModel(BaseModel):
+    """A model that a job can load; ``version`` is the hash of all its files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str
+    family: Family
+    source: str
+    prefix: str  # put before every chunk
+    parameters: int
+    vocabulary: int
+    is_demo: bool
+    files: tuple[ModelFile, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.size for file in self.files)
+
+
+def ready_model(lake: Lake, settings: Settings) -> tuple[ReadyModel, bool]:
+    """Make the model that the settings name ready; the second value tells if it was already.
+
+    Raises:
+        ModelError: it cannot be found, is incomplete, of an unknown family, or unsafe.
+    """
+    source = find_source(lake, settings.model)
+    known = _known_model(lake, source)
+    if known is not None:
+        return known, True
+    with source.files() as directory, _safe_directory(directory) as safe:
+        model = _examine(safe, source)
+        _publish(lake, model, safe)
+    lake.put(_source_key(source), model.version.encode())
+    return model, False
+
+
+def is_current(lake: Lake, settings: Settings) -> bool:
+    """Whether the model that the settings name is ready; looks at sizes and times only."""
+    return _known_model(lake, find_source(lake, settings.model)) is not None
+
+
+def read_ready_model(lake: Lake, version: str) -> ReadyModel:
+    """The ready model of this version.
+
+    Raises:
+        ModelError: the lake has none.
+    """
+    key = f"{places.model_directory(version)}/ready.json"
+    try:
+        return ReadyModel.model_validate_json(lake.get(key) or b"")
+    except ValidationError as error:
+        raise ModelError(
+            f"model {version} is not on the lake ({lake.uri_of(key)}): materialize "
+            "summarizer_model and checkpoint_plan"
+        ) from error
+
+
+def local_model_directory(lake: Lake, version: str, cache: Path) -> Path:
+    """A directory to load a ready model from: in place on a local lake, else a cached copy.
+
+    Args:
+        lake: holds the model.
+        version: of the model.
+        cache: where copies are kept, one folder a version.
+
+    Raises:
+        ModelError: a file is missing, or is not the one that was published.
+    """
+    model = read_ready_model(lake, version)
+    if lake.directory is not None:
+        directory = lake.directory / places.model_directory(version)
+        _check_files(directory, model)
+        return directory
+    directory = cache / version
+    if not directory.exists():
+        partial = cache / f".{version}.{uuid.uuid4().hex}"
+        for file in model.files:
+            lake.download(f"{places.model_directory(version)}/{file.name}", partial / file.name)
+        _check_files(partial, model)
+        try:
+            partial.rename(directory)
+        except OSError:
+            if not directory.exists():  # another worker was first
+                raise
+    return directory
+
+
+def _known_model(lake: Lake, source: ModelSource) -> ReadyModel | None:
+    version = lake.get(_source_key(source))
+    if version is None:
+        return None
+    try:
+        return read_ready_model(lake, version.decode())
+    except ModelError:
+        return None
+
+
+def _source_key(source: ModelSource) -> str:
+    return f"{places.MODELS}/sources/{source.fingerprint}"
+
+
+@contextmanager
+def _safe_directory(directory: Path) -> Iterator[Path]:
+    """Links to the files needed, with weights as safetensors, converted where they are not."""
+    pickles = sorted(directory.glob("pytorch_model*.bin"))
+    with tempfile.TemporaryDirectory(prefix="reviewsum-model-") as scratch:
+        safe = Path(scratch)
+        for file in needed_files(directory):
+            if not file.name.startswith("pytorch_model"):
+                (safe / file.name).symlink_to(file.absolute())
+        if not list(safe.glob("*.safetensors")):
+            if not pickles:
+                raise ModelError(
+                    f"{directory} holds no weights: expected model.safetensors or "
+                    f"pytorch_model.bin, found {_listed(directory)}"
+                )
+            convert_weights(pickles, safe / "model.safetensors")
+        yield safe
+
+
+def _examine(directory: Path, source: ModelSource) -> ReadyModel:
+    config = _read_config(directory)
+    family = config.get("model_type")
+    if family not in _FAMILIES:
+        raise ModelError(
+            f"{source.name} is a model of type {family!r}; supported are {', '.join(_FAMILIES)}"
+        )
+    if not any((directory / name).exists() for name in _TOKENIZER_FILES):
+        raise ModelError(
+            f"{source.name} has no tokenizer: expected one of {', '.join(_TOKENIZER_FILES)}, "
+            f"found {_listed(directory)}"
+        )
+    names = sorted(file.name for file in directory.iterdir())
+    files = tuple(
+        ModelFile(
+            name=name,
+            size=(directory / name).stat().st_size,
+            sha256=_sha256(directory / name),
+        )
+        for name in names
+    )
+    version = hashlib.sha256(json.dumps([(f.name, f.sha256) for f in files]).encode()).hexdigest()
+    return ReadyModel(
+        version=version[:16],
+        family=cast("Family", family),
+        source=source.name,
+        prefix=_prefix(config, family),
+        parameters=sum(parameter_count(path) for path in directory.glob("*.safetensors")),
+        vocabulary=cast("int", config["vocab_size"]),
+        is_demo=source.is_demo,
+        files=files,
+    )
+
+
+def _read_config(directory: Path) -> dict[str, object]:
+    for name in ("config.json", "tokenizer_config.json"):
+        path = directory / name
+        if not path.exists() and name == "config.json":
+            raise ModelError(f"{directory} holds no config.json: found {_listed(directory)}")
+        if path.exists() and "auto_map" in json.loads(path.read_bytes()):
+            raise ModelError(
+                f"{path} asks for code of its own (auto_map), which is never run: use a model "
+                "that transformers has built in"
+            )
+    config: dict[str, object] = json.loads((directory / "config.json").read_bytes())
+    return config
+
+
+def _prefix(config: dict[str, object], family: str) -> str:
+    """T5 tells its tasks apart by a prefix; the config of the original models names it."""
+    tasks = config.get("task_specific_params")
+    if isinstance(tasks, dict) and "prefix" in tasks.get("summarization", {}):
+        return str(tasks["summarization"]["prefix"])
+    return "summarize: " if family == "t5" else ""
+
+
+def _publish(lake: Lake, model: ReadyModel, directory: Path) -> None:
+    """Copy the files, then commit them."""
+    for file in model.files:
+        key = f"{places.model_directory(model.version)}/{file.name}"
+        found = lake.head(key)
+        if found is None or found.size != file.size:
+            lake.put_file(key, directory / file.name)
+    lake.put(
+        f"{places.model_directory(model.version)}/ready.json", model.model_dump_json().encode()
+    )
+
+
+def _check_files(directory: Path, model: ReadyModel) -> None:
+    for file in model.files:
+        path = directory / file.name
+        if not path.exists() or path.stat().st_size != file.size or _sha256(path) != file.sha256:
+            raise ModelError(
+                f"{path} is missing or not the file that was published; remove {directory} and "
+                "materialize summarizer_model again"
+            )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _listed(directory: Path) -> str:
+    return ", ".join(sorted(path.name for path in directory.iterdir())) or "nothing"

@@ -1,0 +1,72 @@
+"""Weights on disk: converts pickled ones to safetensors without ever running what they hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reviewsum_assets.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def convert_weights(pickles: Sequence[Path], target: Path) -> None:
+    """Write the tensors of ``pytorch_model*.bin`` files to one safetensors file.
+
+    Raises:
+        ModelError: a file holds anything but tensors, or cannot be read.
+    """
+    from safetensors.torch import save_file
+
+    tensors: dict[str, torch.Tensor] = {}
+    for path in pickles:
+        tensors.update(_load_tensors(path))
+    # transformers refuses files that do not say which framework wrote them.
+    save_file(_without_aliases(tensors), target, metadata={"format": "pt"})
+
+
+def parameter_count(path: Path) -> int:
+    """Parameters in a safetensors file, from its header alone.
+
+    The header's layout: https://huggingface.co/docs/safetensors (8 bytes of length, then JSON).
+    """
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    return sum(
+        math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"
+    )
+
+
+def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    import torch
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ModelError(
+            f"{path} holds more than weights, or is damaged, and is not loaded ({error}); use a "
+            "model with safetensors"
+        ) from error
+    if not isinstance(loaded, dict) or not all(
+        isinstance(t, torch.Tensor) for t in loaded.values()
+    ):
+        raise ModelError(f"{path} does not hold a dictionary of weights; use safetensors")
+    return loaded
+
+
+def _without_aliases(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """One name for each tensor that is stored once; transformers ties the others by itself.
+
+    The name it ties them to is that of the shared embedding.
+    """
+    kept: dict[tuple[int, tuple[int, ...]], str] = {}
+    for name in sorted(tensors, key=lambda name: ("shared" not in name, len(name), name)):
+        kept.setdefault((tensors[name].data_ptr(), tuple(tensors[name].shape)), name)
+    return {name: tensors[name].contiguous() for name in sorted(kept.values())}

@@ -1,0 +1,70 @@
+"""The model's tokenizer as the job uses it: chunks in, summaries out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# Pegasus was trained on targets whose sentences end in this mark.
+_SENTENCE_MARK = "<n>"
+
+
+class ChunkTokenizer:
+    """Encodes chunks and decodes summaries.
+
+    Args:
+        tokenizer: a tokenizer of transformers, backed by the tokenizers library.
+        prefix: text before every chunk; T5's task prefix.
+        encoder_tokens: where the encoder's input is truncated, special tokens included.
+    """
+
+    def __init__(self, tokenizer: Any, prefix: str, encoder_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._prefix = prefix
+        self._encoder_tokens = encoder_tokens
+        self.special_tokens = tokenizer.num_special_tokens_to_add()
+        # Literal occurrences of these in a text are cut out before it is tokenized.
+        self.added_tokens = frozenset(tokenizer.get_added_vocab())
+        self.prefix_tokens = self.counts([f"{prefix}a"])[0] - self.counts(["a"])[0]
+
+    @classmethod
+    def load(cls, directory: Path, prefix: str, encoder_tokens: int) -> ChunkTokenizer:
+        """Load from a model directory; never runs code that the directory brings."""
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(
+            directory, trust_remote_code=False, local_files_only=True
+        )
+        return cls(tokenizer, prefix, encoder_tokens)
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text alone: no prefix, no special tokens."""
+        return [len(ids) for ids in self._ids(texts, add_special_tokens=False)]
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of one chunk as the encoder gets them."""
+        return self.encode_many([text])[0]
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of chunks as the encoder gets them: prefix, special tokens, truncation."""
+        return self._ids(
+            [self._prefix + text for text in texts],
+            truncation=True,
+            max_length=self._encoder_tokens,
+        )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """A summary's text, on one line."""
+        text: str = self._tokenizer.decode(
+            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return " ".join(text.replace(_SENTENCE_MARK, " ").split())
+
+    def _ids(self, texts: Sequence[str], **options: Any) -> list[list[int]]:
+        if not texts:
+            return []
+        encoded: list[list[int]] = self._tokenizer(
+            list(texts), return_attention_mask=False, **options
+        )["input_ids"]
+        return encoded

@@ -1,0 +1,85 @@
+"""Finds the dumps: files of raw reviews on the lake or named by the user."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.errors import DumpError
+from reviewsum_assets.lake import Lake, LakeObject
+from reviewsum_assets.settings import Settings
+
+
+@dataclass(frozen=True)
+class Dump:
+    """One file of raw reviews; ``size`` in bytes. The name is unique within a listing."""
+
+    name: str
+    size: int
+    e_tag: str
+    last_modified: datetime
+    lake: Lake
+    key: str
+
+    def open(self) -> IO[bytes]:
+        """Read the file's bytes as they are."""
+        return self.lake.open_reader(self.key)
+
+
+def find_dumps(lake: Lake, settings: Settings) -> list[Dump]:
+    """The dumps to read, sorted by name.
+
+    Those that ``settings.dumps`` names, else all under the lake's ``review_dumps/``, else the
+    grouped CSV of the replaced script.
+
+    Raises:
+        DumpError: there are none, or a named one does not exist.
+    """
+    if settings.dumps:
+        return sorted((_named_dump(name) for name in settings.dumps), key=lambda dump: dump.name)
+    found = [item for item in lake.list(places.REVIEW_DUMPS) if _is_dump(item.key)]
+    grouped = lake.head(places.GROUPED_CSV)
+    if not found and grouped is not None:
+        found = [grouped]
+    if not found:
+        raise DumpError(
+            f"no reviews to read: put dumps under {lake.uri_of(places.REVIEW_DUMPS)}/, or a "
+            f"grouped CSV at {lake.uri_of(places.GROUPED_CSV)}, or name files with --dump"
+        )
+    return [_dump(lake, item, item.key) for item in found]
+
+
+def listing_fingerprint(dumps: Sequence[Dump]) -> str:
+    """Hash of names, sizes and tags: it changes when any dump does."""
+    listing = sorted((dump.name, dump.size, dump.e_tag) for dump in dumps)
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+def _named_dump(name: str) -> Dump:
+    folder, _, file = (
+        name if "://" in name else str(Path(name).expanduser().absolute())
+    ).rpartition("/")
+    if "://" not in name and not Path(folder, file).is_file():
+        raise DumpError(f"dump {name} does not exist, or is not a file")
+    place = Lake.open(folder or "/")
+    found = place.head(file)
+    if found is None:
+        raise DumpError(f"dump {name} does not exist")
+    return _dump(place, found, place.uri_of(file))
+
+
+def _dump(lake: Lake, item: LakeObject, name: str) -> Dump:
+    modified = item.last_modified.astimezone(timezone.utc)
+    return Dump(name, item.size, item.e_tag or modified.isoformat(), modified, lake, item.key)
+
+
+def _is_dump(key: str) -> bool:
+    """Whether an object is meant to be read; S3 consoles leave empty objects for folders."""
+    path = PurePosixPath(key)
+    return not any(part.startswith((".", "_")) for part in path.parts)

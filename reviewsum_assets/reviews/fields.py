@@ -1,0 +1,103 @@
+"""One schema for reviews of every format: which raw field means what, and its type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from reviewsum_assets.reviews.cleaning import cleaned
+
+# Raw field names by meaning, the first that is there and not null counts. They are those of the
+# Amazon Reviews sets of 2014, 2018 and 2023, of the AWS review set, and obvious others.
+PRODUCT_ID = ("parent_asin", "product_id", "asin")
+TEXT = ("reviewText", "review_body", "review_text", "text")
+REVIEWER_ID = ("reviewerID", "user_id", "customer_id", "reviewer_id")
+TITLE = ("summary", "review_headline", "review_title", "user_summary", "title")
+RATING = ("overall", "star_rating", "rating")
+HELPFUL_VOTES = ("vote", "helpful_vote", "helpful_votes", "helpful")
+STYLE = ("style",)
+TIME = ("unixReviewTime", "timestamp", "review_date", "reviewTime")
+
+RAW_FIELDS = (
+    *PRODUCT_ID,
+    *TEXT,
+    *REVIEWER_ID,
+    *TITLE,
+    *RATING,
+    *HELPFUL_VOTES,
+    *STYLE,
+    *TIME,
+)
+
+REVIEW_SCHEMA = pl.Schema(
+    {
+        "product_id": pl.String,
+        "reviewer_id": pl.String,
+        "text": pl.String,
+        "title": pl.String,
+        "rating": pl.Float64,
+        "helpful_votes": pl.Int64,
+        "style": pl.String,
+        "timestamp": pl.Int64,  # seconds since 1970, UTC
+    }
+)
+
+# A Unix time above this is in milliseconds: in seconds it would lie beyond the year 5000.
+_MILLISECONDS_FROM = 100_000_000_000
+
+
+def normalized(raw: pl.DataFrame) -> pl.DataFrame:
+    """Reviews in ``REVIEW_SCHEMA``, cleaned; rows keep their order.
+
+    Args:
+        raw: string columns, some of ``RAW_FIELDS``; other columns are dropped.
+
+    A field that cannot be understood, such as a rating of "five", becomes null.
+    """
+
+    def first_of(fields: Sequence[str]) -> pl.Expr:
+        present = [pl.col(field) for field in fields if field in raw.columns]
+        return pl.coalesce(present) if present else pl.lit(None, dtype=pl.String)
+
+    return raw.select(
+        product_id=first_of(PRODUCT_ID).str.strip_chars(),
+        reviewer_id=first_of(REVIEWER_ID).str.strip_chars(),
+        text=cleaned(first_of(TEXT).fill_null("")),
+        title=cleaned(first_of(TITLE).fill_null("")),
+        rating=first_of(RATING).str.strip_chars().cast(pl.Float64, strict=False),
+        helpful_votes=_votes(first_of(HELPFUL_VOTES)),
+        style=_style(first_of(STYLE)),
+        timestamp=_timestamp(first_of(TIME)),
+    )
+
+
+def _votes(field: pl.Expr) -> pl.Expr:
+    """``"1,024"``, ``12`` or, from 2014, ``[2, 3]``: 2 of 3 found it helpful."""
+    of_two = field.str.extract(r"^\s*\[\s*(\d+)")
+    plain = field.str.extract(r"^\s*(\d[\d,]*)").str.replace_all(",", "", literal=True)
+    return pl.coalesce(of_two, plain).cast(pl.Int64, strict=False).fill_null(0)
+
+
+def _style(field: pl.Expr) -> pl.Expr:
+    """``{"Color:": " Black"}`` as ``Color: Black``."""
+    rendered = (
+        field.str.replace_all(r'[{}"]', "")
+        .str.replace_all(r"\s*:[\s:]*", ": ")
+        .str.replace_all(r"\s+", " ")
+        .str.strip_chars()
+    )
+    return pl.when(rendered != "").then(rendered)
+
+
+def _timestamp(field: pl.Expr) -> pl.Expr:
+    """Seconds from a Unix time in seconds or milliseconds, ``2017-09-13`` or ``09 13, 2017``."""
+    number = field.str.strip_chars().cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
+    seconds = (
+        pl.when(number.abs() >= _MILLISECONDS_FROM).then(number.floordiv(1000)).otherwise(number)
+    )
+    dates = [
+        field.str.strip_chars().str.to_date(form, strict=False).dt.epoch("s")
+        for form in ("%Y-%m-%d", "%m %d, %Y")
+    ]
+    return pl.coalesce(seconds, *dates)

@@ -1,0 +1,134 @@
+"""Tells a dump's format from its content; names and endings are not looked at."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import Enum
+from typing import IO
+
+from reviewsum_assets.errors import DumpError
+from reviewsum_assets.reviews.dumps import Dump
+from reviewsum_assets.reviews.fields import PRODUCT_ID, TEXT
+
+GROUPED_FIELDS = ("product_id", "all_reviews", "review_count")
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_PARQUET_MAGIC = b"PAR1"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_HEAD_BYTES = 1 << 20
+_EXPECTED = (
+    "expected JSON lines of Amazon reviews (2014, 2018, 2023), the AWS review set as TSV or "
+    "Parquet, a CSV of reviews, or a grouped CSV with product_id, all_reviews and review_count"
+)
+
+
+class Layout(str, Enum):
+    """How a dump's rows are laid out."""
+
+    JSON_LINES = "JSON lines"
+    TSV = "TSV"
+    CSV = "CSV"
+    PARQUET = "Parquet"
+    GROUPED_CSV = "grouped CSV"
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a dump is. ``columns`` are those of its header, none for JSON lines and Parquet."""
+
+    layout: Layout
+    gzipped: bool
+    columns: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.layout.value}{', gzip' if self.gzipped else ''}"
+
+
+def detect_format(dump: Dump) -> Format:
+    """Look at a dump's first bytes.
+
+    Raises:
+        DumpError: the dump is empty or of no known format; says what was expected and found.
+    """
+    with dump.open() as file:
+        start = bytes(file.read(4))
+        if start == _PARQUET_MAGIC:
+            return Format(Layout.PARQUET, gzipped=False)
+        gzipped = start.startswith(_GZIP_MAGIC)
+        file.seek(0)
+        head = _read_head(file, gzipped=gzipped)
+    if not head.strip():
+        raise DumpError(f"dump {dump.name} is empty: {_EXPECTED}")
+    lines = head.removeprefix(_BYTE_ORDER_MARK).splitlines()
+    detected = _json_lines(lines, gzipped=gzipped) or _delimited(lines[0], gzipped=gzipped)
+    if detected is None:
+        raise DumpError(
+            f"dump {dump.name} is of unknown format: {_EXPECTED}; found {_found(lines)}"
+        )
+    return detected
+
+
+def open_text(dump: Dump, detected: Format) -> tuple[IO[bytes], IO[bytes]]:
+    """The dump's raw file, for its position, and its bytes unpacked and without order mark."""
+    raw = dump.open()
+    unpacked: IO[bytes] = gzip.GzipFile(fileobj=raw) if detected.gzipped else raw
+    if bytes(unpacked.read(len(_BYTE_ORDER_MARK))) != _BYTE_ORDER_MARK:
+        unpacked.seek(0)
+    return raw, unpacked
+
+
+def _read_head(file: IO[bytes], *, gzipped: bool) -> bytes:
+    if not gzipped:
+        return bytes(file.read(_HEAD_BYTES))
+    try:
+        return gzip.GzipFile(fileobj=file).read(_HEAD_BYTES)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        # Damaged, but perhaps not at once: take what can be unpacked.
+        file.seek(0)
+        return zlib.decompressobj(wbits=31).decompress(file.read(_HEAD_BYTES), _HEAD_BYTES)
+
+
+def _json_lines(lines: list[bytes], *, gzipped: bool) -> Format | None:
+    """JSON lines if any line of the head is a review; broken rows may come first."""
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and _is_review(row.keys()):
+            return Format(Layout.JSON_LINES, gzipped=gzipped)
+    return None
+
+
+def _delimited(header: bytes, *, gzipped: bool) -> Format | None:
+    text = header.decode(errors="replace")
+    columns = tuple(text.rstrip("\r\n").split("\t"))
+    if _is_review(columns):
+        return Format(Layout.TSV, gzipped, columns)
+    columns = tuple(next(csv.reader(io.StringIO(text)), ()))
+    if all(field in columns for field in GROUPED_FIELDS):
+        return Format(Layout.GROUPED_CSV, gzipped, columns)
+    if _is_review(columns):
+        return Format(Layout.CSV, gzipped, columns)
+    return None
+
+
+def _is_review(fields: Collection[str]) -> bool:
+    return any(f in fields for f in PRODUCT_ID) and any(f in fields for f in TEXT)
+
+
+def _found(lines: list[bytes]) -> str:
+    first = next((line for line in lines if line.strip()), b"")
+    try:
+        row = json.loads(first)
+    except (ValueError, RecursionError):
+        return f"a first line of {first[:80]!r}"
+    if isinstance(row, dict):
+        return f"JSON with the keys {', '.join(map(str, row))[:200]}"
+    return f"JSON that is a {type(row).__name__}, not an object a line"

@@ -1,0 +1,59 @@
+"""Reads the grouped CSV of the replaced script: its rows are products already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from reviewsum_assets.reviews.cleaning import cleaned
+from reviewsum_assets.reviews.dumps import Dump
+from reviewsum_assets.reviews.formats import Format
+from reviewsum_assets.reviews.quarantine import BadRow
+from reviewsum_assets.reviews.readers import RawBatch, read_batches
+from reviewsum_assets.reviews.staging import GROUPED_SCHEMA
+
+_TEXTS = ("all_reviews", "all_user_summaries")
+
+
+def read_products(dump: Dump, detected: Format) -> Iterator[RawBatch]:
+    """Batches of products in ``GROUPED_SCHEMA``; optional columns that are absent are null.
+
+    Rows without a product id or a whole review_count are bad, and so are repeated products.
+    """
+    seen: set[str] = set()
+    for batch in read_batches(dump, detected):
+        typed, lines = _typed(batch.fields), batch.fields["line"]
+        reasons = [
+            _reason(product_id, review_count, seen)
+            for product_id, review_count in typed.select("product_id", "review_count").iter_rows()
+        ]
+        good = typed.filter(pl.Series([reason is None for reason in reasons], dtype=pl.Boolean))
+        bad = [
+            BadRow(lines[index], reason, str(typed["product_id"][index] or ""))
+            for index, reason in enumerate(reasons)
+            if reason is not None
+        ]
+        yield RawBatch(good, [*batch.bad, *bad], batch.bytes_done)
+
+
+def _typed(fields: pl.DataFrame) -> pl.DataFrame:
+    columns = [
+        pl.col(name).str.strip_chars().cast(dtype, strict=False)
+        if name in fields.columns
+        else pl.lit(None, dtype=dtype).alias(name)
+        for name, dtype in GROUPED_SCHEMA.items()
+    ]
+    texts = [cleaned(pl.col(name)) for name in _TEXTS]
+    return fields.select(columns).with_columns(texts)
+
+
+def _reason(product_id: str | None, review_count: int | None, seen: set[str]) -> str | None:
+    if not product_id:
+        return "no product id"
+    if review_count is None:
+        return "review_count is not a whole number"
+    if product_id in seen:
+        return "this product was there before"
+    seen.add(product_id)
+    return None

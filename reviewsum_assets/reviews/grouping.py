@@ -1,0 +1,286 @@
+"""From dumps to grouped reviews: one row a product, with bounded memory.
+
+Reviews are staged on local disk in buckets of products; each bucket is then grouped by itself.
+The record ``current.json`` is written last and makes the result current in one step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.errors import DumpError
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.reviews.dumps import Dump, find_dumps, listing_fingerprint
+from reviewsum_assets.reviews.fields import normalized
+from reviewsum_assets.reviews.formats import Format, Layout, detect_format
+from reviewsum_assets.reviews.grouped_csv import read_products
+from reviewsum_assets.reviews.quarantine import Quarantine
+from reviewsum_assets.reviews.readers import RawBatch, read_batches
+from reviewsum_assets.reviews.staging import StagedReviews
+from reviewsum_assets.settings import Settings
+
+# Raised when reading, cleaning or grouping changes what comes out.
+READER_VERSION = 1
+_CURRENT = f"{places.GROUPED_REVIEWS}/current.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far reading is; bytes are those of the files as they lie there."""
+
+    file: str
+    rows: int
+    bytes_done: int
+    bytes_total: int
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DumpSummary(_Record):
+    """What one dump gave."""
+
+    name: str
+    format: str
+    size: int
+    rows: int
+    quarantined: int
+
+
+class ReviewCounts(_Record):
+    """Where every review went. ``products`` is what is left of ``products_found``."""
+
+    reviews_read: int
+    too_short: int
+    duplicates: int
+    reviews_kept: int
+    products_found: int
+    products_too_small: int
+    products: int
+    quarantined: int
+
+
+class GroupedReviews(_Record):
+    """The committed result of grouping."""
+
+    version: str
+    tables: tuple[str, ...]
+    dumps: tuple[DumpSummary, ...]
+    counts: ReviewCounts
+    quarantine_key: str | None
+    seconds: float
+
+
+def current_grouped_reviews(lake: Lake) -> GroupedReviews | None:
+    """The committed record, or None if there is none that can be read."""
+    try:
+        return GroupedReviews.model_validate_json(lake.get(_CURRENT) or b"")
+    except ValidationError:
+        return None
+
+
+def is_current(lake: Lake, settings: Settings) -> bool:
+    """Whether the committed record was made from the dumps and settings of now; reads no dump."""
+    record = current_grouped_reviews(lake)
+    return record is not None and record.version == _version(find_dumps(lake, settings), settings)
+
+
+def scan_grouped(lake: Lake, record: GroupedReviews) -> pl.LazyFrame:
+    """The grouped table: see ``staging.GROUPED_SCHEMA``; sorted by reviews within each part."""
+    return pl.scan_parquet(
+        [lake.uri_of(key) for key in record.tables], storage_options=lake.storage_options or None
+    )
+
+
+def group_reviews(
+    lake: Lake, settings: Settings, on_progress: Callable[[Progress], None] | None = None
+) -> tuple[GroupedReviews, bool]:
+    """Group all dumps; the second value tells whether the result was there already.
+
+    Raises:
+        DumpError: there is no dump, or one is empty, of unknown format or without a readable row.
+    """
+    dumps = find_dumps(lake, settings)
+    version = _version(dumps, settings)
+    before = current_grouped_reviews(lake)
+    if before is not None and before.version == version:
+        return before, True
+    with tempfile.TemporaryDirectory(prefix="reviewsum-grouping-") as scratch:
+        run = _Grouping(lake, settings, dumps, version, Path(scratch), on_progress)
+        record = run.group()
+    lake.put(_CURRENT, record.model_dump_json(indent=1).encode())
+    for key in set(before.tables if before else ()) - set(record.tables):
+        lake.delete(key)
+    return record, False
+
+
+def _version(dumps: list[Dump], settings: Settings) -> str:
+    made_of = [
+        listing_fingerprint(dumps),
+        settings.min_review_chars,
+        settings.min_reviews,
+        READER_VERSION,
+    ]
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
+
+
+@dataclass
+class _Grouping:
+    """One pass over all dumps; counts as it goes."""
+
+    lake: Lake
+    settings: Settings
+    dumps: list[Dump]
+    version: str
+    scratch: Path
+    on_progress: Callable[[Progress], None] | None
+    _quarantine: Quarantine = field(init=False)
+    _summaries: list[DumpSummary] = field(default_factory=list)
+    _tables: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._quarantine = Quarantine(self.scratch / "quarantine.jsonl")
+
+    def group(self) -> GroupedReviews:
+        """Read, group, write the tables; the caller commits the record."""
+        started = time.monotonic()
+        formats = [detect_format(dump) for dump in self.dumps]
+        are_grouped = [found.layout is Layout.GROUPED_CSV for found in formats]
+        if any(are_grouped) and not all(are_grouped):
+            names = [
+                dump.name for dump, is_it in zip(self.dumps, are_grouped, strict=True) if is_it
+            ]
+            raise DumpError(
+                f"{', '.join(names)} holds grouped reviews, the other dumps raw ones: they cannot "
+                "be mixed; name the ones to read with --dump"
+            )
+        counts = self._copy_products(formats) if all(are_grouped) else self._group_reviews(formats)
+        return GroupedReviews(
+            version=self.version,
+            tables=tuple(self._tables),
+            dumps=tuple(self._summaries),
+            counts=counts,
+            quarantine_key=self._put_quarantine(),
+            seconds=time.monotonic() - started,
+        )
+
+    def _group_reviews(self, formats: list[Format]) -> ReviewCounts:
+        staged = StagedReviews(self.scratch / "staged", _unpacked_bytes(self.dumps, formats))
+        read = long_enough = 0
+        for fields in self._frames(formats, read_batches):
+            reviews = normalized(fields)
+            kept = reviews.filter(pl.col("text").str.len_chars() > self.settings.min_review_chars)
+            read += reviews.height
+            long_enough += kept.height
+            staged.add(kept)
+        duplicates = reviews_kept = found = products = 0
+        for bucket in staged.grouped(self.settings.min_reviews):
+            self._put_table(bucket.products)
+            duplicates += bucket.duplicates
+            reviews_kept += bucket.reviews
+            found += bucket.products_found
+            products += bucket.products.height
+        return ReviewCounts(
+            reviews_read=read,
+            too_short=read - long_enough,
+            duplicates=duplicates,
+            reviews_kept=reviews_kept,
+            products_found=found,
+            products_too_small=found - products,
+            products=products,
+            quarantined=self._quarantine.counts.total(),
+        )
+
+    def _copy_products(self, formats: list[Format]) -> ReviewCounts:
+        """Take over products that are grouped already."""
+        reviews = reviews_kept = found = products = 0
+        for frame in self._frames(formats, read_products):
+            kept = frame.filter(pl.col("review_count") >= self.settings.min_reviews)
+            self._put_table(kept)
+            reviews += int(frame["review_count"].sum())
+            reviews_kept += int(kept["review_count"].sum())
+            found += frame.height
+            products += kept.height
+        return ReviewCounts(
+            reviews_read=reviews,
+            too_short=0,
+            duplicates=0,
+            reviews_kept=reviews_kept,
+            products_found=found,
+            products_too_small=found - products,
+            products=products,
+            quarantined=self._quarantine.counts.total(),
+        )
+
+    def _frames(
+        self, formats: list[Format], read: Callable[[Dump, Format], Iterator[RawBatch]]
+    ) -> Iterator[pl.DataFrame]:
+        """The good rows of every dump; bad ones go to quarantine.
+
+        Raises:
+            DumpError: a dump has no good row.
+        """
+        bytes_before, bytes_total = 0, sum(dump.size for dump in self.dumps)
+        rows_before = 0
+        for dump, detected in zip(self.dumps, formats, strict=True):
+            rows = 0
+            for batch in read(dump, detected):
+                self._quarantine.add(dump.name, batch.bad)
+                rows += batch.fields.height
+                if self.on_progress is not None:
+                    done = bytes_before + batch.bytes_done
+                    self.on_progress(Progress(dump.name, rows_before + rows, done, bytes_total))
+                if batch.fields.height:
+                    yield batch.fields
+            bytes_before += dump.size
+            rows_before += rows
+            bad = self._quarantine.counts[dump.name]
+            if not rows:
+                raise DumpError(
+                    f"dump {dump.name} ({detected}) has no readable row; {bad} are bad, the first: "
+                    f"{self._quarantine.first_reason(dump.name)}"
+                )
+            self._summaries.append(
+                DumpSummary(
+                    name=dump.name,
+                    format=str(detected),
+                    size=dump.size,
+                    rows=rows,
+                    quarantined=bad,
+                )
+            )
+
+    def _put_table(self, products: pl.DataFrame) -> None:
+        path = self.scratch / "part.parquet"
+        products.write_parquet(path, compression="zstd")
+        number = len(self._tables)
+        key = f"{places.GROUPED_REVIEWS}/tables/{self.version}/part_{number:02d}.parquet"
+        self.lake.put_file(key, path)
+        self._tables.append(key)
+
+    def _put_quarantine(self) -> str | None:
+        if not self._quarantine.counts:
+            return None
+        key = f"{places.QUARANTINE}/{self.version}.jsonl"
+        self.lake.put_file(key, self._quarantine.path)
+        return key
+
+
+def _unpacked_bytes(dumps: list[Dump], formats: list[Format]) -> int:
+    """About how many bytes the dumps are in memory; text packs to a quarter or less."""
+    packed = (Layout.PARQUET,)
+    return sum(
+        dump.size * (4 if found.gzipped or found.layout in packed else 1)
+        for dump, found in zip(dumps, formats, strict=True)
+    )

@@ -1,0 +1,61 @@
+"""Rows that cannot be read: set aside with file, line and reason, never lost in silence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+_EXCERPT_CHARS = 200
+
+
+class QuarantinedRow(BaseModel):
+    """One row that could not be read; ``line`` counts from 1 (rows, in a Parquet file)."""
+
+    file: str
+    line: int
+    reason: str
+    excerpt: str
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A bad row as a reader reports it."""
+
+    line: int
+    reason: str
+    content: str
+
+
+class Quarantine:
+    """Collects bad rows in a local file of JSON lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, file: str, rows: list[BadRow]) -> None:
+        """Set rows of a dump aside."""
+        if not rows:
+            return
+        self.counts[file] += len(rows)
+        self._first.setdefault(file, f"line {rows[0].line}: {rows[0].reason}")
+        with self.path.open("a", encoding="utf-8") as target:
+            for row in rows:
+                entry = QuarantinedRow(
+                    file=file,
+                    line=row.line,
+                    reason=row.reason,
+                    # Bytes that are no text are kept visible as escapes.
+                    excerpt=row.content[:_EXCERPT_CHARS]
+                    .encode("utf-8", "backslashreplace")
+                    .decode(),
+                )
+                target.write(entry.model_dump_json() + "\n")
+
+    def first_reason(self, file: str) -> str:
+        """Line and reason of a dump's first bad row."""
+        return self._first.get(file, "none")

@@ -1,0 +1,116 @@
+"""Reviews on local disk on their way to being grouped, in buckets small enough for memory.
+
+All reviews of a product are in one bucket, so that duplicates across dumps meet there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+GROUPED_SCHEMA = pl.Schema(
+    {
+        "product_id": pl.String,
+        "all_reviews": pl.String,
+        "all_user_summaries": pl.String,
+        "avg_rating": pl.Float64,
+        "review_count": pl.Int64,
+        "total_helpful_votes": pl.Int64,
+        "dominant_style": pl.String,
+        "oldest_review_timestamp": pl.Int64,
+        "newest_review_timestamp": pl.Int64,
+    }
+)
+
+_BUCKET_BYTES = 256 * 1024 * 1024
+_MOST_BUCKETS = 64
+_HASH_SEED = 17
+
+
+@dataclass(frozen=True)
+class GroupedBucket:
+    """The grouped reviews of one bucket, and how it came to them."""
+
+    products: pl.DataFrame
+    duplicates: int
+    reviews: int
+    products_found: int
+
+
+class StagedReviews:
+    """Reviews in ``REVIEW_SCHEMA``, written batch by batch.
+
+    Args:
+        directory: a local one, which is made.
+        total_bytes: about how much will be staged, to choose the number of buckets.
+    """
+
+    def __init__(self, directory: Path, total_bytes: int) -> None:
+        directory.mkdir()
+        self._directory = directory
+        self._buckets = min(_MOST_BUCKETS, total_bytes // _BUCKET_BYTES + 1)
+        self._parts = 0
+
+    def add(self, reviews: pl.DataFrame) -> None:
+        """Stage some reviews."""
+        bucket = pl.col("product_id").hash(_HASH_SEED) % self._buckets
+        parts = reviews.with_columns(bucket=bucket).partition_by(
+            "bucket", as_dict=True, include_key=False
+        )
+        for (number,), part in parts.items():
+            folder = self._directory / f"{number}"
+            folder.mkdir(exist_ok=True)
+            part.write_parquet(folder / f"{self._parts}.parquet", compression="lz4")
+        self._parts += 1
+
+    def grouped(self, min_reviews: int) -> Iterator[GroupedBucket]:
+        """Group bucket by bucket, dropping products with fewer than ``min_reviews``."""
+        for folder in sorted(self._directory.iterdir(), key=lambda path: int(path.name)):
+            yield _group(pl.read_parquet(folder / "*.parquet"), min_reviews)
+
+
+def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
+    # Most helpful first, then most recent. The other columns make the order, and so the text,
+    # the same however the reviews were spread over dumps; of duplicates the most helpful stays.
+    ordered = reviews.sort(
+        ["product_id", "helpful_votes", "timestamp", "reviewer_id", "text", "title", "rating"],
+        descending=[False, True, True, False, False, False, False],
+        nulls_last=True,
+    )
+    unique = ordered.unique(
+        ["product_id", "reviewer_id", "timestamp", "text"], keep="first", maintain_order=True
+    )
+    titles = pl.col("title").filter(pl.col("title") != "")
+    products = unique.group_by("product_id", maintain_order=True).agg(
+        all_reviews=pl.col("text").str.join("\n"),
+        all_user_summaries=titles.str.join("\n"),
+        avg_rating=pl.col("rating").mean(),
+        review_count=pl.len().cast(pl.Int64),
+        total_helpful_votes=pl.col("helpful_votes").sum(),
+        oldest_review_timestamp=pl.col("timestamp").min(),
+        newest_review_timestamp=pl.col("timestamp").max(),
+    )
+    enough = products.filter(pl.col("review_count") >= min_reviews)
+    return GroupedBucket(
+        products=enough.join(_dominant_styles(unique), on="product_id", how="left")
+        .select(GROUPED_SCHEMA.names())
+        .sort("review_count", "product_id", descending=[True, False]),
+        duplicates=reviews.height - unique.height,
+        reviews=int(enough["review_count"].sum()),
+        products_found=products.height,
+    )
+
+
+def _dominant_styles(reviews: pl.DataFrame) -> pl.DataFrame:
+    """Each product's most frequent style; among equals the first of the alphabet."""
+    return (
+        reviews.drop_nulls("style")
+        .group_by("product_id", "style")
+        .len()
+        .sort(["product_id", "len", "style"], descending=[False, True, False])
+        .unique("product_id", keep="first", maintain_order=True)
+        .select("product_id", dominant_style="style")
+    )
