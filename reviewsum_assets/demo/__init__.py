@@ -1,0 +1,1 @@
+"""A complete demonstration without downloads: sample reviews, a small Pegasus, their makers."""

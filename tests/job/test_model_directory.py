@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM
+
+from reviewsum_assets.errors import ModelError
+from reviewsum_assets.job.model_directory import (
+    is_current,
+    local_model_directory,
+    read_ready_model,
+    ready_model,
+)
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import Settings, load_settings
+from tests.support.models import build_pegasus
+
+
+def naming(model: str | Path) -> Settings:
+    return load_settings(model=str(model))
+
+
+@pytest.fixture
+def directory(pegasus: Path, tmp_path: Path) -> Path:
+    """A copy of a small Pegasus, to be changed."""
+    return Path(shutil.copytree(pegasus, tmp_path / "model"))
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    model = AutoModelForSeq2SeqLM.from_pretrained(directory)
+    return dict(model.state_dict())
+
+
+@pytest.mark.parametrize("family", ["pegasus", "bart", "t5"])
+def test_each_family_is_known_by_its_directory(
+    lake: Lake, family: str, request: pytest.FixtureRequest
+) -> None:
+    model, _ = ready_model(lake, naming(request.getfixturevalue(family)))
+    assert model.family == family
+    assert model.prefix == ("summarize: " if family == "t5" else "")
+
+
+def test_a_configured_task_prefix_wins(lake: Lake, t5: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(t5, tmp_path / "t5"))
+    config = json.loads((copy / "config.json").read_text())
+    config["task_specific_params"] = {"summarization": {"prefix": "tl;dr: "}}
+    (copy / "config.json").write_text(json.dumps(config))
+    assert ready_model(lake, naming(copy))[0].prefix == "tl;dr: "
+
+
+def test_a_ready_model_loads_from_the_lake(any_lake: Lake, pegasus: Path, tmp_path: Path) -> None:
+    model, _ = ready_model(any_lake, naming(pegasus))
+    local = local_model_directory(any_lake, model.version, tmp_path / "cache")
+    assert weights(local).keys() == weights(pegasus).keys()
+
+
+def test_a_model_is_made_ready_once(lake: Lake, pegasus: Path) -> None:
+    assert not is_current(lake, naming(pegasus))
+    first, reused = ready_model(lake, naming(pegasus))
+    assert not reused
+    assert is_current(lake, naming(pegasus))
+    assert ready_model(lake, naming(pegasus)) == (first, True)
+
+
+def test_a_kill_before_the_commit_leaves_no_ready_model(lake: Lake, pegasus: Path) -> None:
+    model, _ = ready_model(lake, naming(pegasus))
+    lake.delete(f"models/{model.version}/ready.json")
+    assert not is_current(lake, naming(pegasus))
+    assert ready_model(lake, naming(pegasus)) == (model, False)
+
+
+def test_the_same_files_elsewhere_are_the_same_version(
+    lake: Lake, pegasus: Path, directory: Path
+) -> None:
+    assert (
+        ready_model(lake, naming(pegasus))[0].version
+        == ready_model(lake, naming(directory))[0].version
+    )
+
+
+def test_a_changed_file_is_another_version(lake: Lake, directory: Path) -> None:
+    before = ready_model(lake, naming(directory))[0].version
+    generation = json.loads((directory / "generation_config.json").read_text())
+    (directory / "generation_config.json").write_text(json.dumps({**generation, "num_beams": 8}))
+    assert ready_model(lake, naming(directory))[0].version != before
+
+
+def test_the_lakes_own_model_is_the_default(any_lake: Lake, pegasus: Path) -> None:
+    for file in pegasus.iterdir():
+        any_lake.put_file(f"pegasus_model/{file.name}", file)
+    model, _ = ready_model(any_lake, naming(""))
+    assert model.source == any_lake.uri_of("pegasus_model")
+
+
+def test_a_folder_of_the_lake_can_be_named(lake: Lake, pegasus: Path) -> None:
+    for file in pegasus.iterdir():
+        lake.put_file(f"my/model/{file.name}", file)
+    assert ready_model(lake, naming("my/model"))[0].family == "pegasus"
+
+
+def test_pickled_weights_are_converted_with_their_values(lake: Lake, tmp_path: Path) -> None:
+    pickled = build_pegasus(tmp_path / "pickled", pickled=True)
+    before = torch.load(pickled / "pytorch_model.bin", weights_only=True)
+    model, _ = ready_model(lake, naming(pickled))
+    assert "model.safetensors" in {file.name for file in model.files}
+    assert "pytorch_model.bin" not in {file.name for file in model.files}
+    after = weights(local_model_directory(lake, model.version, tmp_path))
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+class _Payload:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.mkdir, (str(self.target),))
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(
+    lake: Lake, directory: Path, tmp_path: Path
+) -> None:
+    (directory / "model.safetensors").unlink()
+    target = tmp_path / "pwned"
+    torch.save({"weight": _Payload(target)}, directory / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin holds more than weights"):
+        ready_model(lake, naming(directory))
+    assert not target.exists()
+    # The payload is real: a reader that trusts it runs it.
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import torch; torch.load({str(directory / 'pytorch_model.bin')!r}, weights_only=False)",
+        ],
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert target.exists()
+
+
+def test_a_bare_pickle_is_refused(lake: Lake, directory: Path, tmp_path: Path) -> None:
+    (directory / "model.safetensors").unlink()
+    target = tmp_path / "pwned"
+    (directory / "pytorch_model.bin").write_bytes(pickle.dumps(_Payload(target)))
+    with pytest.raises(ModelError, match="is not loaded"):
+        ready_model(lake, naming(directory))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_a_model_with_code_of_its_own_is_refused(lake: Lake, directory: Path, file: str) -> None:
+    content = json.loads((directory / file).read_text())
+    (directory / file).write_text(json.dumps({**content, "auto_map": {"AutoModel": "x.Model"}}))
+    with pytest.raises(ModelError, match="asks for code of its own"):
+        ready_model(lake, naming(directory))
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("config.json", r"holds no config\.json"),
+        ("model.safetensors", "holds no weights"),
+        ("spiece.model", "has no tokenizer"),
+    ],
+)
+def test_a_missing_part_is_named(lake: Lake, directory: Path, file: str, message: str) -> None:
+    (directory / file).unlink()
+    with pytest.raises(ModelError, match=message):
+        ready_model(lake, naming(directory))
+
+
+def test_an_unknown_family_is_refused(lake: Lake, directory: Path) -> None:
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
+    with pytest.raises(ModelError, match="type 'gpt2'; supported are pegasus, bart, t5"):
+        ready_model(lake, naming(directory))
+
+
+@pytest.mark.parametrize("name", ["google/pegasus-cnn_dailymail", "google/pegasus@main"])
+def test_a_hub_model_without_a_pinned_commit_is_refused(lake: Lake, name: str) -> None:
+    with pytest.raises(ModelError, match="needs a pinned revision"):
+        ready_model(lake, naming(name))
+
+
+def test_a_hub_model_is_taken_from_the_hubs_local_copy(
+    lake: Lake, pegasus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / "models--org--small" / "snapshots" / revision
+    shutil.copytree(pegasus, snapshot)
+    (snapshot / "modeling_own.py").write_text("raise SystemExit('this was run')")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    model, _ = ready_model(lake, naming(f"org/small@{revision}"))
+    assert model.source == f"org/small@{revision}"
+    assert not any(file.name.endswith(".py") for file in model.files)
+
+
+def test_nothing_of_that_name_says_where_it_was_looked_for(lake: Lake) -> None:
+    with pytest.raises(ModelError, match="neither a directory here, nor a folder of"):
+        ready_model(lake, naming("./nowhere"))
+
+
+def test_a_published_file_that_was_tampered_with_is_not_loaded(
+    lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    model, _ = ready_model(lake, naming(pegasus))
+    key = f"models/{model.version}/model.safetensors"
+    content = bytearray(lake.get(key) or b"")
+    content[-1] ^= 1
+    lake.put(key, bytes(content))
+    with pytest.raises(ModelError, match="not the file that was published"):
+        local_model_directory(lake, model.version, tmp_path)
+
+
+def test_a_version_that_is_not_there_says_what_to_do(lake: Lake) -> None:
+    with pytest.raises(ModelError, match="materialize summarizer_model"):
+        read_ready_model(lake, "0" * 16)
+
+
+def test_looking_for_a_model_imports_no_torch() -> None:
+    code = (
+        "import sys, reviewsum_assets.job.model_directory; "
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.files import decode_rows
+from reviewsum_assets.checkpoints.plan import Plan
+from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.job import run_processing
+from reviewsum_assets.job.model_directory import ready_model
+from reviewsum_assets.job.processing import JobResult, result_key
+from reviewsum_assets.job.spec import JobSpec, job_spec
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import load_settings
+from tests.support.checkpoints import complete, plan_products
+from tests.support.models import POISON
+
+TEXT = "The battery life is excellent, the screen is bright, but the sound of {} is poor."
+FAST = {"max_length": 16, "min_length": 4}
+
+
+def texts(count: int) -> dict[str, str]:
+    return {f"P{n:03d}": TEXT.format(n) for n in range(count)}
+
+
+def spec_for(
+    lake: Lake, model: Path, products: Mapping[str, str], **options: object
+) -> tuple[Plan, JobSpec]:
+    settings = load_settings(model=str(model), checkpoint_size=4, device="cpu", **FAST, **options)
+    ready, _ = ready_model(lake, settings)
+    plan = plan_products(lake, products, model=ready.version, checkpoint_size=4, **FAST).plan
+    spec = job_spec(plan, plan.checkpoints, lake=lake.uri, engine=settings.engine_settings())
+    return plan, spec
+
+
+def start(spec: JobSpec, directory: Path) -> subprocess.Popen[bytes]:
+    path = directory / "spec.json"
+    path.write_text(spec.model_dump_json())
+    return subprocess.Popen(
+        [sys.executable, "-m", "reviewsum_assets.job.run_processing", "--spec", str(path)],
+        stderr=subprocess.PIPE,
+    )
+
+
+def run(spec: JobSpec, directory: Path) -> tuple[int, str]:
+    process = start(spec, directory)
+    _, log = process.communicate(timeout=120)
+    return process.returncode, log.decode()
+
+
+def result(lake: Lake, spec: JobSpec) -> JobResult:
+    return JobResult.model_validate_json(lake.get(result_key(spec.name)) or b"")
+
+
+def incomplete(lake: Lake) -> list[int]:
+    status = lake_status(lake)
+    assert status is not None
+    return [state.planned.number for state in status.incomplete]
+
+
+def test_a_job_lands_every_checkpoint(any_lake: Lake, pegasus: Path, tmp_path: Path) -> None:
+    _, spec = spec_for(any_lake, pegasus, texts(10))
+    code, log = run(spec, tmp_path)
+    assert code == 0, log
+    assert incomplete(any_lake) == []
+    assert result(any_lake, spec).landed == (1, 2, 3)
+    assert "checkpoint_00003 landed: 2 products" in log
+
+
+def test_a_job_skips_what_is_valid(lake: Lake, pegasus: Path, tmp_path: Path) -> None:
+    plan, spec = spec_for(lake, pegasus, texts(10))
+    complete(lake, plan, numbers=[2])
+    before = lake.get(places.checkpoint_manifest(2))
+    assert run(spec, tmp_path)[0] == 0
+    assert lake.get(places.checkpoint_manifest(2)) == before
+    assert result(lake, spec).already_valid == (2,)
+
+
+def test_recompute_computes_what_is_valid(lake: Lake, pegasus: Path, tmp_path: Path) -> None:
+    plan, spec = spec_for(lake, pegasus, texts(4))
+    complete(lake, plan)
+    assert run(spec.model_copy(update={"recompute": True}), tmp_path)[0] == 0
+    assert b"summary of" not in (lake.get(places.checkpoint_csv(1)) or b"")
+
+
+def test_a_poison_product_costs_only_itself(
+    lake: Lake, poisoned_pegasus: Path, tmp_path: Path
+) -> None:
+    products = {**texts(6), "P003": f"good sound {POISON}"}
+    _, spec = spec_for(lake, poisoned_pegasus, products)
+    code, log = run(spec, tmp_path)
+    assert code == 0, log
+    status = lake_status(lake)
+    assert status is not None
+    assert (status.summarized, status.quarantined) == (5, 1)
+
+
+def test_input_that_is_not_the_planned_one_fails_its_checkpoint_only(
+    lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    plan, spec = spec_for(lake, pegasus, texts(12))
+    lake.put(plan.checkpoint(2).input_key, lake.get(plan.checkpoint(1).input_key) or b"")
+    lake.delete(plan.checkpoint(3).input_key)
+    code, _ = run(spec, tmp_path)
+    assert code == 3
+    failed = result(lake, spec).failed
+    assert "are not those planned" in failed[2]
+    assert "are missing" in failed[3]
+    assert incomplete(lake) == [2, 3]
+
+
+def test_a_failed_write_is_never_silent(lake: Lake, pegasus: Path, tmp_path: Path) -> None:
+    _, spec = spec_for(lake, pegasus, texts(8))
+    # A folder stands where the checkpoint file has to go: no write can succeed.
+    lake.put(f"{places.checkpoint_csv(1)}/in the way", b"")
+    code, log = run(spec, tmp_path)
+    assert code == 3
+    assert "checkpoint_file_1.csv" in result(lake, spec).failed[1]
+    assert "attempt 1 of 3 failed" in log
+    assert incomplete(lake) == [1]
+
+
+def test_a_model_that_is_gone_fails_everything_with_its_reason(
+    lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    plan, spec = spec_for(lake, pegasus, texts(4))
+    version = plan.recipes[plan.recipe].model_version
+    lake.delete(f"{places.model_directory(version)}/ready.json")
+    code, log = run(spec, tmp_path)
+    assert code == 2
+    assert "materialize summarizer_model" in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_job_with_its_own_code_and_leaves_only_whole_objects(
+    lake: Lake, pegasus: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    _, spec = spec_for(lake, pegasus, texts(200), workers=1)
+    process = start(spec, tmp_path)
+    wait_for_manifests(lake, 3)
+    process.send_signal(number)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 75, log.decode()
+    assert result(lake, spec).stopped
+    assert 0 < len(incomplete(lake)) < 50
+    assert all_objects_are_whole(lake)
+    assert run(spec, tmp_path)[0] == 0
+    assert incomplete(lake) == []
+
+
+def test_a_killed_job_takes_its_workers_along_and_the_next_one_finishes(
+    lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    _, spec = spec_for(lake, pegasus, texts(200))
+    process = start(spec, tmp_path)
+    wait_for_manifests(lake, 3)
+    workers = children(process.pid)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    done = {c: lake.get(places.checkpoint_manifest(c)) for c in valid(lake)}
+    assert 0 < len(done) < 50
+    assert run(spec, tmp_path)[0] == 0
+    assert incomplete(lake) == []
+    assert {c: lake.get(places.checkpoint_manifest(c)) for c in done} == done
+
+
+def test_a_killed_worker_costs_only_time(lake: Lake, pegasus: Path, tmp_path: Path) -> None:
+    _, spec = spec_for(lake, pegasus, texts(200), workers=2)
+    process = start(spec, tmp_path)
+    wait_for_manifests(lake, 3)
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    _, log = process.communicate(timeout=120)
+    assert process.returncode == 0, log.decode()
+    assert "killed by signal 9" in log.decode()
+    assert incomplete(lake) == []
+
+
+def test_summaries_do_not_depend_on_the_number_of_workers(
+    lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    _, spec = spec_for(lake, pegasus, texts(12), workers=1)
+    assert run(spec, tmp_path)[0] == 0
+    one = [lake.get(places.checkpoint_csv(n)) for n in (1, 2, 3)]
+    engine = spec.engine.model_copy(update={"workers": 3})
+    again = spec.model_copy(update={"engine": engine, "recompute": True})
+    assert run(again, tmp_path)[0] == 0
+    assert [lake.get(places.checkpoint_csv(n)) for n in (1, 2, 3)] == one
+
+
+def legacy(tmp_path: Path, model: Path, *arguments: str) -> tuple[int, Lake]:
+    """Call the file by its path, as a container does; the output directory is the lake."""
+    completed = subprocess.run(
+        [
+            sys.executable,
+            run_processing.__file__,
+            *("--input_dir", str(tmp_path / "input")),
+            *("--model_dir", str(model)),
+            *("--output_dir", str(tmp_path / "output")),
+            *arguments,
+        ],
+        env={**os.environ, "REVIEWSUM_MIN_LENGTH": "4", "REVIEWSUM_MAX_LENGTH": "16"},
+        cwd=tmp_path,
+        check=False,
+    )
+    return completed.returncode, Lake.open(str(tmp_path / "output"))
+
+
+def write_grouped_csv(tmp_path: Path, count: int) -> None:
+    folder = tmp_path / "input" / "grouping_dataset"
+    folder.mkdir(parents=True)
+    rows = [f'{p},"{text}",{1000 - i}' for i, (p, text) in enumerate(texts(count).items())]
+    (folder / "product_grouped.csv").write_text(
+        "\n".join(["product_id,all_reviews,review_count", *rows]) + "\n"
+    )
+
+
+@pytest.mark.parametrize("count", [1, 99, 101])
+def test_the_old_convention_loses_no_last_products(
+    tmp_path: Path, pegasus: Path, count: int
+) -> None:
+    write_grouped_csv(tmp_path, count)
+    code, output = legacy(tmp_path, pegasus, "--top_k", "30700")
+    assert code == 0
+    assert verify_lake(output) == []
+    assert len(decode_rows(output.get(places.MERGED_CSV) or b"")) == count
+    files = [item.key for item in output.list(places.CHECKPOINT_FILES)]
+    assert files == [places.checkpoint_csv(n) for n in range(1, (count + 99) // 100 + 1)]
+
+
+def test_the_old_convention_takes_the_top_k_and_resumes(tmp_path: Path, pegasus: Path) -> None:
+    write_grouped_csv(tmp_path, 12)
+    code, output = legacy(tmp_path, pegasus, "--top_k", "5")
+    assert code == 0
+    assert [r.product_id for r in decode_rows(output.get(places.MERGED_CSV) or b"")] == [
+        f"P{n:03d}" for n in range(5)
+    ]
+    before = output.get(places.checkpoint_manifest(1))
+    assert legacy(tmp_path, pegasus, "--top_k", "5")[0] == 0
+    assert output.get(places.checkpoint_manifest(1)) == before
+
+
+def test_the_old_convention_without_its_input_says_what_is_missing(
+    tmp_path: Path, pegasus: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "input").mkdir()
+    assert legacy(tmp_path, pegasus)[0] == 2
+    assert "expected one grouped CSV under" in capfd.readouterr().err
+
+
+def test_the_container_paths_are_the_defaults() -> None:
+    completed = subprocess.run(
+        [sys.executable, run_processing.__file__, "--top_k", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert completed.returncode == 2
+    assert "under /opt/ml/processing/input" in completed.stderr
+
+
+def wait_until(condition: object, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    assert callable(condition)
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def wait_for_manifests(lake: Lake, count: int) -> None:
+    wait_until(lambda: len(lake.list(places.CHECKPOINT_MANIFESTS)) >= count)
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(
+        ["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False
+    ).stdout
+    return [int(line) for line in found.split()]
+
+
+def workers_of(pid: int) -> list[int]:
+    """The worker processes among a job's children; multiprocessing has a helper of its own."""
+    return [
+        child
+        for child in children(pid)
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+def valid(lake: Lake) -> list[int]:
+    status = lake_status(lake)
+    assert status is not None
+    return [state.planned.number for state in status.states if state.is_valid]
+
+
+def all_objects_are_whole(lake: Lake) -> bool:
+    """Every manifest is that of a valid checkpoint: no half-written CSV or manifest lies there."""
+    return len(lake.list(places.CHECKPOINT_MANIFESTS)) == len(valid(lake))

@@ -1,0 +1,157 @@
+"""Small real models in the hub's layout, with random weights, made in seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    PegasusConfig,
+    PegasusForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+# Pegasus puts its pad, end, mask and 102 more special tokens before the vocabulary's pieces.
+_PEGASUS_OFFSET = 103
+# The rarest character of the training text, whose piece has the highest id of the vocabulary.
+POISON = "☠"
+
+_TEXT = """The battery life is excellent and the screen is bright, but the sound is poor.
+I bought this for my daughter and she loves it; works great, easy to set up!
+Stopped working after 2 weeks. Customer service was no help at all. Don't buy it.
+Good value for the price: 4/5 stars. It's light, well made and feels solid.
+Café naïve déjà vu, 100% worth it (really), see the e-mail address or the U.S. version...
+"""
+
+
+def build_pegasus(directory: Path, *, pickled: bool = False, poison: bool = False) -> Path:
+    """A Pegasus without tokenizer.json; weights in a pickle if ``pickled``.
+
+    With ``poison`` its embedding lacks the last ids, so that any text with ``POISON`` makes
+    generation raise an IndexError, as models do that do not fit their tokenizer.
+    """
+    directory.mkdir(parents=True)
+    pieces = _train_pieces(directory, bos_id=-1, user_defined_symbols=["<n>"])
+    # The tokenizer moves the last piece one id down and leaves a gap above it.
+    size = pieces + _PEGASUS_OFFSET - (2 if poison else 0)
+    torch.manual_seed(0)
+    model = PegasusForConditionalGeneration(
+        PegasusConfig(
+            vocab_size=size,
+            d_model=32,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=64,
+            decoder_ffn_dim=64,
+            max_position_embeddings=512,
+            decoder_start_token_id=0,
+            forced_eos_token_id=1,
+            scale_embedding=True,
+            static_position_embeddings=True,
+        )
+    )
+    model.save_pretrained(directory)
+    _write_json(
+        directory / "tokenizer_config.json",
+        {"tokenizer_class": "PegasusTokenizer", "model_max_length": 512},
+    )
+    _write_json(
+        directory / "special_tokens_map.json",
+        {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask_2>"},
+    )
+    if pickled:
+        torch.save(model.state_dict(), directory / "pytorch_model.bin")
+        (directory / "model.safetensors").unlink()
+    return directory
+
+
+def build_t5(directory: Path) -> Path:
+    """A T5 whose config, as that of the original models, names no task prefix."""
+    directory.mkdir(parents=True)
+    pieces = _train_pieces(directory, bos_id=-1, unk_id=2)
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=pieces + 100,
+        d_model=32,
+        d_kv=16,
+        d_ff=64,
+        num_layers=1,
+        num_heads=2,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    T5ForConditionalGeneration(config).save_pretrained(directory)
+    _write_json(
+        directory / "tokenizer_config.json",
+        {"tokenizer_class": "T5Tokenizer", "extra_ids": 100, "model_max_length": 512},
+    )
+    return directory
+
+
+def build_bart(directory: Path) -> Path:
+    """A BART with a byte-level BPE vocabulary."""
+    directory.mkdir(parents=True)
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(
+        _TEXT.splitlines(), vocab_size=400, min_frequency=1, special_tokens=specials
+    )
+    tokenizer.save_model(str(directory))
+    torch.manual_seed(0)
+    config = BartConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_position_embeddings=600,
+    )
+    BartForConditionalGeneration(config).save_pretrained(directory)
+    _write_json(
+        directory / "tokenizer_config.json",
+        {"tokenizer_class": "BartTokenizer", "model_max_length": 512},
+    )
+    return directory
+
+
+def _train_pieces(directory: Path, **options: Any) -> int:
+    corpus = directory / "corpus.txt"
+    corpus.write_text(f"{_TEXT * 20}{POISON}\n")
+    sentencepiece.SentencePieceTrainer.train(
+        **{
+            "input": str(corpus),
+            "model_prefix": str(directory / "spiece"),
+            "vocab_size": 200,
+            "model_type": "unigram",
+            "pad_id": 0,
+            "eos_id": 1,
+            "unk_id": 2,
+            "hard_vocab_limit": False,
+            "character_coverage": 1.0,
+            "minloglevel": 2,
+            **options,
+        }
+    )
+    corpus.unlink()
+    (directory / "spiece.vocab").unlink()
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(directory / "spiece.model"))
+    size: int = processor.get_piece_size()
+    assert processor.id_to_piece(size - 1) == POISON
+    return size
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content))
