@@ -7,6 +7,7 @@ wrong; 130 interrupted.
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,7 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from reviewsum_assets import lake as places
@@ -124,6 +125,8 @@ def run(
 ) -> None:
     """Read dumps, plan, summarize what is missing and merge; run again to resume or to update."""
     # Dagster takes a second to import, which status and verify need not pay.
+    # Its warnings are for developers of assets, not for users of the command.
+    warnings.filterwarnings("ignore", module="dagster")
     from reviewsum_assets.dagster_home import persistent_instance
     from reviewsum_assets.local_run import Pipeline, materialize_pending, seed_empty_lake
 
@@ -245,7 +248,7 @@ def _run_result(lake: Lake, report: RunReport) -> RunResult:
 
 
 def _print_run(result: RunResult) -> None:
-    table = Table(show_header=False, box=None)
+    table = Table(Column(style="dim"), Column(overflow="fold"), show_header=False, box=None)
     for name, value in (
         ("summaries", result.merged_csv),
         ("", result.merged_parquet),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reviewsum_assets.lake import Lake
+from tests.support.models import build_bart, build_pegasus, build_t5
 from tests.support.s3 import s3_endpoint
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     for name in list(os.environ):
         if name.startswith(("REVIEWSUM_", "AWS_", "DAGSTER_")):
             monkeypatch.delenv(name)
@@ -39,3 +39,35 @@ def any_lake(request: pytest.FixtureRequest) -> Lake:
     found = request.getfixturevalue("lake" if request.param == "directory" else "s3_lake")
     assert isinstance(found, Lake)
     return found
+
+
+@pytest.fixture(scope="session")
+def pegasus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Pegasus in the hub's layout."""
+    return build_pegasus(tmp_path_factory.mktemp("models") / "pegasus")
+
+
+@pytest.fixture(scope="session")
+def poisoned_pegasus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Pegasus that fails on texts with ``tests.support.models.POISON``."""
+    return build_pegasus(tmp_path_factory.mktemp("models") / "poisoned", poison=True)
+
+
+@pytest.fixture(scope="session")
+def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small T5 in the hub's layout."""
+    return build_t5(tmp_path_factory.mktemp("models") / "t5")
+
+
+@pytest.fixture(scope="session")
+def bart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small BART in the hub's layout."""
+    return build_bart(tmp_path_factory.mktemp("models") / "bart")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where everything is meant to run, something skipped is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -74,13 +74,16 @@ def detect_format(dump: Dump) -> Format:
     return detected
 
 
-def open_text(dump: Dump, detected: Format) -> tuple[IO[bytes], IO[bytes]]:
-    """The dump's raw file, for its position, and its bytes unpacked and without order mark."""
-    raw = dump.open()
+def open_unpacked(raw: IO[bytes], detected: Format) -> IO[bytes]:
+    """A dump's bytes from its opened file: unpacked, and without a byte order mark."""
     unpacked: IO[bytes] = gzip.GzipFile(fileobj=raw) if detected.gzipped else raw
-    if bytes(unpacked.read(len(_BYTE_ORDER_MARK))) != _BYTE_ORDER_MARK:
+    try:
+        mark = bytes(unpacked.read(len(_BYTE_ORDER_MARK)))
+    except EOFError:
+        mark = b""  # damaged at once: the reader will say so
+    if mark != _BYTE_ORDER_MARK:
         unpacked.seek(0)
-    return raw, unpacked
+    return unpacked
 
 
 def _read_head(file: IO[bytes], *, gzipped: bool) -> bytes:

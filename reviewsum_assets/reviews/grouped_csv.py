@@ -10,7 +10,8 @@ from reviewsum_assets.reviews.cleaning import cleaned
 from reviewsum_assets.reviews.dumps import Dump
 from reviewsum_assets.reviews.formats import Format
 from reviewsum_assets.reviews.quarantine import BadRow
-from reviewsum_assets.reviews.readers import RawBatch, read_batches
+from reviewsum_assets.reviews.raw_batch import RawBatch
+from reviewsum_assets.reviews.readers import read_batches
 from reviewsum_assets.reviews.staging import GROUPED_SCHEMA
 
 _TEXTS = ("all_reviews", "all_user_summaries")

@@ -25,7 +25,8 @@ from reviewsum_assets.reviews.fields import normalized
 from reviewsum_assets.reviews.formats import Format, Layout, detect_format
 from reviewsum_assets.reviews.grouped_csv import read_products
 from reviewsum_assets.reviews.quarantine import Quarantine
-from reviewsum_assets.reviews.readers import RawBatch, read_batches
+from reviewsum_assets.reviews.raw_batch import RawBatch
+from reviewsum_assets.reviews.readers import read_batches
 from reviewsum_assets.reviews.staging import StagedReviews
 from reviewsum_assets.settings import Settings
 

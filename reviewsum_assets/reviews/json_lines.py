@@ -16,7 +16,7 @@ _SCHEMA = dict.fromkeys(RAW_FIELDS, pl.String)
 _RENDERED = r"^\s*[\[{]"
 
 
-def parse(lines: Sequence[bytes], first: int) -> tuple[pl.DataFrame, list[BadRow]]:
+def parse_json_lines(lines: Sequence[bytes], first: int) -> tuple[pl.DataFrame, list[BadRow]]:
     """Parse lines.
 
     Args:

@@ -123,7 +123,7 @@ def test_a_poison_product_is_quarantined_and_the_rest_completes(poisoned_pegasus
 
 
 def test_what_fails_on_everything_is_raised_and_never_recorded(poisoned_pegasus: Path) -> None:
-    summarizer, engine = build(poisoned_pegasus, most_rows=0)
+    summarizer, _ = build(poisoned_pegasus, most_rows=0)
     with pytest.raises(JobError, match="fails on plain text too"):
         summarize(summarizer, ["good sound"])
 

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.assets.review_dumps import review_dumps
+from reviewsum_assets.checkpoints.files import decode_rows
+from reviewsum_assets.checkpoints.plan import require_plan
+from reviewsum_assets.job.spec import job_spec
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
+from tests.support.models import POISON
+from tests.support.pipeline import SmallPipeline, texts, write_dump
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """A real instance on disk."""
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path) -> SmallPipeline:
+    """Six products in three checkpoints, planned."""
+    dump = write_dump(tmp_path / "dump.csv", texts(6))
+    small = SmallPipeline.build(instance, lake, pegasus, dump)
+    assert small.execute("ingest").success
+    return small
+
+
+def failure(run: Any) -> str:
+    (event,) = [event for event in run.all_events if event.event_type_value == "STEP_FAILURE"]
+    error = event.event_specific_data.error
+    return str(error.cause.message if error.cause else error.message)
+
+
+def partitions(small: SmallPipeline) -> list[str]:
+    return list(small.instance.get_dynamic_partitions("checkpoints"))
+
+
+def test_the_plan_adds_a_partition_a_checkpoint(small: SmallPipeline) -> None:
+    assert partitions(small) == ["checkpoint_00001", "checkpoint_00002", "checkpoint_00003"]
+
+
+def test_ingest_says_what_it_read_and_planned(
+    instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    dump = write_dump(tmp_path / "dump.csv", {**texts(6), "": "no product id"})
+    small = SmallPipeline.build(instance, lake, pegasus, dump)
+    found = small.materializations(small.execute("ingest"))
+    assert found["grouped_reviews"]["dagster/row_count"] == 6
+    assert found["grouped_reviews"]["quarantined_rows"] == 1
+    assert found["summarizer_model"]["family"] == "pegasus"
+    assert found["checkpoint_plan"]["products_new"] == 6
+    assert found["checkpoint_plan"]["checkpoints_added"] == 3
+
+
+def test_a_run_over_a_range_materializes_every_checkpoint_with_its_metadata(
+    small: SmallPipeline,
+) -> None:
+    run = small.summarize(1, 3)
+    assert run.success
+    found = small.materializations(run)
+    assert sorted(found) == partitions(small)
+    first = found["checkpoint_00001"]
+    assert (first["products"], first["chunks"], first["quarantined"]) == (2, 2, 0)
+    assert first["reused"] is False
+    assert first["dagster/uri"].endswith("checkpoint_files/checkpoint_file_1.csv")
+    assert "| P000 |" in first["preview"]
+    for key in ("tokens_in", "tokens_out", "seconds", "products_per_hour", "reviews"):
+        assert first[key] > 0
+
+
+def test_data_versions_of_partitions_are_those_of_the_plan(small: SmallPipeline) -> None:
+    small.summarize(1, 1)
+    record = small.instance.get_latest_data_version_record(
+        dg.AssetKey("chunk_summaries"), partition_key="checkpoint_00001"
+    )
+    assert record is not None
+    assert record.asset_materialization is not None
+    version = record.asset_materialization.tags["dagster/data_version"]
+    assert version in (small.pipeline.lake.get(places.checkpoint_manifest(1)) or b"").decode()
+
+
+def test_what_is_valid_is_logged_first_and_not_computed_again(small: SmallPipeline) -> None:
+    small.summarize(2, 2)
+    before = small.pipeline.lake.get(places.checkpoint_manifest(2))
+    found = small.materializations(small.summarize(1, 3))
+    assert next(iter(found)) == "checkpoint_00002"
+    assert {key: metadata["reused"] for key, metadata in found.items()} == {
+        "checkpoint_00001": False,
+        "checkpoint_00002": True,
+        "checkpoint_00003": False,
+    }
+    assert small.pipeline.lake.get(places.checkpoint_manifest(2)) == before
+
+
+def test_a_run_over_valid_checkpoints_starts_no_job(small: SmallPipeline) -> None:
+    small.summarize(1, 3)
+    jobs = len(small.pipeline.lake.list(places.PROCESSING_JOBS))
+    assert small.summarize(1, 3).success
+    assert len(small.pipeline.lake.list(places.PROCESSING_JOBS)) == jobs
+
+
+def test_recompute_computes_valid_checkpoints_again(small: SmallPipeline) -> None:
+    small.summarize(1, 1)
+    before = small.pipeline.lake.get(places.checkpoint_manifest(1))
+    run = small.summarize(1, 1, chunk_summaries={"config": {"recompute": True}})
+    assert run.success
+    assert small.materializations(run)["checkpoint_00001"]["reused"] is False
+    assert small.pipeline.lake.get(places.checkpoint_manifest(1)) != before
+
+
+def test_a_checkpoint_that_does_not_land_fails_the_run_by_name_and_keeps_the_others(
+    small: SmallPipeline,
+) -> None:
+    lake = small.pipeline.lake
+    lake.put(f"{places.checkpoint_csv(2)}/in the way", b"")
+    run = small.summarize(1, 3)
+    assert not run.success
+    message = failure(run)
+    assert "1 of 3 requested checkpoints did not land" in message
+    assert "checkpoint_00002: cannot write" in message
+    assert sorted(small.materializations(run)) == ["checkpoint_00001", "checkpoint_00003"]
+
+
+def test_a_failed_partition_shows_as_failed_and_a_landed_one_does_not(small: SmallPipeline) -> None:
+    small.pipeline.lake.put(f"{places.checkpoint_csv(2)}/in the way", b"")
+    small.summarize(1, 3)
+    status = small.instance.get_materialized_partitions(dg.AssetKey("chunk_summaries"))
+    assert status == {"checkpoint_00001", "checkpoint_00003"}
+
+
+def test_quarantined_products_are_named_in_the_partitions_metadata(
+    instance: dg.DagsterInstance, lake: Lake, poisoned_pegasus: Path, tmp_path: Path
+) -> None:
+    products = {**texts(2), "BAD": f"The sound is {POISON}"}
+    dump = write_dump(tmp_path / "dump.csv", products)
+    small = SmallPipeline.build(instance, lake, poisoned_pegasus, dump, checkpoint_size=3)
+    small.execute("ingest")
+    found = small.materializations(small.summarize(1, 1))["checkpoint_00001"]
+    assert found["quarantined"] == 1
+    assert "| BAD | chunk 1 of 1: IndexError" in found["quarantined_products"]
+
+
+def test_the_merge_has_row_count_schema_preview_and_place(small: SmallPipeline) -> None:
+    small.summarize(1, 3)
+    found = small.materializations(small.execute("merge"))["merged_summaries"]
+    assert found["dagster/row_count"] == 6
+    assert found["completeness"] == 1.0
+    assert found["dagster/uri"].endswith("summarized_dataset/merged_summaries.csv")
+    assert [column.name for column in found["dagster/column_schema"].columns] == [
+        "product_id",
+        "abstracted_summary",
+        "review_count",
+    ]
+    assert "| P000 |" in found["preview"]
+
+
+def test_a_merge_without_a_checkpoint_fails_with_its_name(small: SmallPipeline) -> None:
+    small.summarize(1, 2)
+    run = small.execute("merge")
+    assert not run.success
+    assert "checkpoint_00003 (missing: no manifest)" in failure(run)
+
+
+def test_an_incomplete_merge_can_be_allowed_and_is_stamped(small: SmallPipeline) -> None:
+    small.summarize(1, 2)
+    run = small.execute("merge", merged_summaries={"config": {"allow_incomplete": True}})
+    assert small.materializations(run)["merged_summaries"]["completeness"] == pytest.approx(4 / 6)
+
+
+def test_a_second_dump_computes_only_what_changed_in_one_new_checkpoint(
+    small: SmallPipeline, tmp_path: Path
+) -> None:
+    small.summarize(1, 3)
+    before = [small.pipeline.lake.get(places.checkpoint_manifest(n)) for n in (1, 2, 3)]
+    changed = {**texts(6), "P001": "All new", "P003": "All new too", "P005": "And this"}
+    write_dump(tmp_path / "dump.csv", {**changed, "X1": "Brand new one", "X2": "Brand new two"})
+    wider = SmallPipeline.build(
+        small.instance,
+        small.pipeline.lake,
+        Path(small.pipeline.settings.model),
+        tmp_path / "dump.csv",
+        checkpoint_size=5,
+    )
+    found = wider.materializations(wider.execute("ingest"))["checkpoint_plan"]
+    counts = [found[f"products_{kind}"] for kind in ("new", "changed", "unchanged")]
+    assert counts == [2, 3, 3]
+    assert wider.checkpoints == [1, 2, 3, 4]
+    assert partitions(wider)[-1] == "checkpoint_00004"
+    assert wider.summarize(4, 4).success
+    assert wider.execute("merge").success
+    assert [wider.pipeline.lake.get(places.checkpoint_manifest(n)) for n in (1, 2, 3)] == before
+    merged = decode_rows(wider.pipeline.lake.get(places.MERGED_CSV) or b"")
+    assert len(merged) == len({row.product_id for row in merged}) == 8
+
+
+def test_a_retired_checkpoint_leaves_the_partitions(small: SmallPipeline, tmp_path: Path) -> None:
+    changed = {**texts(6), "P000": "All new", "P001": "All new too"}
+    write_dump(tmp_path / "dump.csv", changed)
+    small.execute("ingest")
+    assert partitions(small) == ["checkpoint_00002", "checkpoint_00003", "checkpoint_00004"]
+
+
+def test_a_run_attaches_to_a_live_job_instead_of_starting_another(
+    instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    dump = write_dump(tmp_path / "dump.csv", texts(100))
+    small = SmallPipeline.build(instance, lake, pegasus, dump)
+    small.execute("ingest")
+    plan = require_plan(lake)
+    spec = job_spec(
+        plan,
+        plan.checkpoints,
+        lake=lake.uri,
+        engine=small.pipeline.settings.engine_settings(),
+    )
+    job = small.pipeline.compute.start(spec, {})
+    run = small.summarize(1, 10)
+    assert run.success
+    assert job.poll() is not None
+    producers = {m["job"] for m in small.materializations(run).values()}
+    assert producers == {job.spec.name}
+
+
+def test_observing_the_dumps_gives_them_a_version(small: SmallPipeline) -> None:
+    resources = {"pipeline": small.pipeline}
+    assert dg.observe([review_dumps], instance=small.instance, resources=resources).success
+    (record,) = small.instance.fetch_observations(review_dumps.key, limit=1).records
+    assert record.asset_observation is not None
+    assert record.asset_observation.tags["dagster/data_version"] == listing_fingerprint(
+        find_dumps(small.pipeline.lake, small.pipeline.settings)
+    )
+
+
+def test_summarizing_before_planning_says_what_to_do(
+    instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    small = SmallPipeline.build(instance, lake, pegasus, tmp_path / "none.csv")
+    instance.add_dynamic_partitions("checkpoints", ["checkpoint_00001"])
+    assert "holds no plan yet" in failure(small.summarize(1, 1))

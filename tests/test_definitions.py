@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from reviewsum_assets.definitions import defs
+
+
+def test_loading_definitions_loads_no_heavy_library() -> None:
+    heavy = ["torch", "transformers", "accelerate", "sagemaker", "boto3"]
+    code = (
+        "import sys, json, reviewsum_assets.definitions; "
+        f"print(json.dumps([name for name in {heavy} if name in sys.modules]))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert json.loads(loaded.stdout) == []
+
+
+def test_every_asset_is_described_owned_and_grouped() -> None:
+    for spec in defs.resolve_all_asset_specs():
+        assert spec.description, spec.key
+        assert spec.group_name in {"reviews", "summaries"}, spec.key
+
+
+def test_the_graph_is_that_of_the_pipeline() -> None:
+    graph = {
+        spec.key.to_user_string(): sorted(dep.asset_key.to_user_string() for dep in spec.deps)
+        for spec in defs.resolve_all_asset_specs()
+    }
+    assert graph == {
+        "review_dumps": [],
+        "grouped_reviews": ["review_dumps"],
+        "summarizer_model": [],
+        "checkpoint_plan": ["grouped_reviews", "summarizer_model"],
+        "chunk_summaries": ["checkpoint_plan", "summarizer_model"],
+        "merged_summaries": ["chunk_summaries"],
+    }
