@@ -24,6 +24,8 @@ from reviewsum_assets.reviews.quarantine import BadRow
 from reviewsum_assets.reviews.raw_batch import BATCH_ROWS, RawBatch, wanted, without_nameless
 
 BATCH_BYTES = 32 * 1024 * 1024
+# What is lost at most where a gzip file is damaged.
+_PIECE_BYTES = 64 * 1024
 
 
 def read_batches(dump: Dump, detected: Format) -> Iterator[RawBatch]:
@@ -56,26 +58,36 @@ def _line_batches(file: IO[bytes]) -> Iterator[tuple[list[bytes], int, list[BadR
     """Whole lines, the number of the first of them, and what is damaged behind them."""
     number = 1
     rest = b""
-    while True:
+    ended = False
+    while not ended:
         block, damage = _read_block(file)
+        ended = bool(damage) or not block
         whole, newline, rest = (rest + block).rpartition(b"\n")
-        if not block and rest:  # a last line without an end
-            whole, newline, rest = rest, b"\n", b""
+        if ended and rest and not damage:  # a last line without an end
+            whole, newline, rest = whole + newline + rest, b"\n", b""
         lines = whole.split(b"\n") if newline else []
-        bad = [BadRow(number + len(lines), damage, "")] if damage else []
+        bad = []
+        if damage:
+            bad = [BadRow(number + len(lines), damage, rest.decode(errors="backslashreplace"))]
         if lines or bad:
             yield lines, number, bad
         number += len(lines)
-        if not block:
-            return
 
 
 def _read_block(file: IO[bytes]) -> tuple[bytes, str]:
-    """The next block, or nothing and why there is no more although there should be."""
+    """The next block, and why there is no more behind it although there should be."""
+    pieces: list[bytes] = []
+    size = 0
     try:
-        return bytes(file.read(BATCH_BYTES)), ""
+        while size < BATCH_BYTES:
+            piece = bytes(file.read(min(_PIECE_BYTES, BATCH_BYTES - size)))
+            if not piece:
+                break
+            pieces.append(piece)
+            size += len(piece)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        return b"", f"the gzip file is damaged from about here on: {error}"
+        return b"".join(pieces), f"the gzip file is damaged from about here on: {error}"
+    return b"".join(pieces), ""
 
 
 def _read_parquet(dump: Dump) -> Iterator[RawBatch]:
