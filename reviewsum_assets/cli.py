@@ -127,8 +127,9 @@ def run(
     # Dagster takes a second to import, which status and verify need not pay.
     # Its warnings are for developers of assets, not for users of the command.
     warnings.filterwarnings("ignore", module="dagster")
+    from reviewsum_assets.assets.pipeline import Pipeline
     from reviewsum_assets.dagster_home import persistent_instance
-    from reviewsum_assets.local_run import Pipeline, materialize_pending, seed_empty_lake
+    from reviewsum_assets.local_run import materialize_pending, seed_empty_lake
 
     settings = _settings(
         lake=lake,

@@ -50,7 +50,7 @@ class Pipeline:
 @dg.resource(
     config_schema={
         "overrides": dg.Field(
-            dg.Permissive(),
+            dict,
             default_value={},
             description="Settings that win over REVIEWSUM_* variables, by name.",
         )

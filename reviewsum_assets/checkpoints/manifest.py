@@ -67,6 +67,14 @@ class Manifest(_Record):
     finished_at: str  # ISO 8601, UTC
 
     @property
+    def inputs(self) -> list[tuple[str, str]]:
+        """(product_id, input_hash) of every product, summarized or not."""
+        return [
+            *((product.product_id, product.input_hash) for product in self.products),
+            *((product.product_id, product.input_hash) for product in self.quarantined),
+        ]
+
+    @property
     def chunks(self) -> int:
         """Chunks of all summarized products."""
         return sum(product.chunks for product in self.products)

@@ -94,8 +94,7 @@ def _matching_rows(
         )
     if hashlib.sha256(csv_content).hexdigest() != manifest.csv_sha256:
         raise ValueError("the CSV's SHA-256 is not the one in its manifest")
-    inputs = [(p.product_id, p.input_hash) for p in (*manifest.products, *manifest.quarantined)]
-    if data_version(inputs) != planned.data_version:
+    if data_version(manifest.inputs) != planned.data_version:
         raise ValueError("it holds other products, or other input, than the plan")
     if manifest.data_version != planned.data_version or manifest.checkpoint != planned.number:
         raise ValueError("its manifest was written for another checkpoint or data version")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,5 +57,5 @@ class Compute(Protocol):
             JobError: it cannot be started.
         """
 
-    def live_jobs(self) -> list[RunningJob]:
+    def live_jobs(self) -> Sequence[RunningJob]:
         """Every job on this lake that is running now, whoever started it."""

@@ -187,7 +187,7 @@ def _examine(directory: Path, source: ModelSource) -> ReadyModel:
     version = hashlib.sha256(json.dumps([(f.name, f.sha256) for f in files]).encode()).hexdigest()
     return ReadyModel(
         version=version[:16],
-        family=cast("Family", family),
+        family=family,
         source=source.name,
         prefix=_prefix(config, family),
         parameters=sum(parameter_count(path) for path in directory.glob("*.safetensors")),

@@ -23,7 +23,7 @@ class ChunkTokenizer:
         self._tokenizer = tokenizer
         self._prefix = prefix
         self._encoder_tokens = encoder_tokens
-        self.special_tokens = tokenizer.num_special_tokens_to_add()
+        self.special_tokens: int = tokenizer.num_special_tokens_to_add()
         # Literal occurrences of these in a text are cut out before it is tokenized.
         self.added_tokens = frozenset(tokenizer.get_added_vocab())
         self.prefix_tokens = self.counts([f"{prefix}a"])[0] - self.counts(["a"])[0]

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
-from typing import IO
+from typing import IO, cast
 
 from reviewsum_assets.errors import DumpError
 from reviewsum_assets.reviews.dumps import Dump
@@ -76,7 +76,7 @@ def detect_format(dump: Dump) -> Format:
 
 def open_unpacked(raw: IO[bytes], detected: Format) -> IO[bytes]:
     """A dump's bytes from its opened file: unpacked, and without a byte order mark."""
-    unpacked: IO[bytes] = gzip.GzipFile(fileobj=raw) if detected.gzipped else raw
+    unpacked = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if detected.gzipped else raw
     try:
         mark = bytes(unpacked.read(len(_BYTE_ORDER_MARK)))
     except EOFError:

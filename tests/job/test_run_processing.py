@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ from tests.support.checkpoints import complete, plan_products
 from tests.support.models import POISON
 
 TEXT = "The battery life is excellent, the screen is bright, but the sound of {} is poor."
-FAST = {"max_length": 16, "min_length": 4}
+FAST: dict[str, Any] = {"max_length": 16, "min_length": 4}
 
 
 def texts(count: int) -> dict[str, str]:

@@ -57,16 +57,12 @@ def test_a_format_is_known_by_its_content(
 
 
 @pytest.mark.parametrize("name", ["2014", "2023", "TSV", "CSV", "Parquet"])
-def test_the_same_reviews_give_the_same_table_in_every_format(
-    tmp_path: Path, name: str
-) -> None:
+def test_the_same_reviews_give_the_same_table_in_every_format(tmp_path: Path, name: str) -> None:
     expected = table(
         Lake.open(str(tmp_path / "a")), write(tmp_path / "expected", FORMATS["2018"](REVIEWS))
     )
     assert len(expected) == 2
-    found = table(
-        Lake.open(str(tmp_path / "b")), write(tmp_path / "found", FORMATS[name](REVIEWS))
-    )
+    found = table(Lake.open(str(tmp_path / "b")), write(tmp_path / "found", FORMATS[name](REVIEWS)))
     assert found == expected
 
 

@@ -77,9 +77,7 @@ def test_a_review_that_differs_is_no_duplicate(
     assert record.counts.duplicates == 0
 
 
-def test_reviews_without_reviewer_and_time_are_compared_by_text(
-    lake: Lake, tmp_path: Path
-) -> None:
+def test_reviews_without_reviewer_and_time_are_compared_by_text(lake: Lake, tmp_path: Path) -> None:
     rows = b'{"asin": "B1", "reviewText": "the very same text twice"}\n' * 2
     path = write(tmp_path / "dump", rows)
     record, _ = group_reviews(lake, load_settings(dumps=(path,), min_reviews=1))
@@ -94,16 +92,19 @@ def test_reviews_of_twenty_characters_are_dropped_and_of_twenty_one_kept(
     assert (record.counts.too_short, table["review_count"].item()) == (2, 2)
 
 
-def test_products_with_too_few_reviews_are_dropped_and_counted(
-    lake: Lake, tmp_path: Path
-) -> None:
+def test_products_with_too_few_reviews_are_dropped_and_counted(lake: Lake, tmp_path: Path) -> None:
     record, table = group(lake, tmp_path, reviews_of("B1", 5) + reviews_of("B2", 4))
     assert table["product_id"].to_list() == ["B1"]
     assert (record.counts.products_found, record.counts.products_too_small) == (2, 1)
 
 
 def test_every_review_read_is_accounted_for(lake: Lake, tmp_path: Path) -> None:
-    reviews = [*reviews_of("B1", 7), *reviews_of("B2", 3), Review(text="short"), *reviews_of("B1", 2)]
+    reviews = [
+        *reviews_of("B1", 7),
+        *reviews_of("B2", 3),
+        Review(text="short"),
+        *reviews_of("B1", 2),
+    ]
     counts = group(lake, tmp_path, reviews)[0].counts
     of_dropped_products = 3
     assert counts.reviews_read == 13

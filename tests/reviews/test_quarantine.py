@@ -52,10 +52,10 @@ def quarantined(lake: Lake, record: GroupedReviews) -> list[QuarantinedRow]:
     return [QuarantinedRow.model_validate_json(line) for line in lines]
 
 
-@pytest.mark.parametrize("line", list(BAD_LINES), ids=lambda line: line[:40].decode(errors="replace"))
-def test_a_bad_line_is_named_and_the_rest_is_kept(
-    lake: Lake, tmp_path: Path, line: bytes
-) -> None:
+@pytest.mark.parametrize(
+    "line", list(BAD_LINES), ids=lambda line: line[:40].decode(errors="replace")
+)
+def test_a_bad_line_is_named_and_the_rest_is_kept(lake: Lake, tmp_path: Path, line: bytes) -> None:
     path = write(tmp_path / "dump", b"\n".join([*GOOD_LINES[:3], line, *GOOD_LINES[3:]]))
     record = read(lake, path)
     (bad,) = quarantined(lake, record)

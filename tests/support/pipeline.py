@@ -72,9 +72,9 @@ class SmallPipeline:
     def materializations(self, run: Any) -> dict[str, dict[str, Any]]:
         """Metadata values of the checkpoints that a run materialized, in order of logging."""
         found = [
-            event.dagster_event.event_specific_data.materialization
-            for event in self.instance.all_logs(run.run_id)
-            if event.dagster_event and event.dagster_event.is_step_materialization
+            entry.asset_materialization
+            for entry in self.instance.all_logs(run.run_id)
+            if entry.asset_materialization is not None
         ]
         return {
             materialization.partition or materialization.asset_key.to_user_string(): {

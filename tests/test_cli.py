@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.files import COLUMNS, decode_rows
+from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.lake import Lake
+from tests.support.dumps import FORMATS, Review, reviews_of, write
+
+FAST = {
+    "REVIEWSUM_MAX_LENGTH": "16",
+    "REVIEWSUM_MIN_LENGTH": "4",
+    "REVIEWSUM_WORKERS": "1",
+    "REVIEWSUM_DEVICE": "cpu",
+}
+
+
+@dataclass
+class Command:
+    """The console script in a process of its own, in a folder of its own."""
+
+    folder: Path
+    model: Path
+
+    @property
+    def lake(self) -> Lake:
+        return Lake.open(str(self.folder / "lake"))
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        script = Path(sys.executable).with_name("reviewsum")
+        return subprocess.Popen(
+            [str(script), *arguments],
+            cwd=self.folder,
+            env={**os.environ, **FAST, "REVIEWSUM_LAKE": self.lake.uri},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=180)
+        return process.returncode, out, err
+
+    def run_arguments(self, dump: str, *more: str) -> list[str]:
+        return ["run", "--dump", dump, "--model", str(self.model), *more]
+
+    def run(self, dump: str, *more: str) -> dict[str, Any]:
+        code, out, err = self(*self.run_arguments(dump, "--json", *more))
+        assert code == 0, err
+        result: dict[str, Any] = json.loads(out)
+        return result
+
+    def merged(self) -> bytes:
+        return self.lake.get(places.MERGED_CSV) or b""
+
+
+@pytest.fixture
+def command(tmp_path: Path, pegasus: Path) -> Command:
+    """``reviewsum`` on an empty lake with a small model."""
+    return Command(tmp_path, pegasus)
+
+
+def dump(folder: Path, products: int, extra: list[Review] | None = None, name: str = "2018") -> str:
+    reviews = [r for n in range(products) for r in reviews_of(f"B{n:03d}")]
+    return write(folder / f"dump-{name}", FORMATS[name](reviews + (extra or [])))
+
+
+def test_run_goes_from_a_dump_to_the_merged_table(command: Command, tmp_path: Path) -> None:
+    result = command.run(dump(tmp_path, 5), "--checkpoint-size", "2")
+    assert (result["products"], result["checkpoints"], result["checkpoints_computed"]) == (5, 3, 3)
+    assert result["merged_csv"] == command.lake.uri_of(places.MERGED_CSV)
+    lines = command.merged().decode().splitlines()
+    assert lines[0] == ",".join(COLUMNS)
+    assert len(lines) == 6
+    assert verify_lake(command.lake) == []
+
+
+def test_running_again_does_nothing_and_says_so(command: Command, tmp_path: Path) -> None:
+    path = dump(tmp_path, 3)
+    command.run(path)
+    code, out, _ = command(*command.run_arguments(path))
+    assert code == 0
+    assert "Nothing to do" in out
+    assert command.run(path)["did_nothing"] is True
+
+
+def test_the_same_reviews_in_another_format_give_the_same_merged_table(
+    command: Command, tmp_path: Path
+) -> None:
+    command.run(dump(tmp_path, 3))
+    before = command.merged()
+    command.run(dump(tmp_path, 3, name="2023"))
+    assert command.merged() == before
+    command.run(dump(tmp_path, 3, name="TSV"))
+    assert command.merged() == before
+
+
+def test_a_second_dump_computes_only_what_changed(command: Command, tmp_path: Path) -> None:
+    command.run(dump(tmp_path, 6), "--checkpoint-size", "3")
+    extra = [Review(f"B{n:03d}", "new", "A new review that says something.") for n in (0, 2, 4)]
+    extra += reviews_of("X1") + reviews_of("X2")
+    result = command.run(dump(tmp_path, 6, extra), "--checkpoint-size", "5")
+    assert (result["checkpoints_computed"], result["products"]) == (1, 8)
+    assert len(decode_rows(command.merged())) == 8
+
+
+def test_top_k_selects_the_most_reviewed(command: Command, tmp_path: Path) -> None:
+    extra = [Review("B002", "more", "One review more than the others have.")]
+    command.run(dump(tmp_path, 3, extra), "--top-k", "1")
+    assert [row.product_id for row in decode_rows(command.merged())] == ["B002"]
+
+
+def test_status_and_verify_tell_a_lake_that_is_complete(command: Command, tmp_path: Path) -> None:
+    command.run(dump(tmp_path, 3), "--checkpoint-size", "2")
+    code, out, _ = command("status", "--json")
+    status = json.loads(out)
+    assert code == 0
+    assert [c["state"] for c in status["checkpoints"]] == ["valid", "valid"]
+    assert (status["products_summarized"], status["products_pending"]) == (3, 0)
+    assert command("verify")[:2] == (0, "all is well\n")
+
+
+def test_status_and_verify_name_what_is_off(command: Command, tmp_path: Path) -> None:
+    command.run(dump(tmp_path, 3), "--checkpoint-size", "2")
+    command.lake.put(places.checkpoint_csv(1), b"tampered with")
+    command.lake.delete(places.checkpoint_manifest(2))
+    code, out, _ = command("status", "--json")
+    assert code == 0
+    assert [c["state"] for c in json.loads(out)["checkpoints"]] == ["invalid", "missing"]
+    code, out, _ = command("verify", "--json")
+    assert code == 1
+    problems = " ".join(json.loads(out)["problems"])
+    assert "checkpoint_00001 (invalid" in problems
+    assert "checkpoint_00002 (missing" in problems
+
+
+def test_what_is_off_is_computed_again_by_the_next_run(command: Command, tmp_path: Path) -> None:
+    path = dump(tmp_path, 3)
+    command.run(path, "--checkpoint-size", "2")
+    before = command.merged()
+    command.lake.put(places.checkpoint_csv(1), b"tampered with")
+    command.lake.put(places.MERGED_CSV, b"tampered with too")
+    assert command.run(path, "--checkpoint-size", "2")["checkpoints_computed"] == 1
+    assert command.merged() == before
+    assert command("verify")[0] == 0
+
+
+@pytest.mark.parametrize("victims", ["job", "run", "both"])
+def test_after_a_kill_the_next_run_finishes_with_the_same_bytes(
+    command: Command, tmp_path: Path, pegasus: Path, victims: str
+) -> None:
+    path = dump(tmp_path, 60)
+    other = Command(tmp_path / "uninterrupted", pegasus)
+    other.folder.mkdir()
+    other.run(path, "--checkpoint-size", "1")
+    process = command.start(*command.run_arguments(path, "--checkpoint-size", "1"))
+    wait_until(lambda: len(manifests(command.lake)) >= 2)
+    if victims in ("job", "both"):
+        os.kill(job_pid(command.lake), signal.SIGKILL)
+    if victims in ("run", "both"):
+        process.kill()
+    process.communicate(timeout=120)
+    done = manifests(command.lake)
+    command.run(path, "--checkpoint-size", "1")
+    assert command.merged() == other.merged()
+    assert {key: manifests(command.lake)[key] for key in done} == done
+    assert command("verify")[0] == 0
+
+
+def test_ctrl_c_stops_the_job_too_and_the_next_run_finishes(
+    command: Command, tmp_path: Path
+) -> None:
+    path = dump(tmp_path, 60)
+    process = command.start(*command.run_arguments(path, "--checkpoint-size", "1"))
+    wait_until(lambda: len(manifests(command.lake)) >= 2)
+    pid = job_pid(command.lake)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "run it again" in err
+    wait_until(lambda: not is_running(pid))
+    assert 0 < len(manifests(command.lake)) < 60
+    assert command.run(path, "--checkpoint-size", "1")["products"] == 60
+
+
+def test_two_runs_at_once_share_the_work(command: Command, tmp_path: Path) -> None:
+    path = dump(tmp_path, 40)
+    arguments = command.run_arguments(path, "--checkpoint-size", "1")
+    processes = [command.start(*arguments) for _ in range(2)]
+    for process in processes:
+        _, err = process.communicate(timeout=180)
+        assert process.returncode == 0, err
+    status = lake_status(command.lake)
+    assert status is not None
+    assert len(status.states) == 40
+    jobs = {s.manifest.producer.job_name for s in status.states if s.manifest is not None}
+    assert len(jobs) == 1
+    assert command("verify")[0] == 0
+
+
+def test_a_demo_run_needs_nothing(tmp_path: Path, pegasus: Path) -> None:
+    command = Command(tmp_path, pegasus)
+    code, out, err = command("run", "--top-k", "3", "--json")
+    assert code == 0, err
+    assert "using the sample reviews" in err
+    result = json.loads(out)
+    assert (result["products"], result["demo_model"]) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "--top-k", "0"], 2, "top_k"),
+        (["run", "--checkpoint-size", "many"], 2, "checkpoint-size"),
+        (["run", "--dump", "nowhere.json"], 1, "nowhere.json does not exist"),
+        (["run", "--model", "./nowhere"], 1, "neither a directory here"),
+        (["run", "--lake", "ftp://x/y"], 1, "neither a directory nor s3"),
+        (["verify"], 1, "holds no plan yet"),
+        (["no-such-command"], 2, "No such command"),
+    ],
+)
+def test_what_is_wrong_is_said_without_a_traceback(
+    command: Command, arguments: list[str], code: int, message: str
+) -> None:
+    found, _, err = command(*arguments)
+    assert found == code, err
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+def test_status_of_an_empty_lake_says_so(command: Command) -> None:
+    code, out, _ = command("status")
+    assert code == 0
+    assert "holds no plan yet" in " ".join(out.split())
+    assert json.loads(command("status", "--json")[1])["plan"] is None
+
+
+def manifests(lake: Lake) -> dict[str, bytes | None]:
+    return {i.key: lake.get(i.key) for i in lake.list(places.CHECKPOINT_MANIFESTS)}
+
+
+def job_pid(lake: Lake) -> int:
+    (item,) = [i for i in lake.list(places.PROCESSING_JOBS) if i.key.endswith("/pid")]
+    return int(lake.get(item.key) or b"")
+
+
+def is_running(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
