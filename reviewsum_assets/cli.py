@@ -28,7 +28,7 @@ from rich.text import Text
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, verify_lake
 from reviewsum_assets.checkpoints.validity import Validity
-from reviewsum_assets.errors import ReviewsumError, SettingsError
+from reviewsum_assets.errors import ReviewsumError, RunInterrupted, SettingsError
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings, load_settings
 
@@ -186,8 +186,8 @@ def main() -> None:
         app()
     except SettingsError as error:
         _fail(error, EXIT_USAGE)
-    except KeyboardInterrupt:
-        _fail("interrupted; run it again to go on where it stopped", EXIT_INTERRUPTED)
+    except RunInterrupted as error:
+        _fail(error, EXIT_INTERRUPTED)
     except ReviewsumError as error:
         _fail(error, EXIT_FAILED)
 

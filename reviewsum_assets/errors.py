@@ -25,6 +25,10 @@ class PlanError(ReviewsumError):
     """There is no plan, or another planner made one current first."""
 
 
+class RunInterrupted(ReviewsumError):  # noqa: N818 - nothing is wrong, somebody pressed Ctrl-C
+    """A run was interrupted; what it had finished is kept."""
+
+
 class CheckpointError(ReviewsumError):
     """Checkpoints that were asked for are missing or invalid."""
 

@@ -13,10 +13,11 @@ from reviewsum_assets import lake as places
 from reviewsum_assets.assets.checkpoint_plan import align_partitions, checkpoint_partitions
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.plan import Plan, Recipe, current_plan, require_plan
-from reviewsum_assets.checkpoints.status import LakeStatus, lake_status
+from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, merged_file_problems
 from reviewsum_assets.dagster_home import run_tags
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.demo.sample_dump import SAMPLE_DUMP_NAME, write_sample_dump
+from reviewsum_assets.errors import CheckpointError, RunInterrupted
 from reviewsum_assets.job import model_directory
 from reviewsum_assets.reviews import grouping
 
@@ -60,8 +61,7 @@ def materialize_pending(
     """Ingest and plan if the input changed, compute what is not valid, merge if that changed.
 
     Raises:
-        ReviewsumError: what an asset could not do.
-        dg.Failure: checkpoints did not land; it names them.
+        ReviewsumError: what could not be done; checkpoints that did not land are named.
     """
     started = time.monotonic()
     runs = _Runs(instance, pipeline, log_level)
@@ -76,7 +76,7 @@ def materialize_pending(
         first, last = _enclosing_range(instance, status)
         runs.execute("summarize", {_RANGE_START: first, _RANGE_END: last})
         status = _status(pipeline)
-    merged = not status.is_merged
+    merged = bool(computed) or not status.is_merged or bool(merged_file_problems(pipeline.lake))
     if merged:
         runs.execute("merge")
         status = _status(pipeline)
@@ -98,12 +98,24 @@ class _Runs:
     log_level: str
 
     def execute(self, job: str, tags: dict[str, str] | None = None) -> None:
-        defs.resolve_job_def(job).execute_in_process(
-            instance=self.instance,
-            resources={"pipeline": self.pipeline},
-            tags={**run_tags(), **(tags or {})},
-            run_config={"loggers": {"console": {"config": {"log_level": self.log_level}}}},
-        )
+        """Execute one job.
+
+        Raises:
+            CheckpointError: checkpoints did not land.
+            RunInterrupted: by Ctrl-C or SIGTERM.
+            ReviewsumError: what an asset raised.
+        """
+        try:
+            defs.resolve_job_def(job).execute_in_process(
+                instance=self.instance,
+                resources={"pipeline": self.pipeline},
+                tags={**run_tags(), **(tags or {})},
+                run_config={"loggers": {"console": {"config": {"log_level": self.log_level}}}},
+            )
+        except dg.Failure as failure:
+            raise CheckpointError(failure.description) from failure
+        except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt) as error:
+            raise RunInterrupted("interrupted; run it again to go on where it stopped") from error
 
 
 def _is_planned(pipeline: Pipeline, plan: Plan) -> bool:

@@ -103,32 +103,46 @@ def verify_lake(lake: Lake) -> list[str]:
     return problems + _merged_problems(lake, plan, expected)
 
 
-def _merged_problems(lake: Lake, plan: Plan, expected: set[str]) -> list[str]:
+def merged_file_problems(lake: Lake) -> list[str]:
+    """Whether the files of the last merge are still those that were merged."""
     merged = current_merged_table(lake)
     if merged is None:
         return ["merged_summaries has no readable record: materialize it"]
+    with tempfile.TemporaryDirectory(prefix="reviewsum-verify-") as scratch:
+        return _file_problems(lake, merged, Path(scratch))
+
+
+def _merged_problems(lake: Lake, plan: Plan, expected: set[str]) -> list[str]:
+    merged = current_merged_table(lake)
+    if merged is None:
+        return merged_file_problems(lake)
     if merged.plan_id != plan.plan_id:
         return [f"merged_summaries was made for plan {merged.plan_id}, current is {plan.plan_id}"]
     with tempfile.TemporaryDirectory(prefix="reviewsum-verify-") as scratch:
-        csv_path, parquet_path = Path(scratch, "merged.csv"), Path(scratch, "merged.parquet")
-        problems = []
-        for key, path, sha256 in (
-            (places.MERGED_CSV, csv_path, merged.csv_sha256),
-            (places.MERGED_PARQUET, parquet_path, merged.parquet_sha256),
-        ):
-            if lake.head(key) is None:
-                problems.append(f"{key} is missing")
-                continue
-            lake.download(key, path)
-            if file_sha256(path) != sha256:
-                problems.append(f"{key} is not the file that was merged: its SHA-256 differs")
-        if problems:
-            return problems
-        return _row_problems(csv_path, parquet_path, expected)
+        return _file_problems(lake, merged, Path(scratch)) or _row_problems(Path(scratch), expected)
 
 
-def _row_problems(csv_path: Path, parquet_path: Path, expected: set[str]) -> list[str]:
+def _file_problems(lake: Lake, merged: MergedTable, scratch: Path) -> list[str]:
+    """Copy the merged files to ``scratch`` and compare their hashes."""
+    problems = []
+    for key, sha256 in (
+        (places.MERGED_CSV, merged.csv_sha256),
+        (places.MERGED_PARQUET, merged.parquet_sha256),
+    ):
+        path = scratch / Path(key).name
+        if lake.head(key) is None:
+            problems.append(f"{key} is missing")
+            continue
+        lake.download(key, path)
+        if file_sha256(path) != sha256:
+            problems.append(f"{key} is not the file that was merged: its SHA-256 differs")
+    return problems
+
+
+def _row_problems(scratch: Path, expected: set[str]) -> list[str]:
     """Whether the table holds every expected product once, in both formats."""
+    csv_path = scratch / Path(places.MERGED_CSV).name
+    parquet_path = scratch / Path(places.MERGED_PARQUET).name
     with csv_path.open(encoding="utf-8", newline="") as file:
         found = Counter(row.product_id for row in read_rows(file))
     problems = [

@@ -188,7 +188,7 @@ def test_a_dump_on_s3_can_be_named(s3_lake: Lake, lake: Lake) -> None:
 
 
 def test_no_dump_at_all_says_where_to_put_one(lake: Lake) -> None:
-    with pytest.raises(DumpError, match="put dumps under .*review_dumps/"):
+    with pytest.raises(DumpError, match=r"put dumps under .*review_dumps/"):
         group_reviews(lake, load_settings())
 
 
