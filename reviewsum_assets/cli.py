@@ -141,7 +141,7 @@ def run(
     with persistent_instance() as instance, _ProgressBars() as bars:
         pipeline = Pipeline(settings, on_progress=bars.update_stage)
         if seed_empty_lake(pipeline):
-            _err.print(f"{pipeline.lake.uri} is empty: using the sample reviews")
+            _err.print(f"{pipeline.lake.uri} is empty: using the sample reviews", soft_wrap=True)
         level = "INFO" if verbose else "CRITICAL"  # failures are printed once, by main()
         report = materialize_pending(instance, pipeline, log_level=level)
     result = _run_result(pipeline.lake, report)

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from reviewsum_assets.assets.checkpoint_plan import checkpoint_partitions, checkpoint_plan
+from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan
 from reviewsum_assets.assets.chunk_summaries import chunk_summaries
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.merged_summaries import merged_summaries
@@ -18,7 +18,6 @@ ingest = dg.define_asset_job(
 summarize = dg.define_asset_job(
     "summarize",
     selection=dg.AssetSelection.assets(chunk_summaries),
-    partitions_def=checkpoint_partitions,
     description="Computes the chosen checkpoints with one Processing job.",
 )
 merge = dg.define_asset_job(

@@ -112,7 +112,9 @@ class Settings(BaseSettings, SummarySettings, EngineSettings):
     min_review_chars: int = Field(
         20, ge=0, description="Reviews of at most this many characters are dropped."
     )
-    min_reviews: int = Field(5, ge=1, description="Products with fewer reviews are dropped.")
+    min_reviews: int = Field(
+        5, ge=1, description="Products of raw dumps with fewer reviews are dropped."
+    )
 
     top_k: int = Field(
         30700,

@@ -41,7 +41,7 @@ def _context_data(context: dg.AssetExecutionContext) -> PipesContextData:
         partition_key=None,
         partition_key_range=None,
         partition_time_window=None,
-        run_id=context.run_id,
+        run_id=context.run.run_id,
         job_name=context.job_name,
         retry_number=context.retry_number,
         extras={},

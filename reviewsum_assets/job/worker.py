@@ -189,6 +189,11 @@ class _Worker:
         except ReviewsumError as error:
             self._reports.send(Failed(number, str(error)))
             return
+        except Exception as error:
+            # Nothing waits for this thread: what it does not report would never be known.
+            _log.exception("checkpoint %d cannot be written", number)
+            self._reports.send(Failed(number, f"{type(error).__name__}: {error}"))
+            return
         lost = f", {len(manifest.quarantined)} quarantined" if manifest.quarantined else ""
         self._reports.send(
             Landed(
@@ -270,7 +275,12 @@ def read_input(lake: Lake, planned: PlannedCheckpoint, recipe: Recipe) -> Checkp
             f"its grouped reviews {lake.uri_of(planned.input_key)} are missing: restore them, or "
             "remove the plan's later documents and plan again"
         )
-    frame = pl.read_parquet(io.BytesIO(content))
+    try:
+        frame = pl.read_parquet(io.BytesIO(content))
+    except pl.exceptions.PolarsError as error:
+        raise CheckpointError(
+            f"its grouped reviews {lake.uri_of(planned.input_key)} cannot be read: {error}"
+        ) from error
     products = tuple(
         ProductInput(product_id, text, review_count, input_hash)
         for product_id, text, review_count, input_hash in frame.select(

@@ -40,13 +40,20 @@ def read_products(dump: Dump, detected: Format) -> Iterator[RawBatch]:
 
 def _typed(fields: pl.DataFrame) -> pl.DataFrame:
     columns = [
-        pl.col(name).str.strip_chars().cast(dtype, strict=False)
+        _cast(pl.col(name).str.strip_chars(), dtype)
         if name in fields.columns
         else pl.lit(None, dtype=dtype).alias(name)
         for name, dtype in GROUPED_SCHEMA.items()
     ]
     texts = [cleaned(pl.col(name)) for name in _TEXTS]
     return fields.select(columns).with_columns(texts)
+
+
+def _cast(text: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """Text as another type, null where it is none; pandas writes whole numbers as ``12.0`` too."""
+    if dtype == pl.Int64:
+        text = text.str.replace(r"\.0*$", "")
+    return text.cast(dtype, strict=False)
 
 
 def _reason(product_id: str | None, review_count: int | None, seen: set[str]) -> str | None:

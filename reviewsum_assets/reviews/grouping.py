@@ -204,22 +204,19 @@ class _Grouping:
         )
 
     def _copy_products(self, formats: list[Format]) -> ReviewCounts:
-        """Take over products that are grouped already."""
-        reviews = reviews_kept = found = products = 0
+        """Take over every product: whoever grouped them has chosen them already."""
+        reviews = products = 0
         for frame in self._frames(formats, read_products):
-            kept = frame.filter(pl.col("review_count") >= self.settings.min_reviews)
-            self._put_table(kept)
+            self._put_table(frame)
             reviews += int(frame["review_count"].sum())
-            reviews_kept += int(kept["review_count"].sum())
-            found += frame.height
-            products += kept.height
+            products += frame.height
         return ReviewCounts(
             reviews_read=reviews,
             too_short=0,
             duplicates=0,
-            reviews_kept=reviews_kept,
-            products_found=found,
-            products_too_small=found - products,
+            reviews_kept=reviews,
+            products_found=products,
+            products_too_small=0,
             products=products,
             quarantined=self._quarantine.counts.total(),
         )

@@ -23,7 +23,7 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """A real instance on disk."""
     home = tmp_path / "dagster_home"
     home.mkdir()
-    with dg.DagsterInstance.local_temp(str(home)) as instance:
+    with dg.DagsterInstance.local_temp(str(home), {"telemetry": {"enabled": False}}) as instance:
         yield instance
 
 
@@ -234,8 +234,9 @@ def test_a_run_attaches_to_a_live_job_instead_of_starting_another(
 
 
 def test_observing_the_dumps_gives_them_a_version(small: SmallPipeline) -> None:
-    resources = {"pipeline": small.pipeline}
-    assert dg.observe([review_dumps], instance=small.instance, resources=resources).success
+    observed = dg.Definitions(assets=[review_dumps], resources={"pipeline": small.pipeline})
+    job = observed.resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(instance=small.instance).success
     (record,) = small.instance.fetch_observations(review_dumps.key, limit=1).records
     assert record.asset_observation is not None
     assert (record.asset_observation.tags or {})["dagster/data_version"] == listing_fingerprint(

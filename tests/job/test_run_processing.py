@@ -107,15 +107,17 @@ def test_a_poison_product_costs_only_itself(
 def test_input_that_is_not_the_planned_one_fails_its_checkpoint_only(
     lake: Lake, pegasus: Path, tmp_path: Path
 ) -> None:
-    plan, spec = spec_for(lake, pegasus, texts(12))
+    plan, spec = spec_for(lake, pegasus, texts(16))
     lake.put(plan.checkpoint(2).input_key, lake.get(plan.checkpoint(1).input_key) or b"")
     lake.delete(plan.checkpoint(3).input_key)
+    lake.put(plan.checkpoint(4).input_key, b"not Parquet")
     code, _ = run(spec, tmp_path)
     assert code == 3
     failed = result(lake, spec).failed
     assert "are not those planned" in failed[2]
     assert "are missing" in failed[3]
-    assert incomplete(lake) == [2, 3]
+    assert "cannot be read" in failed[4]
+    assert incomplete(lake) == [2, 3, 4]
 
 
 def test_a_failed_write_is_never_silent(lake: Lake, pegasus: Path, tmp_path: Path) -> None:

@@ -204,7 +204,8 @@ GROUPED_CSV = (
     "B1,Again,7,3.0\n"
     ",No id,7,3.0\n"
     "B3,No count,many,3.0\n"
-    "B4,Fine,5,\n"
+    "B4,Fine,5.0,\n"
+    "B5,Odd,5.5,\n"
 )
 
 
@@ -215,12 +216,14 @@ def test_a_grouped_csv_stands_in_for_dumps(lake: Lake) -> None:
     assert table.schema == GROUPED_SCHEMA
     assert table.select("product_id", "all_reviews", "review_count").rows() == [
         ("B1", "Good, really good", 9),
+        ("B2", "Bad", 4),
         ("B4", "Fine", 5),
     ]
     lines = (lake.get(record.quarantine_key or "") or b"").decode()
     assert '"line":4' in lines and "was there before" in lines
     assert '"line":5' in lines and "no product id" in lines
     assert '"line":6' in lines and "review_count is not a whole number" in lines
+    assert '"line":8' in lines
 
 
 def test_dumps_win_over_the_grouped_csv(lake: Lake) -> None:
