@@ -28,6 +28,7 @@ GROUPED_SCHEMA = pl.Schema(
 _BUCKET_BYTES = 256 * 1024 * 1024
 _MOST_BUCKETS = 64
 _HASH_SEED = 17
+_SECONDS_A_DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,15 @@ class StagedReviews:
 def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
     # Most helpful first, then most recent. The other columns make the order, and so the text,
     # the same however the reviews were spread over dumps; of duplicates the most helpful stays.
-    ordered = reviews.sort(
-        ["product_id", "helpful_votes", "timestamp", "reviewer_id", "text", "title", "rating"],
+    # Time counts by the day, since some formats say no more: the same review has to be the same,
+    # and in the same place, whichever format it came in.
+    ordered = reviews.with_columns(day=pl.col("timestamp").floordiv(_SECONDS_A_DAY)).sort(
+        ["product_id", "helpful_votes", "day", "reviewer_id", "text", "title", "rating"],
         descending=[False, True, True, False, False, False, False],
         nulls_last=True,
     )
     unique = ordered.unique(
-        ["product_id", "reviewer_id", "timestamp", "text"], keep="first", maintain_order=True
+        ["product_id", "reviewer_id", "day", "text"], keep="first", maintain_order=True
     )
     titles = pl.col("title").filter(pl.col("title") != "")
     products = unique.group_by("product_id", maintain_order=True).agg(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -66,6 +67,23 @@ def test_duplicates_count_once_across_dumps_too(lake: Lake, tmp_path: Path) -> N
     reviews = reviews_of("B1", 6)
     record, table = group(lake, tmp_path, [*reviews, reviews[0]], reviews[2:])
     assert (record.counts.duplicates, table["review_count"].item()) == (5, 6)
+
+
+def test_the_hour_of_a_review_which_some_formats_lack_changes_nothing(tmp_path: Path) -> None:
+    reviews = [
+        replace(review, second=3_600 * ((n * 7) % 24))
+        for n, review in enumerate(reviews_of("B1", 20))
+    ]
+    tables = []
+    for formats in (["2018"], ["2023"], ["TSV"], ["2018", "TSV", "2023"]):
+        lake = Lake.open(str(tmp_path / "lake" / "-".join(formats)))
+        paths = tuple(write(tmp_path / name, FORMATS[name](reviews)) for name in formats)
+        group_reviews(lake, load_settings(dumps=paths))
+        record = current_grouped_reviews(lake)
+        assert record is not None
+        table = scan_grouped(lake, record).collect()
+        tables.append(table.select("all_reviews", "review_count").rows())
+    assert tables == [tables[0]] * 4
 
 
 @pytest.mark.parametrize("change", [{"reviewer": "Z"}, {"day": 9}, {"text": "x" * 30}])

@@ -27,6 +27,7 @@ class Review:
     rating: int = 5
     votes: int = 0
     day: int = 17_000
+    second: int = 0  # of the day; formats that hold dates only lose it
     style: str | None = None
 
 
@@ -52,7 +53,7 @@ def amazon_2014(review: Review) -> dict[str, object]:
         "reviewText": review.text,
         "overall": float(review.rating),
         "summary": review.title,
-        "unixReviewTime": review.day * DAY,
+        "unixReviewTime": review.day * DAY + review.second,
         "reviewTime": _date(review).strftime("%m %d, %Y"),
     }
 
@@ -68,7 +69,7 @@ def amazon_2018(review: Review) -> dict[str, object]:
         "reviewerName": "Somebody",
         "reviewText": review.text,
         "summary": review.title,
-        "unixReviewTime": review.day * DAY,
+        "unixReviewTime": review.day * DAY + review.second,
     }
     if review.votes:
         row["vote"] = f"{review.votes:,}"
@@ -87,7 +88,7 @@ def amazon_2023(review: Review) -> dict[str, object]:
         "asin": f"{review.product}-V",
         "parent_asin": review.product,
         "user_id": review.reviewer,
-        "timestamp": review.day * DAY * 1000,
+        "timestamp": (review.day * DAY + review.second) * 1000,
         "helpful_vote": review.votes,
         "verified_purchase": True,
     }
