@@ -42,6 +42,8 @@ MERGED_CSV = "summarized_dataset/merged_summaries.csv"
 MERGED_PARQUET = "summarized_dataset/merged_summaries.parquet"
 MERGED_MANIFEST = "summarized_dataset/merged_summaries.json"
 PROCESSING_JOBS = "processing_jobs"
+LIVE_JOBS = "live_jobs"
+JOB_CODE = "job_code"
 
 # Local writes are staged here and renamed into place, so that a killed writer leaves nothing
 # beside the objects themselves.

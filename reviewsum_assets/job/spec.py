@@ -11,6 +11,15 @@ from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint, Recipe
 from reviewsum_assets.settings import EngineSettings
 
 
+class ProvidedInputs(BaseModel):
+    """Directories that hold copies of lake objects, put beside the job before it starts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    grouped_reviews: str  # holds checkpoint inputs at their keys
+    model: str  # one ready model
+
+
 class JobSpec(BaseModel):
     """Which checkpoints to compute, from what, and how."""
 
@@ -24,6 +33,7 @@ class JobSpec(BaseModel):
     engine: EngineSettings
     recompute: bool = False
     package_version: str = __version__
+    provided: ProvidedInputs | None = None
 
     @property
     def products(self) -> int:

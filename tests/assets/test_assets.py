@@ -11,6 +11,7 @@ from reviewsum_assets import lake as places
 from reviewsum_assets.assets.review_dumps import review_dumps
 from reviewsum_assets.checkpoints.files import decode_rows
 from reviewsum_assets.checkpoints.plan import require_plan
+from reviewsum_assets.compute import Launch
 from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
@@ -225,7 +226,7 @@ def test_a_run_attaches_to_a_live_job_instead_of_starting_another(
         lake=lake.uri,
         engine=small.pipeline.settings.engine_settings(),
     )
-    job = small.pipeline.compute.start(spec, {})
+    job = small.pipeline.compute.start(spec, Launch())
     run = small.summarize(1, 10)
     assert run.success
     assert job.poll() is not None
