@@ -14,6 +14,10 @@ from botocore.exceptions import ClientError
 from tests.support.processing import JobRecord, ProcessingEmulator
 
 ROLE = "arn:aws:iam::123456789012:role/Processing"
+# Where the machine cannot mount, texts of the request that begin with /opt/ml are rewritten, but
+# scripts are not: they take the path from here.
+ML = {"ML": "/opt/ml"}
+_PRELUDE = "import os; from pathlib import Path; ML = Path(os.environ['ML'])\n"
 LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 # Clients that show the first answer, rather than try again.
 _ONCE = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
@@ -59,6 +63,7 @@ def request(name: str = "job-1", hosts: int = 1, **fields: Any) -> dict[str, Any
                 "VolumeSizeInGB": 30,
             }
         },
+        "Environment": ML,
         "ProcessingInputs": [code_input()],
         "StoppingCondition": {"MaxRuntimeInSeconds": 60},
         **fields,
@@ -89,8 +94,8 @@ class Workbench:
         return [entry["Key"] for entry in listed.get("Contents", [])]
 
     def start(self, script: str, name: str = "job-1", hosts: int = 1, **fields: Any) -> JobRecord:
-        """Put the script on S3 and create a job that runs it."""
-        self.put("code/main.py", textwrap.dedent(script))
+        """Put the script on S3 and create a job that runs it; it has ``os``, ``Path``, ``ML``."""
+        self.put("code/main.py", _PRELUDE + textwrap.dedent(script))
         self.sagemaker.create_processing_job(**request(name, hosts, **fields))
         return self.emulator.job(name)
 
