@@ -49,9 +49,7 @@ def _look_at(context: dg.SensorEvaluationContext, pipeline: Pipeline, job: Runni
     try:
         job.request_stop()
     except ReviewsumError as error:
-        context.log.exception(
-            f"job {name} has lost its run {run_id} and cannot be stopped: {error}"
-        )
+        context.log.exception(f"job {name} has lost its run {run_id} and cannot be stopped")
         return f"job {name} cannot be stopped: {error}"
     told = f"stopped job {name}: its run {run_id} ended {gone:.0f} s ago without it"
     context.log.warning(told)
