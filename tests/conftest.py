@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from reviewsum_assets.lake import Lake
@@ -40,6 +41,15 @@ def any_lake(request: pytest.FixtureRequest) -> Lake:
     found = request.getfixturevalue("lake" if request.param == "directory" else "s3_lake")
     assert isinstance(found, Lake)
     return found
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """A real Dagster instance on disk."""
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(str(home), {"telemetry": {"enabled": False}}) as instance:
+        yield instance
 
 
 @pytest.fixture

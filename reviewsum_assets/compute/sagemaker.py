@@ -101,7 +101,7 @@ class SageMakerCompute:
         if session.region_name is None:
             raise SettingsError("no AWS region is known: set region, or AWS_DEFAULT_REGION")
         options: dict[str, Any] = {
-            "config": Config(retries={"mode": "adaptive", "total_max_attempts": 8}),
+            "config": Config(retries={"mode": "adaptive", "total_max_attempts": 6}),
             "endpoint_url": settings.endpoint_url or None,
         }
         return cls(

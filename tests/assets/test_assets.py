@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -16,16 +14,7 @@ from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
 from tests.support.models import POISON
-from tests.support.pipeline import SmallPipeline, texts, write_dump
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """A real instance on disk."""
-    home = tmp_path / "dagster_home"
-    home.mkdir()
-    with dg.DagsterInstance.local_temp(str(home), {"telemetry": {"enabled": False}}) as instance:
-        yield instance
+from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
 
 
 @pytest.fixture
@@ -35,12 +24,6 @@ def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Pat
     small = SmallPipeline.build(instance, lake, pegasus, dump)
     assert small.execute("ingest").success
     return small
-
-
-def failure(run: Any) -> str:
-    (event,) = [event for event in run.all_events if event.event_type_value == "STEP_FAILURE"]
-    error = event.event_specific_data.error
-    return str(error.cause.message if error.cause else error.message)
 
 
 def partitions(small: SmallPipeline) -> list[str]:
