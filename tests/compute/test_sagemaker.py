@@ -15,6 +15,8 @@ from tests.support.pipeline import SmallPipeline, texts, write_dump
 from tests.support.processing import ProcessingEmulator
 from tests.support.sagemaker import ROLE, incomplete, manifests, planned_pipeline
 
+SIX_TYPES = tuple(f"ml.g5.{size}xlarge" for size in ("", 2, 4, 8, 16, 24))
+
 
 def test_a_job_gives_what_a_local_one_gives_and_is_not_run_twice(
     processing: ProcessingEmulator,
@@ -93,13 +95,7 @@ def test_a_job_of_this_name_that_does_other_work_is_not_taken_for_ours(
         ({"volume_gb": 99_999}, "VolumeSizeInGB is 99999, at most 16384"),
         ({"job_environment": {"X": "y" * 257}}, r"Environment\['X'\] is 257 characters"),
         ({"job_tags": {f"t{n}": "" for n in range(60)}}, "Tags is 64 entries, at most 50"),
-        (
-            {
-                "fallback_instance_types": ("ml.g5.xlarge",) * 1
-                + tuple(f"ml.g5.{n}xlarge" for n in (2, 4, 8, 16, 24))
-            },
-            "InstancePreferences is 7 entries, at most 5",
-        ),
+        ({"fallback_instance_types": SIX_TYPES}, "InstancePreferences is 7 entries, at most 5"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests.support.processing.jobs import JobFaults, JobRun, Surroundings
 from tests.support.processing.moto_jobs import publish
 from tests.support.processing.records import JobRecord
 from tests.support.processing.requests import InvalidRequestError, check_request
+
+_LOG = logging.getLogger(__name__)
 
 
 class ProcessingApi:
@@ -76,6 +79,7 @@ class ProcessingApi:
         run = JobRun(record, JobFaults.take(self._faults), self._surroundings)
         self._records[record.name] = record
         self._runs[record.name] = run
+        _LOG.info("job %s: status=%s", record.name, record.status)
         run.start()
         return record
 

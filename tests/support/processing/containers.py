@@ -55,12 +55,16 @@ class Container:
         self._process = process
         self._pump = pump
         self._isolated = isolated
+        self._killed = False
         self.started = time.monotonic()
 
     @property
     def exit_code(self) -> int | None:
         """The entry point's exit code, 128 + n if signal n ended it; None while it runs."""
         code = self._process.poll()
+        if code and self._killed:
+            # unshare does not pass SIGKILL on: it then ends with 1.
+            return 128 + signal.SIGKILL
         return code if code is None or code >= 0 else 128 - code
 
     def terminate(self) -> None:
@@ -70,6 +74,7 @@ class Container:
     def kill(self) -> None:
         """End all processes of the container at once."""
         if self.exit_code is None:
+            self._killed = True
             self._signal(signal.SIGKILL)
 
     def finish(self) -> None:
@@ -124,7 +129,7 @@ class ContainerStarter:
             cwd=root.parent,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
         stream = f"{record.name}/{host}-{time.time_ns() // 1_000_000}"

@@ -19,7 +19,8 @@ from tests.support.processing.staging import OPT_ML
 
 _LOG = logging.getLogger(__name__)
 _UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
-_MOUNT = f'mount --bind "$0" {OPT_ML} && exec "$@"'
+# Both outputs become one inside, so that what unshare itself says stays out of the log.
+_MOUNT = f'exec 2>&1; mount --bind "$0" {OPT_ML} && exec "$@"'
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def plain_command(root: Path, arguments: Sequence[str], environment: Mapping[str
 
     return Command(
         # By a shell, so that a missing program is an exit code and a line of the log here too.
-        ["sh", "-c", 'exec "$@"', "sh", *map(moved, arguments)],
+        ["sh", "-c", 'exec 2>&1; exec "$@"', "sh", *map(moved, arguments)],
         {name: moved(text) for name, text in environment.items()},
     )
 
