@@ -7,6 +7,7 @@ wrong; 130 interrupted.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -24,9 +26,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
+from reviewsum_assets import __version__
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, verify_lake
 from reviewsum_assets.checkpoints.validity import Validity
@@ -71,6 +74,9 @@ class RunResult(BaseModel):
     checkpoints_computed: int
     products: int
     products_quarantined: int
+    reviews: int
+    rows_quarantined: int
+    quarantine: str | None
     chunks: int
     demo_model: bool
     did_nothing: bool
@@ -168,7 +174,7 @@ def run(
 @app.command()
 def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     """Show every checkpoint's state, from the lake alone."""
-    opened = Lake.open(_settings(lake=lake).lake)
+    opened = Lake.open(_settings(lake=lake).lake, create=False)
     found = lake_status(opened)
     result = _status_result(opened, found)
     if as_json:
@@ -182,7 +188,7 @@ def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def verify(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     """Check every manifest, CSV and the merged table against the plan."""
-    opened = Lake.open(_settings(lake=lake).lake)
+    opened = Lake.open(_settings(lake=lake).lake, create=False)
     problems = verify_lake(opened)
     if as_json:
         _print_json(VerifyResult(lake=opened.uri, ok=not problems, problems=problems))
@@ -204,6 +210,37 @@ def package(
     built = build_package()
     write(built, directory)
     _out.print(f"{', '.join(sorted(built.files))} are in {directory}", soft_wrap=True)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Start the Dagster UI and daemon on the instance that `reviewsum run` keeps its runs in."""
+    from reviewsum_assets.dagster_home import prepare_home, workspace_file
+
+    home = prepare_home()
+    _err.print(f"runs are kept in {home}", soft_wrap=True)
+    dagster = str(Path(sys.executable).with_name("dagster"))
+    arguments = ["-w", str(workspace_file(home)), "--host", host, "--port", str(port)]
+    # In place of this process, so that signals reach it.
+    os.execv(dagster, [dagster, "dev", *arguments])
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        _out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """From raw product reviews to one trustworthy summary per product."""
 
 
 def main() -> None:
@@ -258,6 +295,7 @@ class _ProgressBars(Progress):
 
 def _run_result(lake: Lake, report: RunReport) -> RunResult:
     plan, manifests = report.status.plan, [state.manifest for state in report.status.states]
+    quarantine = report.grouped.quarantine_key
     return RunResult(
         lake=lake.uri,
         merged_csv=lake.uri_of(places.MERGED_CSV),
@@ -267,6 +305,9 @@ def _run_result(lake: Lake, report: RunReport) -> RunResult:
         checkpoints_computed=len(report.computed),
         products=report.status.summarized,
         products_quarantined=report.status.quarantined,
+        reviews=report.grouped.counts.reviews_kept,
+        rows_quarantined=report.grouped.counts.quarantined,
+        quarantine=None if quarantine is None else lake.uri_of(quarantine),
         chunks=sum(manifest.chunks for manifest in manifests if manifest is not None),
         demo_model=report.demo_model,
         did_nothing=report.did_nothing,
@@ -275,19 +316,22 @@ def _run_result(lake: Lake, report: RunReport) -> RunResult:
 
 
 def _print_run(result: RunResult) -> None:
-    table = Table(Column(style="dim"), Column(overflow="fold"), show_header=False, box=None)
+    if result.did_nothing:
+        _out.print("Nothing to do: everything is up to date.")
+    rows = f"{result.reviews:,}"
+    if result.rows_quarantined:
+        rows += f"; {result.rows_quarantined:,} rows could not be read: {result.quarantine}"
     for name, value in (
         ("summaries", result.merged_csv),
         ("", result.merged_parquet),
         ("products", f"{result.products:,} ({result.products_quarantined:,} quarantined)"),
+        ("reviews", rows),
         ("chunks", f"{result.chunks:,}"),
         ("checkpoints", f"{result.checkpoints:,} ({result.checkpoints_computed:,} computed now)"),
         ("seconds", f"{result.seconds:,.1f}"),
     ):
-        table.add_row(name, value)
-    if result.did_nothing:
-        _out.print("Nothing to do: everything is up to date.")
-    _out.print(table)
+        # Not a table: it would break paths, which people copy, at the terminal's edge.
+        _out.print(f"[dim]{name:>12}[/dim]  {escape(value)}", soft_wrap=True, highlight=False)
     if result.demo_model:
         _out.print(
             "These summaries come from the demo model. For real ones name a real model, e.g. "

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from reviewsum_assets.errors import SettingsError
+
 DEFAULT_HOME = ".dagster_home"
 
 # Written once into a new home; from then on it is the user's to change.
@@ -28,7 +30,42 @@ run_monitoring:
   enabled: true
   max_resume_run_attempts: 0
 """
+# For `reviewsum ui`, which works from any directory; equal to the project's own workspace.yaml.
+_WORKSPACE = """\
+load_from:
+  - python_module:
+      module_name: reviewsum_assets.definitions
+      location_name: reviewsum_assets
+"""
 _PID_TAG, _HOST_TAG = "reviewsum/pid", "reviewsum/host"
+
+
+def prepare_home() -> Path:
+    """Make the home with its configuration, if there is none, and point ``DAGSTER_HOME`` at it.
+
+    Raises:
+        SettingsError: it cannot be made.
+    """
+    home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).absolute()
+    config = home / "dagster.yaml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not config.exists():
+            config.write_text(_NEW_HOME_CONFIG)
+    except OSError as error:
+        raise SettingsError(
+            f"DAGSTER_HOME {home}, where runs are kept, cannot be made ({error.strerror}): set "
+            "DAGSTER_HOME to a directory that can be written to"
+        ) from error
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def workspace_file(home: Path) -> Path:
+    """A workspace file for this code location, in the home."""
+    path = home / "workspace.yaml"
+    path.write_text(_WORKSPACE)
+    return path
 
 
 @contextmanager
@@ -38,12 +75,7 @@ def persistent_instance() -> Iterator[dg.DagsterInstance]:
     Runs of the command line whose process is gone are marked as failed first, so that no page
     shows them as running for ever.
     """
-    home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).absolute()
-    home.mkdir(parents=True, exist_ok=True)
-    config = home / "dagster.yaml"
-    if not config.exists():
-        config.write_text(_NEW_HOME_CONFIG)
-    os.environ["DAGSTER_HOME"] = str(home)
+    prepare_home()
     with dg.DagsterInstance.get() as instance:
         _fail_orphans(instance)
         yield instance

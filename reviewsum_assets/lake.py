@@ -49,7 +49,7 @@ JOB_CODE = "job_code"
 # beside the objects themselves.
 _STAGING = ".staging"
 _PARALLEL_READS = 16
-_READ_AHEAD_BYTES = 1 << 20
+_READ_AHEAD_BYTES = 8 << 20
 
 
 def checkpoint_csv(number: int) -> str:
@@ -101,15 +101,17 @@ class Lake:
         self._store = store
 
     @classmethod
-    def open(cls, uri: str) -> Lake:
+    def open(cls, uri: str, *, create: bool = True) -> Lake:
         """Open the lake at a directory path, ``file://`` or ``s3://bucket/prefix`` URI.
 
-        A directory is made if need be. S3 credentials, region and endpoint come from the usual
-        ``AWS_*`` environment variables; where boto3 is installed, credentials come from whatever
-        it knows: profiles, single sign-on, a container's or an instance's role.
+        A directory is made if need be, unless ``create`` says no. S3 credentials, region and
+        endpoint come from the usual ``AWS_*`` environment variables; where boto3 is installed,
+        credentials come from whatever it knows: profiles, single sign-on, a container's or an
+        instance's role.
 
         Raises:
-            LakeError: the URI is of another kind, or the directory cannot be made.
+            LakeError: the URI is of another kind, or the directory is not there and cannot, or
+                must not, be made.
         """
         if uri.startswith("s3://"):
             root = uri.rstrip("/")
@@ -124,6 +126,10 @@ class Lake:
         if "://" in uri and not uri.startswith("file://"):
             raise LakeError(f"lake {uri!r} is neither a directory nor s3://bucket/prefix")
         directory = Path(uri.removeprefix("file://")).expanduser().absolute()
+        if directory.exists() and not directory.is_dir():
+            raise LakeError(f"lake {directory} is a file, not a directory")
+        if not create and not directory.exists():
+            raise LakeError(f"lake {directory} does not exist")
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -164,7 +170,7 @@ class Lake:
         except AlreadyExistsError:
             return False
         except (BaseError, OSError) as error:
-            raise LakeError(f"cannot write {self.uri_of(key)}: {error}") from error
+            raise LakeError(f"cannot write {self.uri_of(key)}: {_brief(error)}") from error
         return True
 
     def get(self, key: str) -> bytes | None:
@@ -174,7 +180,7 @@ class Lake:
         except FileNotFoundError:
             return None
         except (BaseError, OSError) as error:
-            raise LakeError(f"cannot read {self.uri_of(key)}: {error}") from error
+            raise LakeError(f"cannot read {self.uri_of(key)}: {_brief(error)}") from error
 
     def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """The contents of several objects, in the order of ``keys``, read side by side."""
@@ -197,7 +203,7 @@ class Lake:
                     file.write(piece)
             partial.replace(path)
         except (BaseError, OSError) as error:
-            raise LakeError(f"cannot copy {self.uri_of(key)} to {path}: {error}") from error
+            raise LakeError(f"cannot copy {self.uri_of(key)} to {path}: {_brief(error)}") from error
         finally:
             partial.unlink(missing_ok=True)
 
@@ -208,7 +214,7 @@ class Lake:
         except FileNotFoundError:
             return None
         except (BaseError, OSError) as error:
-            raise LakeError(f"cannot look up {self.uri_of(key)}: {error}") from error
+            raise LakeError(f"cannot look up {self.uri_of(key)}: {_brief(error)}") from error
 
     def list(self, prefix: str) -> list[LakeObject]:
         """Every object below ``prefix`` (a folder), sorted by key."""
@@ -219,7 +225,7 @@ class Lake:
                 for meta in page
             ]
         except (BaseError, OSError) as error:
-            raise LakeError(f"cannot list {self.uri_of(prefix)}: {error}") from error
+            raise LakeError(f"cannot list {self.uri_of(prefix)}: {_brief(error)}") from error
         return sorted(found, key=lambda item: item.key)
 
     def delete(self, key: str) -> None:
@@ -229,7 +235,7 @@ class Lake:
         except FileNotFoundError:
             return
         except (BaseError, OSError) as error:
-            raise LakeError(f"cannot remove {self.uri_of(key)}: {error}") from error
+            raise LakeError(f"cannot remove {self.uri_of(key)}: {_brief(error)}") from error
 
     def _write(self, key: str, data: bytes | Path) -> None:
         target = _checked(key)
@@ -245,14 +251,17 @@ class Lake:
                 self.directory.joinpath(staged).unlink(missing_ok=True)
                 raise
         except (BaseError, OSError) as error:
-            raise LakeError(f"cannot write {self.uri_of(key)}: {error}") from error
+            raise LakeError(f"cannot write {self.uri_of(key)}: {_brief(error)}") from error
 
 
 class _ObjectReader(io.RawIOBase):
     """Makes a remote object a file that the standard library's readers accept."""
 
     def __init__(self, store: ObjectStore, key: str) -> None:
-        self._file = obstore.open_reader(store, key)
+        self._store = store
+        self._key = key
+        self._size = obstore.head(store, key)["size"]
+        self._position = 0
 
     def readable(self) -> bool:
         return True
@@ -261,15 +270,27 @@ class _ObjectReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        content = memoryview(self._file.read(len(buffer)))
-        buffer[: len(content)] = content
-        return len(content)
+        length = min(len(buffer), self._size - self._position)
+        if length <= 0:
+            return 0
+        buffer[:length] = memoryview(
+            obstore.get_range(self._store, self._key, start=self._position, length=length)
+        )
+        self._position += length
+        return length
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self._position
+
+
+def _brief(error: BaseException) -> str:
+    """What the store says, without the dump of its own objects that follows."""
+    return str(error).partition("\n\nDebug source")[0].strip()
 
 
 def _checked(key: str) -> str:

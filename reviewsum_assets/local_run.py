@@ -19,10 +19,12 @@ from reviewsum_assets.compute import Launch
 from reviewsum_assets.dagster_home import run_tags
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.demo.sample_dump import SAMPLE_DUMP_NAME, write_sample_dump
-from reviewsum_assets.errors import CheckpointError, RunInterrupted, SettingsError
+from reviewsum_assets.errors import CheckpointError, PlanError, RunInterrupted, SettingsError
 from reviewsum_assets.job import model_directory
 from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.reviews import grouping
+from reviewsum_assets.reviews.dumps import has_dumps
+from reviewsum_assets.reviews.grouping import GroupedReviews
 
 _RANGE_START, _RANGE_END = (
     "dagster/asset_partition_range_start",
@@ -37,6 +39,7 @@ class RunReport:
     status: LakeStatus
     computed: tuple[int, ...]
     merged: bool
+    grouped: GroupedReviews
     demo_model: bool
     seconds: float
 
@@ -47,9 +50,9 @@ class RunReport:
 
 
 def seed_empty_lake(pipeline: Pipeline) -> bool:
-    """Put the sample dump on a lake that holds no input at all; whether that was so."""
+    """Put the sample dump on a lake that holds no reviews at all; whether that was so."""
     lake = pipeline.lake
-    if pipeline.settings.dumps or lake.list(places.REVIEW_DUMPS) or lake.head(places.GROUPED_CSV):
+    if pipeline.settings.dumps or has_dumps(lake) or grouping.current_grouped_reviews(lake):
         return False
     with tempfile.TemporaryDirectory(prefix="reviewsum-sample-") as scratch:
         path = Path(scratch, SAMPLE_DUMP_NAME)
@@ -80,10 +83,18 @@ def materialize_pending(
     if merged:
         runs.execute("merge")
         status = _status(pipeline)
+    if not _is_planned(pipeline, status.plan):
+        raise PlanError(
+            "another run has planned other dumps, settings or another model on this lake in the "
+            "meantime, and its plan is the current one; run it again to plan these"
+        )
+    grouped = grouping.current_grouped_reviews(pipeline.lake)
+    assert grouped is not None  # the plan was made from it
     return RunReport(
         status=status,
         computed=computed,
         merged=merged,
+        grouped=grouped,
         demo_model=_uses_demo_model(pipeline, plan),
         seconds=time.monotonic() - started,
     )

@@ -198,7 +198,7 @@ class Settings(BaseSettings, SummarySettings, EngineSettings, SageMakerSettings)
     model: str = Field(
         "",
         description="A model directory, a lake path, or NAME@REVISION on the Hugging Face hub. "
-        "Empty: the lake's pegasus_model/, or the demo model where there is none.",
+        "Empty: the lake's pegasus_model/, else the model of the last plan, else the demo model.",
     )
 
     compute: Literal["local", "sagemaker"] = Field(

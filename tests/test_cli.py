@@ -268,3 +268,57 @@ def wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
+
+
+def test_running_again_without_naming_dump_and_model_changes_nothing(
+    command: Command, tmp_path: Path
+) -> None:
+    command.run(dump(tmp_path, 3))
+    before = command.merged()
+    code, out, err = command("run", "--json")
+    assert code == 0, err
+    assert json.loads(out)["did_nothing"] is True
+    assert command.merged() == before
+
+
+def test_rows_that_cannot_be_read_are_told(command: Command, tmp_path: Path) -> None:
+    path = Path(dump(tmp_path, 2))
+    path.write_bytes(path.read_bytes() + b"{broken\n" * 3)
+    code, out, err = command(*command.run_arguments(str(path)))
+    assert code == 0, err
+    assert "3 rows could not be read" in out
+    assert command.run(str(path))["rows_quarantined"] == 3
+
+
+def test_a_job_that_cannot_work_says_why_and_where_its_log_is(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FAST, "REVIEWSUM_DEVICE", "cuda")
+    code, _, err = command(*command.run_arguments(dump(tmp_path, 2)))
+    assert code == 1
+    assert "no GPU is visible" in err
+    assert "job.log" in err
+
+
+def test_modules_of_the_working_directory_do_not_reach_the_job(
+    command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "tokenize.py").write_text("raise SystemExit('not this one')")
+    assert command.run(dump(tmp_path, 2))["products"] == 2
+
+
+def test_a_home_that_cannot_be_made_is_named(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setitem(FAST, "DAGSTER_HOME", str(tmp_path / "file" / "home"))
+    code, _, err = command("run")
+    assert code == 2
+    assert "cannot be made" in err and "Traceback" not in err
+
+
+def test_a_mistyped_lake_is_not_made(command: Command, tmp_path: Path) -> None:
+    code, _, err = command("status", "--lake", str(tmp_path / "typo"))
+    assert code == 1
+    assert "typo does not exist" in " ".join(err.split())
+    assert not (tmp_path / "typo").exists()

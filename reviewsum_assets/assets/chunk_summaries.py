@@ -13,6 +13,7 @@ from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.summarize_run import CHUNK_SUMMARIES, SummarizeRun
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.checkpoints.plan import checkpoint_number, require_plan
+from reviewsum_assets.errors import PlanError
 
 
 class SummarizeConfig(dg.Config):
@@ -51,6 +52,8 @@ def chunk_summaries(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Run one job for all requested checkpoints that are not valid yet."""
     plan = require_plan(pipeline.lake)
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise PlanError("no partition was chosen: materialize chunk_summaries for some or all")
     requested = [plan.checkpoint(checkpoint_number(key)) for key in context.partition_keys]
     run = SummarizeRun(context, pipeline, plan, requested, recompute=config.recompute)
     run.log_reused()

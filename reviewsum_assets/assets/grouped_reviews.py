@@ -35,6 +35,11 @@ def grouped_reviews(
     record, reused = group_reviews(pipeline.lake, pipeline.settings, report)
     if reused:
         context.log.info("the dumps have not changed: nothing was read")
+    if record.counts.quarantined:
+        context.log.warning(
+            f"{record.counts.quarantined:,} rows could not be read and are in quarantine: "
+            f"{pipeline.lake.uri_of(record.quarantine_key or '')}"
+        )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(record.version),
         metadata=_metadata(pipeline, record, reused=reused),
@@ -70,7 +75,7 @@ def _metadata(pipeline: Pipeline, record: GroupedReviews, *, reused: bool) -> di
         "reviews_too_short": counts.too_short,
         "products_with_too_few_reviews": counts.products_too_small,
         "quarantined_rows": counts.quarantined,
-        "seconds": record.seconds,
+        "seconds": round(record.seconds, 2),
         "reused": reused,
         "dumps": markdown.table(
             ["dump", "format", "rows", "quarantined"],

@@ -31,8 +31,8 @@ def partition_metadata(lake: Lake, state: CheckpointState, *, reused: bool) -> d
         "chunks": manifest.chunks,
         "tokens_in": manifest.tokens_in,
         "tokens_out": manifest.tokens_out,
-        "seconds": manifest.seconds,
-        "products_per_hour": 3600 * len(manifest.products) / max(manifest.seconds, 1e-9),
+        "seconds": round(manifest.seconds, 2),
+        "products_per_hour": round(3600 * len(manifest.products) / max(manifest.seconds, 1e-9)),
         "reused": reused,
         "job": manifest.producer.job_name,
         "engine": f"{manifest.producer.engine}, {manifest.producer.device}, "

@@ -104,7 +104,7 @@ class SummarizeRun:
                 f"land ({failure.kind.value}: {failure.reason}). {'; '.join(named)}"
                 f"{f' and {more} more' if more > 0 else ''}. What to do: {failure.advice}. What "
                 "landed is kept: re-execute this run, or materialize the missing partitions, to "
-                "compute the rest."
+                f"compute the rest.{self._where()}"
             ),
             metadata={
                 "failure": failure.kind.value,
@@ -235,6 +235,10 @@ class SummarizeRun:
             self._told = time.monotonic()
             usd = job.usd_so_far()
             self.context.log.info(f"{progress}{f', {usd:.2f} USD so far' if usd else ''}")
+
+    def _where(self) -> str:
+        links = {} if self._job is None else self._job.links
+        return "".join(f" {what}: {where}" for what, where in links.items())
 
     def _job_metadata(self) -> dict[str, Any]:
         if self._job is None:

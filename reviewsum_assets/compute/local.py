@@ -22,6 +22,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+import reviewsum_assets
 from reviewsum_assets import lake as places
 from reviewsum_assets.compute.base import JobEnd, Launch
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
@@ -31,7 +32,7 @@ from reviewsum_assets.job.processing import read_result
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
 
-_SPEC, _LOG, _LOCK, _PID = "spec.json", "job.log", "lock", "pid"
+_SPEC, _LOG, _LOCK, _PID, _MESSAGE = "spec.json", "job.log", "lock", "pid", "message"
 _STOP_SECONDS = 30.0
 _LOG_TAIL_BYTES = 8192
 
@@ -65,7 +66,7 @@ class LocalJob:
         if result is None:
             ended = "" if code is None else f" with code {code}"
             reason = f"its process ended{ended} before it could write a result"
-            return JobEnd(failure=JobFailure(FailureKind.JOB, reason))
+            return JobEnd(failure=JobFailure(FailureKind.JOB, self._message() or reason))
         if result.stopped:
             failure = JobFailure(FailureKind.STOPPED, "it was stopped by a signal")
             return JobEnd(result, failure)
@@ -99,6 +100,11 @@ class LocalJob:
             while self.is_live and time.monotonic() < deadline:
                 self._signal(number)
                 time.sleep(0.2)
+
+    def _message(self) -> str:
+        """What the job has left to say."""
+        path = self.directory / _MESSAGE
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def _signal(self, number: signal.Signals) -> None:
         try:
@@ -182,10 +188,12 @@ class LocalCompute:
             return subprocess.Popen(
                 [
                     sys.executable,
-                    "-m",
-                    "reviewsum_assets.job.run_processing",
+                    # By its path: with -m, modules of the working directory would shadow others.
+                    str(Path(reviewsum_assets.__file__).parent / "job" / "run_processing.py"),
                     "--spec",
                     str(directory / _SPEC),
+                    "--message_file",
+                    str(directory / _MESSAGE),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -39,7 +39,7 @@ def _problems(path: str, shape: Any, value: Any) -> Iterator[str]:
             for name, part in value.items():
                 if name not in shape.members:
                     yield f"{_joined(path, name)} is not known to the installed boto3"
-                else:
+                elif part is not None:
                     yield from _problems(_joined(path, name), shape.members[name], part)
         case "list":
             yield from _size_problems(path, shape, len(value), "entries")

@@ -19,6 +19,7 @@ from typing import Literal, cast
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.job.model_source import ModelSource, find_source, needed_files
 from reviewsum_assets.job.model_weights import convert_weights, parameter_count
@@ -69,6 +70,9 @@ def ready_model(lake: Lake, settings: Settings) -> tuple[ReadyModel, bool]:
     Raises:
         ModelError: it cannot be found, is incomplete, of an unknown family, or unsafe.
     """
+    planned = _planned_model(lake, settings)
+    if planned is not None:
+        return planned, True
     source = find_source(lake, settings.model)
     known = _known_model(lake, source)
     if known is not None:
@@ -82,6 +86,8 @@ def ready_model(lake: Lake, settings: Settings) -> tuple[ReadyModel, bool]:
 
 def is_current(lake: Lake, settings: Settings) -> bool:
     """Whether the model that the settings name is ready; looks at sizes and times only."""
+    if _planned_model(lake, settings) is not None:
+        return True
     return _known_model(lake, find_source(lake, settings.model)) is not None
 
 
@@ -143,6 +149,20 @@ def _holds(directory: Path, model: ReadyModel) -> bool:
         return ReadyModel.model_validate_json((directory / _READY).read_bytes()) == model
     except (OSError, ValidationError):
         return False
+
+
+def _planned_model(lake: Lake, settings: Settings) -> ReadyModel | None:
+    """The current plan's model, where none is named now and the lake holds none to be found.
+
+    It was named by an earlier call: calling again without naming it must not plan every product
+    anew, with the demo model.
+    """
+    if settings.model or lake.list(places.PEGASUS_MODEL):
+        return None
+    plan = current_plan(lake)
+    if plan is None:
+        return None
+    return read_ready_model(lake, plan.recipes[plan.recipe].model_version)
 
 
 def _known_model(lake: Lake, source: ModelSource) -> ReadyModel | None:

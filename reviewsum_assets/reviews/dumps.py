@@ -43,10 +43,7 @@ def find_dumps(lake: Lake, settings: Settings) -> list[Dump]:
     """
     if settings.dumps:
         return sorted((_named_dump(name) for name in settings.dumps), key=lambda dump: dump.name)
-    found = [item for item in lake.list(places.REVIEW_DUMPS) if _is_dump(item.key)]
-    grouped = lake.head(places.GROUPED_CSV)
-    if not found and grouped is not None:
-        found = [grouped]
+    found = _on_the_lake(lake)
     if not found:
         raise DumpError(
             f"no reviews to read: put dumps under {lake.uri_of(places.REVIEW_DUMPS)}/, or a "
@@ -55,10 +52,21 @@ def find_dumps(lake: Lake, settings: Settings) -> list[Dump]:
     return [_dump(lake, item, item.key) for item in found]
 
 
+def has_dumps(lake: Lake) -> bool:
+    """Whether the lake holds any dump, or the grouped CSV."""
+    return bool(_on_the_lake(lake))
+
+
 def listing_fingerprint(dumps: Sequence[Dump]) -> str:
     """Hash of names, sizes and tags: it changes when any dump does."""
     listing = sorted((dump.name, dump.size, dump.e_tag) for dump in dumps)
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+def _on_the_lake(lake: Lake) -> list[LakeObject]:
+    found = [item for item in lake.list(places.REVIEW_DUMPS) if _is_dump(item.key)]
+    grouped = lake.head(places.GROUPED_CSV)
+    return [grouped] if not found and grouped is not None else found
 
 
 def _named_dump(name: str) -> Dump:

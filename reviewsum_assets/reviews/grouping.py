@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from reviewsum_assets import lake as places
 from reviewsum_assets.errors import DumpError
 from reviewsum_assets.lake import Lake
-from reviewsum_assets.reviews.dumps import Dump, find_dumps, listing_fingerprint
+from reviewsum_assets.reviews.dumps import Dump, find_dumps, has_dumps, listing_fingerprint
 from reviewsum_assets.reviews.fields import normalized
 from reviewsum_assets.reviews.formats import Format, Layout, detect_format
 from reviewsum_assets.reviews.grouped_csv import read_products
@@ -94,7 +94,9 @@ def current_grouped_reviews(lake: Lake) -> GroupedReviews | None:
 def is_current(lake: Lake, settings: Settings) -> bool:
     """Whether the committed record was made from the dumps and settings of now; reads no dump."""
     record = current_grouped_reviews(lake)
-    return record is not None and record.version == _version(find_dumps(lake, settings), settings)
+    if record is None or _is_all_there_is(lake, settings):
+        return record is not None
+    return record.version == _version(find_dumps(lake, settings), settings)
 
 
 def scan_grouped(lake: Lake, record: GroupedReviews) -> pl.LazyFrame:
@@ -112,9 +114,11 @@ def group_reviews(
     Raises:
         DumpError: there is no dump, or one is empty, of unknown format or without a readable row.
     """
+    before = current_grouped_reviews(lake)
+    if before is not None and _is_all_there_is(lake, settings):
+        return before, True
     dumps = find_dumps(lake, settings)
     version = _version(dumps, settings)
-    before = current_grouped_reviews(lake)
     if before is not None and before.version == version:
         return before, True
     with tempfile.TemporaryDirectory(prefix="reviewsum-grouping-") as scratch:
@@ -124,6 +128,15 @@ def group_reviews(
     for key in set(before.tables if before else ()) - set(record.tables):
         lake.delete(key)
     return record, False
+
+
+def _is_all_there_is(lake: Lake, settings: Settings) -> bool:
+    """Whether no dump is named now and none lies on the lake.
+
+    What dumps named by an earlier call gave then still stands: calling again without naming them
+    must not lose them.
+    """
+    return not settings.dumps and not has_dumps(lake)
 
 
 def _version(dumps: list[Dump], settings: Settings) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ class TransformersEngine:
         torch.set_num_threads(threads)
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
+        # Its new name is not known to the older versions that images bring.
+        warnings.filterwarnings("ignore", "`past_key_values` is deprecated", FutureWarning)
         place = accelerate.PartialState(cpu=device == "cpu").device
         model = AutoModelForSeq2SeqLM.from_pretrained(
             directory,

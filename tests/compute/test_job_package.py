@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.compute.job_package import build_package, publish
+from reviewsum_assets.lake import Lake
+
+
+def test_equal_code_gives_an_equal_package() -> None:
+    assert build_package() == build_package()
+    assert build_package().version == build_package().version
+
+
+def test_the_archive_holds_the_code_and_no_data() -> None:
+    archive = zipfile.ZipFile(io.BytesIO(build_package().files["reviewsum_assets.zip"]))
+    names = archive.namelist()
+    assert "reviewsum_assets/job/worker.py" in names
+    assert all(name.endswith(".py") for name in names)
+
+
+def test_every_requirement_is_pinned_and_none_is_the_images() -> None:
+    lines = build_package().files["requirements.txt"].decode().splitlines()
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+", line) for line in lines)
+    assert not {"torch", "transformers", "dagster"} & {line.split("==")[0] for line in lines}
+
+
+def test_publishing_twice_writes_once(lake: Lake) -> None:
+    package = build_package()
+    publish(lake, package)
+    before = lake.list(places.JOB_CODE)
+    publish(lake, package)
+    assert lake.list(places.JOB_CODE) == before
+    assert len(before) == 3

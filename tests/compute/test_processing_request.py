@@ -1,0 +1,211 @@
+"""The default request, field by field: what users of the replaced script rely on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import boto3
+import pytest
+
+from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe
+from reviewsum_assets.compute.job_package import JobPackage
+from reviewsum_assets.compute.processing_request import (
+    PROVIDED,
+    inputs_manifest,
+    processing_request,
+    spec_hash,
+)
+from reviewsum_assets.compute.request_limits import check_request
+from reviewsum_assets.errors import SettingsError
+from reviewsum_assets.job.spec import JobSpec
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import load_settings
+
+ROLE = "arn:aws:iam::123456789012:role/reviewsum-job"
+PACKAGE = JobPackage({"run_processing.py": b"", "requirements.txt": b"", "x.zip": b""})
+
+
+@pytest.fixture
+def lake(monkeypatch: pytest.MonkeyPatch) -> Lake:
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    return Lake.open("s3://bucket/lake")
+
+
+def spec() -> JobSpec:
+    settings = load_settings()
+    recipe = Recipe(model_version="0123456789abcdef", settings=settings.summary_settings())
+    planned = PlannedCheckpoint(
+        number=1, products=100, data_version="d" * 32, recipe=recipe.key, plan_id="p" * 12
+    )
+    return JobSpec(
+        name="reviewsum-pppppppppppp-0a1b2c3d-abcdef-1",
+        lake="s3://bucket/lake",
+        plan_id="p" * 12,
+        checkpoints=(planned,),
+        recipes={recipe.key: recipe},
+        engine=settings.engine_settings(),
+        provided=PROVIDED,
+    )
+
+
+def request(lake: Lake, **settings: Any) -> dict[str, Any]:
+    return processing_request(
+        lake=lake,
+        spec=spec(),
+        package=PACKAGE,
+        settings=load_settings(role_arn=ROLE, **settings).sagemaker_settings(),
+        image_uri="123.dkr.ecr.eu-west-1.amazonaws.com/image:1",
+        region="eu-west-1",
+        max_runtime_seconds=3600,
+        tags={"dagster/run_id": "r1"},
+    )
+
+
+def s3_input(name: str, uri: str, path: str, kind: str = "S3Prefix") -> dict[str, Any]:
+    return {
+        "InputName": name,
+        "S3Input": {
+            "S3Uri": uri,
+            "LocalPath": path,
+            "S3DataType": kind,
+            "S3InputMode": "File",
+            "S3DataDistributionType": "FullyReplicated",
+        },
+    }
+
+
+def test_the_default_request_is_this(lake: Lake) -> None:
+    name = spec().name
+    assert request(lake) == {
+        "ProcessingJobName": name,
+        "RoleArn": ROLE,
+        "AppSpecification": {
+            "ImageUri": "123.dkr.ecr.eu-west-1.amazonaws.com/image:1",
+            "ContainerEntrypoint": ["python3", "/opt/ml/processing/input/code/run_processing.py"],
+            "ContainerArguments": [
+                "--spec",
+                "/opt/ml/processing/input/spec/spec.json",
+                "--resource_config",
+                "/opt/ml/config/resourceconfig.json",
+                "--message_file",
+                "/opt/ml/output/message",
+            ],
+        },
+        "ProcessingInputs": [
+            s3_input(
+                "code",
+                f"s3://bucket/lake/job_code/{PACKAGE.version}/",
+                "/opt/ml/processing/input/code",
+            ),
+            s3_input(
+                "spec",
+                f"s3://bucket/lake/processing_jobs/{name}/spec.json",
+                "/opt/ml/processing/input/spec",
+            ),
+            s3_input(
+                "model",
+                "s3://bucket/lake/models/0123456789abcdef/",
+                "/opt/ml/processing/pegasus_model",
+            ),
+            s3_input(
+                "grouped_reviews",
+                f"s3://bucket/lake/processing_jobs/{name}/grouped_reviews.manifest",
+                "/opt/ml/processing/input/grouped_reviews",
+                "ManifestFile",
+            ),
+        ],
+        "ProcessingResources": {
+            "ClusterConfig": {
+                "InstanceType": "ml.g5.12xlarge",
+                "InstanceCount": 1,
+                "VolumeSizeInGB": 100,
+            }
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
+        "Environment": {
+            "AWS_REGION": "eu-west-1",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+            "REVIEWSUM_SPEC_HASH": spec_hash(spec()),
+            "REVIEWSUM_INSTANCE_TYPE": "ml.g5.12xlarge",
+        },
+        "Tags": [{"Key": "dagster/run_id", "Value": "r1"}],
+    }
+
+
+def test_every_setting_has_its_field(lake: Lake) -> None:
+    found = request(
+        lake,
+        instance_count=3,
+        fallback_instance_types="ml.g5.24xlarge, ml.g5.48xlarge",
+        volume_gb=200,
+        volume_kms_key="arn:aws:kms:eu-west-1:123456789012:key/1",
+        subnets="subnet-1,subnet-2",
+        security_groups="sg-1",
+        encrypt_traffic=True,
+        job_tags="team=reviews,cost centre=42",
+        job_environment="HF_HUB_OFFLINE=1",
+    )
+    assert found["ProcessingResources"]["ClusterConfig"] == {
+        "InstancePreferences": [
+            {"InstanceType": name, "InstanceCount": 3}
+            for name in ("ml.g5.12xlarge", "ml.g5.24xlarge", "ml.g5.48xlarge")
+        ],
+        "VolumeSizeInGB": 200,
+        "VolumeKmsKeyId": "arn:aws:kms:eu-west-1:123456789012:key/1",
+    }
+    assert found["NetworkConfig"] == {
+        "EnableInterContainerTrafficEncryption": True,
+        "VpcConfig": {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]},
+    }
+    assert {tag["Key"]: tag["Value"] for tag in found["Tags"]} == {
+        "dagster/run_id": "r1",
+        "team": "reviews",
+        "cost centre": "42",
+    }
+    assert found["Environment"]["HF_HUB_OFFLINE"] == "1"
+
+
+def test_the_manifest_names_just_the_needed_grouped_reviews(lake: Lake) -> None:
+    assert json.loads(inputs_manifest(lake, spec())) == [
+        {"prefix": "s3://bucket/lake/"},
+        "grouped_reviews/plans/pppppppppppp/checkpoint_1.parquet",
+    ]
+
+
+CHANGES: list[tuple[str, Any, str]] = [
+    ("ProcessingJobName", "-x", "ProcessingJobName '-x' does not match"),
+    ("ProcessingJobName", "x" * 64, "ProcessingJobName is 64 characters, at most 63"),
+    ("ProcessingJobName", None, "ProcessingJobName is missing"),
+    ("RoleArn", "role", "RoleArn is 4 characters, at least 20"),
+    ("ProcessingInputs", [{"InputName": "x"}] * 11, "ProcessingInputs is 11 entries, at most 10"),
+    ("StoppingCondition", {"MaxRuntimeInSeconds": 777_601}, "MaxRuntimeInSeconds is 777601"),
+    ("StoppingCondition", {"MaxRuntimeInSeconds": 0}, "MaxRuntimeInSeconds is 0, at least 1"),
+    ("Environment", {f"X{n}": "" for n in range(101)}, "Environment is 101 entries, at most 100"),
+    ("Environment", {"X": "y" * 257}, r"Environment['X'] is 257 characters, at most 256"),
+    ("Tags", [{"Key": "k", "Value": "v" * 257}], r"Tags[0].Value is 257 characters"),
+    ("Tags", [{"Key": "k", "Value": "<>"}], "Tags[0].Value '<>' does not match"),
+    ("Tags", [{"Key": "k", "Value": ""}] * 51, "Tags is 51 entries, at most 50"),
+    ("AppSpecification", {"ImageUri": "x" * 256}, "ImageUri is 256 characters, at most 255"),
+    (
+        "AppSpecification",
+        {"ImageUri": "x", "ContainerArguments": ["y" * 257]},
+        "AppSpecification.ContainerArguments[0] is 257 characters",
+    ),
+    ("Surprise", 1, "Surprise is not known"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "message"), CHANGES)
+def test_a_broken_limit_is_named_by_its_field(
+    lake: Lake, field: str, value: Any, message: str
+) -> None:
+    operation = boto3.client("sagemaker", "eu-west-1").meta.service_model.operation_model(
+        "CreateProcessingJob"
+    )
+    check_request(operation.input_shape, request(lake))
+    with pytest.raises(SettingsError) as caught:
+        check_request(operation.input_shape, {**request(lake), field: value})
+    assert message in str(caught.value)
