@@ -34,6 +34,7 @@ from reviewsum_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from reviewsum_assets.assets.pipeline import StageProgress
+    from reviewsum_assets.compute.estimate import Estimate
     from reviewsum_assets.local_run import RunReport
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -163,6 +164,29 @@ def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
         _out.print(f"{opened.uri} holds no plan yet: `reviewsum run` makes one")
     else:
         _print_status(result)
+
+
+@app.command("estimate")
+def estimate_pending(lake: LakeOption = None, as_json: JsonOption = False) -> None:
+    """Show what the pending checkpoints will take, in time and money, before it is spent."""
+    # Polars and the tokenizer take seconds to import, which other commands need not pay.
+    from reviewsum_assets.compute import compute_for
+    from reviewsum_assets.compute.estimate import estimate
+
+    settings = _settings(lake=lake)
+    opened = Lake.open(settings.lake)
+    found = lake_status(opened)
+    result = estimate(
+        opened,
+        None if found is None else found.plan,
+        [] if found is None else [state.planned for state in found.incomplete],
+        settings,
+        compute_for(settings, opened).capacity,
+    )
+    if as_json:
+        _print_json(result)
+    else:
+        _print_estimate(result)
 
 
 @app.command()
@@ -329,6 +353,29 @@ def _print_status(result: StatusResult) -> None:
         f"{result.products_pending:,} pending; merged table is "
         f"{'up to date' if result.merged else 'not up to date'}"
     )
+
+
+def _print_estimate(result: Estimate) -> None:
+    table = Table("pending", Column(justify="right"), Column("range", justify="right"), box=None)
+    for name, count in (
+        ("checkpoints", result.checkpoints),
+        ("products", result.products),
+        ("chunks", result.chunks),
+        ("tokens in", result.tokens_in),
+        ("tokens out", result.tokens_out),
+    ):
+        table.add_row(name, f"{count:,}", "")
+    for name, span, unit in (
+        ("worker time", result.worker_seconds.times(1 / 60), "min"),
+        ("GPU time", result.gpu_hours.times(60), "min"),
+        ("wall-clock", result.hours.times(60), "min"),
+        ("bill", result.usd, "USD"),
+    ):
+        low, expected, high = (f"{v:,.2f}" for v in (span.low, span.expected, span.high))
+        table.add_row(name, f"{expected} {unit}", f"{low} to {high}")
+    _out.print(table)
+    _out.print(f"{result.instances} x {result.instance_type}, {result.workers} workers")
+    _out.print(f"basis: {result.basis}", highlight=False)
 
 
 def _print_json(result: BaseModel) -> None:

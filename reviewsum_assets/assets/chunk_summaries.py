@@ -29,6 +29,8 @@ from reviewsum_assets.checkpoints.validity import (
     check_checkpoints,
 )
 from reviewsum_assets.compute import JobEnd, RunningJob
+from reviewsum_assets.compute.budget import job_budget
+from reviewsum_assets.compute.estimate import seconds_per_chunk
 from reviewsum_assets.job.progress import read_progress
 from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.lake import Lake
@@ -122,9 +124,10 @@ class _SummarizeRun:
             if live:
                 self.context.log.info(f"attaching to live job {live[0].spec.name}")
                 self._follow(live[0])
-                continue
-            if self._start_and_follow():
+            elif self._start_and_follow():
                 return
+            if self._is_budget_reached:
+                return  # another job would spend as much again
 
     def require_all(self) -> None:
         """Fail, with names and reasons, if a requested checkpoint did not land."""
@@ -133,6 +136,8 @@ class _SummarizeRun:
         reasons = dict.fromkeys(self._pending, "it did not land")
         for end in self._ends:
             if end.result is not None:
+                if end.result.budget_reached:
+                    reasons = dict.fromkeys(self._pending, "still pending")
                 reasons.update(
                     (n, why) for n, why in end.result.failed.items() if n in self._pending
                 )
@@ -164,14 +169,25 @@ class _SummarizeRun:
     def _lake(self) -> Lake:
         return self.pipeline.lake
 
+    @property
+    def _is_budget_reached(self) -> bool:
+        """Whether a job ended for want of budget."""
+        return any(end.result is not None and end.result.budget_reached for end in self._ends)
+
     def _start_and_follow(self) -> bool:
         """Start a job for what is pending; False if another process was first to start it."""
+        pending = tuple(self._pending.values())
+        settings, capacity = self.pipeline.settings, self.pipeline.compute.capacity
         spec = job_spec(
             self.plan,
-            tuple(self._pending.values()),
+            pending,
             lake=self._lake.uri,
-            engine=self.pipeline.settings.engine_settings(),
+            engine=settings.engine_settings(),
             recompute=self.recompute,
+            budget=job_budget(settings, capacity),
+            seconds_per_chunk=seconds_per_chunk(
+                self._lake, self.plan, pending[0], settings, capacity
+            ),
         )
         with job_messages(self.context) as environment:
             job = self.pipeline.compute.start(spec, environment)
@@ -261,6 +277,12 @@ def _metadata(lake: Lake, state: CheckpointState, *, reused: bool) -> dict[str, 
         "tokens_in": manifest.tokens_in,
         "tokens_out": manifest.tokens_out,
         "seconds": manifest.seconds,
+        "worker_seconds": manifest.worker_seconds,
+        **(
+            {"predicted_seconds": manifest.predicted_seconds}
+            if manifest.predicted_seconds is not None
+            else {}
+        ),
         "products_per_hour": 3600 * len(manifest.products) / max(manifest.seconds, 1e-9),
         "reused": reused,
         "job": manifest.producer.job_name,

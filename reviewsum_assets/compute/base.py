@@ -18,6 +18,17 @@ class JobEnd:
     reason: str
 
 
+@dataclass(frozen=True)
+class Capacity:
+    """What a job gets to work with, and at what price."""
+
+    instance_type: str
+    instances: int
+    workers: int  # devices of all instances together
+    usd_per_hour: float  # of one instance; 0: not billed
+    startup_seconds: float  # from the start of a job to its first line of code; not billed
+
+
 class RunningJob(Protocol):
     """A job that was started, by this process or by another."""
 
@@ -49,6 +60,10 @@ class Compute(Protocol):
     @property
     def poll_seconds(self) -> float:
         """How long to wait between looks at a job."""
+
+    @property
+    def capacity(self) -> Capacity:
+        """What a job started now would get."""
 
     def start(self, spec: JobSpec, environment: Mapping[str, str]) -> RunningJob:
         """Start a job, or attach to the live one that does the very same work.

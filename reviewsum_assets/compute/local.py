@@ -24,15 +24,21 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from reviewsum_assets import lake as places
-from reviewsum_assets.compute.base import JobEnd
+from reviewsum_assets.checkpoints.plan import current_plan
+from reviewsum_assets.compute.base import Capacity, JobEnd
 from reviewsum_assets.errors import JobError
+from reviewsum_assets.job.devices import worker_devices
+from reviewsum_assets.job.model_directory import read_ready_model
 from reviewsum_assets.job.processing import JobResult, result_key
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import EngineSettings
 
 _SPEC, _LOG, _LOCK, _PID = "spec.json", "job.log", "lock", "pid"
 _STOP_SECONDS = 30.0
 _LOG_TAIL_BYTES = 8192
+# Two Python processes, one after the other, and their imports; measured on two CPU cores.
+_STARTUP_SECONDS = 4.0
 
 
 @dataclass
@@ -67,7 +73,8 @@ class LocalJob:
         result = JobResult.model_validate_json(content)
         if result.stopped:
             return JobEnd(result, "it was stopped by a signal")
-        return JobEnd(result, f"{len(result.failed)} checkpoints failed" if result.failed else "")
+        failed = f"{len(result.failed)} checkpoints failed" if result.failed else ""
+        return JobEnd(result, "; ".join(filter(None, (result.budget_reached, failed))))
 
     def log_tail(self) -> str:
         """The last lines of the log."""
@@ -98,7 +105,22 @@ class LocalCompute:
     """Jobs as processes of this machine, on the GPUs it has or its CPU."""
 
     lake: Lake
+    engine: EngineSettings = field(default_factory=EngineSettings)
     poll_seconds: float = 0.5
+
+    @property
+    def capacity(self) -> Capacity:
+        """The workers this machine has devices for, at no charge."""
+        plan = current_plan(self.lake)
+        version = None if plan is None else plan.recipes[plan.recipe].model_version
+        parameters = 0 if version is None else read_ready_model(self.lake, version).parameters
+        return Capacity(
+            instance_type="local",
+            instances=1,
+            workers=len(worker_devices(self.engine, parameters)),
+            usd_per_hour=0.0,
+            startup_seconds=_STARTUP_SECONDS,
+        )
 
     def start(self, spec: JobSpec, environment: Mapping[str, str]) -> LocalJob:
         """Start a process for ``spec``, or attach to the live one of the same name."""

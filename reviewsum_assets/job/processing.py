@@ -60,7 +60,7 @@ class JobResult(BaseModel):
 
     @property
     def exit_code(self) -> int:
-        """0: everything landed, or the budget was reached; 3: something failed; 75: stopped by a signal."""
+        """0: all landed, or the budget was reached; 3: something failed; 75: a signal came."""
         if self.stopped:
             return EXIT_STOPPED
         return EXIT_FAILED if self.failed else EXIT_OK
