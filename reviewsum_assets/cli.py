@@ -185,6 +185,8 @@ def estimate_pending(lake: LakeOption = None, as_json: JsonOption = False) -> No
     )
     if as_json:
         _print_json(result)
+    elif not result.checkpoints:
+        _out.print(f"{opened.uri}: {result.basis}", soft_wrap=True)
     else:
         _print_estimate(result)
 
