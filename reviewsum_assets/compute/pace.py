@@ -90,6 +90,7 @@ def _calibrated(calibration: Calibration, place: str, *, on_gpu: bool) -> Pace:
     rates = (calibration.per_chunk, calibration.per_token)
     by_chunk, by_token = (_uncertainty(rate, calibration.checkpoints) for rate in rates)
     uncertainty = max(_LEAST_UNCERTAINTY, min(by_chunk, by_token))
+    plural = "" if calibration.checkpoints == 1 else "s"
     return Pace(
         seconds_per_chunk=calibration.per_chunk.mean,
         seconds_per_token=calibration.per_token.mean if by_token < by_chunk else None,
@@ -97,7 +98,7 @@ def _calibrated(calibration: Calibration, place: str, *, on_gpu: bool) -> Pace:
         load_seconds=calibration.load_seconds,
         range=(max(0.0, 1 - uncertainty), 1 + uncertainty),
         on_gpu=on_gpu,
-        basis=f"{calibration.checkpoints} checkpoints done on {place} with this model",
+        basis=f"{calibration.checkpoints} checkpoint{plural} done on {place} with this model",
     )
 
 
