@@ -6,8 +6,10 @@ wrong; 130 interrupted.
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -119,6 +121,13 @@ def run(
     ] = None,
     top_k: Annotated[int | None, typer.Option(help="Products to summarize.")] = None,
     checkpoint_size: Annotated[int | None, typer.Option(help="Products a checkpoint.")] = None,
+    compute: Annotated[
+        str | None, typer.Option(help="Where jobs run: local, or sagemaker.")
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Plan, then print the request to SageMaker; start nothing."),
+    ] = False,
     as_json: JsonOption = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show Dagster's log on standard error.")
@@ -128,9 +137,9 @@ def run(
     # Dagster takes a second to import, which status and verify need not pay.
     # Its warnings are for developers of assets, not for users of the command.
     warnings.filterwarnings("ignore", module="dagster")
+    from reviewsum_assets import local_run
     from reviewsum_assets.assets.pipeline import Pipeline
     from reviewsum_assets.dagster_home import persistent_instance
-    from reviewsum_assets.local_run import materialize_pending, seed_empty_lake
 
     settings = _settings(
         lake=lake,
@@ -138,13 +147,18 @@ def run(
         model=model,
         top_k=top_k,
         checkpoint_size=checkpoint_size,
+        compute=compute,
     )
     with persistent_instance() as instance, _ProgressBars() as bars:
         pipeline = Pipeline(settings, on_progress=bars.update_stage)
-        if seed_empty_lake(pipeline):
+        if local_run.seed_empty_lake(pipeline):
             _err.print(f"{pipeline.lake.uri} is empty: using the sample reviews", soft_wrap=True)
         level = "INFO" if verbose else "CRITICAL"  # failures are printed once, by main()
-        report = materialize_pending(instance, pipeline, log_level=level)
+        if dry_run:
+            request = local_run.dry_run(instance, pipeline, log_level=level)
+            sys.stdout.write(json.dumps(request, indent=2) + "\n")
+            return
+        report = local_run.materialize_pending(instance, pipeline, log_level=level)
     result = _run_result(pipeline.lake, report)
     if as_json:
         _print_json(result)
@@ -204,6 +218,18 @@ def verify(lake: LakeOption = None, as_json: JsonOption = False) -> None:
         _out.print(f"{len(problems)} problems" if problems else "all is well")
     if problems:
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def package(
+    directory: Annotated[Path, typer.Argument(help="Where to write; made if need be.")],
+) -> None:
+    """Write what a Processing job started by other means needs: code, requirements, archive."""
+    from reviewsum_assets.compute.job_package import build_package, write
+
+    built = build_package()
+    write(built, directory)
+    _out.print(f"{', '.join(sorted(built.files))} are in {directory}", soft_wrap=True)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from reviewsum_assets.assets.merged_summaries import merged_summaries
 from reviewsum_assets.assets.pipeline import pipeline_resource
 from reviewsum_assets.assets.review_dumps import review_dumps
 from reviewsum_assets.assets.summarizer_model import summarizer_model
+from reviewsum_assets.automation.abandoned_jobs import stop_abandoned_jobs
 
 ingest = dg.define_asset_job(
     "ingest",
@@ -36,5 +37,6 @@ defs = dg.Definitions(
         merged_summaries,
     ],
     jobs=[ingest, summarize, merge],
+    sensors=[stop_abandoned_jobs],
     resources={"pipeline": pipeline_resource},
 )

@@ -42,6 +42,8 @@ MERGED_CSV = "summarized_dataset/merged_summaries.csv"
 MERGED_PARQUET = "summarized_dataset/merged_summaries.parquet"
 MERGED_MANIFEST = "summarized_dataset/merged_summaries.json"
 PROCESSING_JOBS = "processing_jobs"
+LIVE_JOBS = "live_jobs"
+JOB_CODE = "job_code"
 
 # Local writes are staged here and renamed into place, so that a killed writer leaves nothing
 # beside the objects themselves.
@@ -103,7 +105,8 @@ class Lake:
         """Open the lake at a directory path, ``file://`` or ``s3://bucket/prefix`` URI.
 
         A directory is made if need be. S3 credentials, region and endpoint come from the usual
-        ``AWS_*`` environment variables.
+        ``AWS_*`` environment variables; where boto3 is installed, credentials come from whatever
+        it knows: profiles, single sign-on, a container's or an instance's role.
 
         Raises:
             LakeError: the URI is of another kind, or the directory cannot be made.
@@ -112,7 +115,12 @@ class Lake:
             root = uri.rstrip("/")
             if root == "s3:":
                 raise LakeError(f"lake {uri!r} names no bucket: expected s3://bucket/prefix")
-            return cls(root, S3Store.from_url(root, client_options=_s3_client_options()), None)
+            store = S3Store.from_url(
+                root,
+                client_options=_s3_client_options(),
+                credential_provider=_boto3_credentials(),
+            )
+            return cls(root, store, None)
         if "://" in uri and not uri.startswith("file://"):
             raise LakeError(f"lake {uri!r} is neither a directory nor s3://bucket/prefix")
         directory = Path(uri.removeprefix("file://")).expanduser().absolute()
@@ -274,6 +282,18 @@ def _checked(key: str) -> str:
 
 def _lake_object(meta: Any) -> LakeObject:
     return LakeObject(meta["path"], meta["size"], meta["e_tag"], meta["last_modified"])
+
+
+def _boto3_credentials() -> Any:
+    """Credentials by boto3, where the environment holds none that obstore finds by itself."""
+    if "AWS_ACCESS_KEY_ID" in os.environ:
+        return None
+    try:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        return Boto3CredentialProvider()
+    except (ImportError, ValueError):  # no boto3, or it knows no credentials either
+        return None
 
 
 def _s3_client_options() -> Any:

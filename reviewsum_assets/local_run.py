@@ -6,6 +6,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -14,11 +15,13 @@ from reviewsum_assets.assets.checkpoint_plan import align_partitions, checkpoint
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.plan import Plan, Recipe, current_plan, require_plan
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, merged_file_problems
+from reviewsum_assets.compute import Launch
 from reviewsum_assets.dagster_home import run_tags
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.demo.sample_dump import SAMPLE_DUMP_NAME, write_sample_dump
-from reviewsum_assets.errors import CheckpointError, RunInterrupted
+from reviewsum_assets.errors import CheckpointError, RunInterrupted, SettingsError
 from reviewsum_assets.job import model_directory
+from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.reviews import grouping
 
 _RANGE_START, _RANGE_END = (
@@ -65,10 +68,7 @@ def materialize_pending(
     """
     started = time.monotonic()
     runs = _Runs(instance, pipeline, log_level)
-    plan = current_plan(pipeline.lake)
-    if plan is None or not _is_planned(pipeline, plan):
-        runs.execute("ingest")
-        plan = require_plan(pipeline.lake)
+    plan = _plan_if_needed(runs, pipeline)
     align_partitions(instance, plan)
     status = _status(pipeline)
     computed = tuple(state.planned.number for state in status.incomplete)
@@ -87,6 +87,35 @@ def materialize_pending(
         demo_model=_uses_demo_model(pipeline, plan),
         seconds=time.monotonic() - started,
     )
+
+
+def dry_run(instance: dg.DagsterInstance, pipeline: Pipeline, *, log_level: str) -> dict[str, Any]:
+    """Ingest and plan as a run would, and tell what it would then ask of SageMaker.
+
+    Returns:
+        The CreateProcessingJob request, field by field; empty if nothing is to be computed.
+
+    Raises:
+        SettingsError: jobs run elsewhere, or the request breaks a limit of the service.
+    """
+    compute = pipeline.compute
+    request = getattr(compute, "request", None)
+    if request is None:
+        raise SettingsError(
+            "a dry run shows the request to SageMaker: add --compute sagemaker, or set compute"
+        )
+    _plan_if_needed(_Runs(instance, pipeline, log_level), pipeline)
+    status = _status(pipeline)
+    if not status.incomplete:
+        return {}
+    spec = job_spec(
+        status.plan,
+        tuple(state.planned for state in status.incomplete),
+        lake=pipeline.lake.uri,
+        engine=pipeline.settings.engine_settings(),
+    )
+    found: dict[str, Any] = request(spec, Launch())
+    return found
 
 
 @dataclass(frozen=True)
@@ -116,6 +145,15 @@ class _Runs:
             raise CheckpointError(failure.description) from failure
         except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt) as error:
             raise RunInterrupted("interrupted; run it again to go on where it stopped") from error
+
+
+def _plan_if_needed(runs: _Runs, pipeline: Pipeline) -> Plan:
+    """The plan for what there is now."""
+    plan = current_plan(pipeline.lake)
+    if plan is not None and _is_planned(pipeline, plan):
+        return plan
+    runs.execute("ingest")
+    return require_plan(pipeline.lake)
 
 
 def _is_planned(pipeline: Pipeline, plan: Plan) -> bool:

@@ -10,7 +10,15 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from reviewsum_assets.errors import SettingsError
@@ -94,7 +102,70 @@ class EngineSettings(BaseModel):
         return self.batch_tokens or self.chunk_batch_size * chunk_tokens * (10 if on_gpu else 1)
 
 
-class Settings(BaseSettings, SummarySettings, EngineSettings):
+def _split_commas(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _split_pairs(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if not all(separator for _, separator, _ in pairs):
+        raise ValueError(f"expected NAME=VALUE,NAME=VALUE, found {value!r}")
+    return {name.strip(): text.strip() for name, _, text in pairs}
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)]
+
+
+class SageMakerSettings(BaseModel):
+    """Where and how a SageMaker Processing job runs; used with ``compute`` = sagemaker only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role_arn: str = Field("", description="IAM role of the job. Needed for sagemaker.")
+    instance_type: str = Field("ml.g5.12xlarge", description="Instance type of the job.")
+    instance_count: int = Field(
+        1, ge=1, le=100, description="Instances of a job; checkpoints are dealt among them."
+    )
+    fallback_instance_types: Names = Field(
+        (),
+        description="Instance types taken, in this order, where the first has no capacity "
+        "(separated by commas).",
+    )
+    volume_gb: int = Field(100, ge=1, description="Disk of each instance, in GB.")
+    volume_kms_key: str = Field("", description="KMS key of that disk.")
+    image_uri: str = Field(
+        "", description="Container image. Empty: AWS's PyTorch GPU image of the region."
+    )
+    region: str = Field("", description="AWS region. Empty: that of the AWS configuration.")
+    endpoint_url: str = Field(
+        "", description="Endpoint of the AWS APIs. Empty: AWS_ENDPOINT_URL, else AWS itself."
+    )
+    subnets: Names = Field((), description="Subnets of the job (separated by commas).")
+    security_groups: Names = Field(
+        (), description="Security groups of the job (separated by commas)."
+    )
+    encrypt_traffic: bool = Field(False, description="Encrypt traffic between instances.")
+    job_tags: Pairs = Field({}, description="More tags of the job (NAME=VALUE,NAME=VALUE).")
+    job_environment: Pairs = Field(
+        {}, description="More environment variables of the job (NAME=VALUE,NAME=VALUE)."
+    )
+    launch_attempts: int = Field(
+        3, ge=1, description="How often a job is started while AWS has no capacity for it."
+    )
+    retry_seconds: float = Field(
+        120.0, ge=0, description="Pause before the second of these attempts; doubled for each more."
+    )
+    poll_seconds: float = Field(
+        15.0, gt=0, description="Seconds between looks at a job and its log."
+    )
+
+
+class Settings(BaseSettings, SummarySettings, EngineSettings, SageMakerSettings):
     """All settings, validated once, where they are read."""
 
     model_config = SettingsConfigDict(
@@ -130,7 +201,10 @@ class Settings(BaseSettings, SummarySettings, EngineSettings):
         "Empty: the lake's pegasus_model/, or the demo model where there is none.",
     )
 
-    compute: Literal["local"] = Field("local", description="Where Processing jobs run.")
+    compute: Literal["local", "sagemaker"] = Field(
+        "local",
+        description="Where Processing jobs run: as a process of this machine, or on SageMaker.",
+    )
     max_cost_usd: float = Field(
         0,
         ge=0,
@@ -157,6 +231,10 @@ class Settings(BaseSettings, SummarySettings, EngineSettings):
     def engine_settings(self) -> EngineSettings:
         """The part that decides how fast summaries come."""
         return EngineSettings(**_fields_of(EngineSettings, self))
+
+    def sagemaker_settings(self) -> SageMakerSettings:
+        """The part that decides how a job runs on SageMaker."""
+        return SageMakerSettings(**_fields_of(SageMakerSettings, self))
 
 
 def _fields_of(part: type[BaseModel], settings: Settings) -> dict[str, Any]:

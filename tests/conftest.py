@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from reviewsum_assets.lake import Lake
 from tests.support.models import build_bart, build_pegasus, build_t5
+from tests.support.processing import ProcessingEmulator, processing_emulator
 from tests.support.s3 import s3_endpoint
 
 
@@ -39,6 +41,24 @@ def any_lake(request: pytest.FixtureRequest) -> Lake:
     found = request.getfixturevalue("lake" if request.param == "directory" else "s3_lake")
     assert isinstance(found, Lake)
     return found
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """A real Dagster instance on disk."""
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(str(home), {"telemetry": {"enabled": False}}) as instance:
+        yield instance
+
+
+@pytest.fixture
+def processing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessingEmulator]:
+    """SageMaker Processing with an empty bucket; the ``AWS_*`` variables point at it."""
+    with processing_emulator(tmp_path / "processing") as emulator:
+        for name, value in emulator.environment().items():
+            monkeypatch.setenv(name, value)
+        yield emulator
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ def settings_table() -> list[str]:
     """The README's settings table as settings.py has it."""
     rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default in ("", ()) else f"`{field.default}`"
+        default = "" if field.default in ("", (), {}) else f"`{field.default}`"
         rows.append(f"| `{name}` | {default} | {field.description} |")
     return rows
 

@@ -5,8 +5,8 @@ import polars as pl
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.assets import markdown
-from reviewsum_assets.assets.chunk_summaries import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.summarize_run import CHUNK_SUMMARIES
 from reviewsum_assets.checkpoints.merge import MERGED_SCHEMA, merge_checkpoints
 from reviewsum_assets.checkpoints.plan import require_plan
 

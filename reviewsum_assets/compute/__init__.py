@@ -1,15 +1,24 @@
-"""Where summarization runs: a local process now, other machines behind the same interface."""
+"""Where summarization runs: a local process or SageMaker Processing, behind one interface."""
 
-from reviewsum_assets.compute.base import Capacity, Compute, JobEnd, RunningJob
+from reviewsum_assets.compute.base import Capacity, Compute, JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.local import LocalCompute
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings
 
-__all__ = ["Capacity", "Compute", "JobEnd", "RunningJob", "compute_for"]
+__all__ = ["Capacity", "Compute", "JobEnd", "Launch", "RunningJob", "compute_for"]
 
 
 def compute_for(settings: Settings, lake: Lake) -> Compute:
-    """The compute that the settings name."""
+    """The compute that the settings name.
+
+    Raises:
+        SettingsError: it lacks a setting or a library.
+    """
     match settings.compute:
         case "local":
             return LocalCompute(lake, settings.engine_settings())
+        case "sagemaker":
+            # boto3 takes time to import, and is not installed everywhere.
+            from reviewsum_assets.compute.sagemaker import SageMakerCompute
+
+            return SageMakerCompute.connect(lake, settings.sagemaker_settings())

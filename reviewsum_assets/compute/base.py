@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from reviewsum_assets.compute.failures import JobFailure
 from reviewsum_assets.job.processing import JobResult
 from reviewsum_assets.job.spec import JobSpec
 
 
 @dataclass(frozen=True)
-class JobEnd:
-    """How a job ended; no result means that it did not end by itself."""
+class Launch:
+    """Who starts a job. ``pipes_context`` is what Pipes tells the job of its run, as JSON."""
 
-    result: JobResult | None
-    reason: str
+    run_id: str = ""
+    pipes_context: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """How a job ended: no result if it did not end by itself, no failure if all went well."""
+
+    result: JobResult | None = None
+    failure: JobFailure | None = None
+    usd: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -41,14 +52,24 @@ class RunningJob(Protocol):
         """Whether another process started it."""
 
     @property
-    def log_location(self) -> str:
-        """Where people find its log."""
+    def links(self) -> Mapping[str, str]:
+        """Where people find it and its log: paths or URLs, by what they show."""
 
     def poll(self) -> JobEnd | None:
-        """None while it runs."""
+        """None while it runs.
+
+        Raises:
+            JobError: its state cannot be found out.
+        """
 
     def log_tail(self) -> str:
         """The last lines of its log."""
+
+    def usd_so_far(self) -> float:
+        """What it has cost until now."""
+
+    def request_stop(self) -> None:
+        """Ask it to end, and do not wait."""
 
     def stop(self) -> None:
         """End it and wait, within a bound, until it has ended."""
@@ -65,11 +86,11 @@ class Compute(Protocol):
     def capacity(self) -> Capacity:
         """What a job started now would get."""
 
-    def start(self, spec: JobSpec, environment: Mapping[str, str]) -> RunningJob:
+    def start(self, spec: JobSpec, launch: Launch) -> RunningJob:
         """Start a job, or attach to the live one that does the very same work.
 
         Raises:
-            JobError: it cannot be started.
+            LaunchError: it cannot be started; says why and what to do.
         """
 
     def live_jobs(self) -> Sequence[RunningJob]:

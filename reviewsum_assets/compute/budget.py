@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from reviewsum_assets.compute.base import Capacity
+from reviewsum_assets.compute.failures import FailureKind, JobFailure
+from reviewsum_assets.job.processing import JobResult
 from reviewsum_assets.job.spec import Budget
 from reviewsum_assets.settings import Settings
 
@@ -31,3 +33,10 @@ def job_budget(settings: Settings, capacity: Capacity) -> Budget | None:
             )
         )
     return min(limits, key=lambda limit: limit.max_seconds, default=None)
+
+
+def budget_failure(result: JobResult) -> JobFailure | None:
+    """Why a job that ended by itself left work undone: its budget, or None if it did not."""
+    if not result.budget_reached:
+        return None
+    return JobFailure(FailureKind.BUDGET, result.budget_reached)

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -25,11 +24,14 @@ from pydantic import ValidationError
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.plan import current_plan
-from reviewsum_assets.compute.base import Capacity, JobEnd
-from reviewsum_assets.errors import JobError
+from reviewsum_assets.compute.base import Capacity, JobEnd, Launch
+from reviewsum_assets.compute.budget import budget_failure
+from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
+from reviewsum_assets.compute.launches import note_owner
 from reviewsum_assets.job.devices import worker_devices
+from reviewsum_assets.job.job_objects import pipes_context_key
 from reviewsum_assets.job.model_directory import read_ready_model
-from reviewsum_assets.job.processing import JobResult, result_key
+from reviewsum_assets.job.processing import read_result
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import EngineSettings
@@ -52,9 +54,9 @@ class LocalJob:
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
-    def log_location(self) -> str:
+    def links(self) -> dict[str, str]:
         """The log file's path."""
-        return str(self.directory / _LOG)
+        return {"job_log": str(self.directory / _LOG)}
 
     @property
     def is_live(self) -> bool:
@@ -66,15 +68,18 @@ class LocalJob:
         if self.is_live:
             return None
         code = self._process.wait() if self._process is not None else None
-        content = self.lake.get(result_key(self.spec.name))
-        if content is None:
+        result = read_result(self.lake, self.spec.name)
+        if result is None:
             ended = "" if code is None else f" with code {code}"
-            return JobEnd(None, f"its process ended{ended} before it could write a result")
-        result = JobResult.model_validate_json(content)
+            reason = f"its process ended{ended} before it could write a result"
+            return JobEnd(failure=JobFailure(FailureKind.JOB, reason))
         if result.stopped:
-            return JobEnd(result, "it was stopped by a signal")
-        failed = f"{len(result.failed)} checkpoints failed" if result.failed else ""
-        return JobEnd(result, "; ".join(filter(None, (result.budget_reached, failed))))
+            failure = JobFailure(FailureKind.STOPPED, "it was stopped by a signal")
+            return JobEnd(result, failure)
+        if result.failed:
+            reason = f"{len(result.failed)} checkpoints failed"
+            return JobEnd(result, JobFailure(FailureKind.CHECKPOINTS, reason))
+        return JobEnd(result, budget_failure(result))
 
     def log_tail(self) -> str:
         """The last lines of the log."""
@@ -84,6 +89,15 @@ class LocalJob:
                 return file.read().decode(errors="replace")
         except FileNotFoundError:
             return ""
+
+    def usd_so_far(self) -> float:
+        """Nothing: this machine is not billed by the job."""
+        return 0.0
+
+    def request_stop(self) -> None:
+        """SIGTERM."""
+        if self.is_live:
+            self._signal(signal.SIGTERM)
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL if the job has not ended within 30 seconds."""
@@ -122,7 +136,7 @@ class LocalCompute:
             startup_seconds=_STARTUP_SECONDS,
         )
 
-    def start(self, spec: JobSpec, environment: Mapping[str, str]) -> LocalJob:
+    def start(self, spec: JobSpec, launch: Launch) -> LocalJob:
         """Start a process for ``spec``, or attach to the live one of the same name."""
         for attempt in count(1):
             named = spec.model_copy(update={"name": f"{spec.name}-{attempt}"})
@@ -130,10 +144,10 @@ class LocalCompute:
             if directory.exists():
                 job = LocalJob(self.lake, directory, named, attached=True)
                 if job.is_live:
+                    note_owner(self.lake, named.name, launch.run_id)
                     return job
             else:
-                launched = self._launch(named, directory, environment)
-                return launched or self.start(spec, environment)
+                return self._launch(named, directory, launch) or self.start(spec, launch)
         raise AssertionError("count() does not end")
 
     def live_jobs(self) -> list[LocalJob]:
@@ -158,9 +172,7 @@ class LocalCompute:
         root.mkdir(parents=True, exist_ok=True)
         return root
 
-    def _launch(
-        self, spec: JobSpec, directory: Path, environment: Mapping[str, str]
-    ) -> LocalJob | None:
+    def _launch(self, spec: JobSpec, directory: Path, launch: Launch) -> LocalJob | None:
         """Start the process; None if another process laid out the same job first."""
         staged = directory.with_name(f".{uuid.uuid4().hex}")
         staged.mkdir()
@@ -174,18 +186,20 @@ class LocalCompute:
             except OSError:
                 shutil.rmtree(staged)
                 return None
+            note_owner(self.lake, spec.name, launch.run_id)
+            if launch.pipes_context is not None:
+                self.lake.put(pipes_context_key(spec.name), launch.pipes_context.encode())
             try:
-                process = self._spawn(directory, environment, lock.fileno())
+                process = self._spawn(directory, lock.fileno())
             except OSError as error:
-                raise JobError(f"job {spec.name} cannot be started: {error}") from error
+                reason = f"job {spec.name} cannot be started: {error}"
+                raise LaunchError(JobFailure(FailureKind.JOB, reason)) from error
         pid = directory / f"{_PID}.partial"
         pid.write_text(str(process.pid))
         pid.rename(directory / _PID)
         return LocalJob(self.lake, directory, spec, attached=False, _process=process)
 
-    def _spawn(
-        self, directory: Path, environment: Mapping[str, str], lock: int
-    ) -> subprocess.Popen[bytes]:
+    def _spawn(self, directory: Path, lock: int) -> subprocess.Popen[bytes]:
         with (directory / _LOG).open("ab") as log:
             return subprocess.Popen(
                 [
@@ -195,7 +209,6 @@ class LocalCompute:
                     "--spec",
                     str(directory / _SPEC),
                 ],
-                env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

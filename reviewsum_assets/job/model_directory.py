@@ -29,6 +29,7 @@ Family = Literal["pegasus", "bart", "t5"]
 
 _FAMILIES: tuple[Family, ...] = ("pegasus", "bart", "t5")
 _TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "vocab.json")
+_READY = "ready.json"
 _PIECE_BYTES = 1 << 20
 
 
@@ -90,7 +91,7 @@ def read_ready_model(lake: Lake, version: str) -> ReadyModel:
     Raises:
         ModelError: the lake has none.
     """
-    key = f"{places.model_directory(version)}/ready.json"
+    key = f"{places.model_directory(version)}/{_READY}"
     try:
         return ReadyModel.model_validate_json(lake.get(key) or b"")
     except ValidationError as error:
@@ -100,13 +101,16 @@ def read_ready_model(lake: Lake, version: str) -> ReadyModel:
         ) from error
 
 
-def local_model_directory(lake: Lake, version: str, cache: Path) -> Path:
-    """A directory to load a ready model from: in place on a local lake, else a cached copy.
+def local_model_directory(
+    lake: Lake, version: str, cache: Path, provided: Path | None = None
+) -> Path:
+    """A directory to load a ready model from: in place on a local lake, else a copy.
 
     Args:
         lake: holds the model.
         version: of the model.
         cache: where copies are kept, one folder a version.
+        provided: a directory that may hold a copy of just this model already.
 
     Raises:
         ModelError: a file is missing, or is not the one that was published.
@@ -116,6 +120,9 @@ def local_model_directory(lake: Lake, version: str, cache: Path) -> Path:
         directory = lake.directory / places.model_directory(version)
         _check_files(directory, model)
         return directory
+    if provided is not None and _holds(provided, model):
+        _check_files(provided, model)
+        return provided
     directory = cache / version
     if not directory.exists():
         partial = cache / f".{version}.{uuid.uuid4().hex}"
@@ -128,6 +135,14 @@ def local_model_directory(lake: Lake, version: str, cache: Path) -> Path:
             if not directory.exists():  # another worker was first
                 raise
     return directory
+
+
+def _holds(directory: Path, model: ReadyModel) -> bool:
+    """Whether a directory is a copy of this ready model; its files are not looked at."""
+    try:
+        return ReadyModel.model_validate_json((directory / _READY).read_bytes()) == model
+    except (OSError, ValidationError):
+        return False
 
 
 def _known_model(lake: Lake, source: ModelSource) -> ReadyModel | None:
@@ -226,9 +241,8 @@ def _publish(lake: Lake, model: ReadyModel, directory: Path) -> None:
         found = lake.head(key)
         if found is None or found.size != file.size:
             lake.put_file(key, directory / file.name)
-    lake.put(
-        f"{places.model_directory(model.version)}/ready.json", model.model_dump_json().encode()
-    )
+    key = f"{places.model_directory(model.version)}/{_READY}"
+    lake.put(key, model.model_dump_json().encode())
 
 
 def _check_files(directory: Path, model: ReadyModel) -> None:

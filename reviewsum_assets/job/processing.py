@@ -17,11 +17,11 @@ from multiprocessing.context import SpawnProcess
 
 from pydantic import BaseModel, ConfigDict
 
-from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import check_checkpoints
 from reviewsum_assets.job.budget import BudgetKeeper
 from reviewsum_assets.job.devices import WorkerDevice, worker_devices
+from reviewsum_assets.job.job_objects import hosts_prefix
 from reviewsum_assets.job.model_directory import read_ready_model
 from reviewsum_assets.job.progress import ProgressReporter
 from reviewsum_assets.job.spec import JobSpec
@@ -66,9 +66,27 @@ class JobResult(BaseModel):
         return EXIT_FAILED if self.failed else EXIT_OK
 
 
-def result_key(job_name: str) -> str:
-    """Where the result of a job that ended by itself lies on the lake."""
-    return f"{places.PROCESSING_JOBS}/{job_name}/result.json"
+def read_result(lake: Lake, job_name: str) -> JobResult | None:
+    """The result of a job, that of all its hosts together; None if no host ended by itself.
+
+    Raises:
+        ValidationError: a result is not one that this version can read.
+    """
+    keys = [item.key for item in lake.list(hosts_prefix(job_name))]
+    contents = lake.get_many([key for key in keys if key.endswith("/result.json")])
+    results = [JobResult.model_validate_json(content) for content in contents if content]
+    if not results:
+        return None
+    return JobResult(
+        landed=tuple(sorted(n for result in results for n in result.landed)),
+        already_valid=tuple(sorted(n for result in results for n in result.already_valid)),
+        failed={n: why for result in results for n, why in result.failed.items()},
+        stopped=any(result.stopped for result in results),
+        seconds=max(result.seconds for result in results),
+        budget_reached="; ".join(
+            result.budget_reached for result in results if result.budget_reached
+        ),
+    )
 
 
 def run_job(

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from dagster_pipes import PipesContext
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reviewsum_assets import lake as places
 from reviewsum_assets.errors import LakeError
+from reviewsum_assets.job.hosts import LOCAL_HOST
+from reviewsum_assets.job.job_objects import hosts_prefix, progress_key
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
 
@@ -50,26 +51,44 @@ class JobProgress(BaseModel):
         )
 
 
-def progress_key(job_name: str) -> str:
-    """Where a job's latest progress lies on the lake."""
-    return f"{places.PROCESSING_JOBS}/{job_name}/progress.json"
-
-
 def read_progress(lake: Lake, job_name: str) -> JobProgress | None:
-    """A job's latest progress, or None if none can be read."""
-    try:
-        return JobProgress.model_validate_json(lake.get(progress_key(job_name)) or b"")
-    except ValidationError:
-        return None
+    """A job's latest progress, that of all its hosts together; None if none can be read."""
+    keys = [item.key for item in lake.list(hosts_prefix(job_name))]
+    found: list[JobProgress] = []
+    for content in lake.get_many([key for key in keys if key.endswith("/progress.json")]):
+        try:
+            found.append(JobProgress.model_validate_json(content or b""))
+        except ValidationError:
+            continue  # removed, or written by another version: progress decides nothing
+    return _together(found) if found else None
+
+
+def _together(hosts: list[JobProgress]) -> JobProgress:
+    etas = [host.eta_seconds for host in hosts if host.eta_seconds is not None]
+    return JobProgress(
+        checkpoints_done=sum(host.checkpoints_done for host in hosts),
+        checkpoints=sum(host.checkpoints for host in hosts),
+        products_done=sum(host.products_done for host in hosts),
+        products=sum(host.products for host in hosts),
+        chunks_done=sum(host.chunks_done for host in hosts),
+        seconds=max(host.seconds for host in hosts),
+        products_per_hour=sum(host.products_per_hour for host in hosts),
+        eta_seconds=max(etas) if etas else None,
+        peak_memory_bytes=max(host.peak_memory_bytes for host in hosts),
+    )
 
 
 @dataclass
 class ProgressReporter:
-    """Collects what workers report and passes it on, not too often."""
+    """Collects what workers report and passes it on, not too often.
+
+    ``spec`` holds the checkpoints of this host only.
+    """
 
     lake: Lake
     spec: JobSpec
     pipes: PipesContext | None = None
+    host: str = LOCAL_HOST
     landed: set[int] = field(default_factory=set)
     chunks_done: int = 0
     peak_memory_bytes: int = 0
@@ -133,13 +152,11 @@ class ProgressReporter:
             self._logged = now
             progress = self.snapshot()
             self.info(str(progress))
-            if self.pipes is not None:
-                self.pipes.report_custom_message(progress.model_dump())
 
     def _publish(self) -> None:
         try:
             content = self.snapshot().model_dump_json().encode()
-            self.lake.put(progress_key(self.spec.name), content)
+            self.lake.put(progress_key(self.spec.name, self.host), content)
         except LakeError as error:
             # Progress is a courtesy: work that goes on must not end for it.
             _log.warning("progress not published: %s", error)

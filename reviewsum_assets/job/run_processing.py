@@ -14,30 +14,65 @@ import argparse
 import logging
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import FrameType
 
-if __package__ in (None, ""):
-    # Started by path, as ScriptProcessor does: the package lies around this file, or beside it as
-    # an archive.
-    _here = Path(__file__).resolve()
-    _archives = sorted(Path("/opt/ml/processing/input").glob("**/reviewsum_assets*.whl"))
+
+def _make_importable() -> None:
+    """Make the package importable where this file was started by its path.
+
+    Either it lies in the package; or a container got it alone, as ``ScriptProcessor`` ships it:
+    then the package is an archive among the Processing inputs, and ``requirements.txt`` beside it
+    names what has to be installed. Signals end the process meanwhile, which the kernel would not
+    do by itself for the first process of a container.
+    """
+    here = Path(__file__).resolve()
     # This folder itself must not be searched: its module names would shadow others.
-    _others = [path for path in sys.path if path != str(_here.parent)]
-    sys.path[:] = [str(_here.parents[2]), *map(str, _archives), *_others]
+    others = [path for path in sys.path if path != str(here.parent)]
+    if (here.parents[1] / "settings.py").exists():
+        sys.path[:] = [str(here.parents[2]), *others]
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(75))
+    inputs = here.parents[1]
+    for requirements in sorted(inputs.glob("**/requirements.txt")):
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip += ["--root-user-action", "ignore", "--requirement", requirements.name]
+        if subprocess.run(pip, cwd=requirements.parent, check=False).returncode:
+            sys.exit(
+                f"what {requirements} names cannot be installed: the log above says why; without "
+                "a way to a package index, use an image that has it (setting image_uri)"
+            )
+    archives = [
+        path for end in ("zip", "whl") for path in inputs.glob(f"**/reviewsum_assets*.{end}")
+    ]
+    sys.path[:] = [*map(str, sorted(archives)), *others]
 
-from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, PipesContext, open_dagster_pipes
 
+# Worker processes import this file too, and get the search path from their parent.
+if __name__ == "__main__" and not __package__:
+    _make_importable()
+
+from dagster_pipes import PipesContext
+
+import reviewsum_assets
 from reviewsum_assets.errors import ReviewsumError
+from reviewsum_assets.job.hosts import Host
+from reviewsum_assets.job.job_objects import result_key
 from reviewsum_assets.job.legacy import ContainerPaths, run_legacy
-from reviewsum_assets.job.processing import JobResult, result_key, run_job
+from reviewsum_assets.job.pipes import open_pipes
+from reviewsum_assets.job.processing import JobResult, run_job
 from reviewsum_assets.job.progress import ProgressReporter
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
 
 EXIT_USAGE = 2
+# SageMaker shows the beginning of this file as the job's ExitMessage, if the file is there.
+MESSAGE_FILE = Path("/opt/ml/output/message")
+_MESSAGE_CHARS = 1000
 
 _log = logging.getLogger("reviewsum.job")
 
@@ -68,29 +103,40 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = _parser().parse_args(arguments)
     stop = StopSignal()
+    _log.info("reviewsum_assets from %s", Path(reviewsum_assets.__file__).parent)
     try:
         if options.spec is None:
             return _run_legacy(options, stop)
-        return _run_spec(options.spec, stop)
+        return _run_spec(options, stop)
     except ReviewsumError as error:
         _log.error("%s", error)
+        _leave_message(options.message_file, str(error))
         return EXIT_USAGE
 
 
-def _run_spec(path: Path, stop: StopSignal) -> int:
-    spec = JobSpec.model_validate_json(path.read_bytes())
-    if DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ:
-        return _run(spec, stop, None).exit_code
-    with open_dagster_pipes() as pipes:
-        return _run(spec, stop, pipes).exit_code
-
-
-def _run(spec: JobSpec, stop: StopSignal, pipes: PipesContext | None) -> JobResult:
+def _run_spec(options: argparse.Namespace, stop: StopSignal) -> int:
+    spec = JobSpec.model_validate_json(options.spec.read_bytes())
+    host = Host.read(options.resource_config)
     lake = Lake.open(spec.lake)
-    reporter = ProgressReporter(lake, spec, pipes)
+    if not host.is_first:
+        result = _run(lake, spec, host, stop, None)
+    else:
+        with open_pipes(lake, spec.name) as pipes:
+            result = _run(lake, spec, host, stop, pipes)
+    if result.failed:
+        named = "; ".join(f"checkpoint {n}: {why}" for n, why in result.failed.items())
+        _leave_message(options.message_file, f"{len(result.failed)} checkpoints failed: {named}")
+    return result.exit_code
+
+
+def _run(
+    lake: Lake, spec: JobSpec, host: Host, stop: StopSignal, pipes: PipesContext | None
+) -> JobResult:
+    mine = spec.model_copy(update={"checkpoints": host.share(spec.checkpoints)})
+    reporter = ProgressReporter(lake, mine, pipes, host.name)
     instance_type = os.environ.get("REVIEWSUM_INSTANCE_TYPE", "local")
-    result = run_job(lake, spec, reporter, stop, instance_type)
-    lake.put(result_key(spec.name), result.model_dump_json().encode())
+    result = run_job(lake, mine, reporter, stop, instance_type)
+    lake.put(result_key(spec.name, host.name), result.model_dump_json().encode())
     reporter.info(
         f"job {spec.name} ended with code {result.exit_code}: {len(result.landed)} landed, "
         f"{len(result.already_valid)} were valid, {len(result.failed)} failed, "
@@ -104,14 +150,24 @@ def _run_legacy(options: argparse.Namespace, stop: StopSignal) -> int:
     paths = ContainerPaths(options.input_dir, options.model_dir, options.output_dir)
 
     def run(spec: JobSpec) -> JobResult:
-        return _run(spec, stop, None)
+        return _run(Lake.open(spec.lake), spec, Host(), stop, None)
 
     return run_legacy(paths, load_settings(**paths.settings(), **overrides), run)
+
+
+def _leave_message(path: Path, message: str) -> None:
+    """Leave the exit message where the service looks for it, if there is such a place."""
+    if path.parent.is_dir():
+        path.write_text(message[:_MESSAGE_CHARS], encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run_processing.py", description=__doc__)
     parser.add_argument("--spec", type=Path, help="job spec, a JSON file")
+    parser.add_argument(
+        "--resource_config", type=Path, help="SageMaker's resourceconfig.json, for several hosts"
+    )
+    parser.add_argument("--message_file", type=Path, default=MESSAGE_FILE)
     parser.add_argument("--top_k", type=int, help="products to summarize (default 30700)")
     container = ContainerPaths()
     parser.add_argument("--input_dir", type=Path, default=container.input_dir)

@@ -11,6 +11,15 @@ from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint, Recipe
 from reviewsum_assets.settings import EngineSettings
 
 
+class ProvidedInputs(BaseModel):
+    """Directories that hold copies of lake objects, put beside the job before it starts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    grouped_reviews: str  # holds checkpoint inputs at their keys
+    model: str  # one ready model
+
+
 class Budget(BaseModel):
     """What a job may use up; it ends itself at a checkpoint boundary before it would use more."""
 
@@ -33,6 +42,7 @@ class JobSpec(BaseModel):
     engine: EngineSettings
     recompute: bool = False
     package_version: str = __version__
+    provided: ProvidedInputs | None = None
     budget: Budget | None = None
     seconds_per_chunk: float | None = None  # what a worker is expected to need
 

@@ -171,9 +171,11 @@ class _Worker:
     def _inputs(
         self, leased: tuple[PlannedCheckpoint, ...], recipe: Recipe
     ) -> Iterator[CheckpointInput]:
+        provided = self._options.spec.provided
+        copies = None if provided is None else Path(provided.grouped_reviews)
         for planned in leased:
             try:
-                yield read_input(self._lake, planned, recipe)
+                yield read_input(self._lake, planned, recipe, copies)
             except ReviewsumError as error:
                 self._reports.send(Failed(planned.number, str(error)))
 
@@ -222,7 +224,13 @@ class _LoadedModel:
     ) -> _LoadedModel:
         started = time.monotonic()
         ready = read_ready_model(lake, recipe.model_version)
-        directory = local_model_directory(lake, recipe.model_version, _model_cache())
+        provided = options.spec.provided
+        directory = local_model_directory(
+            lake,
+            recipe.model_version,
+            _model_cache(),
+            None if provided is None else Path(provided.model),
+        )
         settings, engine_settings = recipe.settings, options.spec.engine
         tokenizer = ChunkTokenizer.load(directory, ready.prefix, settings.encoder_tokens)
         engine = load_engine(
@@ -266,13 +274,23 @@ class _LoadedModel:
         )
 
 
-def read_input(lake: Lake, planned: PlannedCheckpoint, recipe: Recipe) -> CheckpointInput:
+def read_input(
+    lake: Lake, planned: PlannedCheckpoint, recipe: Recipe, copies: Path | None = None
+) -> CheckpointInput:
     """The grouped reviews of one checkpoint, proven to be the planned ones.
+
+    Args:
+        lake: holds them.
+        planned: the checkpoint.
+        recipe: what its input hashes were made with.
+        copies: a directory that may hold a copy, which spares reading from the lake.
 
     Raises:
         CheckpointError: they are missing, or not those that were planned.
     """
-    content = lake.get(planned.input_key)
+    copy = None if copies is None else copies / planned.input_key
+    has_copy = copy is not None and copy.exists()
+    content = copy.read_bytes() if copy is not None and has_copy else lake.get(planned.input_key)
     if content is None:
         raise CheckpointError(
             f"its grouped reviews {lake.uri_of(planned.input_key)} are missing: restore them, or "

@@ -1,34 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
 
 from reviewsum_assets import lake as places
-from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.review_dumps import review_dumps
 from reviewsum_assets.checkpoints.files import decode_rows
 from reviewsum_assets.checkpoints.plan import require_plan
-from reviewsum_assets.compute import Capacity, JobEnd, RunningJob
-from reviewsum_assets.compute.local import LocalJob
-from reviewsum_assets.job.spec import JobSpec, job_spec
+from reviewsum_assets.compute import Launch
+from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
 from tests.support.models import POISON
-from tests.support.pipeline import SmallPipeline, texts, write_dump
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """A real instance on disk."""
-    home = tmp_path / "dagster_home"
-    home.mkdir()
-    with dg.DagsterInstance.local_temp(str(home), {"telemetry": {"enabled": False}}) as instance:
-        yield instance
+from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
 
 
 @pytest.fixture
@@ -38,12 +24,6 @@ def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Pat
     small = SmallPipeline.build(instance, lake, pegasus, dump)
     assert small.execute("ingest").success
     return small
-
-
-def failure(run: Any) -> str:
-    (event,) = [event for event in run.all_events if event.event_type_value == "STEP_FAILURE"]
-    error = event.event_specific_data.error
-    return str(error.cause.message if error.cause else error.message)
 
 
 def partitions(small: SmallPipeline) -> list[str]:
@@ -65,27 +45,6 @@ def test_ingest_says_what_it_read_and_planned(
     assert found["summarizer_model"]["family"] == "pegasus"
     assert found["checkpoint_plan"]["products_new"] == 6
     assert found["checkpoint_plan"]["checkpoints_added"] == 3
-
-
-def test_the_plan_shows_the_bill_for_what_is_pending(small: SmallPipeline) -> None:
-    found = small.materializations(small.execute("ingest"))["checkpoint_plan"]
-    assert (found["pending_checkpoints"], found["pending_products"]) == (3, 6)
-    assert found["pending_chunks"] == 6
-    assert found["estimated_hours_low"] < found["estimated_hours"] < found["estimated_hours_high"]
-    assert found["estimated_usd"] == 0.0
-    assert "no checkpoint done yet on this machine" in found["estimate_basis"]
-    assert "| chunks | 6 |" in found["estimate"]
-    small.summarize(1, 2)
-    again = small.materializations(small.execute("ingest"))["checkpoint_plan"]
-    assert again["pending_checkpoints"] == 1
-    assert "2 checkpoints done on this machine" in again["estimate_basis"]
-
-
-def test_a_plan_whose_estimate_cannot_be_made_still_holds(small: SmallPipeline) -> None:
-    lake = small.pipeline.lake
-    lake.delete(require_plan(lake).checkpoint(1).input_key)
-    found = small.materializations(small.execute("ingest"))["checkpoint_plan"]
-    assert "are missing" in found["estimate"]
 
 
 def test_a_run_over_a_range_materializes_every_checkpoint_with_its_metadata(
@@ -252,71 +211,12 @@ def test_a_run_attaches_to_a_live_job_instead_of_starting_another(
         lake=lake.uri,
         engine=small.pipeline.settings.engine_settings(),
     )
-    job = small.pipeline.compute.start(spec, {})
+    job = small.pipeline.compute.start(spec, Launch())
     run = small.summarize(1, 10)
     assert run.success
     assert job.poll() is not None
     producers = {m["job"] for m in small.materializations(run).values()}
     assert producers == {job.spec.name}
-
-
-def with_budget(small: SmallPipeline) -> SmallPipeline:
-    """The same pipeline with a budget that no checkpoint fits into."""
-    overrides = {"max_cost_usd": 1e-9, "usd_per_hour": 1.0}
-    settings = small.pipeline.settings.model_copy(update=overrides)
-    return SmallPipeline(small.instance, Pipeline(settings))
-
-
-def test_a_run_that_reaches_its_budget_fails_keeps_what_landed_and_the_next_one_finishes(
-    small: SmallPipeline,
-) -> None:
-    small.summarize(1, 1)
-    run = with_budget(small).summarize(1, 3)
-    assert not run.success
-    message = failure(run)
-    assert "2 of 3 requested checkpoints did not land (the budget (max_cost_usd" in message
-    assert "2 stay pending" in message
-    assert "checkpoint_00002: still pending; checkpoint_00003: still pending" in message
-    assert sorted(small.materializations(run)) == ["checkpoint_00001"]
-    assert small.summarize(1, 3).success
-
-
-@dataclass(frozen=True)
-class OneLiveJob:
-    """A compute where another run's job is live, and then ends at its budget."""
-
-    job: RunningJob
-    ended: JobEnd
-    capacity: Capacity
-    poll_seconds: float = 0.0
-
-    def live_jobs(self) -> list[RunningJob]:
-        return [self.job]
-
-    def start(self, spec: JobSpec, environment: Mapping[str, str]) -> RunningJob:
-        raise AssertionError("a second job would spend the budget twice")
-
-
-def test_a_budget_that_a_joined_job_reached_is_not_spent_again(
-    small: SmallPipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limited = with_budget(small)
-    limited.summarize(1, 3)
-    job, ended = ended_job(limited.pipeline)
-    compute = OneLiveJob(job, ended, small.pipeline.compute.capacity)
-    monkeypatch.setitem(small.pipeline.__dict__, "compute", compute)
-    assert "did not land (the budget" in failure(small.summarize(1, 3))
-
-
-def ended_job(pipeline: Pipeline) -> tuple[RunningJob, JobEnd]:
-    """The one job that ran on a lake, and how it ended."""
-    assert pipeline.lake.directory is not None
-    (directory,) = (pipeline.lake.directory / places.PROCESSING_JOBS).iterdir()
-    spec = JobSpec.model_validate_json((directory / "spec.json").read_bytes())
-    job = LocalJob(pipeline.lake, directory, spec, attached=True)
-    ended = job.poll()
-    assert ended is not None
-    return job, ended
 
 
 def test_observing_the_dumps_gives_them_a_version(small: SmallPipeline) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.checkpoints.status import lake_status
 from reviewsum_assets.job.model_directory import ready_model
-from reviewsum_assets.job.processing import JobResult, result_key
+from reviewsum_assets.job.processing import JobResult, read_result
 from reviewsum_assets.job.spec import JobSpec, job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
@@ -56,7 +56,9 @@ def run(spec: JobSpec, directory: Path) -> tuple[int, str]:
 
 def result(lake: Lake, spec: JobSpec) -> JobResult:
     """What the job wrote when it ended."""
-    return JobResult.model_validate_json(lake.get(result_key(spec.name)) or b"")
+    found = read_result(lake, spec.name)
+    assert found is not None
+    return found
 
 
 def incomplete(lake: Lake) -> list[int]:

@@ -10,8 +10,9 @@ from typing import Any
 import dagster as dg
 
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.checkpoints.plan import current_plan, partition_key
+from reviewsum_assets.checkpoints.plan import current_plan, partition_key, require_plan
 from reviewsum_assets.definitions import defs
+from reviewsum_assets.job.spec import JobSpec, job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
 
@@ -83,9 +84,37 @@ class SmallPipeline:
             for materialization in found
         }
 
+    def with_settings(self, **changes: Any) -> SmallPipeline:
+        """The same with other settings."""
+        settings = load_settings(**{**self.pipeline.settings.model_dump(), **changes})
+        return SmallPipeline(self.instance, Pipeline(settings))
+
+    def job_spec(self) -> JobSpec:
+        """A job for all checkpoints of the current plan."""
+        plan = require_plan(self.pipeline.lake)
+        engine = self.pipeline.settings.engine_settings()
+        return job_spec(plan, plan.checkpoints, lake=self.pipeline.lake.uri, engine=engine)
+
     @property
     def checkpoints(self) -> list[int]:
         """Numbers of the current plan's checkpoints."""
         plan = current_plan(self.pipeline.lake)
         assert plan is not None
         return [planned.number for planned in plan.checkpoints]
+
+
+def failure(run: Any) -> str:
+    """The message of a run's one failed step."""
+    error = _step_failure(run).error
+    return str(error.cause.message if error.cause else error.message)
+
+
+def failure_metadata(run: Any) -> dict[str, Any]:
+    """Metadata values of the failure that a run's step raised on purpose."""
+    metadata = _step_failure(run).user_failure_data.metadata
+    return {name: value.value for name, value in metadata.items()}
+
+
+def _step_failure(run: Any) -> Any:
+    (event,) = [event for event in run.all_events if event.event_type_value == "STEP_FAILURE"]
+    return event.event_specific_data

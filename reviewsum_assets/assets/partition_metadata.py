@@ -1,0 +1,67 @@
+"""What the page of a partition shows of its checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.assets import markdown
+from reviewsum_assets.checkpoints.validity import CheckpointState
+from reviewsum_assets.lake import Lake
+
+_PREVIEW_PRODUCTS = 5
+_PREVIEW_CHARS = 300
+
+
+def partition_metadata(lake: Lake, state: CheckpointState, *, reused: bool) -> dict[str, Any]:
+    """Metadata of a valid checkpoint's materialization."""
+    manifest = state.manifest
+    assert manifest is not None
+    return {
+        "dagster/partition_row_count": len(manifest.products),
+        "dagster/uri": lake.uri_of(places.checkpoint_csv(state.planned.number)),
+        "manifest": dg.MetadataValue.path(
+            lake.uri_of(places.checkpoint_manifest(state.planned.number))
+        ),
+        "products": len(manifest.products),
+        "reviews": manifest.reviews,
+        "quarantined": len(manifest.quarantined),
+        "chunks": manifest.chunks,
+        "tokens_in": manifest.tokens_in,
+        "tokens_out": manifest.tokens_out,
+        "seconds": manifest.seconds,
+        "worker_seconds": manifest.worker_seconds,
+        **(
+            {"predicted_seconds": manifest.predicted_seconds}
+            if manifest.predicted_seconds is not None
+            else {}
+        ),
+        "products_per_hour": 3600 * len(manifest.products) / max(manifest.seconds, 1e-9),
+        "reused": reused,
+        "job": manifest.producer.job_name,
+        "engine": f"{manifest.producer.engine}, {manifest.producer.device}, "
+        f"{manifest.producer.dtype}",
+        "preview": markdown.table(
+            ["product_id", "summary", "reviews"],
+            (
+                (
+                    r.product_id,
+                    markdown.shortened(r.abstracted_summary, _PREVIEW_CHARS),
+                    r.review_count,
+                )
+                for r in state.rows[:_PREVIEW_PRODUCTS]
+            ),
+        ),
+        **(
+            {
+                "quarantined_products": markdown.table(
+                    ["product_id", "reason"],
+                    ((q.product_id, q.reason) for q in manifest.quarantined),
+                )
+            }
+            if manifest.quarantined
+            else {}
+        ),
+    }

@@ -1,0 +1,271 @@
+"""The course of one run over some checkpoints: reuse, attach or start, follow, account for all."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.assets import markdown
+from reviewsum_assets.assets.job_messages import JobMessages, pipes_context
+from reviewsum_assets.assets.partition_metadata import partition_metadata
+from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
+from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
+from reviewsum_assets.checkpoints.validity import (
+    CheckpointState,
+    check_checkpoint,
+    check_checkpoints,
+)
+from reviewsum_assets.compute import JobEnd, Launch, RunningJob
+from reviewsum_assets.compute.budget import job_budget
+from reviewsum_assets.compute.estimate import seconds_per_chunk
+from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
+from reviewsum_assets.job.progress import read_progress
+from reviewsum_assets.job.spec import job_spec
+from reviewsum_assets.lake import Lake
+
+CHUNK_SUMMARIES = dg.AssetKey("chunk_summaries")
+
+_NAMES_IN_A_MESSAGE = 10
+_LOG_EVERY_SECONDS = 10.0
+_NO_FAILURE = JobFailure(FailureKind.JOB, "it ended, and did not land everything")
+
+
+@dataclass
+class SummarizeRun:
+    """One run of ``chunk_summaries``."""
+
+    context: dg.AssetExecutionContext
+    pipeline: Pipeline
+    plan: Plan
+    requested: list[PlannedCheckpoint]
+    recompute: bool
+    _pending: dict[int, PlannedCheckpoint] = field(init=False)
+    _reasons: dict[int, str] = field(default_factory=dict)
+    _failure: JobFailure | None = None
+    _job: RunningJob | None = None
+    _usd: float = 0.0
+    _told: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._pending = {planned.number: planned for planned in self.requested}
+
+    def log_reused(self) -> None:
+        """Log what is valid before a job starts: a later failure cannot paint it failed."""
+        if self.recompute:
+            return
+        for state in check_checkpoints(self._lake, self.requested):
+            if state.is_valid:
+                self._materialized(state, reused=True)
+
+    def compute_missing(self) -> None:
+        """Attach to a live job that computes any of it, then start jobs for what remains.
+
+        Only what passes by itself is tried again, after a pause that doubles each time.
+        """
+        settings = self.pipeline.settings
+        attempt = 1
+        while self._pending:
+            live = self._live_job()
+            if live is not None:
+                self.context.log.info(f"attaching to live job {live.spec.name}")
+                failure = _budget_reached(self._follow(live))
+            else:
+                failure = self._start_and_follow()
+            if failure is None:
+                continue
+            if not failure.is_passing or attempt == settings.launch_attempts:
+                self._failure = failure
+                return
+            pause = settings.retry_seconds * 2 ** (attempt - 1)
+            self.context.log.warning(
+                f"attempt {attempt} of {settings.launch_attempts}: {failure}. "
+                f"Trying again in {pause:.0f} s"
+            )
+            time.sleep(pause)
+            attempt += 1
+
+    def require_all(self) -> None:
+        """Fail, with names and reasons, if a requested checkpoint did not land."""
+        if not self._pending:
+            return
+        failure = self._failure or _NO_FAILURE
+        is_left = failure.kind is FailureKind.BUDGET
+        default = "still pending" if is_left else "it did not land"
+        reasons = {n: self._reasons.get(n, default) for n in self._pending}
+        named = [
+            f"{planned.partition_key}: {reasons[number]}"
+            for number, planned in list(self._pending.items())[:_NAMES_IN_A_MESSAGE]
+        ]
+        more = len(self._pending) - len(named)
+        landed = len(self.requested) - len(self._pending)
+        raise dg.Failure(
+            description=(
+                f"{len(self._pending)} of {len(self.requested)} requested checkpoints did not "
+                f"land ({failure.kind.value}: {failure.reason}). {'; '.join(named)}"
+                f"{f' and {more} more' if more > 0 else ''}. What to do: {failure.advice}. What "
+                "landed is kept: re-execute this run, or materialize the missing partitions, to "
+                "compute the rest."
+            ),
+            metadata={
+                "failure": failure.kind.value,
+                "reason": failure.reason,
+                "what_to_do": failure.advice,
+                "landed": landed,
+                "missing": len(self._pending),
+                "missing_checkpoints": markdown.table(
+                    ["checkpoint", "reason"],
+                    ((p.partition_key, reasons[n]) for n, p in self._pending.items()),
+                ),
+                "usd": self._usd,
+                **self._job_metadata(),
+            },
+            allow_retries=False,
+        )
+
+    @property
+    def _lake(self) -> Lake:
+        return self.pipeline.lake
+
+    def _live_job(self) -> RunningJob | None:
+        """A running job that computes any pending checkpoint."""
+        for job in self.pipeline.compute.live_jobs():
+            if not self._pending.keys().isdisjoint(c.number for c in job.spec.checkpoints):
+                return job
+        return None
+
+    def _start_and_follow(self) -> JobFailure | None:
+        """Start a job for what is pending and follow it to its end.
+
+        Returns:
+            Why to give up on what is still pending; None to look again, since another process
+            started the job and may have asked for less.
+        """
+        pending = tuple(self._pending.values())
+        settings, capacity = self.pipeline.settings, self.pipeline.compute.capacity
+        spec = job_spec(
+            self.plan,
+            pending,
+            lake=self._lake.uri,
+            engine=settings.engine_settings(),
+            recompute=self.recompute,
+            budget=job_budget(settings, capacity),
+            seconds_per_chunk=seconds_per_chunk(
+                self._lake, self.plan, pending[0], settings, capacity
+            ),
+        )
+        try:
+            job = self.pipeline.compute.start(spec, self._launch())
+        except LaunchError as error:
+            return error.failure
+        end = self._follow(job)
+        if not self._pending:
+            return None
+        if job.attached:
+            return _budget_reached(end)
+        return end.failure or _NO_FAILURE
+
+    def _launch(self) -> Launch:
+        run = self.context.run
+        return Launch(
+            run_id=run.run_id,
+            pipes_context=pipes_context(self.context),
+            tags={
+                "dagster/run_id": run.run_id,
+                "dagster/job": run.job_name,
+                "dagster/asset": CHUNK_SUMMARIES.to_user_string(),
+                "reviewsum/plan": self.plan.plan_id,
+            },
+        )
+
+    def _follow(self, job: RunningJob) -> JobEnd:
+        """Log each checkpoint as it lands until the job ends; stop it if this run is stopped."""
+        self._job = job
+        self.context.log.info(
+            f"job {job.spec.name} is running; "
+            + ", ".join(f"{what}: {where}" for what, where in job.links.items())
+        )
+        messages = JobMessages(self.context, self._lake, job.spec.name)
+        try:
+            while (end := job.poll()) is None:
+                messages.pass_on()
+                self._log_landed(job)
+                self._tell(job)
+                time.sleep(self.pipeline.compute.poll_seconds)
+        except BaseException:
+            # Cancelled, or interrupted: nobody would wait for the job any more.
+            self.context.log.warning(f"stopping job {job.spec.name}")
+            job.stop()
+            self._log_landed(job)
+            raise
+        messages.pass_on()
+        self._log_landed(job)
+        self._usd += end.usd
+        if end.result is not None:
+            self._reasons.update(end.result.failed)
+        return end
+
+    def _log_landed(self, job: RunningJob) -> None:
+        present = {item.key for item in self._lake.list(places.CHECKPOINT_MANIFESTS)}
+        for number, planned in list(self._pending.items()):
+            if places.checkpoint_manifest(number) in present:
+                state = check_checkpoint(self._lake, planned)
+                if state.manifest is not None and (
+                    not self.recompute or state.manifest.producer.job_name == job.spec.name
+                ):
+                    self._materialized(state, reused=False)
+
+    def _materialized(self, state: CheckpointState, *, reused: bool) -> None:
+        self._pending.pop(state.planned.number, None)
+        self.context.log_event(
+            dg.AssetMaterialization(
+                asset_key=CHUNK_SUMMARIES,
+                partition=state.planned.partition_key,
+                metadata=partition_metadata(self._lake, state, reused=reused),
+                tags={"dagster/data_version": state.planned.data_version},
+            )
+        )
+
+    def _tell(self, job: RunningJob) -> None:
+        """Pass on how far the job is, and what it has cost."""
+        progress = read_progress(self._lake, job.spec.name)
+        if progress is None:
+            return
+        self.pipeline.tell(
+            StageProgress(
+                "chunk_summaries",
+                progress.products_done,
+                progress.products,
+                "products",
+                f"{progress.checkpoints_done}/{progress.checkpoints} checkpoints",
+            )
+        )
+        if time.monotonic() - self._told >= _LOG_EVERY_SECONDS:
+            self._told = time.monotonic()
+            usd = job.usd_so_far()
+            self.context.log.info(f"{progress}{f', {usd:.2f} USD so far' if usd else ''}")
+
+    def _job_metadata(self) -> dict[str, Any]:
+        if self._job is None:
+            return {}
+        return {
+            "job": self._job.spec.name,
+            **{
+                what: (
+                    dg.MetadataValue.url(where)
+                    if where.startswith("https://")
+                    else dg.MetadataValue.path(where)
+                )
+                for what, where in self._job.links.items()
+            },
+            "job_log_tail": dg.MetadataValue.md(f"```\n{self._job.log_tail()}\n```"),
+        }
+
+
+def _budget_reached(end: JobEnd) -> JobFailure | None:
+    """Why not to start another job after one that another process started: it would spend again."""
+    failure = end.failure
+    return failure if failure is not None and failure.kind is FailureKind.BUDGET else None

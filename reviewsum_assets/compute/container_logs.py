@@ -1,0 +1,80 @@
+"""Passes on what the containers of a Processing job write, while it runs.
+
+SageMaker sends their output to CloudWatch, one stream a host: ``JOB/algo-1-1700000000``. Whoever
+waits for the job calls ``pass_on`` now and then; nothing runs beside it, so nothing outlives it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from reviewsum_assets.compute.processing_api import LOG_GROUP
+
+_TAIL_LINES = 100
+# Of 10,000 lines or 1 MB each: a chatty job must not keep its run from looking at it.
+_PAGES_A_CALL = 10
+
+_log = logging.getLogger(__name__)
+
+
+class ContainerLogs:
+    """Reads the log streams of one job from their beginning.
+
+    Args:
+        client: boto3's ``logs`` client.
+        job: the job's name.
+        write: takes each line, with its host before it.
+    """
+
+    def __init__(self, client: Any, job: str, write: Callable[[str], None]) -> None:
+        self._client = client
+        self._job = job
+        self._write = write
+        self._tokens: dict[str, str] = {}
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+
+    @property
+    def tail(self) -> str:
+        """The last lines that were passed on."""
+        return "\n".join(self._tail)
+
+    def pass_on(self) -> None:
+        """Pass on what is new. Errors of the service are logged: logs are a courtesy."""
+        try:
+            for line in self._new_lines():
+                self._tail.append(line)
+                self._write(line)
+        except (ClientError, BotoCoreError) as error:
+            _log.warning("cannot read the log of %s now: %s", self._job, error)
+
+    def _new_lines(self) -> Iterator[str]:
+        for stream in self._streams():
+            host = stream.removeprefix(f"{self._job}/").rpartition("-")[0]
+            for _ in range(_PAGES_A_CALL):
+                page = self._page(stream)
+                yield from (f"[{host}] {event['message']}" for event in page["events"])
+                token = page["nextForwardToken"]
+                if token == self._tokens.get(stream):
+                    break
+                self._tokens[stream] = token
+
+    def _streams(self) -> list[str]:
+        try:
+            answer = self._client.describe_log_streams(
+                logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self._job}/"
+            )
+        except self._client.exceptions.ResourceNotFoundException:
+            return []  # the group comes with the first job of an account
+        return [stream["logStreamName"] for stream in answer["logStreams"]]
+
+    def _page(self, stream: str) -> Any:
+        token = self._tokens.get(stream)
+        more = {} if token is None else {"nextToken": token}
+        return self._client.get_log_events(
+            logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True, **more
+        )

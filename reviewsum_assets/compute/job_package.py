@@ -1,0 +1,99 @@
+"""Ships this package to the container: one archive, its entry point and pinned requirements.
+
+Equal code gives equal bytes, and so the same place on the lake: it is uploaded once, and its hash
+is part of a job's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import reviewsum_assets
+from reviewsum_assets import lake as places
+from reviewsum_assets.lake import Lake
+
+ENTRY_POINT = "run_processing.py"
+_ARCHIVE = "reviewsum_assets.zip"
+_REQUIREMENTS = "requirements.txt"
+
+# What the job imports and the image lacks or has in other versions. PyTorch, transformers and
+# accelerate are the image's, which fit its CUDA.
+_NEEDED = (
+    "dagster-pipes",
+    "obstore",
+    "polars",
+    "protobuf",
+    "pydantic",
+    "pydantic-settings",
+    "safetensors",
+    "sentencepiece",
+)
+# Data that a job never reads.
+_LEFT_OUT = ("demo/model",)
+_OLDEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class JobPackage:
+    """The files a container gets at ``/opt/ml/processing/input/code``, by name."""
+
+    files: dict[str, bytes]
+
+    @property
+    def version(self) -> str:
+        """Hash of all files."""
+        digest = hashlib.sha256()
+        for name, content in sorted(self.files.items()):
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+        return digest.hexdigest()[:12]
+
+    @property
+    def prefix(self) -> str:
+        """Where the files lie on the lake."""
+        return f"{places.JOB_CODE}/{self.version}"
+
+
+def build_package() -> JobPackage:
+    """The package as it is imported here, pinned to the libraries that are installed here."""
+    root = Path(reviewsum_assets.__file__).parent
+    return JobPackage(
+        {
+            _ARCHIVE: _archive(root),
+            _REQUIREMENTS: _requirements(),
+            ENTRY_POINT: (root / "job" / ENTRY_POINT).read_bytes(),
+        }
+    )
+
+
+def publish(lake: Lake, package: JobPackage) -> None:
+    """Put the files on the lake, where they are not there already."""
+    for name, content in package.files.items():
+        lake.create(f"{package.prefix}/{name}", content)
+
+
+def write(package: JobPackage, directory: Path) -> None:
+    """Write the files to a directory, for those who start jobs by other means."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in package.files.items():
+        (directory / name).write_bytes(content)
+
+
+def _archive(root: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(root.rglob("*.py")):
+            name = path.relative_to(root).as_posix()
+            if not name.startswith(_LEFT_OUT):
+                entry = zipfile.ZipInfo(f"{root.name}/{name}", _OLDEST_ZIP_DATE)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, path.read_bytes())
+    return buffer.getvalue()
+
+
+def _requirements() -> bytes:
+    return "".join(f"{name}=={version(name)}\n" for name in _NEEDED).encode()

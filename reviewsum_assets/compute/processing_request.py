@@ -1,0 +1,183 @@
+"""The CreateProcessingJob request for a job: every setting, field by field, nothing else.
+
+The request depends on nothing but its arguments, so that a dry run prints exactly what would be
+sent. https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateProcessingJob.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.compute.job_package import ENTRY_POINT, JobPackage
+from reviewsum_assets.job.job_objects import spec_key
+from reviewsum_assets.job.spec import JobSpec, ProvidedInputs
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import SageMakerSettings
+
+_ROOT = "/opt/ml/processing"
+_CODE = f"{_ROOT}/input/code"
+_SPEC = f"{_ROOT}/input/spec"
+_RESOURCE_CONFIG = "/opt/ml/config/resourceconfig.json"
+_MESSAGE_FILE = "/opt/ml/output/message"
+PROVIDED = ProvidedInputs(
+    grouped_reviews=f"{_ROOT}/input/grouped_reviews", model=f"{_ROOT}/pegasus_model"
+)
+
+SPEC_HASH = "REVIEWSUM_SPEC_HASH"
+# How objects are encrypted on S3 is the lake's matter, in the job as here.
+_FORWARDED = ("AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_KMS_KEY_ID", "REVIEWSUM_LOG_LEVEL")
+_TAG_FORBIDDEN = re.compile(r"[^\w\s.:/=+\-@]")
+
+
+def spec_hash(spec: JobSpec) -> str:
+    """Tells whether a job of a known name does the work that is wanted."""
+    return spec.work_hash[:32]
+
+
+def inputs_manifest_key(job: str) -> str:
+    """Where the list of a job's grouped reviews lies on the lake."""
+    return f"{places.PROCESSING_JOBS}/{job}/grouped_reviews.manifest"
+
+
+def inputs_manifest(lake: Lake, spec: JobSpec) -> bytes:
+    """The manifest file that has just the needed grouped reviews copied into the container.
+
+    Its layout: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_S3DataSource.html
+    """
+    keys = [planned.input_key for planned in spec.checkpoints]
+    return json.dumps([{"prefix": f"{lake.uri}/"}, *keys]).encode()
+
+
+def main_model(spec: JobSpec) -> str:
+    """The model version that most products need; others are fetched by the job itself."""
+    products: dict[str, int] = {}
+    for planned in spec.checkpoints:
+        version = spec.recipes[planned.recipe].model_version
+        products[version] = products.get(version, 0) + planned.products
+    return max(products, key=lambda version: (products[version], version))
+
+
+def processing_request(
+    *,
+    lake: Lake,
+    spec: JobSpec,
+    package: JobPackage,
+    settings: SageMakerSettings,
+    image_uri: str,
+    region: str,
+    max_runtime_seconds: int,
+    tags: Mapping[str, str],
+) -> dict[str, Any]:
+    """Keyword arguments of boto3's ``create_processing_job``.
+
+    Args:
+        lake: on S3; the job reads and writes it.
+        spec: with its final name.
+        package: the code, published to the lake.
+        settings: instances, disk, role, network, tags, environment.
+        image_uri: of the container.
+        region: of the job and the lake.
+        max_runtime_seconds: when SageMaker ends the job by force.
+        tags: of the Dagster run; ``settings.job_tags`` win.
+    """
+    return {
+        "ProcessingJobName": spec.name,
+        "RoleArn": settings.role_arn,
+        "AppSpecification": {
+            "ImageUri": image_uri,
+            # No shell in between: signals have to reach Python.
+            "ContainerEntrypoint": ["python3", f"{_CODE}/{ENTRY_POINT}"],
+            "ContainerArguments": [
+                "--spec",
+                f"{_SPEC}/spec.json",
+                "--resource_config",
+                _RESOURCE_CONFIG,
+                "--message_file",
+                _MESSAGE_FILE,
+            ],
+        },
+        "ProcessingInputs": [
+            _input("code", lake.uri_of(package.prefix) + "/", _CODE),
+            _input("spec", lake.uri_of(spec_key(spec.name)), _SPEC),
+            _input(
+                "model",
+                lake.uri_of(places.model_directory(main_model(spec))) + "/",
+                PROVIDED.model,
+            ),
+            _input(
+                "grouped_reviews",
+                lake.uri_of(inputs_manifest_key(spec.name)),
+                PROVIDED.grouped_reviews,
+                data_type="ManifestFile",
+            ),
+        ],
+        "ProcessingResources": {"ClusterConfig": _cluster(settings)},
+        "StoppingCondition": {"MaxRuntimeInSeconds": max_runtime_seconds},
+        "Environment": _environment(spec, settings, region),
+        "Tags": _tags({**tags, **settings.job_tags}),
+        **_network(settings),
+    }
+
+
+def _input(name: str, uri: str, directory: str, data_type: str = "S3Prefix") -> dict[str, Any]:
+    return {
+        "InputName": name,
+        "S3Input": {
+            "S3Uri": uri,
+            "LocalPath": directory,
+            "S3DataType": data_type,
+            "S3InputMode": "File",
+            "S3DataDistributionType": "FullyReplicated",
+        },
+    }
+
+
+def _cluster(settings: SageMakerSettings) -> dict[str, Any]:
+    cluster: dict[str, Any] = {"VolumeSizeInGB": settings.volume_gb}
+    if settings.volume_kms_key:
+        cluster["VolumeKmsKeyId"] = settings.volume_kms_key
+    if not settings.fallback_instance_types:
+        return cluster | {
+            "InstanceType": settings.instance_type,
+            "InstanceCount": settings.instance_count,
+        }
+    types = dict.fromkeys((settings.instance_type, *settings.fallback_instance_types))
+    return cluster | {
+        "InstancePreferences": [
+            {"InstanceType": name, "InstanceCount": settings.instance_count} for name in types
+        ]
+    }
+
+
+def _environment(spec: JobSpec, settings: SageMakerSettings, region: str) -> dict[str, str]:
+    types = dict.fromkeys((settings.instance_type, *settings.fallback_instance_types))
+    return {
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        SPEC_HASH: spec_hash(spec),
+        # With fallback types the job cannot know which one it got; its manifests say so.
+        "REVIEWSUM_INSTANCE_TYPE": " or ".join(types),
+        **{name: os.environ[name] for name in _FORWARDED if name in os.environ},
+        **settings.job_environment,
+    }
+
+
+def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": _TAG_FORBIDDEN.sub("-", tags[key])[:256]} for key in sorted(tags)]
+
+
+def _network(settings: SageMakerSettings) -> dict[str, Any]:
+    network: dict[str, Any] = {}
+    if settings.encrypt_traffic:
+        network["EnableInterContainerTrafficEncryption"] = True
+    if settings.subnets or settings.security_groups:
+        network["VpcConfig"] = {
+            "Subnets": list(settings.subnets),
+            "SecurityGroupIds": list(settings.security_groups),
+        }
+    return {"NetworkConfig": network} if network else {}

@@ -1,0 +1,318 @@
+"""Runs jobs as SageMaker Processing jobs, and never pays for the same work twice.
+
+A job's name says what it computes, with which code, at which attempt. It is noted on the lake
+before the job is created, and the service accepts a name only once; so whoever wants the same
+work, after whatever accident, finds the job that does it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
+from typing import Any
+from urllib.parse import quote
+
+from reviewsum_assets.compute.base import Capacity, JobEnd, Launch
+from reviewsum_assets.compute.budget import budget_failure
+from reviewsum_assets.compute.container_image import default_image_uri
+from reviewsum_assets.compute.container_logs import ContainerLogs
+from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError, failed_job
+from reviewsum_assets.compute.instances import capacity_of, instance_facts
+from reviewsum_assets.compute.job_package import JobPackage, build_package, publish
+from reviewsum_assets.compute.launches import note_end, note_launch, note_owner, noted_jobs
+from reviewsum_assets.compute.processing_api import (
+    LOG_GROUP,
+    JobDescription,
+    NameTaken,
+    ProcessingApi,
+)
+from reviewsum_assets.compute.processing_request import (
+    PROVIDED,
+    SPEC_HASH,
+    inputs_manifest,
+    inputs_manifest_key,
+    processing_request,
+    spec_hash,
+)
+from reviewsum_assets.errors import JobError, SettingsError
+from reviewsum_assets.job.processing import JobResult, read_result
+from reviewsum_assets.job.spec import JobSpec
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import SageMakerSettings
+
+_STOP_SECONDS = 180.0
+# How long a job's state may be unknown before its run gives up; the job itself goes on.
+_PATIENCE_SECONDS = 900.0
+_LONGEST_RUNTIME_SECONDS = 777_600
+
+
+class SageMakerCompute:
+    """Jobs on SageMaker Processing.
+
+    Args:
+        lake: on S3.
+        settings: of the jobs.
+        client: boto3's ``sagemaker`` client.
+        logs_client: boto3's ``logs`` client.
+        write_log: takes each line of a container's log; default: standard error.
+    """
+
+    def __init__(
+        self,
+        *,
+        lake: Lake,
+        settings: SageMakerSettings,
+        client: Any,
+        logs_client: Any,
+        write_log: Callable[[str], None] | None = None,
+    ) -> None:
+        self.lake = lake
+        self.settings = settings
+        self.api = ProcessingApi(client)
+        self.logs_client = logs_client
+        self.region: str = client.meta.region_name
+        self.write_log = write_log or _write_to_standard_error
+
+    @classmethod
+    def connect(cls, lake: Lake, settings: SageMakerSettings) -> SageMakerCompute:
+        """Connect with the credentials of the usual AWS configuration.
+
+        Raises:
+            SettingsError: a setting that is needed is missing, or boto3 is not installed.
+        """
+        if lake.directory is not None:
+            raise SettingsError(
+                f"lake {lake.uri} is a directory, which a SageMaker job cannot reach: set lake to "
+                "s3://bucket/prefix"
+            )
+        if not settings.role_arn:
+            raise SettingsError("role_arn is not set: name the IAM role that the job runs as")
+        try:
+            import boto3
+            from botocore.config import Config
+        except ImportError as error:
+            raise SettingsError(
+                "compute sagemaker needs the AWS libraries: pip install 'reviewsum_assets[aws]'"
+            ) from error
+        session = boto3.Session(region_name=settings.region or None)
+        if session.region_name is None:
+            raise SettingsError("no AWS region is known: set region, or AWS_DEFAULT_REGION")
+        options: dict[str, Any] = {
+            "config": Config(retries={"mode": "adaptive", "total_max_attempts": 6}),
+            "endpoint_url": settings.endpoint_url or None,
+        }
+        return cls(
+            lake=lake,
+            settings=settings,
+            client=session.client("sagemaker", **options),
+            logs_client=session.client("logs", **options),
+        )
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long to wait between looks at a job."""
+        return self.settings.poll_seconds
+
+    @property
+    def capacity(self) -> Capacity:
+        """The GPUs of all instances, at what is known of the price."""
+        settings = self.settings
+        types = (settings.instance_type, *settings.fallback_instance_types)
+        return capacity_of(types, settings.instance_count)
+
+    @cached_property
+    def package(self) -> JobPackage:
+        """The code that jobs run."""
+        return build_package()
+
+    def start(self, spec: JobSpec, launch: Launch) -> SageMakerJob:
+        """Start a job, or attach to the live one that does the very same work.
+
+        An attempt whose job has ended is followed by the next one.
+
+        Raises:
+            LaunchError: SageMaker refused; says why and what to do.
+            SettingsError: the request breaks a limit of the service.
+        """
+        for attempt in count(1):
+            named = self._named(spec, attempt)
+            found = self.api.describe(name=named.name)
+            if found is None:
+                return self._create(named, launch)
+            if found.is_live:
+                return self._attach(named, found, launch)
+        raise AssertionError("count() does not end")
+
+    def live_jobs(self) -> list[SageMakerJob]:
+        """The jobs of this lake that have not ended."""
+        live = []
+        for spec in noted_jobs(self.lake):
+            found = self.api.describe(name=spec.name)
+            if found is not None and found.is_live:
+                live.append(SageMakerJob(self, spec, attached=True))
+            elif found is not None:
+                note_end(self.lake, spec.name)
+        return live
+
+    def request(self, spec: JobSpec, launch: Launch) -> dict[str, Any]:
+        """The request that ``start`` would send for a first attempt; nothing is sent.
+
+        Raises:
+            SettingsError: it breaks a limit of the service.
+        """
+        return self._request(self._named(spec, 1), launch)
+
+    def _named(self, spec: JobSpec, attempt: int) -> JobSpec:
+        name = f"{spec.name}-{self.package.version[:6]}-{attempt}"
+        return spec.model_copy(update={"name": name, "provided": PROVIDED})
+
+    def _request(self, spec: JobSpec, launch: Launch) -> dict[str, Any]:
+        request = processing_request(
+            lake=self.lake,
+            spec=spec,
+            package=self.package,
+            settings=self.settings,
+            image_uri=self._image_uri,
+            region=self.region,
+            max_runtime_seconds=_LONGEST_RUNTIME_SECONDS,
+            tags=launch.tags,
+        )
+        self.api.check(request=request)
+        return request
+
+    @cached_property
+    def _image_uri(self) -> str:
+        settings = self.settings
+        return settings.image_uri or default_image_uri(self.region, settings.instance_type)
+
+    def _create(self, spec: JobSpec, launch: Launch) -> SageMakerJob:
+        request = self._request(spec, launch)
+        publish(self.lake, self.package)
+        self.lake.put(inputs_manifest_key(spec.name), inputs_manifest(self.lake, spec))
+        note_launch(self.lake, spec, launch)
+        try:
+            self.api.create(request=request)
+        except NameTaken:
+            # Another process was first, or the answer to this one's own request was lost.
+            found = self.api.describe(name=spec.name)
+            if found is None:
+                raise
+            return self._attach(spec, found, launch)
+        return SageMakerJob(self, spec, attached=False)
+
+    def _attach(self, spec: JobSpec, found: JobDescription, launch: Launch) -> SageMakerJob:
+        if found.environment.get(SPEC_HASH) != spec_hash(spec):
+            reason = f"a job named {spec.name} exists that computes something else"
+            raise LaunchError(JobFailure(FailureKind.REQUEST, reason))
+        note_owner(self.lake, spec.name, launch.run_id)
+        return SageMakerJob(self, spec, attached=True)
+
+
+@dataclass
+class SageMakerJob:
+    """A Processing job, looked at through the API."""
+
+    compute: SageMakerCompute
+    spec: JobSpec
+    attached: bool
+    _unknown_since: float | None = field(default=None, repr=False)
+    _last: JobDescription | None = field(default=None, repr=False)
+
+    @cached_property
+    def logs(self) -> ContainerLogs:
+        """The containers' log."""
+        compute = self.compute
+        return ContainerLogs(compute.logs_client, self.spec.name, compute.write_log)
+
+    @property
+    def links(self) -> dict[str, str]:
+        """The job's page and its log in the AWS console."""
+        region, name = self.compute.region, self.spec.name
+        console = f"https://{region}.console.aws.amazon.com"
+        group, stream = (quote(quote(text, safe="")) for text in (LOG_GROUP, f"{name}/"))
+        return {
+            "job_page": f"{console}/sagemaker/home?region={region}#/processing-jobs/{name}",
+            "job_log": (
+                f"{console}/cloudwatch/home?region={region}#logsV2:log-groups/log-group/"
+                f"{group.replace('%', '$')}$3FlogStreamNameFilter$3D{stream.replace('%', '$')}"
+            ),
+        }
+
+    def poll(self) -> JobEnd | None:
+        """None while it runs, and while SageMaker does not answer for a time.
+
+        Raises:
+            LaunchError: SageMaker has not answered for a quarter of an hour.
+        """
+        try:
+            found = self.compute.api.describe(name=self.spec.name)
+        except LaunchError:
+            self._unknown_since = self._unknown_since or time.monotonic()
+            if time.monotonic() - self._unknown_since > _PATIENCE_SECONDS:
+                raise
+            return None
+        self._unknown_since = None
+        self._last = found
+        self.logs.pass_on()
+        if found is not None and found.is_live:
+            return None
+        note_end(self.compute.lake, self.spec.name)
+        return self._end(found)
+
+    def log_tail(self) -> str:
+        """The last lines of the containers' log."""
+        return self.logs.tail
+
+    def usd_so_far(self) -> float:
+        """Billed time times the price of its instances; 0 where the price is not known."""
+        if self._last is None:
+            return 0.0
+        facts = instance_facts(self._last.instance_type)
+        hourly = 0.0 if facts is None else facts.usd_per_hour * self._last.instance_count
+        return self._last.billed_seconds / 3600 * hourly
+
+    def request_stop(self) -> None:
+        """Ask SageMaker to end it: the containers get SIGTERM or SIGINT, then SIGKILL."""
+        self.compute.api.stop(name=self.spec.name)
+
+    def stop(self) -> None:
+        """Ask SageMaker to end it and wait until it has, for three minutes at most."""
+        self.request_stop()
+        deadline = time.monotonic() + _STOP_SECONDS
+        while time.monotonic() < deadline:
+            if self.poll() is not None:
+                return
+            time.sleep(min(self.compute.poll_seconds, 5.0))
+        raise JobError(
+            f"job {self.spec.name} was asked to stop and has not ended within "
+            f"{_STOP_SECONDS:.0f} s; see {self.links['job_page']}"
+        )
+
+    def _end(self, found: JobDescription | None) -> JobEnd:
+        if found is None:
+            failure = JobFailure(FailureKind.SERVICE, f"there is no job {self.spec.name} any more")
+            return JobEnd(failure=failure)
+        result = read_result(self.compute.lake, self.spec.name)
+        return JobEnd(result, self._failure(found, result), self.usd_so_far())
+
+    def _failure(self, found: JobDescription, result: JobResult | None) -> JobFailure | None:
+        match found.status:
+            case "Completed" if result is not None:
+                return budget_failure(result)
+            case "Completed":
+                return JobFailure(FailureKind.JOB, "it completed without leaving a result")
+            case "Stopped" if found.has_reached_its_time_limit:
+                reason = f"SageMaker stopped it after {found.billed_seconds:.0f} s"
+                return JobFailure(FailureKind.TIME_LIMIT, reason)
+            case "Stopped":
+                return JobFailure(FailureKind.STOPPED, "somebody, or another run, stopped it")
+            case _:
+                return failed_job(found.failure_reason, found.exit_message, self.log_tail())
+
+
+def _write_to_standard_error(line: str) -> None:
+    sys.stderr.write(f"{line}\n")

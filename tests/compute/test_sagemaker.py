@@ -1,0 +1,115 @@
+"""Materializing on SageMaker Processing, where all goes well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.compute import Launch
+from reviewsum_assets.errors import SettingsError
+from reviewsum_assets.lake import Lake
+from tests.support.pipeline import SmallPipeline, texts, write_dump
+from tests.support.processing import ProcessingEmulator
+from tests.support.sagemaker import ROLE, incomplete, manifests, planned_pipeline
+
+SIX_TYPES = tuple(f"ml.g5.{size}xlarge" for size in ("", 2, 4, 8, 16, 24))
+
+
+def test_a_job_gives_what_a_local_one_gives_and_is_not_run_twice(
+    processing: ProcessingEmulator,
+    instance: dg.DagsterInstance,
+    pegasus: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path, 6)
+    run = small.summarize(1, 3)
+    assert run.success
+    (job,) = processing.jobs
+    assert job.status == "Completed"
+    assert small.summarize(1, 3).success
+    assert len(processing.jobs) == 1
+
+    dump = write_dump(tmp_path / "same.csv", texts(6))
+    local = SmallPipeline.build(instance, Lake.open(str(tmp_path / "local")), pegasus, dump)
+    assert local.execute("ingest").success
+    assert local.summarize(1, 3).success
+    for pipeline in (small, local):
+        assert pipeline.execute("merge").success
+    assert small.pipeline.lake.get(places.MERGED_CSV) == local.pipeline.lake.get(places.MERGED_CSV)
+
+    messages = [entry.user_message for entry in instance.all_logs(run.run_id)]
+    assert any("checkpoint_00003 landed: 2 products" in message for message in messages)
+    assert any(f"processing-jobs/{job.name}" in message for message in messages)
+    log = capfd.readouterr().err
+    assert "[algo-1]" in log
+    assert "reviewsum_assets from /opt/ml/processing/input/code/reviewsum_assets.zip" in log
+    # Everything the job needed came in as Processing inputs.
+    read = {c.key for c in processing.calls if c.caller == "container" and c.action == "GET"}
+    assert not [key for key in read if "grouped_reviews" in key or key.endswith(".safetensors")]
+
+
+def test_several_hosts_share_the_checkpoints(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path, 8, instance_count=2)
+    processing.faults.host_death(after_seconds=0.5, host=1)
+    run = small.summarize(1, 4)
+    assert not run.success
+    # The host that died took only its own checkpoints with it.
+    assert incomplete(small.pipeline.lake) == [2, 4]
+    before = manifests(small.pipeline.lake)
+    assert small.summarize(1, 4).success
+    after = manifests(small.pipeline.lake)
+    assert {key: after[key] for key in before} == before
+    assert [len(job.hosts) for job in processing.jobs] == [2, 2]
+
+
+def test_a_job_of_this_name_that_does_other_work_is_not_taken_for_ours(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path)
+    processing.faults.slow_start(60)
+    spec = small.job_spec()
+    job = small.pipeline.compute.start(spec, Launch(run_id="first"))
+    assert small.pipeline.compute.start(spec, Launch(run_id="second")).attached
+    (record,) = processing.jobs
+    assert record.name == job.spec.name
+    other = spec.model_copy(update={"recompute": True})
+    with pytest.raises(Exception, match="computes something else"):
+        small.pipeline.compute.start(other, Launch())
+    job.stop()
+    assert record.status == "Stopped"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"role_arn": ""}, "role_arn is not set"),
+        ({"lake": "/tmp/reviewsum-no-lake"}, "is a directory, which a SageMaker job cannot reach"),
+        ({"role_arn": "somebody"}, "RoleArn 'somebody' does not match"),
+        ({"instance_type": "ml.huge"}, "InstanceType 'ml.huge' is none of the values"),
+        ({"volume_gb": 99_999}, "VolumeSizeInGB is 99999, at most 16384"),
+        ({"job_environment": {"X": "y" * 257}}, r"Environment\['X'\] is 257 characters"),
+        ({"job_tags": {f"t{n}": "" for n in range(60)}}, "Tags is 64 entries, at most 50"),
+        ({"fallback_instance_types": SIX_TYPES}, "InstancePreferences is 7 entries, at most 5"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_setting_that_cannot_work_is_named_before_anything_is_created(
+    processing: ProcessingEmulator,
+    instance: dg.DagsterInstance,
+    pegasus: Path,
+    tmp_path: Path,
+    change: dict[str, object],
+    message: str,
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path)
+    with pytest.raises(SettingsError, match=message):
+        changed = small.with_settings(image_uri="image", **{"role_arn": ROLE, **change})
+        launch = Launch(tags={f"dagster/{n}": "x" for n in range(4)})
+        changed.pipeline.compute.start(small.job_spec(), launch)
+    assert processing.jobs == []

@@ -1,0 +1,129 @@
+"""Every fault a Processing job meets: what the user sees, what it costs, what is computed again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from tests.support.pipeline import SmallPipeline, failure, failure_metadata
+from tests.support.processing import Faults, ProcessingEmulator
+from tests.support.sagemaker import incomplete, manifests, planned_pipeline
+
+
+@pytest.fixture
+def small(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> SmallPipeline:
+    """Two checkpoints, planned."""
+    return planned_pipeline(processing, instance, pegasus, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("inject", "kind", "jobs", "advice"),
+    [
+        (lambda f: f.quota_exceeded(), "quota too small", 0, "Service Quotas console"),
+        (lambda f: f.capacity_error(9), "no capacity", 3, "fallback_instance_types"),
+        (lambda f: f.image_pull(), "image cannot be pulled", 1, "image_uri"),
+        (lambda f: f.disk_full(), "disk full", 1, "volume_gb"),
+        (lambda f: f.throttle("CreateProcessingJob", 99), "throttled", 0, "later"),
+    ],
+    ids=["quota", "capacity", "image", "disk", "throttling"],
+)
+def test_a_job_that_never_starts_fails_by_name_and_costs_nothing(
+    small: SmallPipeline,
+    processing: ProcessingEmulator,
+    inject: Callable[[Faults], None],
+    kind: str,
+    jobs: int,
+    advice: str,
+) -> None:
+    inject(processing.faults)
+    run = small.summarize(1, 2)
+    assert not run.success
+    told = failure_metadata(run)
+    assert told["failure"] == kind
+    assert advice in told["what_to_do"]
+    assert (told["landed"], told["missing"], told["usd"]) == (0, 2, 0.0)
+    assert f"2 of 2 requested checkpoints did not land ({kind}: " in failure(run)
+    assert len(processing.jobs) == jobs
+    assert sum(job.billable_seconds for job in processing.jobs) == 0
+
+
+def test_capacity_that_comes_back_needs_nobody(
+    small: SmallPipeline, processing: ProcessingEmulator
+) -> None:
+    processing.faults.capacity_error()
+    assert small.summarize(1, 2).success
+    assert [job.status for job in processing.jobs] == ["Failed", "Completed"]
+    assert [job.name[-2:] for job in processing.jobs] == ["-1", "-2"]
+
+
+def test_a_lost_answer_to_the_creation_makes_no_second_job(
+    small: SmallPipeline, processing: ProcessingEmulator
+) -> None:
+    processing.faults.lose_response("CreateProcessingJob")
+    assert small.summarize(1, 2).success
+    assert len(processing.jobs) == 1
+
+
+def test_throttled_looks_and_failing_requests_to_s3_are_tried_again(
+    small: SmallPipeline, processing: ProcessingEmulator
+) -> None:
+    processing.faults.throttle("DescribeProcessingJob", 3)
+    processing.faults.throttle("GetLogEvents", 2)
+    processing.faults.s3_errors(500, 2, "PUT", "checkpoint_files")
+    processing.faults.s3_errors(503, 2, "PUT", "checkpoint_manifests")
+    assert small.summarize(1, 2).success
+    assert incomplete(small.pipeline.lake) == []
+    assert len(processing.jobs) == 1
+
+
+def test_a_checkpoint_that_cannot_be_written_is_named_and_the_other_lands(
+    small: SmallPipeline, processing: ProcessingEmulator
+) -> None:
+    processing.faults.failed_puts("checkpoint_file_2.csv")
+    run = small.summarize(1, 2)
+    told = failure_metadata(run)
+    assert told["failure"] == "checkpoints failed"
+    assert (told["landed"], told["missing"]) == (1, 1)
+    assert "cannot write" in told["missing_checkpoints"]
+    assert told["job_page"].endswith(f"processing-jobs/{processing.jobs[0].name}")
+    before = manifests(small.pipeline.lake)
+    processing.faults.clear()
+    assert small.summarize(1, 2).success
+    after = manifests(small.pipeline.lake)
+    assert {key: after[key] for key in before} == before
+    assert len(processing.jobs) == 2
+
+
+def test_a_killed_container_costs_only_what_had_not_landed(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path, 120, batch_size=2)
+    killer = threading.Thread(target=kill_when_some_have_landed, args=(processing, small))
+    killer.start()
+    run = small.summarize(1, 60)
+    killer.join()
+    told = failure_metadata(run)
+    assert told["failure"] == "out of memory"
+    assert "exit code: 137" in told["reason"]
+    assert told["usd"] > 0
+    before = manifests(small.pipeline.lake)
+    assert 3 <= told["landed"] == len(before) < 60
+    assert small.summarize(1, 60).success
+    after = manifests(small.pipeline.lake)
+    assert {key: after[key] for key in before} == before
+    assert len(after) == 60
+    first, second = processing.jobs
+    assert first.name != second.name
+
+
+def kill_when_some_have_landed(processing: ProcessingEmulator, small: SmallPipeline) -> None:
+    while len(manifests(small.pipeline.lake)) < 3:
+        time.sleep(0.05)
+    processing.kill_host(processing.jobs[0].name, 0)

@@ -1,0 +1,55 @@
+"""The emulator as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import boto3
+import pytest
+
+from tests.processing_emulator.workbench import request
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The emulator as it is started by hand, on a free port."""
+    command = [sys.executable, "-m", "tests.support.processing", "--port", "0", "--work"]
+    with subprocess.Popen(
+        [*command, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def test_it_tells_how_to_reach_it_and_what_happens(
+    emulator: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert emulator.stdout is not None
+    for name, value in re.findall(r"export (\w+)=(\S+)", read_until(emulator.stdout, "bucket")):
+        monkeypatch.setenv(name, value)
+    assert os.environ["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
+    boto3.client("s3").put_object(Bucket="reviews", Key="code/main.py", Body=b"")
+    boto3.client("sagemaker").create_processing_job(**request())
+    told = read_until(emulator.stdout, "ended=")
+    assert re.search(r"job job-1: status=InProgress\n.*job job-1: started=.*=Completed", told, re.S)
+    emulator.send_signal(signal.SIGINT)
+    assert emulator.wait(timeout=20) == 0
+
+
+def read_until(output: IO[str], text: str) -> str:
+    """Read lines up to the first that has the text."""
+    lines = []
+    for line in output:
+        lines.append(line)
+        if text in line:
+            return "".join(lines)
+    raise AssertionError(f"{text!r} is not in {lines}")

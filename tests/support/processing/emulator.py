@@ -1,0 +1,107 @@
+"""The emulator as tests use it."""
+
+from __future__ import annotations
+
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.processing.api import ProcessingApi
+from tests.support.processing.containers import ContainerStarter
+from tests.support.processing.faults import Faults
+from tests.support.processing.isolation import machine_isolates
+from tests.support.processing.jobs import Surroundings
+from tests.support.processing.platform import platform_client
+from tests.support.processing.records import REGION, ApiCall, JobRecord
+from tests.support.processing.server import CLIENT_KEY, CONTAINER_KEY, Endpoint, Server
+
+
+class ProcessingEmulator:
+    """A running emulator: where it is, what it was asked, and what shall go wrong."""
+
+    bucket = "reviews"
+
+    def __init__(self, url: str, endpoint: Endpoint, api: ProcessingApi, faults: Faults) -> None:
+        self.url = url
+        self.faults = faults
+        self._endpoint = endpoint
+        self._api = api
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables for any process that shall use the emulator."""
+        return aws_environment(self.url, CLIENT_KEY)
+
+    @property
+    def jobs(self) -> list[JobRecord]:
+        """Every accepted CreateProcessingJob, in order."""
+        return self._api.records
+
+    def job(self, name: str) -> JobRecord:
+        """The record of one job, which follows it to its end; KeyError if there is none."""
+        return self._api.record(name)
+
+    @property
+    def calls(self) -> list[ApiCall]:
+        """Every call received so far, but those the service itself makes for a job."""
+        return list(self._endpoint.calls)
+
+    def kill_host(self, name: str, host: int) -> None:
+        """Kill the container on a job's host, counted from 0, with SIGKILL."""
+        self._api.kill_host(name, host)
+
+
+@contextmanager
+def processing_emulator(
+    work: Path, *, grace_seconds: float = 5.0, port: int = 0, isolated: bool | None = None
+) -> Iterator[ProcessingEmulator]:
+    """Run an emulator whose jobs live in directories below ``work``.
+
+    ``grace_seconds`` lie between SIGTERM and SIGKILL of a job that is stopped; how many the
+    service gives is not documented. ``isolated`` is found out if it is not given. One process can
+    have one emulator at a time, because moto keeps its state in globals.
+    """
+    faults = Faults()
+    endpoint = Endpoint(faults)
+    server = Server(endpoint, port)
+    try:
+        _reset(server.url)
+        api = ProcessingApi(_surroundings(work, server.url, grace_seconds, isolated), faults)
+        endpoint.api = api
+        try:
+            yield ProcessingEmulator(server.url, endpoint, api, faults)
+        finally:
+            api.close()
+    finally:
+        server.stop()
+
+
+def aws_environment(url: str, access_key: str) -> dict[str, str]:
+    """What AWS clients read from the environment."""
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": access_key,
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+    }
+
+
+def _surroundings(
+    work: Path, url: str, grace_seconds: float, isolated: bool | None
+) -> Surroundings:
+    jobs = work / "jobs"
+    shutil.rmtree(jobs, ignore_errors=True)
+    starter = ContainerStarter(
+        work / "programs",
+        aws_environment(url, CONTAINER_KEY),
+        platform_client("logs", url),
+        isolated=machine_isolates() if isolated is None else isolated,
+    )
+    return Surroundings(jobs, platform_client("s3", url), starter, grace_seconds)
+
+
+def _reset(url: str) -> None:
+    urllib.request.urlopen(f"{url}/moto-api/reset", data=b"").close()
+    platform_client("s3", url).create_bucket(Bucket=ProcessingEmulator.bucket)
