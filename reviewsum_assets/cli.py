@@ -11,35 +11,27 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
 
 from reviewsum_assets import __version__
-from reviewsum_assets import lake as places
-from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, verify_lake
-from reviewsum_assets.checkpoints.validity import Validity
+from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.cli_output import (
+    ProgressBars,
+    VerifyResult,
+    err,
+    out,
+    print_estimate,
+    print_json,
+    print_run,
+    print_status,
+    run_result,
+    status_result,
+)
 from reviewsum_assets.errors import ReviewsumError, RunInterrupted, SettingsError
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from reviewsum_assets.assets.pipeline import StageProgress
-    from reviewsum_assets.local_run import RunReport
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -51,9 +43,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 all is well, 1 something failed or is off, 2 wrong call, "
     "130 interrupted.",
 )
-# Standard output carries results only, so that --json can be piped.
-_out = Console()
-_err = Console(stderr=True)
 
 LakeOption = Annotated[
     str | None, typer.Option("--lake", help="Directory or s3://bucket/prefix that holds all data.")
@@ -61,56 +50,6 @@ LakeOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output.")
 ]
-
-
-class RunResult(BaseModel):
-    """What ``reviewsum run --json`` prints."""
-
-    lake: str
-    merged_csv: str
-    merged_parquet: str
-    plan: int
-    checkpoints: int
-    checkpoints_computed: int
-    products: int
-    products_quarantined: int
-    reviews: int
-    rows_quarantined: int
-    quarantine: str | None
-    chunks: int
-    demo_model: bool
-    did_nothing: bool
-    seconds: float
-
-
-class CheckpointReport(BaseModel):
-    """One checkpoint in ``reviewsum status --json``."""
-
-    checkpoint: int
-    state: str
-    reason: str
-    products: int
-
-
-class StatusResult(BaseModel):
-    """What ``reviewsum status --json`` prints; no plan yet: everything zero."""
-
-    lake: str
-    plan: int | None
-    checkpoints: list[CheckpointReport]
-    products_selected: int
-    products_summarized: int
-    products_quarantined: int
-    products_pending: int
-    merged: bool
-
-
-class VerifyResult(BaseModel):
-    """What ``reviewsum verify --json`` prints."""
-
-    lake: str
-    ok: bool
-    problems: list[str]
 
 
 @app.command()
@@ -154,21 +93,21 @@ def run(
         checkpoint_size=checkpoint_size,
         compute=compute,
     )
-    with persistent_instance() as instance, _ProgressBars() as bars:
+    with persistent_instance() as instance, ProgressBars() as bars:
         pipeline = Pipeline(settings, on_progress=bars.update_stage)
         if local_run.seed_empty_lake(pipeline):
-            _err.print(f"{pipeline.lake.uri} is empty: using the sample reviews", soft_wrap=True)
+            err.print(f"{pipeline.lake.uri} is empty: using the sample reviews", soft_wrap=True)
         level = "INFO" if verbose else "CRITICAL"  # failures are printed once, by main()
         if dry_run:
             request = local_run.dry_run(instance, pipeline, log_level=level)
             sys.stdout.write(json.dumps(request, indent=2) + "\n")
             return
         report = local_run.materialize_pending(instance, pipeline, log_level=level)
-    result = _run_result(pipeline.lake, report)
+    result = run_result(pipeline.lake, report)
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
-        _print_run(result)
+        print_run(result)
 
 
 @app.command()
@@ -176,13 +115,38 @@ def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     """Show every checkpoint's state, from the lake alone."""
     opened = Lake.open(_settings(lake=lake).lake, create=False)
     found = lake_status(opened)
-    result = _status_result(opened, found)
+    result = status_result(opened, found)
     if as_json:
-        _print_json(result)
+        print_json(result)
     elif found is None:
-        _out.print(f"{opened.uri} holds no plan yet: `reviewsum run` makes one")
+        out.print(f"{opened.uri} holds no plan yet: `reviewsum run` makes one")
     else:
-        _print_status(result)
+        print_status(result)
+
+
+@app.command("estimate")
+def estimate_pending(lake: LakeOption = None, as_json: JsonOption = False) -> None:
+    """Show what the pending checkpoints will take, in time and money, before it is spent."""
+    # Polars and the tokenizer take seconds to import, which other commands need not pay.
+    from reviewsum_assets.compute import compute_for
+    from reviewsum_assets.compute.estimate import estimate
+
+    settings = _settings(lake=lake)
+    opened = Lake.open(settings.lake)
+    found = lake_status(opened)
+    result = estimate(
+        opened,
+        None if found is None else found.plan,
+        [] if found is None else [state.planned for state in found.incomplete],
+        settings,
+        compute_for(settings, opened).capacity,
+    )
+    if as_json:
+        print_json(result)
+    elif not result.checkpoints:
+        out.print(f"{opened.uri}: {result.basis}", soft_wrap=True)
+    else:
+        print_estimate(result)
 
 
 @app.command()
@@ -191,11 +155,11 @@ def verify(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     opened = Lake.open(_settings(lake=lake).lake, create=False)
     problems = verify_lake(opened)
     if as_json:
-        _print_json(VerifyResult(lake=opened.uri, ok=not problems, problems=problems))
+        print_json(VerifyResult(lake=opened.uri, ok=not problems, problems=problems))
     else:
         for problem in problems:
-            _out.print(problem, style="red", markup=False, highlight=False)
-        _out.print(f"{len(problems)} problems" if problems else "all is well")
+            out.print(problem, style="red", markup=False, highlight=False)
+        out.print(f"{len(problems)} problems" if problems else "all is well")
     if problems:
         raise typer.Exit(EXIT_FAILED)
 
@@ -209,7 +173,7 @@ def package(
 
     built = build_package()
     write(built, directory)
-    _out.print(f"{', '.join(sorted(built.files))} are in {directory}", soft_wrap=True)
+    out.print(f"{', '.join(sorted(built.files))} are in {directory}", soft_wrap=True)
 
 
 @app.command()
@@ -221,7 +185,7 @@ def ui(
     from reviewsum_assets.dagster_home import prepare_home, workspace_file
 
     home = prepare_home()
-    _err.print(f"runs are kept in {home}", soft_wrap=True)
+    err.print(f"runs are kept in {home}", soft_wrap=True)
     dagster = str(Path(sys.executable).with_name("dagster"))
     arguments = ["-w", str(workspace_file(home)), "--host", host, "--port", str(port)]
     # In place of this process, so that signals reach it.
@@ -230,7 +194,7 @@ def ui(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        _out.print(__version__)
+        out.print(__version__)
         raise typer.Exit
 
 
@@ -256,150 +220,10 @@ def main() -> None:
 
 
 def _fail(message: object, code: int) -> None:
-    _err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
 
 
 def _settings(**options: Any) -> Settings:
     """Settings from the environment and the options that were given."""
     return load_settings(**{name: value for name, value in options.items() if value is not None})
-
-
-class _ProgressBars(Progress):
-    """One bar a stage on standard error, with rate and time left."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            TextColumn("{task.description:>16}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}"),
-            console=_err,
-        )
-        self._stages: dict[str, TaskID] = {}
-
-    def update_stage(self, stage: StageProgress) -> None:
-        """Show how far a stage is."""
-        if stage.stage not in self._stages:
-            self._stages[stage.stage] = self.add_task(stage.stage, rate="", detail="")
-        task = self.tasks[self._stages[stage.stage]]
-        rate = "" if not task.speed or stage.unit == "bytes" else f"{task.speed:.1f} {stage.unit}/s"
-        self.update(
-            task.id, completed=stage.done, total=stage.total, rate=rate, detail=stage.detail
-        )
-
-
-def _run_result(lake: Lake, report: RunReport) -> RunResult:
-    plan, manifests = report.status.plan, [state.manifest for state in report.status.states]
-    quarantine = report.grouped.quarantine_key
-    return RunResult(
-        lake=lake.uri,
-        merged_csv=lake.uri_of(places.MERGED_CSV),
-        merged_parquet=lake.uri_of(places.MERGED_PARQUET),
-        plan=plan.sequence,
-        checkpoints=len(plan.checkpoints),
-        checkpoints_computed=len(report.computed),
-        products=report.status.summarized,
-        products_quarantined=report.status.quarantined,
-        reviews=report.grouped.counts.reviews_kept,
-        rows_quarantined=report.grouped.counts.quarantined,
-        quarantine=None if quarantine is None else lake.uri_of(quarantine),
-        chunks=sum(manifest.chunks for manifest in manifests if manifest is not None),
-        demo_model=report.demo_model,
-        did_nothing=report.did_nothing,
-        seconds=round(report.seconds, 2),
-    )
-
-
-def _print_run(result: RunResult) -> None:
-    if result.did_nothing:
-        _out.print("Nothing to do: everything is up to date.")
-    rows = f"{result.reviews:,}"
-    if result.rows_quarantined:
-        rows += f"; {result.rows_quarantined:,} rows could not be read: {result.quarantine}"
-    for name, value in (
-        ("summaries", result.merged_csv),
-        ("", result.merged_parquet),
-        ("products", f"{result.products:,} ({result.products_quarantined:,} quarantined)"),
-        ("reviews", rows),
-        ("chunks", f"{result.chunks:,}"),
-        ("checkpoints", f"{result.checkpoints:,} ({result.checkpoints_computed:,} computed now)"),
-        ("seconds", f"{result.seconds:,.1f}"),
-    ):
-        # Not a table: it would break paths, which people copy, at the terminal's edge.
-        _out.print(f"[dim]{name:>12}[/dim]  {escape(value)}", soft_wrap=True, highlight=False)
-    if result.demo_model:
-        _out.print(
-            "These summaries come from the demo model. For real ones name a real model, e.g. "
-            "--model DIRECTORY_OF_google/pegasus-cnn_dailymail.",
-            style="yellow",
-        )
-
-
-def _status_result(lake: Lake, found: LakeStatus | None) -> StatusResult:
-    if found is None:
-        return StatusResult(
-            lake=lake.uri,
-            plan=None,
-            checkpoints=[],
-            products_selected=0,
-            products_summarized=0,
-            products_quarantined=0,
-            products_pending=0,
-            merged=False,
-        )
-    reports = [
-        CheckpointReport(
-            checkpoint=state.planned.number,
-            state=state.validity.value,
-            reason=state.reason,
-            products=state.planned.products,
-        )
-        for state in found.states
-    ]
-    reports += [
-        CheckpointReport(
-            checkpoint=planned.number,
-            state="retired",
-            reason="newer checkpoints hold its products, or none is selected",
-            products=planned.products,
-        )
-        for planned in found.plan.retired
-    ]
-    return StatusResult(
-        lake=lake.uri,
-        plan=found.plan.sequence,
-        checkpoints=sorted(reports, key=lambda report: report.checkpoint),
-        products_selected=found.plan.selected,
-        products_summarized=found.summarized,
-        products_quarantined=found.quarantined,
-        products_pending=found.pending,
-        merged=found.is_merged,
-    )
-
-
-def _print_status(result: StatusResult) -> None:
-    table = Table("checkpoint", "state", "products", "reason", box=None)
-    colours = {Validity.VALID.value: "green", "retired": "dim"}
-    for report in result.checkpoints:
-        table.add_row(
-            str(report.checkpoint),
-            Text(report.state, style=colours.get(report.state, "red")),
-            str(report.products),
-            Text(report.reason),
-        )
-    _out.print(table)
-    _out.print(
-        f"plan {result.plan}: {result.products_summarized:,} of {result.products_selected:,} "
-        f"products summarized, {result.products_quarantined:,} quarantined, "
-        f"{result.products_pending:,} pending; merged table is "
-        f"{'up to date' if result.merged else 'not up to date'}"
-    )
-
-
-def _print_json(result: BaseModel) -> None:
-    sys.stdout.write(result.model_dump_json(indent=2) + "\n")

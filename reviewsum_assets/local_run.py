@@ -16,12 +16,12 @@ from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.plan import Plan, Recipe, current_plan, require_plan
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, merged_file_problems
 from reviewsum_assets.compute import Launch
+from reviewsum_assets.compute.ordering import order_job
 from reviewsum_assets.dagster_home import run_tags
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.demo.sample_dump import SAMPLE_DUMP_NAME, write_sample_dump
 from reviewsum_assets.errors import CheckpointError, PlanError, RunInterrupted, SettingsError
 from reviewsum_assets.job import model_directory
-from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import has_dumps
 from reviewsum_assets.reviews.grouping import GroupedReviews
@@ -119,13 +119,15 @@ def dry_run(instance: dg.DagsterInstance, pipeline: Pipeline, *, log_level: str)
     status = _status(pipeline)
     if not status.incomplete:
         return {}
-    spec = job_spec(
-        status.plan,
-        tuple(state.planned for state in status.incomplete),
-        lake=pipeline.lake.uri,
-        engine=pipeline.settings.engine_settings(),
+    order = order_job(
+        lake=pipeline.lake,
+        plan=status.plan,
+        pending=[state.planned for state in status.incomplete],
+        settings=pipeline.settings,
+        compute=compute,
     )
-    found: dict[str, Any] = request(spec, Launch())
+    launch = Launch(time_limit_seconds=order.time_limit_seconds)
+    found: dict[str, Any] = request(order.spec, launch)
     return found
 
 

@@ -205,6 +205,17 @@ class Settings(BaseSettings, SummarySettings, EngineSettings, SageMakerSettings)
         "local",
         description="Where Processing jobs run: as a process of this machine, or on SageMaker.",
     )
+    max_cost_usd: float = Field(
+        0,
+        ge=0,
+        description="0: no limit. A job ends itself at a checkpoint boundary before it costs more.",
+    )
+    max_runtime: int = Field(
+        0, ge=0, description="Seconds a job may run, kept in the same way; 0: no limit of ours."
+    )
+    usd_per_hour: float | None = Field(
+        None, ge=0, description="Price of one instance; None: the price the compute knows."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,9 @@ from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
-from reviewsum_assets.errors import PlanError
+from reviewsum_assets.checkpoints.validity import check_checkpoints
+from reviewsum_assets.compute.estimate import Estimate, estimate
+from reviewsum_assets.errors import PlanError, ReviewsumError
 from reviewsum_assets.job.model_directory import ready_model
 from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grouped
 
@@ -52,7 +54,8 @@ def checkpoint_plan(
         context.log.info(f"plan {outcome.plan.plan_id} still holds: nothing is new or changed")
     align_partitions(context.instance, outcome.plan)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(outcome.plan.plan_id), metadata=_metadata(pipeline, outcome)
+        data_version=dg.DataVersion(outcome.plan.plan_id),
+        metadata={**_metadata(pipeline, outcome), **_bill(context, pipeline, outcome.plan)},
     )
 
 
@@ -88,5 +91,50 @@ def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:
         "first_checkpoints": markdown.table(
             ["checkpoint", "products", "data version"],
             ((c.partition_key, c.products, c.data_version) for c in first),
+        ),
+    }
+
+
+def _bill(
+    context: dg.AssetExecutionContext, pipeline: Pipeline, plan: Plan
+) -> dict[str, dg.MetadataValue[Any]]:
+    """What the checkpoints that are not valid yet will take; a plan holds without it."""
+    states = check_checkpoints(pipeline.lake, plan.checkpoints)
+    pending = [state.planned for state in states if not state.is_valid]
+    try:
+        found = estimate(pipeline.lake, plan, pending, pipeline.settings, pipeline.compute.capacity)
+    except ReviewsumError as error:
+        context.log.warning(f"no estimate: {error}")
+        return {"estimate": dg.MetadataValue.text(f"none: {error}")}
+    return _estimate_metadata(found)
+
+
+def _estimate_metadata(found: Estimate) -> dict[str, dg.MetadataValue[Any]]:
+    """Numbers, so that they plot from plan to plan, and a table to read."""
+    spans = {"gpu_hours": found.gpu_hours, "hours": found.hours, "usd": found.usd}
+    counts = {
+        "checkpoints": found.checkpoints,
+        "products": found.products,
+        "chunks": found.chunks,
+        "tokens_in": found.tokens_in,
+        "tokens_out": found.tokens_out,
+    }
+    return {
+        **{f"pending_{name}": dg.MetadataValue.int(count) for name, count in counts.items()},
+        **{
+            f"estimated_{name}{suffix}": dg.MetadataValue.float(value)
+            for name, span in spans.items()
+            for suffix, value in (("", span.expected), ("_low", span.low), ("_high", span.high))
+        },
+        "estimate_basis": dg.MetadataValue.text(found.basis),
+        "estimate": markdown.table(
+            ["pending", "expected", "from", "to"],
+            [
+                *((name, f"{count:,}", "", "") for name, count in counts.items()),
+                *(
+                    (name, *(f"{value:,.2f}" for value in (span.expected, span.low, span.high)))
+                    for name, span in spans.items()
+                ),
+            ],
         ),
     }

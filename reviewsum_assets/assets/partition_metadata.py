@@ -32,6 +32,12 @@ def partition_metadata(lake: Lake, state: CheckpointState, *, reused: bool) -> d
         "tokens_in": manifest.tokens_in,
         "tokens_out": manifest.tokens_out,
         "seconds": round(manifest.seconds, 2),
+        "worker_seconds": round(manifest.worker_seconds, 2),
+        **(
+            {"predicted_seconds": round(manifest.predicted_seconds, 2)}
+            if manifest.predicted_seconds is not None
+            else {}
+        ),
         "products_per_hour": round(3600 * len(manifest.products) / max(manifest.seconds, 1e-9)),
         "reused": reused,
         "job": manifest.producer.job_name,

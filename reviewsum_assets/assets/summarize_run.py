@@ -21,8 +21,8 @@ from reviewsum_assets.checkpoints.validity import (
 )
 from reviewsum_assets.compute import JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
+from reviewsum_assets.compute.ordering import JobOrder, order_job
 from reviewsum_assets.job.progress import read_progress
-from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.lake import Lake
 
 CHUNK_SUMMARIES = dg.AssetKey("chunk_summaries")
@@ -70,9 +70,9 @@ class SummarizeRun:
             live = self._live_job()
             if live is not None:
                 self.context.log.info(f"attaching to live job {live.spec.name}")
-                self._follow(live)
-                continue
-            failure = self._start_and_follow()
+                failure = _budget_reached(self._follow(live))
+            else:
+                failure = self._start_and_follow()
             if failure is None:
                 continue
             if not failure.is_passing or attempt == settings.launch_attempts:
@@ -91,7 +91,9 @@ class SummarizeRun:
         if not self._pending:
             return
         failure = self._failure or _NO_FAILURE
-        reasons = {n: self._reasons.get(n, "it did not land") for n in self._pending}
+        is_left = failure.kind is FailureKind.BUDGET
+        default = "still pending" if is_left else "it did not land"
+        reasons = {n: self._reasons.get(n, default) for n in self._pending}
         named = [
             f"{planned.partition_key}: {reasons[number]}"
             for number, planned in list(self._pending.items())[:_NAMES_IN_A_MESSAGE]
@@ -140,23 +142,27 @@ class SummarizeRun:
             Why to give up on what is still pending; None to look again, since another process
             started the job and may have asked for less.
         """
-        spec = job_spec(
-            self.plan,
-            tuple(self._pending.values()),
-            lake=self._lake.uri,
-            engine=self.pipeline.settings.engine_settings(),
+        compute = self.pipeline.compute
+        order = order_job(
+            lake=self._lake,
+            plan=self.plan,
+            pending=tuple(self._pending.values()),
+            settings=self.pipeline.settings,
+            compute=compute,
             recompute=self.recompute,
         )
         try:
-            job = self.pipeline.compute.start(spec, self._launch())
+            job = compute.start(order.spec, self._launch(order))
         except LaunchError as error:
             return error.failure
         end = self._follow(job)
-        if job.attached or not self._pending:
+        if not self._pending:
             return None
+        if job.attached:
+            return _budget_reached(end)
         return end.failure or _NO_FAILURE
 
-    def _launch(self) -> Launch:
+    def _launch(self, order: JobOrder) -> Launch:
         run = self.context.run
         return Launch(
             run_id=run.run_id,
@@ -167,6 +173,7 @@ class SummarizeRun:
                 "dagster/asset": CHUNK_SUMMARIES.to_user_string(),
                 "reviewsum/plan": self.plan.plan_id,
             },
+            time_limit_seconds=order.time_limit_seconds,
         )
 
     def _follow(self, job: RunningJob) -> JobEnd:
@@ -255,3 +262,9 @@ class SummarizeRun:
             },
             "job_log_tail": dg.MetadataValue.md(f"```\n{self._job.log_tail()}\n```"),
         }
+
+
+def _budget_reached(end: JobEnd) -> JobFailure | None:
+    """Why not to start another job after one that another process started: it would spend again."""
+    failure = end.failure
+    return failure if failure is not None and failure.kind is FailureKind.BUDGET else None

@@ -64,6 +64,7 @@ class Manifest(_Record):
     producer: Producer
     timings: Timings
     seconds: float  # from the lease of the checkpoint to its CSV being written
+    predicted_seconds: float | None = None  # of one worker, to tokenize and generate it
     finished_at: str  # ISO 8601, UTC
 
     @property
@@ -73,6 +74,11 @@ class Manifest(_Record):
             *((product.product_id, product.input_hash) for product in self.products),
             *((product.product_id, product.input_hash) for product in self.quarantined),
         ]
+
+    @property
+    def worker_seconds(self) -> float:
+        """What tokenizing and generating took one worker; to be held against the prediction."""
+        return self.timings.tokenize + self.timings.generate
 
     @property
     def chunks(self) -> int:

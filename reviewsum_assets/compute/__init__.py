@@ -1,11 +1,11 @@
 """Where summarization runs: a local process or SageMaker Processing, behind one interface."""
 
-from reviewsum_assets.compute.base import Compute, JobEnd, Launch, RunningJob
+from reviewsum_assets.compute.base import Capacity, Compute, JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.local import LocalCompute
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings
 
-__all__ = ["Compute", "JobEnd", "Launch", "RunningJob", "compute_for"]
+__all__ = ["Capacity", "Compute", "JobEnd", "Launch", "RunningJob", "compute_for"]
 
 
 def compute_for(settings: Settings, lake: Lake) -> Compute:
@@ -16,7 +16,7 @@ def compute_for(settings: Settings, lake: Lake) -> Compute:
     """
     match settings.compute:
         case "local":
-            return LocalCompute(lake)
+            return LocalCompute(lake, settings.engine_settings())
         case "sagemaker":
             # boto3 takes time to import, and is not installed everywhere.
             from reviewsum_assets.compute.sagemaker import SageMakerCompute

@@ -13,11 +13,16 @@ from reviewsum_assets.job.spec import JobSpec
 
 @dataclass(frozen=True)
 class Launch:
-    """Who starts a job. ``pipes_context`` is what Pipes tells the job of its run, as JSON."""
+    """Who starts a job, and how.
+
+    ``pipes_context`` is what Pipes tells the job of its run, as JSON; ``time_limit_seconds`` when
+    the job is ended by force.
+    """
 
     run_id: str = ""
     pipes_context: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    time_limit_seconds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,17 @@ class JobEnd:
     result: JobResult | None = None
     failure: JobFailure | None = None
     usd: float = 0.0
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a job gets to work with, and at what price."""
+
+    instance_type: str
+    instances: int
+    workers: int  # devices of all instances together
+    usd_per_hour: float  # of one instance; 0: not billed
+    startup_seconds: float  # from the start of a job to its first line of code; not billed
 
 
 class RunningJob(Protocol):
@@ -70,6 +86,14 @@ class Compute(Protocol):
     @property
     def poll_seconds(self) -> float:
         """How long to wait between looks at a job."""
+
+    @property
+    def needs_time_limit(self) -> bool:
+        """Whether a job that hangs goes on costing money."""
+
+    @property
+    def capacity(self) -> Capacity:
+        """What a job started now would get."""
 
     def start(self, spec: JobSpec, launch: Launch) -> RunningJob:
         """Start a job, or attach to the live one that does the very same work.

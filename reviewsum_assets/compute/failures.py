@@ -21,6 +21,7 @@ class FailureKind(str, Enum):
     DISK_FULL = "disk full"
     OUT_OF_MEMORY = "out of memory"
     TIME_LIMIT = "time limit reached"
+    BUDGET = "budget reached"
     STOPPED = "stopped"
     INPUT = "input cannot be read"
     CHECKPOINTS = "checkpoints failed"
@@ -54,6 +55,7 @@ _ADVICE: Mapping[FailureKind, str] = {
     FailureKind.TIME_LIMIT: (
         "run it again to compute the rest, or raise max_runtime; what landed is kept"
     ),
+    FailureKind.BUDGET: "run it again to go on with as much again, or raise the limit named",
     FailureKind.STOPPED: "somebody stopped it; run it again to compute the rest",
     FailureKind.INPUT: "check that the named object exists and that role_arn may read it",
     FailureKind.CHECKPOINTS: "the reasons are listed by checkpoint; mend them and run it again",

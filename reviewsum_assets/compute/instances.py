@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from reviewsum_assets.compute.base import Capacity
+
+# From creating a Processing job to its first line of code it takes 4 to 8 minutes.
+_STARTUP_SECONDS = 360.0
 
 
 @dataclass(frozen=True)
@@ -32,3 +38,19 @@ _KNOWN = {
 def instance_facts(instance_type: str) -> InstanceFacts | None:
     """Facts of an instance type, or None if none are known."""
     return _KNOWN.get(instance_type)
+
+
+def capacity_of(types: Sequence[str], instances: int) -> Capacity:
+    """What a job gets on instances of the first type, or of the next where that has no capacity.
+
+    Which one it will be is not known, so the fewest GPUs and the highest price count. An unknown
+    type counts as one worker without a price.
+    """
+    facts = [instance_facts(name) or InstanceFacts(1, 0.0) for name in types]
+    return Capacity(
+        instance_type=" or ".join(types),  # as the job's manifests name it
+        instances=instances,
+        workers=instances * min(max(1, fact.gpus) for fact in facts),
+        usd_per_hour=max(fact.usd_per_hour for fact in facts),
+        startup_seconds=_STARTUP_SECONDS,
+    )

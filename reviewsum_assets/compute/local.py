@@ -24,17 +24,24 @@ from pydantic import ValidationError
 
 import reviewsum_assets
 from reviewsum_assets import lake as places
-from reviewsum_assets.compute.base import JobEnd, Launch
+from reviewsum_assets.checkpoints.plan import current_plan
+from reviewsum_assets.compute.base import Capacity, JobEnd, Launch
+from reviewsum_assets.compute.budget import budget_failure
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
 from reviewsum_assets.compute.launches import note_owner
+from reviewsum_assets.job.devices import worker_devices
 from reviewsum_assets.job.job_objects import pipes_context_key
+from reviewsum_assets.job.model_directory import read_ready_model
 from reviewsum_assets.job.processing import read_result
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import EngineSettings
 
 _SPEC, _LOG, _LOCK, _PID, _MESSAGE = "spec.json", "job.log", "lock", "pid", "message"
 _STOP_SECONDS = 30.0
 _LOG_TAIL_BYTES = 8192
+# Two Python processes, one after the other, and their imports; measured on two CPU cores.
+_STARTUP_SECONDS = 4.0
 
 
 @dataclass
@@ -73,7 +80,7 @@ class LocalJob:
         if result.failed:
             reason = f"{len(result.failed)} checkpoints failed"
             return JobEnd(result, JobFailure(FailureKind.CHECKPOINTS, reason))
-        return JobEnd(result)
+        return JobEnd(result, budget_failure(result))
 
     def log_tail(self) -> str:
         """The last lines of the log."""
@@ -118,7 +125,27 @@ class LocalCompute:
     """Jobs as processes of this machine, on the GPUs it has or its CPU."""
 
     lake: Lake
+    engine: EngineSettings = field(default_factory=EngineSettings)
     poll_seconds: float = 0.5
+
+    @property
+    def capacity(self) -> Capacity:
+        """The workers this machine has devices for, at no charge."""
+        plan = current_plan(self.lake)
+        version = None if plan is None else plan.recipes[plan.recipe].model_version
+        parameters = 0 if version is None else read_ready_model(self.lake, version).parameters
+        return Capacity(
+            instance_type="local",
+            instances=1,
+            workers=len(worker_devices(self.engine, parameters)),
+            usd_per_hour=0.0,
+            startup_seconds=_STARTUP_SECONDS,
+        )
+
+    @property
+    def needs_time_limit(self) -> bool:
+        """No: whoever sits at this machine may wait as long as he likes."""
+        return False
 
     def start(self, spec: JobSpec, launch: Launch) -> LocalJob:
         """Start a process for ``spec``, or attach to the live one of the same name."""

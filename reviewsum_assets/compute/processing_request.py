@@ -6,7 +6,6 @@ sent. https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateProces
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -37,7 +36,7 @@ _TAG_FORBIDDEN = re.compile(r"[^\w\s.:/=+\-@]")
 
 def spec_hash(spec: JobSpec) -> str:
     """Tells whether a job of a known name does the work that is wanted."""
-    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()[:32]
+    return spec.work_hash[:32]
 
 
 def inputs_manifest_key(job: str) -> str:

@@ -16,11 +16,12 @@ from itertools import count
 from typing import Any
 from urllib.parse import quote
 
-from reviewsum_assets.compute.base import JobEnd, Launch
+from reviewsum_assets.compute.base import Capacity, JobEnd, Launch
+from reviewsum_assets.compute.budget import budget_failure
 from reviewsum_assets.compute.container_image import default_image_uri
 from reviewsum_assets.compute.container_logs import ContainerLogs
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError, failed_job
-from reviewsum_assets.compute.instances import instance_facts
+from reviewsum_assets.compute.instances import capacity_of, instance_facts
 from reviewsum_assets.compute.job_package import JobPackage, build_package, publish
 from reviewsum_assets.compute.launches import note_end, note_launch, note_owner, noted_jobs
 from reviewsum_assets.compute.processing_api import (
@@ -38,7 +39,7 @@ from reviewsum_assets.compute.processing_request import (
     spec_hash,
 )
 from reviewsum_assets.errors import JobError, SettingsError
-from reviewsum_assets.job.processing import read_result
+from reviewsum_assets.job.processing import JobResult, read_result
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import SageMakerSettings
@@ -116,6 +117,18 @@ class SageMakerCompute:
         """How long to wait between looks at a job."""
         return self.settings.poll_seconds
 
+    @property
+    def capacity(self) -> Capacity:
+        """The GPUs of all instances, at what is known of the price."""
+        settings = self.settings
+        types = (settings.instance_type, *settings.fallback_instance_types)
+        return capacity_of(types, settings.instance_count)
+
+    @property
+    def needs_time_limit(self) -> bool:
+        """Yes: instances are billed until the job ends."""
+        return True
+
     @cached_property
     def package(self) -> JobPackage:
         """The code that jobs run."""
@@ -170,7 +183,7 @@ class SageMakerCompute:
             settings=self.settings,
             image_uri=self._image_uri,
             region=self.region,
-            max_runtime_seconds=_LONGEST_RUNTIME_SECONDS,
+            max_runtime_seconds=launch.time_limit_seconds or _LONGEST_RUNTIME_SECONDS,
             tags=launch.tags,
         )
         self.api.check(request=request)
@@ -289,14 +302,12 @@ class SageMakerJob:
             failure = JobFailure(FailureKind.SERVICE, f"there is no job {self.spec.name} any more")
             return JobEnd(failure=failure)
         result = read_result(self.compute.lake, self.spec.name)
-        return JobEnd(
-            result, self._failure(found, has_result=result is not None), self.usd_so_far()
-        )
+        return JobEnd(result, self._failure(found, result), self.usd_so_far())
 
-    def _failure(self, found: JobDescription, *, has_result: bool) -> JobFailure | None:
+    def _failure(self, found: JobDescription, result: JobResult | None) -> JobFailure | None:
         match found.status:
-            case "Completed" if has_result:
-                return None
+            case "Completed" if result is not None:
+                return budget_failure(result)
             case "Completed":
                 return JobFailure(FailureKind.JOB, "it completed without leaving a result")
             case "Stopped" if found.has_reached_its_time_limit:

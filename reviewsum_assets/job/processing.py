@@ -2,6 +2,7 @@
 
 Sharing is dynamic: a worker that is done early takes the next lease. A worker that dies costs
 what it had leased, which is dealt once more; a second death fails those checkpoints and no others.
+A job with a budget deals no lease that could outlast it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import check_checkpoints
+from reviewsum_assets.job.budget import BudgetKeeper
 from reviewsum_assets.job.devices import WorkerDevice, worker_devices
 from reviewsum_assets.job.job_objects import hosts_prefix
 from reviewsum_assets.job.model_directory import read_ready_model
@@ -54,10 +56,11 @@ class JobResult(BaseModel):
     failed: dict[int, str]
     stopped: bool
     seconds: float
+    budget_reached: str = ""  # what was reached and what is left, a sentence
 
     @property
     def exit_code(self) -> int:
-        """0: everything landed; 3: something failed; 75: stopped by a signal."""
+        """0: all landed, or the budget was reached; 3: something failed; 75: a signal came."""
         if self.stopped:
             return EXIT_STOPPED
         return EXIT_FAILED if self.failed else EXIT_OK
@@ -80,6 +83,9 @@ def read_result(lake: Lake, job_name: str) -> JobResult | None:
         failed={n: why for result in results for n, why in result.failed.items()},
         stopped=any(result.stopped for result in results),
         seconds=max(result.seconds for result in results),
+        budget_reached="; ".join(
+            result.budget_reached for result in results if result.budget_reached
+        ),
     )
 
 
@@ -89,6 +95,7 @@ def run_job(
     reporter: ProgressReporter,
     should_stop: Callable[[], bool],
     instance_type: str,
+    clock: Callable[[], float] = time.monotonic,
 ) -> JobResult:
     """Compute the checkpoints of ``spec`` that are not valid yet.
 
@@ -99,14 +106,17 @@ def run_job(
         should_stop: asked twice a second; when true, workers are ended at once. Objects are
             written whole, so that only unfinished work is lost.
         instance_type: for the manifests.
+        clock: that the budget goes by, in seconds.
     """
     started = time.monotonic()
+    keeper = BudgetKeeper(spec, clock)
     valid: set[int] = set()
     if not spec.recompute:
         states = check_checkpoints(lake, spec.checkpoints)
         valid = {state.planned.number for state in states if state.is_valid}
     reporter.landed.update(valid)
-    dealer = _Dealer(spec, [c for c in spec.checkpoints if c.number not in valid], reporter)
+    pending = [c for c in spec.checkpoints if c.number not in valid]
+    dealer = _Dealer(spec, pending, reporter, keeper)
     if dealer.has_work:
         devices = worker_devices(spec.engine, _largest_model(lake, spec))
         options = [
@@ -114,12 +124,16 @@ def run_job(
         ]
         reporter.info(_opening(spec, len(valid), devices))
         _Crew(dealer, options).work(should_stop)
+    budget_reached = keeper.sentence(len(dealer.landed), len(dealer.unfinished))
+    if budget_reached:
+        reporter.info(budget_reached)
     return JobResult(
         landed=tuple(sorted(dealer.landed)),
         already_valid=tuple(sorted(valid)),
         failed=dealer.failed,
         stopped=bool(dealer.unfinished) and should_stop(),
         seconds=time.monotonic() - started,
+        budget_reached=budget_reached,
     )
 
 
@@ -127,12 +141,17 @@ class _Dealer:
     """Knows what is still to be done, and what became of the rest."""
 
     def __init__(
-        self, spec: JobSpec, pending: list[PlannedCheckpoint], reporter: ProgressReporter
+        self,
+        spec: JobSpec,
+        pending: list[PlannedCheckpoint],
+        reporter: ProgressReporter,
+        keeper: BudgetKeeper,
     ) -> None:
         self.reporter = reporter
         self.landed: set[int] = set()
         self.failed: dict[int, str] = {}
         self.unfinished = {planned.number: planned for planned in pending}
+        self._keeper = keeper
         self._pool_products = spec.engine.batch_size
         self._pending = deque(pending)
         self._leases: Counter[int] = Counter()
@@ -140,24 +159,32 @@ class _Dealer:
     @property
     def has_work(self) -> bool:
         """Whether a worker could be given a lease now."""
-        return bool(self._pending)
+        return bool(self._pending) and not self._keeper.is_reached
 
     def next_lease(self) -> tuple[PlannedCheckpoint, ...]:
-        """The next checkpoints of one recipe that make a pool worth batching."""
-        lease = [self._pending.popleft()]
-        while (
-            self._pending
-            and self._pending[0].recipe == lease[0].recipe
-            and sum(planned.products for planned in lease) < self._pool_products
-        ):
-            lease.append(self._pending.popleft())
-        self._leases.update(planned.number for planned in lease)
+        """The next checkpoints of one recipe that make a pool worth batching.
+
+        Empty if the budget has no room for them; there is no work from then on.
+        """
+        lease: list[PlannedCheckpoint] = []
+        for planned in self._pending:
+            is_full = sum(leased.products for leased in lease) >= self._pool_products
+            if lease and (is_full or planned.recipe != lease[0].recipe):
+                break
+            lease.append(planned)
+        if not self._keeper.fits(lease):
+            return ()
+        for planned in lease:
+            self._pending.popleft()
+            self._leases[planned.number] += 1
         return tuple(lease)
 
-    def land(self, number: int, message: str) -> None:
-        """Note a committed checkpoint."""
-        if self.unfinished.pop(number, None) is not None:
+    def land(self, number: int, message: str, seconds: float) -> None:
+        """Note a committed checkpoint, into which a worker put so many seconds."""
+        planned = self.unfinished.pop(number, None)
+        if planned is not None:
             self.landed.add(number)
+            self._keeper.measured(planned, seconds)
             self.reporter.checkpoint_landed(number, message)
 
     def fail(self, number: int, reason: str) -> None:
@@ -210,15 +237,21 @@ class _Crew:
         """Deal until nothing is left or a stop is asked for; no worker outlives this call."""
         try:
             self._members = [self._hire(options) for options in self._options]
-            while self._dealer.unfinished and not should_stop():
+            while self._goes_on and not should_stop():
                 self._listen()
                 self._deal()
-            if not self._dealer.unfinished:
+            if not self._goes_on:
                 self._dismiss()
         finally:
             for member in self._members:
                 member.process.kill()
                 member.process.join()
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether there is work, in progress or to be dealt."""
+        in_progress = any(member.leased for member in self._members)
+        return bool(self._dealer.unfinished) and (in_progress or self._dealer.has_work)
 
     def _hire(self, options: WorkerOptions) -> _Member:
         # Spawn, not fork: CUDA and the lake's threads do not survive a fork.
@@ -245,10 +278,10 @@ class _Crew:
                 member.idle = True
             case Generated(number, chunks, share, memory):
                 self._dealer.reporter.generated(number, chunks, share, memory)
-            case Landed(number, message):
+            case Landed(number, message, seconds):
                 self._barren_deaths = 0
                 member.leased.discard(number)
-                self._dealer.land(number, message)
+                self._dealer.land(number, message, seconds)
             case Failed(number, reason):
                 member.leased.discard(number)
                 self._dealer.fail(number, reason)
@@ -259,6 +292,8 @@ class _Crew:
         for member in self._members:
             if member.idle and self._dealer.has_work:
                 lease = self._dealer.next_lease()
+                if not lease:
+                    return
                 member.idle = False
                 member.leased.update(planned.number for planned in lease)
                 member.connection.send(Lease(lease))

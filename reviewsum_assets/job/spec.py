@@ -20,6 +20,15 @@ class ProvidedInputs(BaseModel):
     model: str  # one ready model
 
 
+class Budget(BaseModel):
+    """What a job may use up; it ends itself at a checkpoint boundary before it would use more."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_seconds: float  # wall-clock, from the job's first line of code
+    reason: str  # the limit behind it, for people
+
+
 class JobSpec(BaseModel):
     """Which checkpoints to compute, from what, and how."""
 
@@ -34,6 +43,14 @@ class JobSpec(BaseModel):
     recompute: bool = False
     package_version: str = __version__
     provided: ProvidedInputs | None = None
+    budget: Budget | None = None
+    seconds_per_chunk: float | None = None  # what a worker is expected to need
+
+    @property
+    def work_hash(self) -> str:
+        """Hash of what is computed: the same under another name, budget or prediction."""
+        content = self.model_dump_json(exclude={"name", "budget", "seconds_per_chunk"})
+        return hashlib.sha256(content.encode()).hexdigest()
 
     @property
     def products(self) -> int:
@@ -48,6 +65,8 @@ def job_spec(
     lake: str,
     engine: EngineSettings,
     recompute: bool = False,
+    budget: Budget | None = None,
+    seconds_per_chunk: float | None = None,
 ) -> JobSpec:
     """A spec whose name says what it computes: equal work has an equal name."""
     spec = JobSpec(
@@ -58,7 +77,9 @@ def job_spec(
         recipes={c.recipe: plan.recipes[c.recipe] for c in checkpoints},
         engine=engine,
         recompute=recompute,
+        budget=budget,
+        seconds_per_chunk=seconds_per_chunk,
     )
-    work = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()[:8]
     # Letters, digits and hyphens, so that every compute service takes it.
-    return spec.model_copy(update={"name": f"reviewsum-{plan.plan_id}-{work}"})
+    name = f"reviewsum-{plan.plan_id}-{spec.work_hash[:8]}"
+    return spec.model_copy(update={"name": name})

@@ -76,10 +76,11 @@ class Generated:
 
 @dataclass(frozen=True)
 class Landed:
-    """Worker to parent: a manifest was written."""
+    """Worker to parent: a manifest was written; ``seconds`` of work went into it."""
 
     number: int
     message: str
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,7 @@ class _Worker:
                 model.producer,
                 load_seconds=model.load_seconds,
                 leased_at=leased_at,
+                seconds_per_chunk=self._options.spec.seconds_per_chunk,
             )
         except ReviewsumError as error:
             self._reports.send(Failed(number, str(error)))
@@ -202,6 +204,7 @@ class _Worker:
                 number,
                 f"{summaries.planned.partition_key} landed: {len(manifest.products)} products"
                 f"{lost}, {manifest.chunks} chunks, {manifest.seconds:.1f} s",
+                manifest.worker_seconds + manifest.timings.write,
             )
         )
 

@@ -28,6 +28,7 @@ def write_checkpoint(
     *,
     load_seconds: float,
     leased_at: float,
+    seconds_per_chunk: float | None = None,
 ) -> Manifest:
     """Write a checkpoint's CSV, then its manifest.
 
@@ -37,11 +38,13 @@ def write_checkpoint(
         producer: what computed it, for the record.
         load_seconds: what loading the model took.
         leased_at: ``time.monotonic()`` when work on the checkpoint began.
+        seconds_per_chunk: what a worker was expected to need, for the record.
 
     Raises:
         LakeError: a write failed on every attempt; the checkpoint is then not committed.
     """
     number = summaries.planned.number
+    chunks = sum(product.chunks for product in summaries.products)
     content = encode_rows(summaries.rows)
     started = time.monotonic()
     _put(lake, places.checkpoint_csv(number), content)
@@ -63,6 +66,7 @@ def write_checkpoint(
             write=written - started,
         ),
         seconds=written - leased_at,
+        predicted_seconds=None if seconds_per_chunk is None else chunks * seconds_per_chunk,
         finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
     _put(lake, places.checkpoint_manifest(number), manifest.model_dump_json(indent=1).encode())

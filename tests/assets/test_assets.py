@@ -61,6 +61,8 @@ def test_a_run_over_a_range_materializes_every_checkpoint_with_its_metadata(
     assert "| P000 |" in first["preview"]
     for key in ("tokens_in", "tokens_out", "seconds", "products_per_hour", "reviews"):
         assert first[key] > 0
+    assert first["worker_seconds"] > 0
+    assert first["predicted_seconds"] > 0
 
 
 def test_data_versions_of_partitions_are_those_of_the_plan(small: SmallPipeline) -> None:

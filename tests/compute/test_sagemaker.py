@@ -11,7 +11,7 @@ from reviewsum_assets import lake as places
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.lake import Lake
-from tests.support.pipeline import SmallPipeline, texts, write_dump
+from tests.support.pipeline import SmallPipeline, failure_metadata, texts, write_dump
 from tests.support.processing import ProcessingEmulator
 from tests.support.sagemaker import ROLE, incomplete, manifests, planned_pipeline
 
@@ -66,6 +66,18 @@ def test_several_hosts_share_the_checkpoints(
     after = manifests(small.pipeline.lake)
     assert {key: after[key] for key in before} == before
     assert [len(job.hosts) for job in processing.jobs] == [2, 2]
+
+
+def test_every_host_keeps_the_budget_and_the_next_run_finishes(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path, 8, instance_count=2)
+    run = small.with_settings(max_cost_usd=1e-9).summarize(1, 4)
+    assert failure_metadata(run)["failure"] == "budget reached"
+    assert failure_metadata(run)["reason"].count("2 stay pending") == 2  # one sentence a host
+    assert [job.status for job in processing.jobs] == ["Completed"]
+    assert incomplete(small.pipeline.lake) == [1, 2, 3, 4]
+    assert small.summarize(1, 4).success
 
 
 def test_a_job_of_this_name_that_does_other_work_is_not_taken_for_ours(

@@ -1,0 +1,254 @@
+"""What the command line prints: results as tables or JSON, progress bars."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
+from rich.text import Text
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.status import LakeStatus
+from reviewsum_assets.checkpoints.validity import Validity
+from reviewsum_assets.lake import Lake
+
+if TYPE_CHECKING:
+    from reviewsum_assets.assets.pipeline import StageProgress
+    from reviewsum_assets.compute.estimate import Estimate
+    from reviewsum_assets.local_run import RunReport
+
+# Standard output carries results only, so that --json can be piped.
+out = Console()
+err = Console(stderr=True)
+
+
+class RunResult(BaseModel):
+    """What ``reviewsum run --json`` prints."""
+
+    lake: str
+    merged_csv: str
+    merged_parquet: str
+    plan: int
+    checkpoints: int
+    checkpoints_computed: int
+    products: int
+    products_quarantined: int
+    reviews: int
+    rows_quarantined: int
+    quarantine: str | None
+    chunks: int
+    demo_model: bool
+    did_nothing: bool
+    seconds: float
+
+
+class CheckpointReport(BaseModel):
+    """One checkpoint in ``reviewsum status --json``."""
+
+    checkpoint: int
+    state: str
+    reason: str
+    products: int
+
+
+class StatusResult(BaseModel):
+    """What ``reviewsum status --json`` prints; no plan yet: everything zero."""
+
+    lake: str
+    plan: int | None
+    checkpoints: list[CheckpointReport]
+    products_selected: int
+    products_summarized: int
+    products_quarantined: int
+    products_pending: int
+    merged: bool
+
+
+class VerifyResult(BaseModel):
+    """What ``reviewsum verify --json`` prints."""
+
+    lake: str
+    ok: bool
+    problems: list[str]
+
+
+class ProgressBars(Progress):
+    """One bar a stage on standard error, with rate and time left."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            TextColumn("{task.description:>16}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=err,
+        )
+        self._stages: dict[str, TaskID] = {}
+
+    def update_stage(self, stage: StageProgress) -> None:
+        """Show how far a stage is."""
+        if stage.stage not in self._stages:
+            self._stages[stage.stage] = self.add_task(stage.stage, rate="", detail="")
+        task = self.tasks[self._stages[stage.stage]]
+        rate = "" if not task.speed or stage.unit == "bytes" else f"{task.speed:.1f} {stage.unit}/s"
+        self.update(
+            task.id, completed=stage.done, total=stage.total, rate=rate, detail=stage.detail
+        )
+
+
+def run_result(lake: Lake, report: RunReport) -> RunResult:
+    """What a run gives, for `--json` and the table."""
+    plan, manifests = report.status.plan, [state.manifest for state in report.status.states]
+    quarantine = report.grouped.quarantine_key
+    return RunResult(
+        lake=lake.uri,
+        merged_csv=lake.uri_of(places.MERGED_CSV),
+        merged_parquet=lake.uri_of(places.MERGED_PARQUET),
+        plan=plan.sequence,
+        checkpoints=len(plan.checkpoints),
+        checkpoints_computed=len(report.computed),
+        products=report.status.summarized,
+        products_quarantined=report.status.quarantined,
+        reviews=report.grouped.counts.reviews_kept,
+        rows_quarantined=report.grouped.counts.quarantined,
+        quarantine=None if quarantine is None else lake.uri_of(quarantine),
+        chunks=sum(manifest.chunks for manifest in manifests if manifest is not None),
+        demo_model=report.demo_model,
+        did_nothing=report.did_nothing,
+        seconds=round(report.seconds, 2),
+    )
+
+
+def print_run(result: RunResult) -> None:
+    """Print what a run gives."""
+    if result.did_nothing:
+        out.print("Nothing to do: everything is up to date.")
+    rows = f"{result.reviews:,}"
+    if result.rows_quarantined:
+        rows += f"; {result.rows_quarantined:,} rows could not be read: {result.quarantine}"
+    for name, value in (
+        ("summaries", result.merged_csv),
+        ("", result.merged_parquet),
+        ("products", f"{result.products:,} ({result.products_quarantined:,} quarantined)"),
+        ("reviews", rows),
+        ("chunks", f"{result.chunks:,}"),
+        ("checkpoints", f"{result.checkpoints:,} ({result.checkpoints_computed:,} computed now)"),
+        ("seconds", f"{result.seconds:,.1f}"),
+    ):
+        # Not a table: it would break paths, which people copy, at the terminal's edge.
+        out.print(f"[dim]{name:>12}[/dim]  {escape(value)}", soft_wrap=True, highlight=False)
+    if result.demo_model:
+        out.print(
+            "These summaries come from the demo model. For real ones name a real model, e.g. "
+            "--model DIRECTORY_OF_google/pegasus-cnn_dailymail.",
+            style="yellow",
+        )
+
+
+def status_result(lake: Lake, found: LakeStatus | None) -> StatusResult:
+    """Every checkpoint and the counts; zero before the first plan."""
+    if found is None:
+        return StatusResult(
+            lake=lake.uri,
+            plan=None,
+            checkpoints=[],
+            products_selected=0,
+            products_summarized=0,
+            products_quarantined=0,
+            products_pending=0,
+            merged=False,
+        )
+    reports = [
+        CheckpointReport(
+            checkpoint=state.planned.number,
+            state=state.validity.value,
+            reason=state.reason,
+            products=state.planned.products,
+        )
+        for state in found.states
+    ]
+    reports += [
+        CheckpointReport(
+            checkpoint=planned.number,
+            state="retired",
+            reason="newer checkpoints hold its products, or none is selected",
+            products=planned.products,
+        )
+        for planned in found.plan.retired
+    ]
+    return StatusResult(
+        lake=lake.uri,
+        plan=found.plan.sequence,
+        checkpoints=sorted(reports, key=lambda report: report.checkpoint),
+        products_selected=found.plan.selected,
+        products_summarized=found.summarized,
+        products_quarantined=found.quarantined,
+        products_pending=found.pending,
+        merged=found.is_merged,
+    )
+
+
+def print_status(result: StatusResult) -> None:
+    """Print every checkpoint as a table."""
+    table = Table("checkpoint", "state", "products", "reason", box=None)
+    colours = {Validity.VALID.value: "green", "retired": "dim"}
+    for report in result.checkpoints:
+        table.add_row(
+            str(report.checkpoint),
+            Text(report.state, style=colours.get(report.state, "red")),
+            str(report.products),
+            Text(report.reason),
+        )
+    out.print(table)
+    out.print(
+        f"plan {result.plan}: {result.products_summarized:,} of {result.products_selected:,} "
+        f"products summarized, {result.products_quarantined:,} quarantined, "
+        f"{result.products_pending:,} pending; merged table is "
+        f"{'up to date' if result.merged else 'not up to date'}"
+    )
+
+
+def print_estimate(result: Estimate) -> None:
+    """Print the bill as a table."""
+    table = Table("pending", Column(justify="right"), Column("range", justify="right"), box=None)
+    for name, count in (
+        ("checkpoints", result.checkpoints),
+        ("products", result.products),
+        ("chunks", result.chunks),
+        ("tokens in", result.tokens_in),
+        ("tokens out", result.tokens_out),
+    ):
+        table.add_row(name, f"{count:,}", "")
+    for name, span, unit in (
+        ("worker time", result.worker_seconds.times(1 / 60), "min"),
+        ("GPU time", result.gpu_hours.times(60), "min"),
+        ("wall-clock", result.hours.times(60), "min"),
+        ("bill", result.usd, "USD"),
+    ):
+        low, expected, high = (f"{v:,.2f}" for v in (span.low, span.expected, span.high))
+        table.add_row(name, f"{expected} {unit}", f"{low} to {high}")
+    out.print(table)
+    out.print(f"{result.instances} x {result.instance_type}, {result.workers} workers")
+    out.print(f"basis: {result.basis}", highlight=False)
+
+
+def print_json(result: BaseModel) -> None:
+    """Print one JSON object on standard output."""
+    sys.stdout.write(result.model_dump_json(indent=2) + "\n")

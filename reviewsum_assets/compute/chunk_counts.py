@@ -1,0 +1,125 @@
+"""How many chunks and tokens checkpoints hold, counted as the job itself would cut them.
+
+Up to 5,000 products every one is counted; of more, an even sample of about so many is, and scaled
+up: consecutive checkpoints are alike, since products are ordered by their number of reviews.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe
+from reviewsum_assets.job.chunking import Chunker
+from reviewsum_assets.job.model_directory import ReadyModel
+from reviewsum_assets.job.summarizer import CheckpointInput
+from reviewsum_assets.job.tokenization import ChunkTokenizer
+from reviewsum_assets.job.worker import read_input
+from reviewsum_assets.lake import Lake
+
+EXACT_PRODUCTS = 5_000
+_SAMPLED_CHECKPOINTS = 100
+_PARALLEL_READS = 8
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CheckpointCount:
+    """Chunks and source tokens of one checkpoint; not whole numbers where scaled up."""
+
+    chunks: float
+    tokens_in: float
+
+
+@dataclass(frozen=True)
+class ChunkCounts:
+    """Counts of some checkpoints, in their order, and of how many products they are counts."""
+
+    checkpoints: tuple[CheckpointCount, ...]
+    products_counted: int
+
+    @property
+    def chunks(self) -> float:
+        """Chunks of all."""
+        return sum(count.chunks for count in self.checkpoints)
+
+    @property
+    def tokens_in(self) -> float:
+        """Source tokens of all."""
+        return sum(count.tokens_in for count in self.checkpoints)
+
+
+def count_chunks(
+    lake: Lake,
+    planned: Sequence[PlannedCheckpoint],
+    recipe: Recipe,
+    model: ReadyModel,
+    *,
+    exact_products: int = EXACT_PRODUCTS,
+) -> ChunkCounts:
+    """Count the chunks of checkpoints that follow one recipe.
+
+    Raises:
+        CheckpointError: grouped reviews are missing, or not those that were planned.
+    """
+    is_exact = sum(checkpoint.products for checkpoint in planned) <= exact_products
+    chosen = planned if is_exact else evenly(planned, _SAMPLED_CHECKPOINTS)
+    chunker = Chunker(_tokenizer(lake, recipe, model), recipe.settings)
+    counted: dict[int, CheckpointCount] = {}
+    products_counted = products_chosen = 0
+    for source in _inputs(lake, chosen, recipe):
+        products = source.products
+        if not is_exact:
+            products = tuple(evenly(products, max(1, exact_products // len(chosen))))
+        chunks = [chunk for product in products for chunk in chunker.chunks(product.text)]
+        scale = len(source.products) / len(products)
+        counted[source.planned.number] = CheckpointCount(
+            scale * len(chunks), scale * sum(len(chunk.token_ids) for chunk in chunks)
+        )
+        products_counted += len(products)
+        products_chosen += len(source.products)
+    mean = CheckpointCount(
+        sum(count.chunks for count in counted.values()) / products_chosen,
+        sum(count.tokens_in for count in counted.values()) / products_chosen,
+    )
+    return ChunkCounts(
+        tuple(counted.get(c.number) or _scaled(mean, c.products) for c in planned),
+        products_counted,
+    )
+
+
+def evenly(items: Sequence[T], count: int) -> Sequence[T]:
+    """At most ``count`` of the items, the same distance apart."""
+    if len(items) <= count:
+        return items
+    return [items[index * len(items) // count] for index in range(count)]
+
+
+def _scaled(a_product: CheckpointCount, products: int) -> CheckpointCount:
+    return CheckpointCount(products * a_product.chunks, products * a_product.tokens_in)
+
+
+def _inputs(
+    lake: Lake, planned: Sequence[PlannedCheckpoint], recipe: Recipe
+) -> Iterator[CheckpointInput]:
+    """Grouped reviews of checkpoints, read side by side, a bounded number at a time."""
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        for start in range(0, len(planned), _PARALLEL_READS):
+            some = planned[start : start + _PARALLEL_READS]
+            yield from pool.map(lambda one: read_input(lake, one, recipe), some)
+
+
+def _tokenizer(lake: Lake, recipe: Recipe, model: ReadyModel) -> ChunkTokenizer:
+    """The model's tokenizer, loaded without fetching its weights."""
+    with tempfile.TemporaryDirectory(prefix="reviewsum-tokenizer-") as scratch:
+        for file in model.files:
+            if not file.name.endswith(".safetensors"):
+                key = f"{places.model_directory(model.version)}/{file.name}"
+                lake.download(key, Path(scratch, file.name))
+        return ChunkTokenizer.load(Path(scratch), model.prefix, recipe.settings.encoder_tokens)

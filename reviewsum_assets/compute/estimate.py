@@ -1,0 +1,200 @@
+"""The bill before it is paid: what computing the pending checkpoints will take and cost."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint, Recipe
+from reviewsum_assets.compute.base import Capacity
+from reviewsum_assets.compute.budget import hourly_usd
+from reviewsum_assets.compute.chunk_counts import ChunkCounts, count_chunks
+from reviewsum_assets.compute.pace import Pace, expected_pace
+from reviewsum_assets.job.model_directory import read_ready_model
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import Settings
+
+_HOUR = 3600.0
+
+
+class Span(BaseModel):
+    """What is expected, and between what it should lie."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    expected: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+    def __add__(self, other: Span) -> Span:
+        return Span(
+            expected=self.expected + other.expected,
+            low=self.low + other.low,
+            high=self.high + other.high,
+        )
+
+    def times(self, factor: float) -> Span:
+        """Each of the three, multiplied."""
+        return Span(expected=factor * self.expected, low=factor * self.low, high=factor * self.high)
+
+
+class Estimate(BaseModel):
+    """What the pending checkpoints hold, and what one job over all of them will take.
+
+    ``hours`` is wall-clock from the job's start, ``usd`` the bill from its first line of code.
+    Chunks that occur twice are generated once, which none of this foresees.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    checkpoints: int = 0
+    products: int = 0
+    products_counted: int = 0  # fewer than products: chunks and tokens are scaled up
+    chunks: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    instance_type: str
+    instances: int
+    workers: int
+    worker_seconds: Span = Span()  # tokenizing and generating, all workers together
+    gpu_hours: Span = Span()  # the same and loading the model; 0 on CPUs
+    hours: Span = Span()
+    usd: Span = Span()
+    basis: str
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The pending checkpoints of one recipe."""
+
+    pace: Pace
+    counts: ChunkCounts
+
+
+def estimate(
+    lake: Lake,
+    plan: Plan | None,
+    pending: Sequence[PlannedCheckpoint],
+    settings: Settings,
+    capacity: Capacity,
+) -> Estimate:
+    """What computing ``pending`` will take; nothing, if there is none or no plan.
+
+    Args:
+        lake: holds grouped reviews, models and the manifests of what is done.
+        plan: the current one.
+        pending: checkpoints of ``plan`` that are not valid.
+        settings: engine and price are taken from it, all else from the plan.
+        capacity: of the compute that would run the job.
+
+    Raises:
+        ReviewsumError: grouped reviews or a model that the plan names are gone.
+    """
+    if plan is None or not pending:
+        return Estimate(
+            instance_type=capacity.instance_type,
+            instances=capacity.instances,
+            workers=capacity.workers,
+            basis="there is no plan yet" if plan is None else "nothing is pending",
+        )
+    by_recipe: defaultdict[str, list[PlannedCheckpoint]] = defaultdict(list)
+    for planned in pending:
+        by_recipe[planned.recipe].append(planned)
+    shares = [
+        _share(lake, plan.recipes[key], checkpoints, settings, capacity)
+        for key, checkpoints in by_recipe.items()
+    ]
+    busy = max(1, min(capacity.workers, len(pending)))
+    products = sum(planned.products for planned in pending)
+    counted = sum(share.counts.products_counted for share in shares)
+    work, loads = _sum(map(_work, shares)), _sum(map(_load, shares))
+    running = loads + _sum(_generating(share, busy) for share in shares)
+    startup = _fixed(capacity.startup_seconds)
+    return Estimate(
+        checkpoints=len(pending),
+        products=products,
+        products_counted=counted,
+        chunks=round(sum(share.counts.chunks for share in shares)),
+        tokens_in=round(sum(share.counts.tokens_in for share in shares)),
+        tokens_out=round(
+            sum(share.counts.chunks * share.pace.tokens_out_per_chunk for share in shares)
+        ),
+        instance_type=capacity.instance_type,
+        instances=capacity.instances,
+        workers=capacity.workers,
+        worker_seconds=work,
+        gpu_hours=(
+            (work + loads.times(busy)).times(1 / _HOUR) if shares[0].pace.on_gpu else Span()
+        ),
+        hours=(startup + running).times(1 / _HOUR),
+        usd=running.times(hourly_usd(settings, capacity) / _HOUR),
+        basis=_basis(shares, counted, products),
+    )
+
+
+def seconds_per_chunk(
+    lake: Lake, plan: Plan, planned: PlannedCheckpoint, settings: Settings, capacity: Capacity
+) -> float:
+    """What one worker is expected to need for a chunk of this checkpoint."""
+    recipe = plan.recipes[planned.recipe]
+    model = read_ready_model(lake, recipe.model_version)
+    return expected_pace(lake, recipe, model, settings, capacity).seconds_per_chunk
+
+
+def _share(
+    lake: Lake,
+    recipe: Recipe,
+    planned: Sequence[PlannedCheckpoint],
+    settings: Settings,
+    capacity: Capacity,
+) -> _Share:
+    model = read_ready_model(lake, recipe.model_version)
+    pace = expected_pace(lake, recipe, model, settings, capacity)
+    return _Share(pace, count_chunks(lake, planned, recipe, model))
+
+
+def _work(share: _Share) -> Span:
+    """Seconds of all workers together."""
+    return _ranged(
+        share.pace, share.pace.worker_seconds(share.counts.chunks, share.counts.tokens_in)
+    )
+
+
+def _load(share: _Share) -> Span:
+    """Seconds until a worker has its model; all workers load side by side."""
+    return _fixed(share.pace.load_seconds)
+
+
+def _generating(share: _Share, workers: int) -> Span:
+    """Wall-clock seconds: each worker takes the next checkpoint when it is done with one."""
+    free_at = [0.0] * workers
+    for count in share.counts.checkpoints:
+        seconds = share.pace.worker_seconds(count.chunks, count.tokens_in)
+        heapq.heapreplace(free_at, free_at[0] + seconds)
+    return _ranged(share.pace, max(free_at))
+
+
+def _ranged(pace: Pace, seconds: float) -> Span:
+    low, high = pace.range
+    return Span(expected=seconds, low=low * seconds, high=high * seconds)
+
+
+def _fixed(seconds: float) -> Span:
+    return Span(expected=seconds, low=seconds, high=seconds)
+
+
+def _sum(spans: Iterable[Span]) -> Span:
+    return sum(spans, Span())
+
+
+def _basis(shares: Sequence[_Share], counted: int, products: int) -> str:
+    counting = (
+        "chunks and tokens counted"
+        if counted == products
+        else f"chunks and tokens scaled up from an even sample of {counted:,} products"
+    )
+    return "; ".join([*dict.fromkeys(share.pace.basis for share in shares), counting])

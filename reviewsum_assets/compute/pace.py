@@ -1,0 +1,130 @@
+"""How fast a worker will be: as finished checkpoints show, before any as measured elsewhere."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from reviewsum_assets.checkpoints.calibration import Calibration, Rate, Workplace, calibrate
+from reviewsum_assets.checkpoints.plan import Recipe
+from reviewsum_assets.compute.base import Capacity
+from reviewsum_assets.job.devices import visible_gpus
+from reviewsum_assets.job.model_directory import ReadyModel
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import Settings, SummarySettings
+
+# Chunks a second of one A10G with the transformers engine and google/pegasus-cnn_dailymail, 300
+# tokens in and 64 out, 3 beams. Modelled from 280 GFLOP and 90-100 MB a chunk against 70 TFLOPS
+# and 600 GB/s, not measured: 20 to 60 is plausible.
+_A10G_CHUNKS_A_SECOND = 35.0
+_PEGASUS_PARAMETERS = 571e6
+# A small model is bound by launching its kernels, not by arithmetic.
+_SMALLEST_GPU_SCALE = 0.1
+
+# Seconds a chunk of one worker of one thread, float32, transformers engine: a fixed part and a
+# part by parameters. Two measurements on two cores of an x86-64 server: the demo model (3.07M
+# parameters) over the 629 chunks of its 320 sample products, 236 tokens in and 52 out a chunk, two
+# workers: 0.071 s; random weights in the shape of pegasus-cnn_dailymail (571M), 12 chunks of 240
+# in and 52 out, one worker: 3.96 s.
+_CPU_SECONDS_FIXED = 0.050
+_CPU_SECONDS_A_PARAMETER = 6.85e-9
+
+# Importing the libraries took 9 s where the demo model was measured; reading weights at 200 MB/s
+# is what object stores and network disks give at least.
+_LIBRARIES_SECONDS = 9.0
+_WEIGHTS_BYTES_A_SECOND = 200e6
+
+_TOKENS_OUT_A_CHUNK = 64
+_PRIOR_RANGE = (0.5, 2.0)
+_LEAST_UNCERTAINTY = 0.2
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What one worker is expected to need; ``range`` are factors of the low and high end."""
+
+    seconds_per_chunk: float
+    seconds_per_token: float | None  # where tokens predict better than chunks
+    tokens_out_per_chunk: float
+    load_seconds: float
+    range: tuple[float, float]
+    on_gpu: bool
+    basis: str
+
+    def worker_seconds(self, chunks: float, tokens_in: float) -> float:
+        """Seconds of tokenizing and generating."""
+        if self.seconds_per_token is not None:
+            return tokens_in * self.seconds_per_token
+        return chunks * self.seconds_per_chunk
+
+
+def expected_pace(
+    lake: Lake, recipe: Recipe, model: ReadyModel, settings: Settings, capacity: Capacity
+) -> Pace:
+    """The pace of a worker that follows ``recipe`` with ``model`` at ``capacity``."""
+    on_gpu = runs_on_gpu(settings, capacity)
+    workplace = Workplace(
+        instance_type=capacity.instance_type,
+        device="cuda" if on_gpu else "cpu",
+        engine=settings.engine,
+        dtype="float32" if settings.dtype == "auto" and not on_gpu else settings.dtype,
+        model_version=recipe.model_version,
+    )
+    calibration = calibrate(lake, workplace)
+    place = "this machine" if capacity.instance_type == "local" else capacity.instance_type
+    if calibration is None:
+        return _prior(recipe.settings, model, place, on_gpu=on_gpu)
+    return _calibrated(calibration, place, on_gpu=on_gpu)
+
+
+def runs_on_gpu(settings: Settings, capacity: Capacity) -> bool:
+    """Whether workers get GPUs there; SageMaker's GPU instances are those of families g and p."""
+    if settings.device == "cpu":
+        return False
+    if capacity.instance_type == "local":
+        return visible_gpus() > 0
+    return capacity.instance_type.startswith(("ml.g", "ml.p"))
+
+
+def _calibrated(calibration: Calibration, place: str, *, on_gpu: bool) -> Pace:
+    rates = (calibration.per_chunk, calibration.per_token)
+    by_chunk, by_token = (_uncertainty(rate, calibration.checkpoints) for rate in rates)
+    uncertainty = max(_LEAST_UNCERTAINTY, min(by_chunk, by_token))
+    plural = "" if calibration.checkpoints == 1 else "s"
+    return Pace(
+        seconds_per_chunk=calibration.per_chunk.mean,
+        seconds_per_token=calibration.per_token.mean if by_token < by_chunk else None,
+        tokens_out_per_chunk=calibration.tokens_out_per_chunk,
+        load_seconds=calibration.load_seconds,
+        range=(max(0.0, 1 - uncertainty), 1 + uncertainty),
+        on_gpu=on_gpu,
+        basis=f"{calibration.checkpoints} checkpoint{plural} done on {place} with this model",
+    )
+
+
+def _uncertainty(rate: Rate, checkpoints: int) -> float:
+    """Two standard errors of a mean, as a share of it."""
+    return 2 * rate.spread / math.sqrt(checkpoints) / rate.mean if rate.mean else 0.0
+
+
+def _prior(settings: SummarySettings, model: ReadyModel, place: str, *, on_gpu: bool) -> Pace:
+    if on_gpu:
+        scale = max(_SMALLEST_GPU_SCALE, model.parameters / _PEGASUS_PARAMETERS)
+        seconds, source = scale / _A10G_CHUNKS_A_SECOND, "what an A10G should do"
+    else:
+        seconds = _CPU_SECONDS_FIXED + model.parameters * _CPU_SECONDS_A_PARAMETER
+        source = "measurements on another machine's CPU"
+    return Pace(
+        seconds_per_chunk=seconds,
+        seconds_per_token=None,
+        tokens_out_per_chunk=min(
+            max(_TOKENS_OUT_A_CHUNK, settings.min_length), settings.max_length
+        ),
+        load_seconds=_LIBRARIES_SECONDS + model.bytes / _WEIGHTS_BYTES_A_SECOND,
+        range=_PRIOR_RANGE,
+        on_gpu=on_gpu,
+        basis=(
+            f"no checkpoint done yet on {place} with this model: {1 / seconds:,.2g} chunks/s a "
+            f"worker assumed, from {source}, scaled to {model.parameters / 1e6:,.0f}M parameters"
+        ),
+    )

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.manifest import Manifest
+from reviewsum_assets.checkpoints.status import lake_status
+from reviewsum_assets.job.budget import BudgetKeeper
+from reviewsum_assets.job.processing import JobResult, run_job
+from reviewsum_assets.job.progress import ProgressReporter
+from reviewsum_assets.job.spec import Budget, JobSpec, job_spec
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import EngineSettings
+from tests.support.checkpoints import complete, plan_products, products
+from tests.support.jobs import incomplete, result, run, spec_for, texts
+
+BUDGET = Budget(max_seconds=100, reason="max_runtime 100 s")
+
+
+@dataclass
+class Clock:
+    """Stands still until so many checkpoints have landed; the budget is used up then."""
+
+    lake: Lake
+    landed: int
+
+    def __call__(self) -> float:
+        done = len(self.lake.list(places.CHECKPOINT_MANIFESTS)) >= self.landed
+        return 1000.0 if done else 0.0
+
+
+def run_until(lake: Lake, spec: JobSpec, landed: int) -> JobResult:
+    """Run a job, with real workers, whose budget ends once so many checkpoints have landed."""
+    limited = spec.model_copy(update={"budget": BUDGET})
+    reporter = ProgressReporter(lake, limited)
+    return run_job(lake, limited, reporter, lambda: False, "local", Clock(lake, landed))
+
+
+def valid(lake: Lake) -> tuple[int, ...]:
+    status = lake_status(lake)
+    assert status is not None
+    return tuple(state.planned.number for state in status.states if state.is_valid)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_ends_at_a_checkpoint_boundary_and_the_next_one_computes_the_rest(
+    lake: Lake, pegasus: Path, tmp_path: Path, workers: int
+) -> None:
+    _, spec = spec_for(lake, pegasus, texts(48), workers=workers, batch_size=4)
+    ended = run_until(lake, spec, landed=2)
+    assert ended.exit_code == 0
+    assert 2 <= len(ended.landed) <= 2 + 2 * workers  # leases in progress finish
+    assert ended.landed == valid(lake)
+    assert not ended.stopped
+    left = 12 - len(ended.landed)
+    assert ended.budget_reached == (
+        "the budget (max_runtime 100 s) left no room for another checkpoint after 1,000 s: "
+        f"{len(ended.landed)} landed and are kept, {left} stay pending"
+    )
+    before = {n: lake.get(places.checkpoint_manifest(n)) for n in ended.landed}
+    assert run(spec, tmp_path)[0] == 0
+    assert incomplete(lake) == []
+    assert {n: lake.get(places.checkpoint_manifest(n)) for n in before} == before
+
+
+def test_a_job_whose_first_lease_would_not_fit_starts_none_and_says_so(
+    lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    _, spec = spec_for(lake, pegasus, texts(8))
+    slow = spec.model_copy(update={"budget": BUDGET, "seconds_per_chunk": 1e6})
+    code, log = run(slow, tmp_path)
+    assert code == 0, log
+    assert "0 landed and are kept, 2 stay pending" in log
+    assert result(lake, slow).budget_reached in log
+    assert incomplete(lake) == [1, 2]
+
+
+def test_a_job_that_ends_within_its_budget_does_not_mention_it(
+    lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    _, spec = spec_for(lake, pegasus, texts(4))
+    roomy = spec.model_copy(update={"budget": Budget(max_seconds=1e6, reason="max_runtime")})
+    assert run(roomy, tmp_path)[0] == 0
+    assert result(lake, roomy).budget_reached == ""
+    assert incomplete(lake) == []
+
+
+def test_a_checkpoint_that_fails_within_the_budget_still_fails_the_job(
+    lake: Lake, pegasus: Path
+) -> None:
+    plan, spec = spec_for(lake, pegasus, texts(48), workers=1, batch_size=4)
+    lake.delete(plan.checkpoint(1).input_key)
+    ended = run_until(lake, spec, landed=2)
+    assert ended.exit_code == 3
+    assert list(ended.failed) == [1]
+    assert ended.budget_reached
+
+
+def keeper(lake: Lake, seconds_per_chunk: float | None) -> BudgetKeeper:
+    """Of a job over three checkpoints of 4 products with a budget of 100 s."""
+    plan = plan_products(lake, products(12), checkpoint_size=4).plan
+    spec = job_spec(
+        plan,
+        plan.checkpoints,
+        lake=lake.uri,
+        engine=EngineSettings(),
+        budget=BUDGET,
+        seconds_per_chunk=seconds_per_chunk,
+    )
+    return BudgetKeeper(spec, clock=lambda: 0.0)
+
+
+def test_before_any_measurement_a_lease_takes_what_was_predicted(lake: Lake) -> None:
+    # 3,500 characters are three chunks of 300 tokens.
+    found = keeper(lake, seconds_per_chunk=2.0)
+    assert found.expected_seconds(found.spec.checkpoints[:2]) == 8 * 3 * 2.0
+
+
+def test_once_something_landed_a_lease_takes_what_was_measured(lake: Lake) -> None:
+    found = keeper(lake, seconds_per_chunk=1000.0)
+    found.measured(found.spec.checkpoints[0], 8.0)
+    assert found.expected_seconds(found.spec.checkpoints[1:]) == 16.0
+    assert found.fits(found.spec.checkpoints[1:])
+
+
+def test_once_a_lease_was_refused_the_budget_is_reached(lake: Lake) -> None:
+    found = keeper(lake, seconds_per_chunk=None)
+    found.measured(found.spec.checkpoints[0], 101.0)
+    assert not found.is_reached
+    assert not found.fits(found.spec.checkpoints[1:2])
+    assert found.is_reached
+
+
+def test_budget_and_prediction_are_not_part_of_a_jobs_name(lake: Lake) -> None:
+    limited, free = keeper(lake, 1.0).spec, keeper(lake, None).spec
+    assert limited.name == free.name
+    assert limited.work_hash == free.work_hash
+    other = free.model_copy(update={"recompute": True})
+    assert other.work_hash != free.work_hash
+
+
+def test_a_manifest_says_what_was_predicted(lake: Lake, pegasus: Path, tmp_path: Path) -> None:
+    _, spec = spec_for(lake, pegasus, texts(4))
+    assert run(spec.model_copy(update={"seconds_per_chunk": 2.5}), tmp_path)[0] == 0
+    content = lake.get(places.checkpoint_manifest(1)) or b""
+    assert Manifest.model_validate_json(content).predicted_seconds == 4 * 2.5
+
+
+def test_a_manifest_from_before_predictions_can_be_read(lake: Lake) -> None:
+    complete(lake, plan_products(lake, products(1)).plan)
+    content = lake.get(places.checkpoint_manifest(1)) or b""
+    manifest = Manifest.model_validate_json(content)
+    old = manifest.model_dump_json(exclude={"predicted_seconds"})
+    assert Manifest.model_validate_json(old) == manifest
