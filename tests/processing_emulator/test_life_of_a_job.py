@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.processing_emulator.workbench import ML, Workbench, request, s3_output, until
+from tests.processing_emulator.workbench import (
+    Workbench,
+    processes_with,
+    request,
+    s3_output,
+    until,
+)
 from tests.support.processing import ProcessingEmulator, processing_emulator
 
 SLEEP = "import time; print('ready', flush=True); time.sleep(60)"
@@ -31,11 +37,9 @@ IGNORES_STOP = f"""
 
 
 @pytest.fixture
-def processing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessingEmulator]:
+def processing(tmp_path: Path) -> Iterator[ProcessingEmulator]:
     """An emulator that has little patience."""
     with processing_emulator(tmp_path, grace_seconds=0.5) as emulator:
-        for name, value in emulator.environment().items():
-            monkeypatch.setenv(name, value)
         yield emulator
 
 
@@ -183,35 +187,16 @@ def test_jobs_are_remembered_in_order(bench: Workbench) -> None:
 def test_an_emulator_begins_without_the_state_of_the_one_before(tmp_path: Path) -> None:
     for number in (1, 2):
         with processing_emulator(tmp_path / str(number)) as emulator:
-            with pytest.MonkeyPatch.context() as patch:
-                for name, value in emulator.environment().items():
-                    patch.setenv(name, value)
-                bench = Workbench(emulator)
+            bench = Workbench(emulator)
             assert bench.keys() == []
             assert bench.sagemaker.list_processing_jobs()["ProcessingJobSummaries"] == []
             bench.start("")
 
 
 def test_closing_leaves_no_process_behind(tmp_path: Path) -> None:
-    script = f"import subprocess; subprocess.Popen(['sleep', '61.5']); {SLEEP}"
-    with processing_emulator(tmp_path) as emulator, pytest.MonkeyPatch.context() as patch:
-        for name, value in emulator.environment().items():
-            patch.setenv(name, value)
+    with processing_emulator(tmp_path) as emulator:
         bench = Workbench(emulator)
-        bench.start(script, hosts=2, Environment={**ML, "MARK": str(tmp_path)})
+        bench.start(f"import subprocess; subprocess.Popen(['sleep', '61.5']); {SLEEP}", hosts=2)
         bench.wait_until_printed("ready", host="algo-2")
         assert processes_with(str(tmp_path))
     until(lambda: not processes_with(str(tmp_path)), seconds=5)
-
-
-def processes_with(text: str) -> list[str]:
-    """Command lines of processes that have a text in their environment or command line."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            known = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if text.encode() in known:
-            found.append(known.decode("utf-8", "replace"))
-    return found

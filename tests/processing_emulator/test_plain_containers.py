@@ -13,11 +13,9 @@ from tests.support.processing import ProcessingEmulator, processing_emulator
 
 
 @pytest.fixture
-def processing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessingEmulator]:
+def processing(tmp_path: Path) -> Iterator[ProcessingEmulator]:
     """An emulator that does not isolate, even where it could."""
     with processing_emulator(tmp_path, isolated=False) as emulator:
-        for name, value in emulator.environment().items():
-            monkeypatch.setenv(name, value)
         yield emulator
 
 

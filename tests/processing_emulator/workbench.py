@@ -143,7 +143,15 @@ class Workbench:
         raise AssertionError("the call was not refused")
 
     def _client(self, service: str) -> Any:
-        return boto3.client(service, config=_ONCE)
+        environment = self.emulator.environment()
+        return boto3.client(
+            service,
+            endpoint_url=self.emulator.url,
+            region_name=environment["AWS_REGION"],
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+            config=_ONCE,
+        )
 
 
 def until(true: Callable[[], bool], seconds: float = 20) -> None:
