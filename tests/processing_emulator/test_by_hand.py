@@ -14,7 +14,8 @@ from typing import IO
 import boto3
 import pytest
 
-from tests.processing_emulator.workbench import request
+from tests.processing_emulator.workbench import processes_with, request, until
+from tests.support.processing.isolation import machine_isolates
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,15 +35,41 @@ def test_it_tells_how_to_reach_it_and_what_happens(
     emulator: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert emulator.stdout is not None
-    for name, value in re.findall(r"export (\w+)=(\S+)", read_until(emulator.stdout, "bucket")):
-        monkeypatch.setenv(name, value)
-    assert os.environ["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
+    use(emulator, monkeypatch)
     boto3.client("s3").put_object(Bucket="reviews", Key="code/main.py", Body=b"")
     boto3.client("sagemaker").create_processing_job(**request())
     told = read_until(emulator.stdout, "ended=")
     assert re.search(r"job job-1: status=InProgress\n.*job job-1: started=.*=Completed", told, re.S)
     emulator.send_signal(signal.SIGINT)
     assert emulator.wait(timeout=20) == 0
+
+
+def test_containers_in_namespaces_die_with_it(
+    emulator: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert emulator.stdout is not None
+    use(emulator, monkeypatch)
+    script = b"import time; time.sleep(60)"
+    boto3.client("s3").put_object(Bucket="reviews", Key="code/main.py", Body=script)
+    boto3.client("sagemaker").create_processing_job(**request())
+    read_until(emulator.stdout, "started=")
+    home = str(tmp_path / "jobs" / "job-1" / "algo-1" / "home")
+    until(lambda: bool(processes_with(home)), seconds=5)
+    emulator.kill()
+    emulator.wait()
+    if machine_isolates():
+        until(lambda: not processes_with(home), seconds=5)
+    else:
+        for pid in processes_with(home):
+            os.kill(pid, signal.SIGKILL)
+
+
+def use(emulator: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the variables that a started emulator prints."""
+    assert emulator.stdout is not None
+    for name, value in re.findall(r"export (\w+)=(\S+)", read_until(emulator.stdout, "bucket")):
+        monkeypatch.setenv(name, value)
+    assert os.environ["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
 
 
 def read_until(output: IO[str], text: str) -> str:

@@ -153,6 +153,12 @@ def test_the_exit_message_is_the_first_kilobyte_of_all_hosts(bench: Workbench) -
     assert bench.describe()["ExitMessage"] == "é" * 512
 
 
+def test_an_exit_message_that_is_not_utf8_fails_the_job(bench: Workbench) -> None:
+    record = bench.run("(ML / 'output/message').write_bytes(bytes([255]))")
+    assert (record.status, record.exit_codes) == ("Failed", [0])
+    assert str(record.failure_reason).startswith("ClientError: The exit message is not UTF-8")
+
+
 def test_an_exit_code_fails_the_job(bench: Workbench) -> None:
     record = bench.run("raise SystemExit(3)")
     assert (record.status, record.exit_codes) == ("Failed", [3])

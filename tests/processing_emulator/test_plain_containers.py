@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processing_emulator.test_life_of_a_job import STOPS_GRACEFULLY, processes_with
-from tests.processing_emulator.workbench import ML, Workbench, s3_output, until
+from tests.processing_emulator.test_life_of_a_job import STOPS_GRACEFULLY
+from tests.processing_emulator.workbench import ML, Workbench, processes_with, s3_output, until
 from tests.support.processing import ProcessingEmulator, processing_emulator
 
 

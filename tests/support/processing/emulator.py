@@ -48,7 +48,10 @@ class ProcessingEmulator:
         return list(self._endpoint.calls)
 
     def kill_host(self, name: str, host: int) -> None:
-        """Kill the container on a job's host, counted from 0, with SIGKILL."""
+        """Kill the container on a job's host, counted from 0, with SIGKILL.
+
+        LookupError if it has not started.
+        """
         self._api.kill_host(name, host)
 
 

@@ -18,6 +18,9 @@ from pathlib import Path
 from tests.support.processing.staging import OPT_ML
 
 _LOG = logging.getLogger(__name__)
+# Should this process be killed, unshare dies with the thread that waits for it, and with unshare
+# its child, which takes the namespace along.
+_DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 _UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
 # Both outputs become one inside, so that what unshare itself says stays out of the log.
 _MOUNT = f'exec 2>&1; mount --bind "$0" {OPT_ML} && exec "$@"'
@@ -36,7 +39,7 @@ def isolated_command(
 ) -> Command:
     """Run with ``root`` mounted at /opt/ml, as process 1 of a process namespace."""
     return Command(
-        [*_UNSHARE, "sh", "-c", _MOUNT, str(root), *arguments],
+        [*_DIES_WITH_PARENT, *_UNSHARE, "sh", "-c", _MOUNT, str(root), *arguments],
         dict(environment),
     )
 

@@ -12,17 +12,22 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from tests.support.processing.containers import Container, ContainerStarter, lay_out_host
+from tests.support.processing.endings import (
+    Ending,
+    JobFailedError,
+    ending_of,
+    exit_message,
+    failure,
+)
 from tests.support.processing.faults import Death, Faults, SlowStart, StartFailure
 from tests.support.processing.moto_jobs import publish
-from tests.support.processing.records import JobRecord, Status
+from tests.support.processing.records import JobRecord
 from tests.support.processing.staging import Outputs, StagingError, download_inputs
 
 _LOG = logging.getLogger(__name__)
 _TICK_SECONDS = 0.05
 _UPLOAD_SECONDS = 0.5
 _DEFAULT_MAX_RUNTIME_SECONDS = 86_400
-_LONGEST_REASON = 1024
-_LONGEST_EXIT_MESSAGE = 1024
 
 
 @dataclass(frozen=True)
@@ -51,18 +56,6 @@ class Surroundings:
     s3: Any
     starter: ContainerStarter
     grace_seconds: float
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a job ends."""
-
-    status: Status
-    failure_reason: str | None = None
-
-
-class JobFailedError(Exception):
-    """The job fails, for the reason in the text."""
 
 
 class JobRun(threading.Thread):
@@ -101,12 +94,12 @@ class JobRun(threading.Thread):
         try:
             ending = self._live()
         except (JobFailedError, StagingError) as error:
-            ending = Ending("Failed", str(error))
+            ending = failure(str(error))
         except ClientError as error:
-            ending = Ending("Failed", f"ClientError: {error}")
+            ending = failure(f"ClientError: {error}")
         except Exception as error:
             _LOG.exception("job %s: the emulator failed", self._record.name)
-            ending = Ending("Failed", f"InternalServerError: {error!r}")
+            ending = failure(f"InternalServerError: {error!r}")
         self._end(ending)
 
     def _live(self) -> Ending:
@@ -124,17 +117,17 @@ class JobRun(threading.Thread):
         # Whether a job that is stopped or has failed still uploads its outputs is not documented.
         for output in outputs:
             output.upload_all()
-        self._record.exit_message = self._exit_message()
-        return self._ending()
+        self._record.exit_message = exit_message(self._roots)
+        return ending_of(self._record.exit_codes, stopped=self._stopping.is_set())
 
     def _wait_for_hosts(self) -> bool:
         """Whether hosts come up before somebody stops the job."""
-        failure = self._faults.start_failure
-        if failure is None:
+        planned = self._faults.start_failure
+        if planned is None:
             return not self._stopping.wait(self._faults.slow_start_seconds)
-        if self._stopping.wait(failure.after_seconds):
+        if self._stopping.wait(planned.after_seconds):
             return False
-        raise JobFailedError(failure.reason)
+        raise JobFailedError(planned.reason)
 
     def _lay_out(self) -> list[Outputs]:
         request, hosts = self._record.request, self._record.hosts
@@ -185,33 +178,11 @@ class JobRun(threading.Thread):
             if container.exit_code is None:
                 signal(container)
 
-    def _exit_message(self) -> str | None:
-        # Documented: the messages of all containers, joined, then cut to 1 KB.
-        files = [root / "output" / "message" for root in self._roots]
-        joined = b"".join(file.read_bytes() for file in files if file.is_file())
-        try:
-            joined.decode()
-        except UnicodeDecodeError:
-            raise JobFailedError("ClientError: The exit message is not UTF-8 encoded") from None
-        return joined[:_LONGEST_EXIT_MESSAGE].decode("utf-8", "ignore") or None
-
-    def _ending(self) -> Ending:
-        # The documentation says that a job is stopped when its maximum runtime is over, and
-        # users report that it then is Stopped without a reason, as if somebody had stopped it.
-        if self._stopping.is_set():
-            return Ending("Stopped")
-        failed = [code for code in self._record.exit_codes if code]
-        if not failed:
-            return Ending("Completed")
-        reason = f"AlgorithmError: See job logs for more information, exit code: {failed[0]}"
-        return Ending("Failed", reason)
-
     def _end(self, ending: Ending) -> None:
-        reason = ending.failure_reason
         with self._changing:
             self._change(
                 ended=time.time(),
-                failure_reason=reason and reason[:_LONGEST_REASON],
+                failure_reason=ending.failure_reason,
                 status=ending.status,
             )
 

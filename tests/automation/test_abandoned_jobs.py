@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from reviewsum_assets.automation import abandoned_jobs
+from reviewsum_assets.automation.abandoned_jobs import stop_abandoned_jobs
+from reviewsum_assets.compute import Launch, RunningJob
+from reviewsum_assets.definitions import defs
+from tests.support.pipeline import SmallPipeline
+from tests.support.processing import ProcessingEmulator
+from tests.support.sagemaker import planned_pipeline
+
+
+@pytest.fixture
+def small(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> Iterator[SmallPipeline]:
+    """Two checkpoints, planned; jobs start a minute late, and are stopped at the end."""
+    processing.faults.slow_start(60, times=9)
+    small = planned_pipeline(processing, instance, pegasus, tmp_path)
+    yield small
+    for job in small.pipeline.compute.live_jobs():
+        job.stop()
+
+
+def start(small: SmallPipeline, run_id: str) -> RunningJob:
+    return small.pipeline.compute.start(small.job_spec(), Launch(run_id=run_id))
+
+
+def tick(small: SmallPipeline) -> str:
+    context = dg.build_sensor_context(
+        instance=small.instance, resources={"pipeline": small.pipeline}
+    )
+    result = stop_abandoned_jobs(context)
+    assert isinstance(result, dg.SkipReason)
+    return str(result.skip_message)
+
+
+def ended_run(small: SmallPipeline) -> str:
+    run_id: str = small.execute("ingest").run_id
+    return run_id
+
+
+def test_a_job_whose_run_is_gone_is_stopped_and_told(
+    small: SmallPipeline, processing: ProcessingEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(abandoned_jobs, "GRACE_SECONDS", -1.0)
+    job = start(small, ended_run(small))
+    assert f"stopped job {job.spec.name}" in tick(small)
+    assert processing.jobs[0].status in ("Stopping", "Stopped")
+
+
+def test_a_run_that_has_just_ended_leaves_time_to_attach(
+    small: SmallPipeline, processing: ProcessingEmulator
+) -> None:
+    start(small, ended_run(small))
+    assert "stopping it soon" in tick(small)
+    assert processing.jobs[0].status == "InProgress"
+
+
+def test_a_job_with_a_live_run_is_left_alone(
+    small: SmallPipeline, processing: ProcessingEmulator
+) -> None:
+    run = small.instance.create_run_for_job(defs.resolve_job_def("merge"))
+    start(small, run.run_id)
+    assert f"has its run {run.run_id}" in tick(small)
+    assert processing.jobs[0].status == "InProgress"
+
+
+def test_a_job_of_another_instance_is_told_and_left_alone(
+    small: SmallPipeline, processing: ProcessingEmulator
+) -> None:
+    start(small, "a-run-of-another-instance")
+    assert "not known here: left alone" in tick(small)
+    assert processing.jobs[0].status == "InProgress"
+
+
+def test_without_jobs_there_is_nothing_to_do(small: SmallPipeline) -> None:
+    assert tick(small) == "no job is running"

@@ -1,0 +1,134 @@
+"""Whatever ends the orchestrator, no checkpoint is computed twice and none is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.status import verify_lake
+from reviewsum_assets.lake import Lake
+from tests.support.pipeline import texts, write_dump
+from tests.support.processing import ProcessingEmulator
+from tests.support.sagemaker import ROLE, incomplete, lake_on, manifests
+
+# More of them by hand: a kill takes seconds.
+KILLS = int(os.environ.get("REVIEWSUM_TEST_KILLS", "4"))
+SETTINGS = {
+    "REVIEWSUM_COMPUTE": "sagemaker",
+    "REVIEWSUM_ROLE_ARN": ROLE,
+    "REVIEWSUM_POLL_SECONDS": "0.3",
+    "REVIEWSUM_MAX_LENGTH": "16",
+    "REVIEWSUM_MIN_LENGTH": "4",
+    "REVIEWSUM_WORKERS": "1",
+    "REVIEWSUM_BATCH_SIZE": "2",
+    "REVIEWSUM_CHECKPOINT_SIZE": "2",
+}
+PRODUCTS = 80
+
+
+@dataclass
+class Orchestrator:
+    """``reviewsum run`` in a process of its own, and the lake it works on."""
+
+    folder: Path
+    model: Path
+    lake: Lake
+
+    def start(self) -> subprocess.Popen[bytes]:
+        dump = self.folder / "dump.csv"
+        if not dump.exists():
+            write_dump(dump, texts(PRODUCTS))
+        return subprocess.Popen(
+            [
+                str(Path(sys.executable).with_name("reviewsum")),
+                *("run", "--dump", str(dump), "--model", str(self.model)),
+            ],
+            cwd=self.folder,
+            env={**os.environ, **SETTINGS, "REVIEWSUM_LAKE": self.lake.uri},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def finish(self) -> None:
+        process = self.start()
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err.decode()
+
+
+@pytest.fixture
+def orchestrator(processing: ProcessingEmulator, tmp_path: Path, pegasus: Path) -> Orchestrator:
+    return Orchestrator(tmp_path, pegasus, lake_on(processing))
+
+
+def test_an_orchestrator_killed_at_any_moment_pays_for_nothing_twice(
+    processing: ProcessingEmulator, orchestrator: Orchestrator
+) -> None:
+    chance = random.Random(0)
+    lake = orchestrator.lake
+    for _ in range(KILLS):
+        process = orchestrator.start()
+        time.sleep(chance.uniform(1.0, 12.0))
+        before = manifests(lake)
+        process.kill()
+        process.communicate(timeout=60)
+        after = manifests(lake)
+        assert {key: after[key] for key in before} == before
+    before = manifests(lake)
+    orchestrator.finish()
+    after = manifests(lake)
+    assert {key: after[key] for key in before} == before
+    assert incomplete(lake) == []
+    assert verify_lake(lake) == []
+    # Its jobs were attached to, never started beside a live one: one job did all the work.
+    assert [job.status for job in processing.jobs] == ["Completed"]
+
+
+def test_a_kill_between_note_and_creation_leaves_one_job(
+    processing: ProcessingEmulator, orchestrator: Orchestrator
+) -> None:
+    processing.faults.slow_start(2)
+    process = orchestrator.start()
+    wait_until(lambda: bool(orchestrator.lake.list(places.LIVE_JOBS)))
+    process.kill()
+    process.communicate(timeout=60)
+    assert len(processing.jobs) <= 1
+    orchestrator.finish()
+    assert len(processing.jobs) == 1
+    assert incomplete(orchestrator.lake) == []
+    assert orchestrator.lake.list(places.LIVE_JOBS) == []
+
+
+def test_ctrl_c_stops_the_job_and_keeps_what_landed(
+    processing: ProcessingEmulator, orchestrator: Orchestrator
+) -> None:
+    process = orchestrator.start()
+    wait_until(lambda: len(manifests(orchestrator.lake)) >= 2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err.decode()
+    (job,) = processing.jobs
+    assert job.status == "Stopped"
+    before = manifests(orchestrator.lake)
+    assert 2 <= len(before) < PRODUCTS // 2
+    orchestrator.finish()
+    after = manifests(orchestrator.lake)
+    assert {key: after[key] for key in before} == before
+    assert [found.status for found in processing.jobs] == ["Stopped", "Completed"]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
