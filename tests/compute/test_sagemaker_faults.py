@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import boto3
 import dagster as dg
 import pytest
 
+from reviewsum_assets.compute import JobEnd, Launch, RunningJob
+from reviewsum_assets.compute.failures import FailureKind
 from tests.support.pipeline import SmallPipeline, failure, failure_metadata
 from tests.support.processing import Faults, ProcessingEmulator
 from tests.support.sagemaker import incomplete, manifests, planned_pipeline
@@ -127,3 +130,33 @@ def kill_when_some_have_landed(processing: ProcessingEmulator, small: SmallPipel
     while len(manifests(small.pipeline.lake)) < 3:
         time.sleep(0.05)
     processing.kill_host(processing.jobs[0].name, 0)
+
+
+def test_a_job_that_reaches_its_time_limit_is_stopped_and_says_so(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path)
+    job = small.pipeline.compute.start(small.job_spec(), Launch(time_limit_seconds=1))
+    failure = end_of(job).failure
+    assert failure is not None
+    assert failure.kind is FailureKind.TIME_LIMIT
+    assert processing.jobs[0].status == "Stopped"
+
+
+def test_a_job_that_somebody_else_stops_has_failed(
+    small: SmallPipeline, processing: ProcessingEmulator
+) -> None:
+    processing.faults.slow_start(60)
+    job = small.pipeline.compute.start(small.job_spec(), Launch())
+    boto3.client("sagemaker").stop_processing_job(ProcessingJobName=job.spec.name)
+    failure = end_of(job).failure
+    assert failure is not None
+    assert failure.kind is FailureKind.STOPPED
+
+
+def end_of(job: RunningJob) -> JobEnd:
+    deadline = time.monotonic() + 60
+    while (end := job.poll()) is None:
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+    return end
