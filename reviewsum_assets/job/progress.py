@@ -151,7 +151,8 @@ class ProgressReporter:
         if now - self._logged >= _LOG_EVERY_SECONDS:
             self._logged = now
             progress = self.snapshot()
-            self.info(str(progress))
+            # The run tells this by itself, of all hosts together.
+            _log.info("%s", progress)
 
     def _publish(self) -> None:
         try:

@@ -9,6 +9,7 @@ import boto3
 import pytest
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe
+from reviewsum_assets.compute.container_image import default_image_uri
 from reviewsum_assets.compute.job_package import JobPackage
 from reviewsum_assets.compute.processing_request import (
     PROVIDED,
@@ -209,3 +210,22 @@ def test_a_broken_limit_is_named_by_its_field(
     with pytest.raises(SettingsError) as caught:
         check_request(operation.input_shape, {**request(lake), field: value})
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("region", "registry"),
+    [
+        ("us-east-1", "763104351884.dkr.ecr.us-east-1.amazonaws.com"),
+        ("eu-west-1", "763104351884.dkr.ecr.eu-west-1.amazonaws.com"),
+    ],
+)
+def test_the_default_image_is_the_regions_own_pytorch_gpu_image(region: str, registry: str) -> None:
+    assert default_image_uri(region, "ml.g5.12xlarge") == (
+        f"{registry}/huggingface-pytorch-training:"
+        "2.8.0-transformers4.56.2-gpu-py312-cu129-ubuntu22.04"
+    )
+
+
+def test_a_region_without_images_asks_for_one() -> None:
+    with pytest.raises(SettingsError, match="set image_uri"):
+        default_image_uri("xx-nowhere-1", "ml.g5.12xlarge")
