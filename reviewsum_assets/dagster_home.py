@@ -77,7 +77,7 @@ def persistent_instance() -> Iterator[dg.DagsterInstance]:
     """
     prepare_home()
     with dg.DagsterInstance.get() as instance:
-        _fail_orphans(instance)
+        fail_orphans(instance)
         yield instance
 
 
@@ -86,7 +86,8 @@ def run_tags() -> dict[str, str]:
     return {_PID_TAG: str(os.getpid()), _HOST_TAG: socket.gethostname()}
 
 
-def _fail_orphans(instance: dg.DagsterInstance) -> None:
+def fail_orphans(instance: dg.DagsterInstance) -> None:
+    """Mark runs of the command line on this host as failed whose process is gone."""
     running = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED],
         tags={_HOST_TAG: socket.gethostname()},

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
@@ -49,6 +49,9 @@ JOB_CODE = "job_code"
 # beside the objects themselves.
 _STAGING = ".staging"
 _PARALLEL_READS = 16
+# botocore renews credentials 10 minutes before they expire at the latest, so they are good for
+# that long whenever it is asked.
+_CREDENTIALS_TTL = timedelta(minutes=9)
 _READ_AHEAD_BYTES = 8 << 20
 
 
@@ -117,11 +120,7 @@ class Lake:
             root = uri.rstrip("/")
             if root == "s3:":
                 raise LakeError(f"lake {uri!r} names no bucket: expected s3://bucket/prefix")
-            store = S3Store.from_url(
-                root,
-                client_options=_s3_client_options(),
-                credential_provider=_boto3_credentials(),
-            )
+            store = S3Store.from_url(root, client_options=_s3_client_options(), **_from_boto3())
             return cls(root, store, None)
         if "://" in uri and not uri.startswith("file://"):
             raise LakeError(f"lake {uri!r} is neither a directory nor s3://bucket/prefix")
@@ -305,16 +304,20 @@ def _lake_object(meta: Any) -> LakeObject:
     return LakeObject(meta["path"], meta["size"], meta["e_tag"], meta["last_modified"])
 
 
-def _boto3_credentials() -> Any:
-    """Credentials by boto3, where the environment holds none that obstore finds by itself."""
-    if "AWS_ACCESS_KEY_ID" in os.environ:
-        return None
+def _from_boto3() -> dict[str, Any]:
+    """Credentials and region by boto3, where the environment holds none that obstore finds."""
     try:
+        import boto3
         from obstore.auth.boto3 import Boto3CredentialProvider
-
-        return Boto3CredentialProvider()
-    except (ImportError, ValueError):  # no boto3, or it knows no credentials either
-        return None
+    except ImportError:
+        return {}
+    session = boto3.Session()
+    found: dict[str, Any] = {}
+    if not {"AWS_REGION", "AWS_DEFAULT_REGION"} & os.environ.keys() and session.region_name:
+        found["region"] = session.region_name
+    if "AWS_ACCESS_KEY_ID" not in os.environ and session.get_credentials() is not None:
+        found["credential_provider"] = Boto3CredentialProvider(session, ttl=_CREDENTIALS_TTL)
+    return found
 
 
 def _s3_client_options() -> Any:

@@ -110,8 +110,7 @@ def dry_run(instance: dg.DagsterInstance, pipeline: Pipeline, *, log_level: str)
         SettingsError: jobs run elsewhere, or the request breaks a limit of the service.
     """
     compute = pipeline.compute
-    request = getattr(compute, "request", None)
-    if request is None:
+    if pipeline.settings.compute != "sagemaker":
         raise SettingsError(
             "a dry run shows the request to SageMaker: add --compute sagemaker, or set compute"
         )
@@ -127,8 +126,10 @@ def dry_run(instance: dg.DagsterInstance, pipeline: Pipeline, *, log_level: str)
         compute=compute,
     )
     launch = Launch(time_limit_seconds=order.time_limit_seconds)
-    found: dict[str, Any] = request(order.spec, launch)
-    return found
+    from reviewsum_assets.compute.sagemaker import SageMakerCompute
+
+    assert isinstance(compute, SageMakerCompute)
+    return compute.request(order.spec, launch)
 
 
 @dataclass(frozen=True)

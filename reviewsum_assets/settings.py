@@ -139,17 +139,17 @@ class SageMakerSettings(BaseModel):
     volume_gb: int = Field(100, ge=1, description="Disk of each instance, in GB.")
     volume_kms_key: str = Field("", description="KMS key of that disk.")
     image_uri: str = Field(
-        "", description="Container image. Empty: AWS's PyTorch GPU image of the region."
-    )
-    region: str = Field("", description="AWS region. Empty: that of the AWS configuration.")
-    endpoint_url: str = Field(
-        "", description="Endpoint of the AWS APIs. Empty: AWS_ENDPOINT_URL, else AWS itself."
+        "", description="Container image. Empty: AWS's own with PyTorch and transformers for GPUs."
     )
     subnets: Names = Field((), description="Subnets of the job (separated by commas).")
     security_groups: Names = Field(
         (), description="Security groups of the job (separated by commas)."
     )
-    encrypt_traffic: bool = Field(False, description="Encrypt traffic between instances.")
+    encrypt_traffic: bool = Field(
+        False,
+        description="Encrypt traffic between instances, where a policy asks for it; the job's "
+        "instances do not talk to each other.",
+    )
     job_tags: Pairs = Field({}, description="More tags of the job (NAME=VALUE,NAME=VALUE).")
     job_environment: Pairs = Field(
         {}, description="More environment variables of the job (NAME=VALUE,NAME=VALUE)."
@@ -163,6 +163,11 @@ class SageMakerSettings(BaseModel):
     poll_seconds: float = Field(
         15.0, gt=0, description="Seconds between looks at a job and its log."
     )
+
+    @property
+    def instance_types(self) -> tuple[str, ...]:
+        """Those a job may get, in order of preference."""
+        return tuple(dict.fromkeys((self.instance_type, *self.fallback_instance_types)))
 
 
 class Settings(BaseSettings, SummarySettings, EngineSettings, SageMakerSettings):

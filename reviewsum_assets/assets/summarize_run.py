@@ -21,7 +21,10 @@ from reviewsum_assets.checkpoints.validity import (
 )
 from reviewsum_assets.compute import JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
+from reviewsum_assets.compute.launches import note_waiting
 from reviewsum_assets.compute.ordering import JobOrder, order_job
+from reviewsum_assets.compute.patience import Patience
+from reviewsum_assets.errors import LakeError, ReviewsumError
 from reviewsum_assets.job.progress import read_progress
 from reviewsum_assets.lake import Lake
 
@@ -29,6 +32,8 @@ CHUNK_SUMMARIES = dg.AssetKey("chunk_summaries")
 
 _NAMES_IN_A_MESSAGE = 10
 _LOG_EVERY_SECONDS = 10.0
+# How long the lake may be out of reach before a run gives up; its job goes on.
+_PATIENCE_SECONDS = 900.0
 _NO_FAILURE = JobFailure(FailureKind.JOB, "it ended, and did not land everything")
 
 
@@ -43,6 +48,7 @@ class SummarizeRun:
     recompute: bool
     _pending: dict[int, PlannedCheckpoint] = field(init=False)
     _reasons: dict[int, str] = field(default_factory=dict)
+    _looked_at: dict[int, object] = field(default_factory=dict)  # manifests, as they lay there
     _failure: JobFailure | None = None
     _job: RunningJob | None = None
     _usd: float = 0.0
@@ -70,7 +76,10 @@ class SummarizeRun:
             live = self._live_job()
             if live is not None:
                 self.context.log.info(f"attaching to live job {live.spec.name}")
-                failure = _budget_reached(self._follow(live))
+                note_waiting(self._lake, live.spec.name, self.context.run.run_id)
+                failure = self._follow(live).failure
+                if live.was_stopping:
+                    continue  # not for us: whoever stopped it did not want it, we do
             else:
                 failure = self._start_and_follow()
             if failure is None:
@@ -156,11 +165,10 @@ class SummarizeRun:
         except LaunchError as error:
             return error.failure
         end = self._follow(job)
-        if not self._pending:
+        if not self._pending or job.was_stopping:
             return None
-        if job.attached:
-            return _budget_reached(end)
-        return end.failure or _NO_FAILURE
+        # One that another process started may have been asked for less.
+        return end.failure or (None if job.attached else _NO_FAILURE)
 
     def _launch(self, order: JobOrder) -> Launch:
         run = self.context.run
@@ -184,29 +192,48 @@ class SummarizeRun:
             + ", ".join(f"{what}: {where}" for what, where in job.links.items())
         )
         messages = JobMessages(self.context, self._lake, job.spec.name)
+        patience = Patience(_PATIENCE_SECONDS)
         try:
             while (end := job.poll()) is None:
-                messages.pass_on()
-                self._log_landed(job)
-                self._tell(job)
+                with patience.with_errors_of(LakeError):
+                    messages.pass_on()
+                    self._log_landed(job)
+                    self._tell(job)
                 time.sleep(self.pipeline.compute.poll_seconds)
-        except BaseException:
-            # Cancelled, or interrupted: nobody would wait for the job any more.
-            self.context.log.warning(f"stopping job {job.spec.name}")
-            job.stop()
-            self._log_landed(job)
+        except (KeyboardInterrupt, SystemExit, dg.DagsterExecutionInterruptedError):
+            # Nobody would wait for the job any more. After any other error it goes on: its
+            # checkpoints are wanted, and the next run attaches to it.
+            self._stop(job)
             raise
-        messages.pass_on()
-        self._log_landed(job)
+        is_told = False
+        while not is_told:
+            with patience.with_errors_of(LakeError):
+                messages.pass_on()
+                self._looked_at.clear()
+                self._log_landed(job)
+                is_told = True
         self._usd += end.usd
         if end.result is not None:
             self._reasons.update(end.result.failed)
         return end
 
+    def _stop(self, job: RunningJob) -> None:
+        """Stop a job; what goes wrong with that must not hide why it is stopped."""
+        self.context.log.warning(f"stopping job {job.spec.name}")
+        try:
+            job.stop()
+            self._looked_at.clear()
+            self._log_landed(job)
+        except ReviewsumError as error:
+            self.context.log.error(f"{error}.{self._where()}")  # noqa: TRY400 - no traceback for users
+
     def _log_landed(self, job: RunningJob) -> None:
-        present = {item.key for item in self._lake.list(places.CHECKPOINT_MANIFESTS)}
+        listed = self._lake.list(places.CHECKPOINT_MANIFESTS)
+        present = {item.key: (item.e_tag, item.last_modified) for item in listed}
         for number, planned in list(self._pending.items()):
-            if places.checkpoint_manifest(number) in present:
+            found = present.get(places.checkpoint_manifest(number))
+            if found is not None and self._looked_at.get(number) != found:
+                self._looked_at[number] = found
                 state = check_checkpoint(self._lake, planned)
                 if state.manifest is not None and (
                     not self.recompute or state.manifest.producer.job_name == job.spec.name
@@ -262,9 +289,3 @@ class SummarizeRun:
             },
             "job_log_tail": dg.MetadataValue.md(f"```\n{self._job.log_tail()}\n```"),
         }
-
-
-def _budget_reached(end: JobEnd) -> JobFailure | None:
-    """Why not to start another job after one that another process started: it would spend again."""
-    failure = end.failure
-    return failure if failure is not None and failure.kind is FailureKind.BUDGET else None

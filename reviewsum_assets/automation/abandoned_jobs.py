@@ -8,7 +8,8 @@ import dagster as dg
 
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.compute import RunningJob
-from reviewsum_assets.compute.launches import owner
+from reviewsum_assets.compute.launches import waiting_runs
+from reviewsum_assets.dagster_home import fail_orphans
 from reviewsum_assets.errors import ReviewsumError
 
 # Time for a run that is retried or re-executed to attach to the job of the one before it.
@@ -29,7 +30,9 @@ GRACE_SECONDS = 600.0
 def stop_abandoned_jobs(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.SkipReason:
-    """Look at every live job's run."""
+    """Look at every live job's runs."""
+    # A command line that was killed has left a run that seems to go on.
+    fail_orphans(context.instance)
     told = [_look_at(context, pipeline, job) for job in pipeline.compute.live_jobs()]
     return dg.SkipReason("; ".join(told) or "no job is running")
 
@@ -37,20 +40,23 @@ def stop_abandoned_jobs(
 def _look_at(context: dg.SensorEvaluationContext, pipeline: Pipeline, job: RunningJob) -> str:
     """Stop one job if it is abandoned; returns what was found and done."""
     name = job.spec.name
-    run_id = owner(pipeline.lake, name)
-    record = None if run_id is None else context.instance.get_run_record_by_id(run_id)
-    if record is None:
+    runs = waiting_runs(pipeline.lake, name)
+    records = [context.instance.get_run_record_by_id(run_id) for run_id in runs]
+    known = [record for record in records if record is not None]
+    if len(known) < len(records) or not known:
         return f"job {name} belongs to a run that is not known here: left alone"
-    if not record.dagster_run.is_finished or record.end_time is None:
-        return f"job {name} has its run {run_id}"
-    gone = time.time() - record.end_time
+    ends = [record.end_time for record in known if record.dagster_run.is_finished]
+    ended = [end for end in ends if end is not None]
+    if len(ended) < len(known):
+        return f"job {name} has a run that waits for it"
+    gone = time.time() - max(ended)
     if gone < GRACE_SECONDS:
-        return f"run {run_id} of job {name} ended {gone:.0f} s ago: stopping it soon"
+        return f"the last run of job {name} ended {gone:.0f} s ago: stopping it soon"
     try:
         job.request_stop()
     except ReviewsumError as error:
-        context.log.exception(f"job {name} has lost its run {run_id} and cannot be stopped")
+        context.log.exception(f"job {name} has lost its runs and cannot be stopped")
         return f"job {name} cannot be stopped: {error}"
-    told = f"stopped job {name}: its run {run_id} ended {gone:.0f} s ago without it"
+    told = f"stopped job {name}: its last run ended {gone:.0f} s ago without it"
     context.log.warning(told)
     return told

@@ -2,6 +2,7 @@
 
 from reviewsum_assets.compute.base import Capacity, Compute, JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.local import LocalCompute
+from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings
 
@@ -19,6 +20,12 @@ def compute_for(settings: Settings, lake: Lake) -> Compute:
             return LocalCompute(lake, settings.engine_settings())
         case "sagemaker":
             # boto3 takes time to import, and is not installed everywhere.
-            from reviewsum_assets.compute.sagemaker import SageMakerCompute
-
-            return SageMakerCompute.connect(lake, settings.sagemaker_settings())
+            try:
+                from reviewsum_assets.compute.sagemaker import SageMakerCompute
+            except ImportError as error:
+                raise SettingsError(
+                    "compute sagemaker needs the AWS libraries: pip install 'reviewsum_assets[aws]'"
+                ) from error
+            return SageMakerCompute.connect(
+                lake, settings.sagemaker_settings(), settings.usd_per_hour
+            )

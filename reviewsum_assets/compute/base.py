@@ -57,6 +57,10 @@ class RunningJob(Protocol):
         """Whether another process started it."""
 
     @property
+    def was_stopping(self) -> bool:
+        """Whether it had been asked to end before this process looked at it."""
+
+    @property
     def links(self) -> Mapping[str, str]:
         """Where people find it and its log: paths or URLs, by what they show."""
 

@@ -43,14 +43,20 @@ class ContainerLogs:
         """The last lines that were passed on."""
         return "\n".join(self._tail)
 
-    def pass_on(self) -> None:
-        """Pass on what is new. Errors of the service are logged: logs are a courtesy."""
+    def pass_on(self) -> int:
+        """Pass on what is new; returns how many lines that were.
+
+        Errors of the service are logged: logs are a courtesy.
+        """
+        lines = 0
         try:
             for line in self._new_lines():
+                lines += 1
                 self._tail.append(line)
                 self._write(line)
         except (ClientError, BotoCoreError) as error:
             _log.warning("cannot read the log of %s now: %s", self._job, error)
+        return lines
 
     def _new_lines(self) -> Iterator[str]:
         for stream in self._streams():
@@ -64,13 +70,13 @@ class ContainerLogs:
                 self._tokens[stream] = token
 
     def _streams(self) -> list[str]:
+        pages = self._client.get_paginator("describe_log_streams").paginate(
+            logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self._job}/"
+        )
         try:
-            answer = self._client.describe_log_streams(
-                logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self._job}/"
-            )
+            return [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
         except self._client.exceptions.ResourceNotFoundException:
             return []  # the group comes with the first job of an account
-        return [stream["logStreamName"] for stream in answer["logStreams"]]
 
     def _page(self, stream: str) -> Any:
         token = self._tokens.get(stream)

@@ -16,6 +16,7 @@ class FailureKind(str, Enum):
     QUOTA = "quota too small"
     THROTTLED = "throttled"
     ACCESS = "access denied"
+    CREDENTIALS = "no valid credentials"
     REQUEST = "request refused"
     IMAGE = "image cannot be pulled"
     DISK_FULL = "disk full"
@@ -43,12 +44,18 @@ _ADVICE: Mapping[FailureKind, str] = {
         "give the named action to the caller or to role_arn: the policies this needs lie in "
         "reviewsum_assets/compute/iam/"
     ),
+    FailureKind.CREDENTIALS: (
+        "log in to AWS again, or check the profile and AWS_* variables of this process"
+    ),
     FailureKind.REQUEST: "correct the setting that is named",
     FailureKind.IMAGE: (
         "check image_uri and its region, and that role_arn may pull from ECR (ecr:BatchGetImage, "
         "ecr:GetDownloadUrlForLayer, ecr:GetAuthorizationToken)"
     ),
-    FailureKind.DISK_FULL: "raise volume_gb: image, model and reviews have to fit",
+    FailureKind.DISK_FULL: (
+        "image, model and reviews have to fit: use an instance type with a larger disk, or raise "
+        "volume_gb for types without a disk of their own (not g4dn, g5, g6)"
+    ),
     FailureKind.OUT_OF_MEMORY: (
         "lower workers or batch_tokens, or use an instance type with more memory"
     ),
@@ -79,6 +86,11 @@ class JobFailure:
         return _ADVICE[self.kind]
 
     @property
+    def is_certain(self) -> bool:
+        """Whether a refused creation has created nothing; after an error of the service it may."""
+        return self.kind is not FailureKind.SERVICE
+
+    @property
     def is_passing(self) -> bool:
         """Whether another attempt, later, may succeed."""
         return self.kind in _PASSING
@@ -102,6 +114,13 @@ _CREATE_CODES: Mapping[str, FailureKind] = {
     "TooManyRequestsException": FailureKind.THROTTLED,
     "AccessDeniedException": FailureKind.ACCESS,
     "AccessDenied": FailureKind.ACCESS,
+    "ExpiredToken": FailureKind.CREDENTIALS,
+    "ExpiredTokenException": FailureKind.CREDENTIALS,
+    "InvalidClientTokenId": FailureKind.CREDENTIALS,
+    "NoCredentialsError": FailureKind.CREDENTIALS,
+    "PartialCredentialsError": FailureKind.CREDENTIALS,
+    "SignatureDoesNotMatch": FailureKind.CREDENTIALS,
+    "UnrecognizedClientException": FailureKind.CREDENTIALS,
     "ValidationException": FailureKind.REQUEST,
     "InvalidParameterValue": FailureKind.REQUEST,
 }
@@ -133,19 +152,22 @@ def refused_call(code: str, message: str) -> JobFailure:
     return JobFailure(kind, f"{code}: {message}")
 
 
-def failed_job(failure_reason: str, exit_message: str, log_tail: str) -> JobFailure:
+def failed_job(
+    failure_reason: str, exit_message: str, log_tail: str, *, checkpoints_failed: bool
+) -> JobFailure:
     """The failure behind a job whose status is Failed.
 
     Args:
         failure_reason: what SageMaker says.
         exit_message: what the job says of itself.
-        log_tail: the last lines of its log, where neither of them is telling.
+        log_tail: the last lines of its log, for a job that left no message.
+        checkpoints_failed: whether the job's result names checkpoints that failed.
     """
     reason = "; ".join(text for text in (failure_reason, exit_message) if text)
-    for text in (reason, log_tail):
+    if checkpoints_failed:
+        return JobFailure(FailureKind.CHECKPOINTS, reason)
+    for text in (reason, "" if exit_message else log_tail):
         for phrase, kind in _PHRASES:
             if phrase in text:
                 return JobFailure(kind, reason or "see the log")
-    if exit_message:
-        return JobFailure(FailureKind.CHECKPOINTS, reason)
     return JobFailure(FailureKind.JOB, reason or "it did not say why")

@@ -34,23 +34,32 @@ _KNOWN = {
     "ml.g5.48xlarge": InstanceFacts(8, 20.36),
 }
 
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-store-volumes.html
+_OWN_DISKS = ("ml.g4dn.", "ml.g5.", "ml.g6.", "ml.g6e.", "ml.p4d.", "ml.p5.", "ml.r5d.")
+
 
 def instance_facts(instance_type: str) -> InstanceFacts | None:
     """Facts of an instance type, or None if none are known."""
     return _KNOWN.get(instance_type)
 
 
+def has_own_disk(instance_type: str) -> bool:
+    """Whether instances of this type bring a disk, which then replaces the one asked for."""
+    return instance_type.startswith(_OWN_DISKS)
+
+
 def capacity_of(types: Sequence[str], instances: int) -> Capacity:
     """What a job gets on instances of the first type, or of the next where that has no capacity.
 
     Which one it will be is not known, so the fewest GPUs and the highest price count. An unknown
-    type counts as one worker without a price.
+    type counts as one worker, and leaves all without a price.
     """
     facts = [instance_facts(name) or InstanceFacts(1, 0.0) for name in types]
+    is_priced = all(fact.usd_per_hour for fact in facts)
     return Capacity(
         instance_type=" or ".join(types),  # as the job's manifests name it
         instances=instances,
         workers=instances * min(max(1, fact.gpus) for fact in facts),
-        usd_per_hour=max(fact.usd_per_hour for fact in facts),
+        usd_per_hour=max(fact.usd_per_hour for fact in facts) if is_priced else 0.0,
         startup_seconds=_STARTUP_SECONDS,
     )

@@ -33,8 +33,6 @@ _NEEDED = (
     "safetensors",
     "sentencepiece",
 )
-# Data that a job never reads.
-_LEFT_OUT = ("demo/model",)
 _OLDEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -87,11 +85,10 @@ def _archive(root: Path) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(root.rglob("*.py")):
-            name = path.relative_to(root).as_posix()
-            if not name.startswith(_LEFT_OUT):
-                entry = zipfile.ZipInfo(f"{root.name}/{name}", _OLDEST_ZIP_DATE)
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(entry, path.read_bytes())
+            name = path.relative_to(root.parent).as_posix()
+            entry = zipfile.ZipInfo(name, _OLDEST_ZIP_DATE)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, path.read_bytes())
     return buffer.getvalue()
 
 

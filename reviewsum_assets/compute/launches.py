@@ -7,7 +7,9 @@ have been.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import logging
+
+from pydantic import ValidationError
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.compute.base import Launch
@@ -15,13 +17,7 @@ from reviewsum_assets.job.job_objects import pipes_context_key, spec_key
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
 
-
-class _Owner(BaseModel):
-    """The run that waits for a job."""
-
-    model_config = ConfigDict(frozen=True)
-
-    run_id: str
+_log = logging.getLogger(__name__)
 
 
 def note_launch(lake: Lake, spec: JobSpec, launch: Launch) -> None:
@@ -29,21 +25,19 @@ def note_launch(lake: Lake, spec: JobSpec, launch: Launch) -> None:
     if launch.pipes_context is not None:
         lake.put(pipes_context_key(spec.name), launch.pipes_context.encode())
     lake.put(spec_key(spec.name), spec.model_dump_json(indent=1).encode())
-    note_owner(lake, spec.name, launch.run_id)
+    note_waiting(lake, spec.name, launch.run_id)
     lake.put(_live_key(spec.name), b"")
 
 
-def note_owner(lake: Lake, job: str, run_id: str) -> None:
-    """Store that this run waits for the job now."""
-    lake.put(_owner_key(job), _Owner(run_id=run_id).model_dump_json().encode())
+def note_waiting(lake: Lake, job: str, run_id: str) -> None:
+    """Store that this run waits for the job, from now on."""
+    if run_id:
+        lake.put(f"{_waiting_prefix(job)}/{run_id}", b"")
 
 
-def owner(lake: Lake, job: str) -> str | None:
-    """The run that waits for a job, or None if none is known."""
-    try:
-        return _Owner.model_validate_json(lake.get(_owner_key(job)) or b"").run_id or None
-    except ValidationError:
-        return None
+def waiting_runs(lake: Lake, job: str) -> list[str]:
+    """Every run that has waited for a job; whether it still does, Dagster knows."""
+    return [item.key.rpartition("/")[2] for item in lake.list(_waiting_prefix(job))]
 
 
 def note_end(lake: Lake, job: str) -> None:
@@ -52,16 +46,22 @@ def note_end(lake: Lake, job: str) -> None:
 
 
 def noted_jobs(lake: Lake) -> list[JobSpec]:
-    """The specs of the jobs that may be live."""
+    """The specs of the jobs that may be live; one that cannot be read is logged."""
     prefix = places.LIVE_JOBS
     names = [item.key.removeprefix(f"{prefix}/") for item in lake.list(prefix)]
-    contents = lake.get_many([spec_key(name) for name in names])
-    return [JobSpec.model_validate_json(content) for content in contents if content is not None]
+    found = []
+    for name, content in zip(names, lake.get_many([spec_key(name) for name in names]), strict=True):
+        try:
+            found.append(JobSpec.model_validate_json(content or b""))
+        except ValidationError as error:
+            # Written by another version: it must not keep this one from working.
+            _log.warning("the spec of job %s cannot be read: %s", name, error)
+    return found
 
 
 def _live_key(job: str) -> str:
     return f"{places.LIVE_JOBS}/{job}"
 
 
-def _owner_key(job: str) -> str:
-    return f"{places.PROCESSING_JOBS}/{job}/run.json"
+def _waiting_prefix(job: str) -> str:
+    return f"{places.PROCESSING_JOBS}/{job}/waiting_runs"

@@ -28,7 +28,7 @@ from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.compute.base import Capacity, JobEnd, Launch
 from reviewsum_assets.compute.budget import budget_failure
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
-from reviewsum_assets.compute.launches import note_owner
+from reviewsum_assets.compute.launches import note_waiting
 from reviewsum_assets.job.devices import worker_devices
 from reviewsum_assets.job.job_objects import pipes_context_key
 from reviewsum_assets.job.model_directory import read_ready_model
@@ -53,6 +53,11 @@ class LocalJob:
     spec: JobSpec
     attached: bool
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def was_stopping(self) -> bool:
+        """Not known: a job that ends by a signal is a failure for whoever waits for it."""
+        return False
 
     @property
     def links(self) -> dict[str, str]:
@@ -155,7 +160,7 @@ class LocalCompute:
             if directory.exists():
                 job = LocalJob(self.lake, directory, named, attached=True)
                 if job.is_live:
-                    note_owner(self.lake, named.name, launch.run_id)
+                    note_waiting(self.lake, named.name, launch.run_id)
                     return job
             else:
                 return self._launch(named, directory, launch) or self.start(spec, launch)
@@ -197,7 +202,7 @@ class LocalCompute:
             except OSError:
                 shutil.rmtree(staged)
                 return None
-            note_owner(self.lake, spec.name, launch.run_id)
+            note_waiting(self.lake, spec.name, launch.run_id)
             if launch.pipes_context is not None:
                 self.lake.put(pipes_context_key(spec.name), launch.pipes_context.encode())
             try:

@@ -41,6 +41,11 @@ class JobDescription:
         return self.status in _LIVE
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether it has been asked to end."""
+        return self.status == "Stopping"
+
+    @property
     def failure_reason(self) -> str:
         """Why it failed, in SageMaker's words."""
         return str(self.raw.get("FailureReason", ""))

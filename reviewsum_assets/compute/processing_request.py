@@ -146,22 +146,21 @@ def _cluster(settings: SageMakerSettings) -> dict[str, Any]:
             "InstanceType": settings.instance_type,
             "InstanceCount": settings.instance_count,
         }
-    types = dict.fromkeys((settings.instance_type, *settings.fallback_instance_types))
     return cluster | {
         "InstancePreferences": [
-            {"InstanceType": name, "InstanceCount": settings.instance_count} for name in types
+            {"InstanceType": name, "InstanceCount": settings.instance_count}
+            for name in settings.instance_types
         ]
     }
 
 
 def _environment(spec: JobSpec, settings: SageMakerSettings, region: str) -> dict[str, str]:
-    types = dict.fromkeys((settings.instance_type, *settings.fallback_instance_types))
     return {
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         SPEC_HASH: spec_hash(spec),
         # With fallback types the job cannot know which one it got; its manifests say so.
-        "REVIEWSUM_INSTANCE_TYPE": " or ".join(types),
+        "REVIEWSUM_INSTANCE_TYPE": " or ".join(settings.instance_types),
         **{name: os.environ[name] for name in _FORWARDED if name in os.environ},
         **settings.job_environment,
     }

@@ -16,14 +16,18 @@ from itertools import count
 from typing import Any
 from urllib.parse import quote
 
+import boto3
+from botocore.config import Config
+
 from reviewsum_assets.compute.base import Capacity, JobEnd, Launch
 from reviewsum_assets.compute.budget import budget_failure
 from reviewsum_assets.compute.container_image import default_image_uri
 from reviewsum_assets.compute.container_logs import ContainerLogs
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError, failed_job
-from reviewsum_assets.compute.instances import capacity_of, instance_facts
+from reviewsum_assets.compute.instances import capacity_of, has_own_disk, instance_facts
 from reviewsum_assets.compute.job_package import JobPackage, build_package, publish
-from reviewsum_assets.compute.launches import note_end, note_launch, note_owner, noted_jobs
+from reviewsum_assets.compute.launches import note_end, note_launch, note_waiting, noted_jobs
+from reviewsum_assets.compute.patience import Patience
 from reviewsum_assets.compute.processing_api import (
     LOG_GROUP,
     JobDescription,
@@ -38,7 +42,7 @@ from reviewsum_assets.compute.processing_request import (
     processing_request,
     spec_hash,
 )
-from reviewsum_assets.errors import JobError, SettingsError
+from reviewsum_assets.errors import JobError, ReviewsumError, SettingsError
 from reviewsum_assets.job.processing import JobResult, read_result
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
@@ -47,7 +51,11 @@ from reviewsum_assets.settings import SageMakerSettings
 _STOP_SECONDS = 180.0
 # How long a job's state may be unknown before its run gives up; the job itself goes on.
 _PATIENCE_SECONDS = 900.0
-_LONGEST_RUNTIME_SECONDS = 777_600
+# For whoever starts a job without having estimated it.
+_TIME_LIMIT_SECONDS = 86_400
+# What a job wrote last may reach CloudWatch after its end.
+_LOG_DRAIN_LOOKS = 3
+_APPEARANCE_SECONDS = 30.0
 
 
 class SageMakerCompute:
@@ -58,6 +66,7 @@ class SageMakerCompute:
         settings: of the jobs.
         client: boto3's ``sagemaker`` client.
         logs_client: boto3's ``logs`` client.
+        usd_per_hour: of one instance; None: what is known of its type.
         write_log: takes each line of a container's log; default: standard error.
     """
 
@@ -68,8 +77,10 @@ class SageMakerCompute:
         settings: SageMakerSettings,
         client: Any,
         logs_client: Any,
+        usd_per_hour: float | None = None,
         write_log: Callable[[str], None] | None = None,
     ) -> None:
+        self.usd_per_hour = usd_per_hour
         self.lake = lake
         self.settings = settings
         self.api = ProcessingApi(client)
@@ -78,11 +89,13 @@ class SageMakerCompute:
         self.write_log = write_log or _write_to_standard_error
 
     @classmethod
-    def connect(cls, lake: Lake, settings: SageMakerSettings) -> SageMakerCompute:
+    def connect(
+        cls, lake: Lake, settings: SageMakerSettings, usd_per_hour: float | None = None
+    ) -> SageMakerCompute:
         """Connect with the credentials of the usual AWS configuration.
 
         Raises:
-            SettingsError: a setting that is needed is missing, or boto3 is not installed.
+            SettingsError: a setting that is needed is missing.
         """
         if lake.directory is not None:
             raise SettingsError(
@@ -91,25 +104,16 @@ class SageMakerCompute:
             )
         if not settings.role_arn:
             raise SettingsError("role_arn is not set: name the IAM role that the job runs as")
-        try:
-            import boto3
-            from botocore.config import Config
-        except ImportError as error:
-            raise SettingsError(
-                "compute sagemaker needs the AWS libraries: pip install 'reviewsum_assets[aws]'"
-            ) from error
-        session = boto3.Session(region_name=settings.region or None)
+        session = boto3.Session()
         if session.region_name is None:
-            raise SettingsError("no AWS region is known: set region, or AWS_DEFAULT_REGION")
-        options: dict[str, Any] = {
-            "config": Config(retries={"mode": "adaptive", "total_max_attempts": 6}),
-            "endpoint_url": settings.endpoint_url or None,
-        }
+            raise SettingsError("no AWS region is known: set AWS_DEFAULT_REGION")
+        retrying = Config(retries={"mode": "adaptive", "total_max_attempts": 6})
         return cls(
             lake=lake,
             settings=settings,
-            client=session.client("sagemaker", **options),
-            logs_client=session.client("logs", **options),
+            client=session.client("sagemaker", config=retrying),
+            logs_client=session.client("logs", config=retrying),
+            usd_per_hour=usd_per_hour,
         )
 
     @property
@@ -158,7 +162,7 @@ class SageMakerCompute:
         for spec in noted_jobs(self.lake):
             found = self.api.describe(name=spec.name)
             if found is not None and found.is_live:
-                live.append(SageMakerJob(self, spec, attached=True))
+                live.append(SageMakerJob(self, spec, attached=True, was_stopping=found.is_stopping))
             elif found is not None:
                 note_end(self.lake, spec.name)
         return live
@@ -176,6 +180,12 @@ class SageMakerCompute:
         return spec.model_copy(update={"name": name, "provided": PROVIDED})
 
     def _request(self, spec: JobSpec, launch: Launch) -> dict[str, Any]:
+        local_disks = [name for name in self.settings.instance_types if has_own_disk(name)]
+        if self.settings.volume_kms_key and local_disks:
+            raise SettingsError(
+                f"volume_kms_key cannot be used with {', '.join(local_disks)}: their own disks are "
+                "encrypted by hardware, and AWS refuses a key for them"
+            )
         request = processing_request(
             lake=self.lake,
             spec=spec,
@@ -183,7 +193,7 @@ class SageMakerCompute:
             settings=self.settings,
             image_uri=self._image_uri,
             region=self.region,
-            max_runtime_seconds=launch.time_limit_seconds or _LONGEST_RUNTIME_SECONDS,
+            max_runtime_seconds=launch.time_limit_seconds or _TIME_LIMIT_SECONDS,
             tags=launch.tags,
         )
         self.api.check(request=request)
@@ -199,22 +209,39 @@ class SageMakerCompute:
         publish(self.lake, self.package)
         self.lake.put(inputs_manifest_key(spec.name), inputs_manifest(self.lake, spec))
         note_launch(self.lake, spec, launch)
+        # Preparing took its time: another process may have started some of this work meanwhile.
+        for job in self.live_jobs():
+            if job.spec.name != spec.name and job.spec.overlaps(spec):
+                note_end(self.lake, spec.name)
+                note_waiting(self.lake, job.spec.name, launch.run_id)
+                return job
         try:
             self.api.create(request=request)
         except NameTaken:
             # Another process was first, or the answer to this one's own request was lost.
-            found = self.api.describe(name=spec.name)
-            if found is None:
-                raise
-            return self._attach(spec, found, launch)
+            return self._attach(spec, self._found(spec.name), launch)
+        except LaunchError as error:
+            if error.failure.is_certain:
+                note_end(self.lake, spec.name)
+            raise
         return SageMakerJob(self, spec, attached=False)
+
+    def _found(self, name: str) -> JobDescription:
+        """A job that exists; the service may take a moment to show it."""
+        deadline = time.monotonic() + _APPEARANCE_SECONDS
+        while (found := self.api.describe(name=name)) is None:
+            if time.monotonic() > deadline:
+                reason = f"the name {name} is taken, but there is no job of this name"
+                raise LaunchError(JobFailure(FailureKind.SERVICE, reason))
+            time.sleep(min(self.poll_seconds, 2.0))
+        return found
 
     def _attach(self, spec: JobSpec, found: JobDescription, launch: Launch) -> SageMakerJob:
         if found.environment.get(SPEC_HASH) != spec_hash(spec):
             reason = f"a job named {spec.name} exists that computes something else"
             raise LaunchError(JobFailure(FailureKind.REQUEST, reason))
-        note_owner(self.lake, spec.name, launch.run_id)
-        return SageMakerJob(self, spec, attached=True)
+        note_waiting(self.lake, spec.name, launch.run_id)
+        return SageMakerJob(self, spec, attached=True, was_stopping=found.is_stopping)
 
 
 @dataclass
@@ -224,7 +251,8 @@ class SageMakerJob:
     compute: SageMakerCompute
     spec: JobSpec
     attached: bool
-    _unknown_since: float | None = field(default=None, repr=False)
+    was_stopping: bool = False
+    _patience: Patience = field(default_factory=lambda: Patience(_PATIENCE_SECONDS), repr=False)
     _last: JobDescription | None = field(default=None, repr=False)
 
     @cached_property
@@ -248,25 +276,38 @@ class SageMakerJob:
         }
 
     def poll(self) -> JobEnd | None:
-        """None while it runs, and while SageMaker does not answer for a time.
-
-        Raises:
-            LaunchError: SageMaker has not answered for a quarter of an hour.
-        """
+        """None while it runs, and while SageMaker or the lake do not answer for a time."""
+        end: JobEnd | None = None
         try:
-            found = self.compute.api.describe(name=self.spec.name)
-        except LaunchError:
-            self._unknown_since = self._unknown_since or time.monotonic()
-            if time.monotonic() - self._unknown_since > _PATIENCE_SECONDS:
-                raise
-            return None
-        self._unknown_since = None
+            with self._patience.with_errors_of(ReviewsumError):
+                end = self._look()
+        except LaunchError as error:
+            return JobEnd(failure=error.failure)
+        except ReviewsumError as error:
+            return JobEnd(failure=JobFailure(FailureKind.SERVICE, str(error)))
+        return end
+
+    def _look(self) -> JobEnd | None:
+        found = self.compute.api.describe(name=self.spec.name)
+        if found is None:
+            # It exists: a service that does not show it yet must not orphan it.
+            reason = f"SageMaker shows no job {self.spec.name}"
+            raise LaunchError(JobFailure(FailureKind.SERVICE, reason))
         self._last = found
         self.logs.pass_on()
-        if found is not None and found.is_live:
+        if found.is_live:
             return None
+        if found.status == "Failed":
+            self._drain_log()
+        end = self._end(found)
         note_end(self.compute.lake, self.spec.name)
-        return self._end(found)
+        return end
+
+    def _drain_log(self) -> None:
+        for _ in range(_LOG_DRAIN_LOOKS):
+            time.sleep(min(self.compute.poll_seconds, 5.0))
+            if not self.logs.pass_on():
+                return
 
     def log_tail(self) -> str:
         """The last lines of the containers' log."""
@@ -276,9 +317,11 @@ class SageMakerJob:
         """Billed time times the price of its instances; 0 where the price is not known."""
         if self._last is None:
             return 0.0
-        facts = instance_facts(self._last.instance_type)
-        hourly = 0.0 if facts is None else facts.usd_per_hour * self._last.instance_count
-        return self._last.billed_seconds / 3600 * hourly
+        price = self.compute.usd_per_hour
+        if price is None:
+            facts = instance_facts(self._last.instance_type)
+            price = 0.0 if facts is None else facts.usd_per_hour
+        return self._last.billed_seconds / 3600 * price * self._last.instance_count
 
     def request_stop(self) -> None:
         """Ask SageMaker to end it: the containers get SIGTERM or SIGINT, then SIGKILL."""
@@ -286,9 +329,13 @@ class SageMakerJob:
 
     def stop(self) -> None:
         """Ask SageMaker to end it and wait until it has, for three minutes at most."""
-        self.request_stop()
         deadline = time.monotonic() + _STOP_SECONDS
+        is_asked = False
         while time.monotonic() < deadline:
+            if not is_asked:
+                with Patience(_STOP_SECONDS).with_errors_of(LaunchError):
+                    self.request_stop()
+                    is_asked = True
             if self.poll() is not None:
                 return
             time.sleep(min(self.compute.poll_seconds, 5.0))
@@ -297,10 +344,7 @@ class SageMakerJob:
             f"{_STOP_SECONDS:.0f} s; see {self.links['job_page']}"
         )
 
-    def _end(self, found: JobDescription | None) -> JobEnd:
-        if found is None:
-            failure = JobFailure(FailureKind.SERVICE, f"there is no job {self.spec.name} any more")
-            return JobEnd(failure=failure)
+    def _end(self, found: JobDescription) -> JobEnd:
         result = read_result(self.compute.lake, self.spec.name)
         return JobEnd(result, self._failure(found, result), self.usd_so_far())
 
@@ -316,7 +360,12 @@ class SageMakerJob:
             case "Stopped":
                 return JobFailure(FailureKind.STOPPED, "somebody, or another run, stopped it")
             case _:
-                return failed_job(found.failure_reason, found.exit_message, self.log_tail())
+                return failed_job(
+                    found.failure_reason,
+                    found.exit_message,
+                    self.log_tail(),
+                    checkpoints_failed=result is not None and bool(result.failed),
+                )
 
 
 def _write_to_standard_error(line: str) -> None:

@@ -25,17 +25,19 @@ class BudgetKeeper:
     Args:
         spec: budget and prediction are taken from it; without a budget everything fits.
         clock: seconds, as ``time.monotonic``.
+        seconds_before: what of the budget was spent before this object was made.
     """
 
     spec: JobSpec
     clock: Callable[[], float] = time.monotonic
+    seconds_before: float = 0.0
     _started: float = field(init=False)
     _worker_seconds: float = 0.0
     _products: int = 0
     _reached_after: float | None = None
 
     def __post_init__(self) -> None:
-        self._started = self.clock()
+        self._started = self.clock() - self.seconds_before
 
     @property
     def is_reached(self) -> bool:

@@ -33,6 +33,7 @@ from reviewsum_assets.job.worker import (
     Landed,
     Lease,
     Report,
+    Skipped,
     WorkerOptions,
     worker_main,
 )
@@ -96,6 +97,7 @@ def run_job(
     should_stop: Callable[[], bool],
     instance_type: str,
     clock: Callable[[], float] = time.monotonic,
+    seconds_before: float = 0.0,
 ) -> JobResult:
     """Compute the checkpoints of ``spec`` that are not valid yet.
 
@@ -107,9 +109,10 @@ def run_job(
             written whole, so that only unfinished work is lost.
         instance_type: for the manifests.
         clock: that the budget goes by, in seconds.
+        seconds_before: what of the budget was spent before this call.
     """
     started = time.monotonic()
-    keeper = BudgetKeeper(spec, clock)
+    keeper = BudgetKeeper(spec, clock, seconds_before)
     valid: set[int] = set()
     if not spec.recompute:
         states = check_checkpoints(lake, spec.checkpoints)
@@ -129,7 +132,7 @@ def run_job(
         reporter.info(budget_reached)
     return JobResult(
         landed=tuple(sorted(dealer.landed)),
-        already_valid=tuple(sorted(valid)),
+        already_valid=tuple(sorted(valid | dealer.skipped)),
         failed=dealer.failed,
         stopped=bool(dealer.unfinished) and should_stop(),
         seconds=time.monotonic() - started,
@@ -149,6 +152,7 @@ class _Dealer:
     ) -> None:
         self.reporter = reporter
         self.landed: set[int] = set()
+        self.skipped: set[int] = set()
         self.failed: dict[int, str] = {}
         self.unfinished = {planned.number: planned for planned in pending}
         self._keeper = keeper
@@ -186,6 +190,12 @@ class _Dealer:
             self.landed.add(number)
             self._keeper.measured(planned, seconds)
             self.reporter.checkpoint_landed(number, message)
+
+    def skip(self, number: int) -> None:
+        """Note a checkpoint that was valid when its turn came."""
+        if self.unfinished.pop(number, None) is not None:
+            self.skipped.add(number)
+            self.reporter.landed.add(number)
 
     def fail(self, number: int, reason: str) -> None:
         """Note a checkpoint that this job gives up."""
@@ -282,6 +292,9 @@ class _Crew:
                 self._barren_deaths = 0
                 member.leased.discard(number)
                 self._dealer.land(number, message, seconds)
+            case Skipped(number):
+                member.leased.discard(number)
+                self._dealer.skip(number)
             case Failed(number, reason):
                 member.leased.discard(number)
                 self._dealer.fail(number, reason)

@@ -16,8 +16,21 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import FrameType
+
+# Billing starts with the container, so a budget counts from here.
+_STARTED = time.monotonic()
+# SageMaker shows the beginning of this file as the job's ExitMessage, if there is such a folder.
+MESSAGE_FILE = Path("/opt/ml/output/message")
+_MESSAGE_CHARS = 1000
+
+
+def leave_message(path: Path, message: str) -> None:
+    """Leave the exit message where the service looks for it, if there is such a place."""
+    if path.parent.is_dir():
+        path.write_text(message[:_MESSAGE_CHARS], encoding="utf-8")
 
 
 def _make_importable() -> None:
@@ -41,10 +54,12 @@ def _make_importable() -> None:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         pip += ["--root-user-action", "ignore", "--requirement", requirements.name]
         if subprocess.run(pip, cwd=requirements.parent, check=False).returncode:
-            sys.exit(
-                f"what {requirements} names cannot be installed: the log above says why; without "
-                "a way to a package index, use an image that has it (setting image_uri)"
+            message = (
+                f"what {requirements} names cannot be installed: the log says why; without a way "
+                "to a package index, use an image that has it (setting image_uri)"
             )
+            leave_message(MESSAGE_FILE, message)
+            sys.exit(message)
     archives = [
         path for end in ("zip", "whl") for path in inputs.glob(f"**/reviewsum_assets*.{end}")
     ]
@@ -70,10 +85,6 @@ from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
 
 EXIT_USAGE = 2
-# SageMaker shows the beginning of this file as the job's ExitMessage, if the file is there.
-MESSAGE_FILE = Path("/opt/ml/output/message")
-_MESSAGE_CHARS = 1000
-
 _log = logging.getLogger("reviewsum.job")
 
 
@@ -110,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _run_spec(options, stop)
     except ReviewsumError as error:
         _log.error("%s", error)
-        _leave_message(options.message_file, str(error))
+        leave_message(options.message_file, str(error))
         return EXIT_USAGE
 
 
@@ -125,7 +136,7 @@ def _run_spec(options: argparse.Namespace, stop: StopSignal) -> int:
             result = _run(lake, spec, host, stop, pipes)
     if result.failed:
         named = "; ".join(f"checkpoint {n}: {why}" for n, why in result.failed.items())
-        _leave_message(options.message_file, f"{len(result.failed)} checkpoints failed: {named}")
+        leave_message(options.message_file, f"{len(result.failed)} checkpoints failed: {named}")
     return result.exit_code
 
 
@@ -135,7 +146,9 @@ def _run(
     mine = spec.model_copy(update={"checkpoints": host.share(spec.checkpoints)})
     reporter = ProgressReporter(lake, mine, pipes, host.name)
     instance_type = os.environ.get("REVIEWSUM_INSTANCE_TYPE", "local")
-    result = run_job(lake, mine, reporter, stop, instance_type)
+    result = run_job(
+        lake, mine, reporter, stop, instance_type, seconds_before=time.monotonic() - _STARTED
+    )
     lake.put(result_key(spec.name, host.name), result.model_dump_json().encode())
     reporter.info(
         f"job {spec.name} ended with code {result.exit_code}: {len(result.landed)} landed, "
@@ -153,12 +166,6 @@ def _run_legacy(options: argparse.Namespace, stop: StopSignal) -> int:
         return _run(Lake.open(spec.lake), spec, Host(), stop, None)
 
     return run_legacy(paths, load_settings(**paths.settings(), **overrides), run)
-
-
-def _leave_message(path: Path, message: str) -> None:
-    """Leave the exit message where the service looks for it, if there is such a place."""
-    if path.parent.is_dir():
-        path.write_text(message[:_MESSAGE_CHARS], encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:

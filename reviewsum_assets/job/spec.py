@@ -52,6 +52,11 @@ class JobSpec(BaseModel):
         content = self.model_dump_json(exclude={"name", "budget", "seconds_per_chunk"})
         return hashlib.sha256(content.encode()).hexdigest()
 
+    def overlaps(self, other: JobSpec) -> bool:
+        """Whether both compute some checkpoint."""
+        mine = {planned.number for planned in self.checkpoints}
+        return not mine.isdisjoint(planned.number for planned in other.checkpoints)
+
     @property
     def products(self) -> int:
         """Products of all checkpoints."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 # Pegasus was trained on targets whose sentences end in this mark.
 _SENTENCE_MARK = "<n>"
+# Named here: where a directory names the first alone, transformers 5 forgets the other and gives
+# every piece an id one too low.
+_PEGASUS_MASKS = {"mask_token": "<mask_2>", "mask_token_sent": "<mask_1>"}
 
 
 class ChunkTokenizer:
@@ -33,8 +37,12 @@ class ChunkTokenizer:
         """Load from a model directory; never runs code that the directory brings."""
         from transformers import AutoTokenizer
 
+        family = json.loads((directory / "config.json").read_bytes()).get("model_type")
         tokenizer = AutoTokenizer.from_pretrained(
-            directory, trust_remote_code=False, local_files_only=True
+            directory,
+            trust_remote_code=False,
+            local_files_only=True,
+            **(_PEGASUS_MASKS if family == "pegasus" else {}),
         )
         return cls(tokenizer, prefix, encoder_tokens)
 

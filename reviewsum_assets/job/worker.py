@@ -23,6 +23,7 @@ import polars as pl
 
 from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe, data_version
+from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.errors import CheckpointError, ReviewsumError
 from reviewsum_assets.job.chunking import Chunker
 from reviewsum_assets.job.engines import load_engine
@@ -84,6 +85,13 @@ class Landed:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """Worker to parent: a checkpoint was valid already when its turn came."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class Failed:
     """Worker to parent: a checkpoint did not land, and trying again would not help."""
 
@@ -98,7 +106,7 @@ class Broken:
     reason: str
 
 
-Report = Idle | Generated | Landed | Failed | Broken
+Report = Idle | Generated | Landed | Skipped | Failed | Broken
 
 
 class _Reports:
@@ -175,9 +183,16 @@ class _Worker:
         copies = None if provided is None else Path(provided.grouped_reviews)
         for planned in leased:
             try:
-                yield read_input(self._lake, planned, recipe, copies)
+                # Perhaps another job, over other checkpoints, has come by meanwhile.
+                if not self._options.spec.recompute and self._is_valid(planned):
+                    self._reports.send(Skipped(planned.number))
+                else:
+                    yield read_input(self._lake, planned, recipe, copies)
             except ReviewsumError as error:
                 self._reports.send(Failed(planned.number, str(error)))
+
+    def _is_valid(self, planned: PlannedCheckpoint) -> bool:
+        return check_checkpoint(self._lake, planned).is_valid
 
     def _write(self, summaries: CheckpointSummaries, model: _LoadedModel, leased_at: float) -> None:
         number = summaries.planned.number

@@ -9,9 +9,16 @@ import pytest
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.compute import Launch
+from reviewsum_assets.compute.launches import waiting_runs
 from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.lake import Lake
-from tests.support.pipeline import SmallPipeline, failure_metadata, texts, write_dump
+from tests.support.pipeline import (
+    SmallPipeline,
+    failure,
+    failure_metadata,
+    texts,
+    write_dump,
+)
 from tests.support.processing import ProcessingEmulator
 from tests.support.sagemaker import ROLE, incomplete, manifests, planned_pipeline
 
@@ -124,4 +131,56 @@ def test_a_setting_that_cannot_work_is_named_before_anything_is_created(
         changed = small.with_settings(image_uri="image", **{"role_arn": ROLE, **change})
         launch = Launch(tags={f"dagster/{n}": "x" for n in range(4)})
         changed.pipeline.compute.start(small.job_spec(), launch)
+    assert processing.jobs == []
+
+
+def test_a_run_that_finds_a_live_job_waits_for_it_and_takes_over_its_failure(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path)
+    processing.faults.slow_start(3)
+    processing.faults.host_death(after_seconds=0.3)
+    job = small.pipeline.compute.start(small.job_spec(), Launch(run_id="before"))
+    run = small.summarize(1, 2)
+    assert sorted(waiting_runs(small.pipeline.lake, job.spec.name)) == sorted(
+        ["before", run.run_id]
+    )
+    # The failure ends the run: it does not start, and pay for, another job by itself.
+    assert failure_metadata(run)["failure"] == "out of memory"
+    assert len(processing.jobs) == 1
+
+
+def test_an_overlapping_job_that_came_first_is_attached_to(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path)
+    processing.faults.slow_start(60)
+    whole = small.job_spec()
+    first = small.pipeline.compute.start(whole, Launch())
+    part = whole.model_copy(update={"checkpoints": whole.checkpoints[1:], "name": "reviewsum-part"})
+    second = small.pipeline.compute.start(part, Launch())
+    assert second.attached
+    assert second.spec.name == first.spec.name
+    assert len(processing.jobs) == 1
+    first.stop()
+
+
+def test_a_lake_that_is_out_of_reach_for_a_moment_stops_nothing(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path)
+    processing.faults.slow_start(2)
+    processing.faults.s3_errors(503, 25, "GET", "messages/1.json")
+    assert small.summarize(1, 2).success
+    assert [job.status for job in processing.jobs] == ["Completed"]
+
+
+def test_a_budget_in_money_needs_a_price(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> None:
+    small = planned_pipeline(
+        processing, instance, pegasus, tmp_path, instance_type="ml.p5.4xlarge", max_cost_usd=5
+    )
+    run = small.summarize(1, 2)
+    assert "the price of ml.p5.4xlarge is not known: set usd_per_hour" in failure(run)
     assert processing.jobs == []

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+
+import sentencepiece
 
 from reviewsum_assets.job.tokenization import ChunkTokenizer
 
@@ -26,3 +30,20 @@ def test_sentence_marks_become_spaces(pegasus: Path) -> None:
 
 def test_nothing_to_count_is_nothing(pegasus: Path) -> None:
     assert ChunkTokenizer.load(pegasus, "", 512).counts([]) == []
+
+
+def test_a_pegasus_that_names_its_mask_token_keeps_every_id(pegasus: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "named"
+    shutil.copytree(pegasus, directory)
+    config = directory / "tokenizer_config.json"
+    named = {**json.loads(config.read_text()), "mask_token": "<mask_2>"}
+    config.write_text(json.dumps(named))
+    text = "The sound is good, the battery poor."
+    assert ChunkTokenizer.load(directory, "", 512).encode(text) == (
+        ChunkTokenizer.load(pegasus, "", 512).encode(text)
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(pegasus / "spiece.model"))
+    # Pegasus puts 103 ids of its own before the vocabulary's pieces.
+    assert ChunkTokenizer.load(directory, "", 512).encode(text)[:-1] == [
+        piece + 103 for piece in pieces.encode(text)
+    ]

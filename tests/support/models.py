@@ -34,13 +34,12 @@ Café naïve déjà vu, 100% worth it (really), see the e-mail address or the U.
 def build_pegasus(directory: Path, *, pickled: bool = False, poison: bool = False) -> Path:
     """A Pegasus without tokenizer.json; weights in a pickle if ``pickled``.
 
-    With ``poison`` its embedding lacks the last ids, so that any text with ``POISON`` makes
+    With ``poison`` its embedding lacks the last id, so that any text with ``POISON`` makes
     generation raise an IndexError, as models do that do not fit their tokenizer.
     """
     directory.mkdir(parents=True)
     pieces = _train_pieces(directory, bos_id=-1, user_defined_symbols=["<n>"])
-    # The tokenizer moves the last piece one id down and leaves a gap above it.
-    size = pieces + _PEGASUS_OFFSET - (2 if poison else 0)
+    size = pieces + _PEGASUS_OFFSET - (1 if poison else 0)
     torch.manual_seed(0)
     model = PegasusForConditionalGeneration(
         PegasusConfig(
