@@ -73,15 +73,7 @@ class SummarizeRun:
         settings = self.pipeline.settings
         attempt = 1
         while self._pending:
-            live = self._live_job()
-            if live is not None:
-                self.context.log.info(f"attaching to live job {live.spec.name}")
-                note_waiting(self._lake, live.spec.name, self.context.run.run_id)
-                failure = self._follow(live).failure
-                if live.was_stopping:
-                    continue  # not for us: whoever stopped it did not want it, we do
-            else:
-                failure = self._start_and_follow()
+            failure = self._attempt()
             if failure is None:
                 continue
             if not failure.is_passing or attempt == settings.launch_attempts:
@@ -137,6 +129,24 @@ class SummarizeRun:
     def _lake(self) -> Lake:
         return self.pipeline.lake
 
+    def _attempt(self) -> JobFailure | None:
+        """Follow a live job, or start one, to its end.
+
+        Returns:
+            Why not to go on with what is still pending; None to look again.
+        """
+        try:
+            live = self._live_job()
+            if live is None:
+                return self._start_and_follow()
+        except LaunchError as error:
+            return error.failure
+        self.context.log.info(f"attaching to live job {live.spec.name}")
+        note_waiting(self._lake, live.spec.name, self.context.run.run_id)
+        failure = self._follow(live).failure
+        # One that was stopping is not for us: whoever stopped it did not want it, we do.
+        return None if live.was_stopping else failure
+
     def _live_job(self) -> RunningJob | None:
         """A running job that computes any pending checkpoint."""
         for job in self.pipeline.compute.live_jobs():
@@ -150,6 +160,9 @@ class SummarizeRun:
         Returns:
             Why to give up on what is still pending; None to look again, since another process
             started the job and may have asked for less.
+
+        Raises:
+            LaunchError: it cannot be started.
         """
         compute = self.pipeline.compute
         order = order_job(
@@ -160,10 +173,7 @@ class SummarizeRun:
             compute=compute,
             recompute=self.recompute,
         )
-        try:
-            job = compute.start(order.spec, self._launch(order))
-        except LaunchError as error:
-            return error.failure
+        job = compute.start(order.spec, self._launch(order))
         end = self._follow(job)
         if not self._pending or job.was_stopping:
             return None
