@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -50,8 +51,9 @@ def prepare_home() -> Path:
     config = home / "dagster.yaml"
     try:
         home.mkdir(parents=True, exist_ok=True)
-        if not config.exists():
-            config.write_text(_NEW_HOME_CONFIG)
+        with _locked(home):
+            if not config.exists():
+                config.write_text(_NEW_HOME_CONFIG)
     except OSError as error:
         raise SettingsError(
             f"DAGSTER_HOME {home}, where runs are kept, cannot be made ({error.strerror}): set "
@@ -69,14 +71,25 @@ def workspace_file(home: Path) -> Path:
 
 
 @contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Be the only process that sets up this home."""
+    with (home / ".setup.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def persistent_instance() -> Iterator[dg.DagsterInstance]:
     """The instance at ``DAGSTER_HOME``, or at ``.dagster_home`` in the working directory.
 
     Runs of the command line whose process is gone are marked as failed first, so that no page
     shows them as running for ever.
     """
-    prepare_home()
-    with dg.DagsterInstance.get() as instance:
+    home = prepare_home()
+    with _locked(home):
+        # It makes its tables at the first opening, which two processes must not do at once.
+        opened = dg.DagsterInstance.get()
+    with opened as instance:
         fail_orphans(instance)
         yield instance
 
