@@ -4,8 +4,9 @@ With ``--spec`` it computes the checkpoints a job spec names. Without, it follow
 convention of the script this project replaces: ``--top_k N``, grouped reviews as CSV under the
 input directory, a model under the model directory, results under the output directory.
 
-Exit codes: 0 everything landed; 2 the call itself is wrong; 3 something did not land, the log and
-``result.json`` say what and why; 75 stopped by SIGTERM or SIGINT, run again to finish.
+Exit codes: 0 everything landed, or all that the budget left room for; 2 the call itself is wrong;
+3 something did not land, the log and ``result.json`` say what and why; 75 stopped by SIGTERM or
+SIGINT, run again to finish.
 """
 
 from __future__ import annotations
