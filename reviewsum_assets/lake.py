@@ -85,6 +85,14 @@ def model_directory(version: str) -> str:
     return f"{MODELS}/{version}"
 
 
+def converted_model_directory(version: str) -> str:
+    """Prefix of a model's conversion for CTranslate2; beside the model, so that a job copies one.
+
+    Its name begins with the model's, but no listing of that folder holds it.
+    """
+    return f"{MODELS}/{version}.ctranslate2"
+
+
 @dataclass(frozen=True)
 class LakeObject:
     """One listed object; ``size`` in bytes."""

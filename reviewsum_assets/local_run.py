@@ -22,6 +22,7 @@ from reviewsum_assets.definitions import defs
 from reviewsum_assets.demo.sample_dump import SAMPLE_DUMP_NAME, write_sample_dump
 from reviewsum_assets.errors import CheckpointError, PlanError, RunInterrupted, SettingsError
 from reviewsum_assets.job import model_directory
+from reviewsum_assets.job.conversion import is_converted
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import has_dumps
 from reviewsum_assets.reviews.grouping import GroupedReviews
@@ -177,6 +178,8 @@ def _is_planned(pipeline: Pipeline, plan: Plan) -> bool:
         return False
     grouped = grouping.current_grouped_reviews(lake)
     model, _ = model_directory.ready_model(lake, settings)
+    if settings.engine != "transformers" and not is_converted(lake, model.version):
+        return False
     recipe = Recipe(model_version=model.version, settings=settings.summary_settings())
     return grouped is not None and plan.answers(grouped.version, settings.top_k, recipe)
 

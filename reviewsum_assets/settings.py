@@ -25,6 +25,9 @@ from reviewsum_assets.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "REVIEWSUM_"
 
+# How much more a GPU takes at a time than the replaced script gave it.
+_GPU_FACTOR = 10
+
 
 class SummarySettings(BaseModel):
     """The settings that change what a summary says: part of every product's input hash.
@@ -73,20 +76,31 @@ class EngineSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    engine: Literal["transformers"] = Field("transformers", description="What generates.")
+    engine: Literal["auto", "ctranslate2", "transformers"] = Field(
+        "auto",
+        description="What generates. auto: ctranslate2 where the model converts and says the same "
+        "as with transformers, which is several times slower, else transformers.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: every visible GPU, else the CPU."
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: float32 on a CPU, bfloat16 on a GPU that has it."
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        "auto",
+        description="Numbers computed with. auto: float32 on a CPU, bfloat16 on a GPU that has it. "
+        "int8, ctranslate2 only, is faster still and changes some summaries.",
     )
     workers: int = Field(
         0, ge=0, description="Worker processes; 0: one a GPU, or as many as cores and memory allow."
     )
     batch_size: int = Field(
-        40, ge=1, description="Products whose chunks a worker pools before it batches them."
+        40,
+        ge=1,
+        description="Products whose chunks a worker pools before it batches them; on a GPU ten "
+        "times that.",
     )
-    chunk_batch_size: int = Field(12, ge=1, description="Chunks of full length a batch holds.")
+    chunk_batch_size: int = Field(
+        12, ge=1, description="Chunks of full length a batch holds; on a GPU ten times that."
+    )
     batch_tokens: int = Field(
         0,
         ge=0,
@@ -94,12 +108,17 @@ class EngineSettings(BaseModel):
         "that.",
     )
 
+    def pool_products(self, *, on_gpu: bool) -> int:
+        """Products whose chunks a worker pools: some ten batches, so that the last is no loss."""
+        return self.batch_size * (_GPU_FACTOR if on_gpu else 1)
+
     def tokens_per_batch(self, chunk_tokens: int, *, on_gpu: bool) -> int:
         """Source tokens a batch may hold, padding included.
 
         ``chunk_batch_size`` full chunks suit a CPU; a GPU of 24 GB takes ten times that.
         """
-        return self.batch_tokens or self.chunk_batch_size * chunk_tokens * (10 if on_gpu else 1)
+        full = self.chunk_batch_size * chunk_tokens
+        return self.batch_tokens or full * (_GPU_FACTOR if on_gpu else 1)
 
 
 def _split_commas(value: object) -> object:

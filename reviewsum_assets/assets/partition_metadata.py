@@ -33,6 +33,10 @@ def partition_metadata(lake: Lake, state: CheckpointState, *, reused: bool) -> d
         "tokens_out": manifest.tokens_out,
         "seconds": round(manifest.seconds, 2),
         "worker_seconds": round(manifest.worker_seconds, 2),
+        **{
+            f"{stage}_seconds": round(seconds, 3)
+            for stage, seconds in manifest.timings.model_dump().items()
+        },
         **(
             {"predicted_seconds": round(manifest.predicted_seconds, 2)}
             if manifest.predicted_seconds is not None

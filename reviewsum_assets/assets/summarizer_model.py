@@ -4,6 +4,7 @@ import dagster as dg
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.job.conversion import ensure_converted
 from reviewsum_assets.job.model_directory import ready_model
 
 
@@ -15,7 +16,8 @@ from reviewsum_assets.job.model_directory import ready_model
     description=(
         "The summarization model (Pegasus, BART or T5), taken from the lake's `pegasus_model/`, "
         "a directory or the Hugging Face hub: checked, converted to safe weights and published "
-        "under `models/`. Its data version is the hash of weights, tokenizer and configuration, "
+        "under `models/`, once as it is and once converted for CTranslate2, which is several times "
+        "faster. Its data version is the hash of weights, tokenizer and configuration, "
         "so a changed model means new summaries."
     ),
 )
@@ -24,6 +26,13 @@ def summarizer_model(
 ) -> dg.MaterializeResult[None]:
     """Make the model ready, once."""
     model, reused = ready_model(pipeline.lake, pipeline.settings)
+    conversion: dict[str, str] = {}
+    if pipeline.settings.engine != "transformers":
+        obstacle = ensure_converted(pipeline.lake, model).obstacle
+        if obstacle:
+            context.log.warning(f"jobs will use transformers, which is slower: {obstacle}")
+        where = pipeline.lake.uri_of(places.converted_model_directory(model.version))
+        conversion = {"conversion": obstacle or where}
     if model.is_demo:
         context.log.warning(
             "this is the demo model, trained on generated reviews: put a real one under "
@@ -40,5 +49,6 @@ def summarizer_model(
             "megabytes": model.bytes / 1e6,
             "demo_model": model.is_demo,
             "reused": reused,
+            **conversion,
         },
     )

@@ -29,11 +29,17 @@ class QuarantinedProduct(_Record):
 
 
 class Timings(_Record):
-    """Seconds of a checkpoint's stages; ``load`` is the model's, paid once a worker."""
+    """Seconds of a checkpoint's stages; ``load`` is the model's, paid once a worker.
+
+    On a GPU, reading and tokenizing overlap the generation of the checkpoints before, assembling
+    and writing that of those after.
+    """
 
     load: float
+    read: float = 0.0
     tokenize: float
     generate: float
+    assemble: float = 0.0
     write: float
 
 
@@ -63,7 +69,7 @@ class Manifest(_Record):
     reviews: int
     producer: Producer
     timings: Timings
-    seconds: float  # from the lease of the checkpoint to its CSV being written
+    seconds: float  # from the start of work on it to its CSV being written
     predicted_seconds: float | None = None  # of one worker, to tokenize and generate it
     finished_at: str  # ISO 8601, UTC
 

@@ -24,6 +24,7 @@ _REQUIREMENTS = "requirements.txt"
 # What the job imports and the image lacks or has in other versions. PyTorch, transformers and
 # accelerate are the image's, which fit its CUDA.
 _NEEDED = (
+    "ctranslate2",
     "dagster-pipes",
     "obstore",
     "polars",

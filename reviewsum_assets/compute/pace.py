@@ -8,26 +8,43 @@ from dataclasses import dataclass
 from reviewsum_assets.checkpoints.calibration import Calibration, Rate, Workplace, calibrate
 from reviewsum_assets.checkpoints.plan import Recipe
 from reviewsum_assets.compute.base import Capacity
+from reviewsum_assets.job.conversion import conversion_obstacle, read_conversion
 from reviewsum_assets.job.devices import visible_gpus
+from reviewsum_assets.job.engines import EngineName
+from reviewsum_assets.job.engines.choice import choose_engine
 from reviewsum_assets.job.model_directory import ReadyModel
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings, SummarySettings
 
-# Chunks a second of one A10G with the transformers engine and google/pegasus-cnn_dailymail, 300
-# tokens in and 64 out, 3 beams. Modelled from 280 GFLOP and 90-100 MB a chunk against 70 TFLOPS
-# and 600 GB/s, not measured: 20 to 60 is plausible.
-_A10G_CHUNKS_A_SECOND = 35.0
 _PEGASUS_PARAMETERS = 571e6
 # A small model is bound by launching its kernels, not by arithmetic.
 _SMALLEST_GPU_SCALE = 0.1
 
-# Seconds a chunk of one worker of one thread, float32, transformers engine: a fixed part and a
-# part by parameters. Two measurements on two cores of an x86-64 server: the demo model (3.07M
-# parameters) over the 629 chunks of its 320 sample products, 236 tokens in and 52 out a chunk, two
-# workers: 0.071 s; random weights in the shape of pegasus-cnn_dailymail (571M), 12 chunks of 240
-# in and 52 out, one worker: 3.96 s.
-_CPU_SECONDS_FIXED = 0.050
-_CPU_SECONDS_A_PARAMETER = 6.85e-9
+
+@dataclass(frozen=True)
+class _Prior:
+    """One engine's speed before anything was measured at its workplace.
+
+    GPU: chunks a second of one A10G with google/pegasus-cnn_dailymail, 300 tokens in and 64 out, 3
+    beams. Modelled from 280 GFLOP a chunk against 70 TFLOPS, and from how much of its memory a
+    chunk takes, so how many share a batch; not measured: half or twice that is plausible.
+
+    CPU: seconds a chunk of one worker of one thread in float32, a fixed part and a part by
+    parameters. Two measurements on two cores of an x86-64 server: the demo model (3.07M
+    parameters) over the 629 chunks of its 320 sample products, 236 tokens in and 52 out a chunk,
+    two workers; and random weights in the shape of pegasus-cnn_dailymail (571M), 12 chunks of 240
+    in and 52 out, one worker.
+    """
+
+    a10g_chunks_a_second: float
+    cpu_seconds_fixed: float
+    cpu_seconds_a_parameter: float
+
+
+_PRIORS: dict[EngineName, _Prior] = {
+    "ctranslate2": _Prior(100.0, 0.002, 5.3e-9),
+    "transformers": _Prior(35.0, 0.050, 6.85e-9),
+}
 
 # Importing the libraries took 9 s where the demo model was measured; reading weights at 200 MB/s
 # is what object stores and network disks give at least.
@@ -63,17 +80,22 @@ def expected_pace(
 ) -> Pace:
     """The pace of a worker that follows ``recipe`` with ``model`` at ``capacity``."""
     on_gpu = runs_on_gpu(settings, capacity)
+    engine = choose_engine(
+        settings.engine_settings(),
+        recipe.settings,
+        conversion_obstacle(read_conversion(lake, model.version)),
+    ).name
     workplace = Workplace(
         instance_type=capacity.instance_type,
         device="cuda" if on_gpu else "cpu",
-        engine=settings.engine,
+        engine=engine,
         dtype="float32" if settings.dtype == "auto" and not on_gpu else settings.dtype,
         model_version=recipe.model_version,
     )
     calibration = calibrate(lake, workplace)
     place = "this machine" if capacity.instance_type == "local" else capacity.instance_type
     if calibration is None:
-        return _prior(recipe.settings, model, place, on_gpu=on_gpu)
+        return _prior(recipe.settings, model, engine, place, on_gpu=on_gpu)
     return _calibrated(calibration, place, on_gpu=on_gpu)
 
 
@@ -107,12 +129,15 @@ def _uncertainty(rate: Rate, checkpoints: int) -> float:
     return 2 * rate.spread / math.sqrt(checkpoints) / rate.mean if rate.mean else 0.0
 
 
-def _prior(settings: SummarySettings, model: ReadyModel, place: str, *, on_gpu: bool) -> Pace:
+def _prior(
+    settings: SummarySettings, model: ReadyModel, engine: EngineName, place: str, *, on_gpu: bool
+) -> Pace:
+    prior = _PRIORS[engine]
     if on_gpu:
         scale = max(_SMALLEST_GPU_SCALE, model.parameters / _PEGASUS_PARAMETERS)
-        seconds, source = scale / _A10G_CHUNKS_A_SECOND, "what an A10G should do"
+        seconds, source = scale / prior.a10g_chunks_a_second, "what an A10G should do"
     else:
-        seconds = _CPU_SECONDS_FIXED + model.parameters * _CPU_SECONDS_A_PARAMETER
+        seconds = prior.cpu_seconds_fixed + model.parameters * prior.cpu_seconds_a_parameter
         source = "measurements on another machine's CPU"
     return Pace(
         seconds_per_chunk=seconds,
@@ -125,6 +150,7 @@ def _prior(settings: SummarySettings, model: ReadyModel, place: str, *, on_gpu: 
         on_gpu=on_gpu,
         basis=(
             f"no checkpoint done yet on {place} with this model: {1 / seconds:,.2g} chunks/s a "
-            f"worker assumed, from {source}, scaled to {model.parameters / 1e6:,.0f}M parameters"
+            f"worker assumed for {engine}, from {source}, scaled to "
+            f"{model.parameters / 1e6:,.0f}M parameters"
         ),
     )

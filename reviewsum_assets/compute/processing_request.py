@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.plan import Recipe
 from reviewsum_assets.compute.job_package import ENTRY_POINT, JobPackage
 from reviewsum_assets.job.job_objects import spec_key
 from reviewsum_assets.job.spec import JobSpec, ProvidedInputs
@@ -53,13 +54,12 @@ def inputs_manifest(lake: Lake, spec: JobSpec) -> bytes:
     return json.dumps([{"prefix": f"{lake.uri}/"}, *keys]).encode()
 
 
-def main_model(spec: JobSpec) -> str:
-    """The model version that most products need; others are fetched by the job itself."""
+def main_recipe(spec: JobSpec) -> Recipe:
+    """The recipe of most products, whose model is copied; others are fetched by the job itself."""
     products: dict[str, int] = {}
     for planned in spec.checkpoints:
-        version = spec.recipes[planned.recipe].model_version
-        products[version] = products.get(version, 0) + planned.products
-    return max(products, key=lambda version: (products[version], version))
+        products[planned.recipe] = products.get(planned.recipe, 0) + planned.products
+    return spec.recipes[max(products, key=lambda key: (products[key], key))]
 
 
 def processing_request(
@@ -67,6 +67,7 @@ def processing_request(
     lake: Lake,
     spec: JobSpec,
     package: JobPackage,
+    model_prefix: str,
     settings: SageMakerSettings,
     image_uri: str,
     region: str,
@@ -79,6 +80,7 @@ def processing_request(
         lake: on S3; the job reads and writes it.
         spec: with its final name.
         package: the code, published to the lake.
+        model_prefix: of the model's files, as the job's engine reads them.
         settings: instances, disk, role, network, tags, environment.
         image_uri: of the container.
         region: of the job and the lake.
@@ -106,7 +108,7 @@ def processing_request(
             _input("spec", lake.uri_of(spec_key(spec.name)), _SPEC),
             _input(
                 "model",
-                lake.uri_of(places.model_directory(main_model(spec))) + "/",
+                lake.uri_of(model_prefix) + "/",
                 PROVIDED.model,
             ),
             _input(

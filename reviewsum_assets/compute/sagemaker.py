@@ -39,10 +39,12 @@ from reviewsum_assets.compute.processing_request import (
     SPEC_HASH,
     inputs_manifest,
     inputs_manifest_key,
+    main_recipe,
     processing_request,
     spec_hash,
 )
 from reviewsum_assets.errors import JobError, ReviewsumError, SettingsError
+from reviewsum_assets.job.loaded_model import files_prefix
 from reviewsum_assets.job.processing import JobResult, read_result
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
@@ -190,6 +192,7 @@ class SageMakerCompute:
             lake=self.lake,
             spec=spec,
             package=self.package,
+            model_prefix=files_prefix(self.lake, main_recipe(spec), spec.engine),
             settings=self.settings,
             image_uri=self._image_uri,
             region=self.region,

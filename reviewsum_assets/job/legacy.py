@@ -13,6 +13,7 @@ from pathlib import Path
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.errors import DumpError
+from reviewsum_assets.job.conversion import ensure_converted
 from reviewsum_assets.job.model_directory import ready_model
 from reviewsum_assets.job.processing import JobResult
 from reviewsum_assets.job.spec import JobSpec, job_spec
@@ -66,6 +67,8 @@ def run_legacy(
     """
     lake = Lake.open(str(paths.output_dir))
     model, _ = ready_model(lake, settings)
+    if settings.engine != "transformers":
+        ensure_converted(lake, model)
     grouped, _ = group_reviews(lake, settings)
     plan = make_plan(
         lake, scan_grouped(lake, grouped), grouped.version, model.version, settings

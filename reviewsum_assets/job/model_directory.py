@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,12 @@ from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.job.model_source import ModelSource, find_source, needed_files
 from reviewsum_assets.job.model_weights import convert_weights, parameter_count
+from reviewsum_assets.job.published_files import (
+    PublishedFile,
+    described,
+    local_copy,
+    publish,
+)
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings
 
@@ -31,17 +36,6 @@ Family = Literal["pegasus", "bart", "t5"]
 _FAMILIES: tuple[Family, ...] = ("pegasus", "bart", "t5")
 _TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "vocab.json")
 _READY = "ready.json"
-_PIECE_BYTES = 1 << 20
-
-
-class ModelFile(BaseModel):
-    """One file of a ready model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    size: int
-    sha256: str
 
 
 class ReadyModel(BaseModel):
@@ -56,7 +50,7 @@ class ReadyModel(BaseModel):
     parameters: int
     vocabulary: int
     is_demo: bool
-    files: tuple[ModelFile, ...]
+    files: tuple[PublishedFile, ...]
 
     @property
     def bytes(self) -> int:
@@ -79,7 +73,8 @@ def ready_model(lake: Lake, settings: Settings) -> tuple[ReadyModel, bool]:
         return known, True
     with source.files() as directory, _safe_directory(directory) as safe:
         model = _examine(safe, source)
-        _publish(lake, model, safe)
+        record = f"{places.model_directory(model.version)}/{_READY}"
+        publish(lake, record, model, safe, model.files)
     lake.put(_source_key(source), model.version.encode())
     return model, False
 
@@ -122,25 +117,9 @@ def local_model_directory(
         ModelError: a file is missing, or is not the one that was published.
     """
     model = read_ready_model(lake, version)
-    if lake.directory is not None:
-        directory = lake.directory / places.model_directory(version)
-        _check_files(directory, model)
-        return directory
-    if provided is not None and _holds(provided, model):
-        _check_files(provided, model)
-        return provided
-    directory = cache / version
-    if not directory.exists():
-        partial = cache / f".{version}.{uuid.uuid4().hex}"
-        for file in model.files:
-            lake.download(f"{places.model_directory(version)}/{file.name}", partial / file.name)
-        _check_files(partial, model)
-        try:
-            partial.rename(directory)
-        except OSError:
-            if not directory.exists():  # another worker was first
-                raise
-    return directory
+    if provided is not None and not _holds(provided, model):
+        provided = None
+    return local_copy(lake, places.model_directory(version), model.files, cache, provided)
 
 
 def _holds(directory: Path, model: ReadyModel) -> bool:
@@ -210,15 +189,7 @@ def _examine(directory: Path, source: ModelSource) -> ReadyModel:
             f"{source.name} has no tokenizer: expected one of {', '.join(_TOKENIZER_FILES)}, "
             f"found {_listed(directory)}"
         )
-    names = sorted(file.name for file in directory.iterdir())
-    files = tuple(
-        ModelFile(
-            name=name,
-            size=(directory / name).stat().st_size,
-            sha256=_sha256(directory / name),
-        )
-        for name in names
-    )
+    files = described(directory, directory.iterdir())
     version = hashlib.sha256(json.dumps([(f.name, f.sha256) for f in files]).encode()).hexdigest()
     return ReadyModel(
         version=version[:16],
@@ -252,35 +223,6 @@ def _prefix(config: dict[str, object], family: str) -> str:
     if isinstance(tasks, dict) and "prefix" in tasks.get("summarization", {}):
         return str(tasks["summarization"]["prefix"])
     return "summarize: " if family == "t5" else ""
-
-
-def _publish(lake: Lake, model: ReadyModel, directory: Path) -> None:
-    """Copy the files, then commit them."""
-    for file in model.files:
-        key = f"{places.model_directory(model.version)}/{file.name}"
-        found = lake.head(key)
-        if found is None or found.size != file.size:
-            lake.put_file(key, directory / file.name)
-    key = f"{places.model_directory(model.version)}/{_READY}"
-    lake.put(key, model.model_dump_json().encode())
-
-
-def _check_files(directory: Path, model: ReadyModel) -> None:
-    for file in model.files:
-        path = directory / file.name
-        if not path.exists() or path.stat().st_size != file.size or _sha256(path) != file.sha256:
-            raise ModelError(
-                f"{path} is missing or not the file that was published; remove {directory} and "
-                "materialize summarizer_model again"
-            )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _listed(directory: Path) -> str:

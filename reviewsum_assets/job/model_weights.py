@@ -8,12 +8,14 @@ import pickle
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reviewsum_assets.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
+
+_STORED_TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def convert_weights(pickles: Sequence[Path], target: Path) -> None:
@@ -36,12 +38,30 @@ def parameter_count(path: Path) -> int:
 
     The header's layout: https://huggingface.co/docs/safetensors (8 bytes of length, then JSON).
     """
+    return sum(
+        math.prod(entry["shape"]) for name, entry in _header(path).items() if name != "__metadata__"
+    )
+
+
+def stored_type(directory: Path) -> str:
+    """The number type that holds all weights of a directory's safetensors files.
+
+    ``float32`` where there are several types, since it holds any of them.
+    """
+    found = {
+        entry["dtype"]
+        for path in directory.glob("*.safetensors")
+        for name, entry in _header(path).items()
+        if name != "__metadata__"
+    }
+    return _STORED_TYPES.get(found.pop(), "float32") if len(found) == 1 else "float32"
+
+
+def _header(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    return sum(
-        math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"
-    )
+        header: dict[str, Any] = json.loads(file.read(length))
+    return header
 
 
 def _load_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -22,6 +22,7 @@ from reviewsum_assets.checkpoints.validity import check_checkpoints
 from reviewsum_assets.job.budget import BudgetKeeper
 from reviewsum_assets.job.devices import WorkerDevice, worker_devices
 from reviewsum_assets.job.job_objects import hosts_prefix
+from reviewsum_assets.job.loaded_model import WorkerOptions
 from reviewsum_assets.job.model_directory import read_ready_model
 from reviewsum_assets.job.progress import ProgressReporter
 from reviewsum_assets.job.spec import JobSpec
@@ -34,7 +35,6 @@ from reviewsum_assets.job.worker import (
     Lease,
     Report,
     Skipped,
-    WorkerOptions,
     worker_main,
 )
 from reviewsum_assets.lake import Lake
@@ -119,9 +119,10 @@ def run_job(
         valid = {state.planned.number for state in states if state.is_valid}
     reporter.landed.update(valid)
     pending = [c for c in spec.checkpoints if c.number not in valid]
-    dealer = _Dealer(spec, pending, reporter, keeper)
+    dealer = _Dealer(pending, reporter, keeper)
     if dealer.has_work:
         devices = worker_devices(spec.engine, _largest_model(lake, spec))
+        dealer.pool_products = spec.engine.pool_products(on_gpu=devices[0].gpu is not None)
         options = [
             WorkerOptions(spec, device.gpu, device.threads, instance_type) for device in devices
         ]
@@ -145,7 +146,6 @@ class _Dealer:
 
     def __init__(
         self,
-        spec: JobSpec,
         pending: list[PlannedCheckpoint],
         reporter: ProgressReporter,
         keeper: BudgetKeeper,
@@ -155,8 +155,8 @@ class _Dealer:
         self.skipped: set[int] = set()
         self.failed: dict[int, str] = {}
         self.unfinished = {planned.number: planned for planned in pending}
+        self.pool_products = 1
         self._keeper = keeper
-        self._pool_products = spec.engine.batch_size
         self._pending = deque(pending)
         self._leases: Counter[int] = Counter()
 
@@ -165,18 +165,27 @@ class _Dealer:
         """Whether a worker could be given a lease now."""
         return bool(self._pending) and not self._keeper.is_reached
 
-    def next_lease(self) -> tuple[PlannedCheckpoint, ...]:
+    def next_lease(self, held: Collection[int], workers: int) -> tuple[PlannedCheckpoint, ...]:
         """The next checkpoints of one recipe that make a pool worth batching.
 
         Empty if the budget has no room for them; there is no work from then on.
+
+        Args:
+            held: numbers of the checkpoints that the worker is still busy with.
+            workers: that share what is left; towards the end, leases become smaller, so that all
+                workers end at about the same time.
         """
+        left = sum(planned.products for planned in self._pending)
+        enough = min(self.pool_products, left / (2 * workers))
         lease: list[PlannedCheckpoint] = []
         for planned in self._pending:
-            is_full = sum(leased.products for leased in lease) >= self._pool_products
+            is_full = sum(leased.products for leased in lease) >= enough
             if lease and (is_full or planned.recipe != lease[0].recipe):
                 break
             lease.append(planned)
-        if not self._keeper.fits(lease):
+        if not self._keeper.fits(
+            [*(self.unfinished[n] for n in held if n in self.unfinished), *lease]
+        ):
             return ()
         for planned in lease:
             self._pending.popleft()
@@ -204,10 +213,19 @@ class _Dealer:
             self.failed[number] = reason
             self.reporter.error(f"{planned.partition_key} failed: {reason}")
 
-    def take_back(self, numbers: Iterable[int], reason: str) -> None:
-        """A worker died: deal its checkpoints again, or give up those that were dealt before."""
-        for number in sorted(numbers, reverse=True):
+    def take_back(self, leases: Sequence[Collection[int]], reason: str) -> None:
+        """A worker died: deal its checkpoints again, or give up those that were dealt before.
+
+        Args:
+            leases: what it was busy with, oldest first. Only the first is held against its
+                checkpoints: the worker had at most read the others.
+            reason: of its death.
+        """
+        suspects = leases[0] if leases else ()
+        for number in sorted({n for lease in leases for n in lease}, reverse=True):
             if number in self.unfinished:
+                if number not in suspects:
+                    self._leases[number] -= 1
                 if self._leases[number] < _LEASES_A_CHECKPOINT:
                     self._pending.appendleft(self.unfinished[number])
                 else:
@@ -227,9 +245,20 @@ class _Member:
     options: WorkerOptions
     process: SpawnProcess
     connection: Connection
-    leased: set[int] = field(default_factory=set)
+    leases: list[set[int]] = field(default_factory=list)  # not empty, oldest first
     idle: bool = False
     broken: str | None = None
+
+    @property
+    def held(self) -> set[int]:
+        """Numbers of the checkpoints that it has not reported on yet."""
+        return {number for lease in self.leases for number in lease}
+
+    def reported(self, number: int) -> None:
+        """Note that it is done with a checkpoint, one way or another."""
+        for lease in self.leases:
+            lease.discard(number)
+        self.leases = [lease for lease in self.leases if lease]
 
 
 class _Crew:
@@ -260,7 +289,7 @@ class _Crew:
     @property
     def _goes_on(self) -> bool:
         """Whether there is work, in progress or to be dealt."""
-        in_progress = any(member.leased for member in self._members)
+        in_progress = any(member.leases for member in self._members)
         return bool(self._dealer.unfinished) and (in_progress or self._dealer.has_work)
 
     def _hire(self, options: WorkerOptions) -> _Member:
@@ -290,25 +319,26 @@ class _Crew:
                 self._dealer.reporter.generated(number, chunks, share, memory)
             case Landed(number, message, seconds):
                 self._barren_deaths = 0
-                member.leased.discard(number)
+                member.reported(number)
                 self._dealer.land(number, message, seconds)
             case Skipped(number):
-                member.leased.discard(number)
+                member.reported(number)
                 self._dealer.skip(number)
             case Failed(number, reason):
-                member.leased.discard(number)
+                member.reported(number)
                 self._dealer.fail(number, reason)
             case Broken(reason):
                 member.broken = reason
 
     def _deal(self) -> None:
-        for member in self._members:
+        # Those that have nothing first: the others only read ahead.
+        for member in sorted(self._members, key=lambda member: len(member.leases)):
             if member.idle and self._dealer.has_work:
-                lease = self._dealer.next_lease()
+                lease = self._dealer.next_lease(member.held, len(self._members))
                 if not lease:
                     return
                 member.idle = False
-                member.leased.update(planned.number for planned in lease)
+                member.leases.append({planned.number for planned in lease})
                 member.connection.send(Lease(lease))
 
     def _bury(self, member: _Member) -> None:
@@ -317,7 +347,7 @@ class _Crew:
         self._members.remove(member)
         reason = member.broken or _death(member.process.exitcode)
         self._dealer.reporter.error(f"worker {member.process.pid} ended: {reason}")
-        self._dealer.take_back(member.leased, reason)
+        self._dealer.take_back(member.leases, reason)
         self._barren_deaths += 1
         if self._barren_deaths >= self._deaths_allowed:
             self._dealer.give_up(f"no worker can work: {reason}")

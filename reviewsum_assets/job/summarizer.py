@@ -40,37 +40,46 @@ class ProductInput:
 
 @dataclass(frozen=True)
 class CheckpointInput:
-    """One checkpoint and its products."""
+    """One checkpoint and its products; ``read_seconds`` is what getting them took."""
 
     planned: PlannedCheckpoint
     products: tuple[ProductInput, ...]
+    read_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class StageSeconds:
+    """Seconds of one checkpoint's stages; shared out by chunks where work was pooled."""
+
+    read: float
+    tokenize: float
+    generate: float
+    assemble: float
 
 
 @dataclass(frozen=True)
 class CheckpointSummaries:
-    """What was made of one checkpoint; seconds are shared out by chunks where work was pooled."""
+    """What was made of one checkpoint."""
 
     planned: PlannedCheckpoint
     rows: tuple[SummaryRow, ...]
     products: tuple[SummarizedProduct, ...]
     quarantined: tuple[QuarantinedProduct, ...]
     reviews: int
-    tokenize_seconds: float
-    generate_seconds: float
+    seconds: StageSeconds
 
 
 @dataclass(frozen=True)
 class _ChunkSummary:
-    """A chunk's summary, or why there is none."""
+    """A chunk's summary as token ids, or why there is none."""
 
-    text: str
-    tokens_out: int
+    ids: tuple[int, ...]
     failure: str | None = None
 
 
 @dataclass
-class _Work:
-    """One checkpoint on its way through a pool."""
+class ChunkedCheckpoint:
+    """One checkpoint on its way through a pool; ``chunks`` and ``keys`` are lists by product."""
 
     source: CheckpointInput
     chunks: list[list[Chunk]]
@@ -81,13 +90,22 @@ class _Work:
     generate_seconds: float = 0.0
 
 
+def chunk_checkpoint(source: CheckpointInput, chunker: Chunker) -> ChunkedCheckpoint:
+    """Cut a checkpoint's products into chunks."""
+    started = time.monotonic()
+    chunks = [chunker.chunks(product.text) for product in source.products]
+    keys = [[_key(chunk.token_ids) for chunk in of_product] for of_product in chunks]
+    return ChunkedCheckpoint(source, chunks, keys, time.monotonic() - started)
+
+
 class Summarizer:
     """Summarizes checkpoints with one engine, remembering every chunk it has paid for.
+
+    One thread at a time may call ``generate``; another may call ``assemble`` meanwhile.
 
     Args:
         engine: generates.
         tokenizer: of the engine's model.
-        chunker: cuts products into chunks.
         batch_tokens: source tokens of a batch, padding included; halved when memory runs out.
         on_generated: called after each batch with the checkpoint's number, the chunks generated
             and the share of the checkpoint's chunks that is done.
@@ -97,24 +115,21 @@ class Summarizer:
         self,
         engine: Engine,
         tokenizer: ChunkTokenizer,
-        chunker: Chunker,
         batch_tokens: int,
         on_generated: Callable[[int, int, float], None],
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
-        self._chunker = chunker
         self._batch_tokens = batch_tokens
         self._on_generated = on_generated
         self._known: dict[bytes, _ChunkSummary] = {}
 
-    def summarize(self, inputs: Sequence[CheckpointInput]) -> Iterator[CheckpointSummaries]:
-        """Summarize a pool of checkpoints, each yielded when its last chunk is generated.
+    def generate(self, works: Sequence[ChunkedCheckpoint]) -> Iterator[ChunkedCheckpoint]:
+        """Generate a pool of checkpoints; each is yielded when its last chunk is generated.
 
         Raises:
             JobError: the engine fails even on plain text.
         """
-        works = [self._chunk(source) for source in inputs]
         pool: dict[bytes, Chunk] = {}
         for work in works:
             for chunk, key in _flat(work):
@@ -123,24 +138,15 @@ class Summarizer:
                     if key not in pool:
                         work.own.add(key)
                         pool[key] = chunk
-        waiting = [work for work in works if not self._finished(work)]
-        yield from (self._assemble(work) for work in works if self._finished(work))
+        waiting = [work for work in works if work.waiting]
+        yield from (work for work in works if not work.waiting)
         for keys, seconds in self._generate_all(pool):
             for work in waiting:
                 self._credit(work, keys, seconds)
-            yield from (self._assemble(work) for work in waiting if self._finished(work))
-            waiting = [work for work in waiting if not self._finished(work)]
+            yield from (work for work in waiting if not work.waiting)
+            waiting = [work for work in waiting if work.waiting]
 
-    def _chunk(self, source: CheckpointInput) -> _Work:
-        started = time.monotonic()
-        chunks = [self._chunker.chunks(product.text) for product in source.products]
-        keys = [[_key(chunk.token_ids) for chunk in of_product] for of_product in chunks]
-        return _Work(source, chunks, keys, time.monotonic() - started)
-
-    def _finished(self, work: _Work) -> bool:
-        return not work.waiting
-
-    def _credit(self, work: _Work, keys: Sequence[bytes], seconds: float) -> None:
+    def _credit(self, work: ChunkedCheckpoint, keys: Sequence[bytes], seconds: float) -> None:
         """Take a generated batch off what a checkpoint waits for."""
         mine = work.own.intersection(keys)
         work.waiting.difference_update(keys)
@@ -160,7 +166,7 @@ class Summarizer:
             for batch in batches(lengths, budget):
                 keys = [remaining[index] for index in batch]
                 started = time.monotonic()
-                summaries = self._generate([pool[key].token_ids for key in keys])
+                summaries = self._generate_batch([pool[key].token_ids for key in keys])
                 self._known.update(zip(keys, summaries, strict=True))
                 done.update(keys)
                 yield keys, time.monotonic() - started
@@ -168,10 +174,10 @@ class Summarizer:
                     break  # memory ran out: form the other batches anew
             remaining = [key for key in remaining if key not in done]
 
-    def _generate(self, batch: Sequence[Sequence[int]]) -> list[_ChunkSummary]:
+    def _generate_batch(self, batch: Sequence[Sequence[int]]) -> list[_ChunkSummary]:
         """Generate a batch; what fails is halved until the chunk at fault stands alone."""
         try:
-            return [self._summary(ids) for ids in self._engine.generate(batch)]
+            return [_ChunkSummary(tuple(ids)) for ids in self._engine.generate(batch)]
         except EngineOutOfMemory as error:
             self._batch_tokens = max(1, self._batch_tokens // 2)
             _log.warning("out of memory: %d tokens a batch from now on", self._batch_tokens)
@@ -180,13 +186,9 @@ class Summarizer:
             failure = error
         if len(batch) > 1:
             middle = len(batch) // 2
-            return [*self._generate(batch[:middle]), *self._generate(batch[middle:])]
+            return [*self._generate_batch(batch[:middle]), *self._generate_batch(batch[middle:])]
         self._require_working_engine(failure)
-        return [_ChunkSummary("", 0, f"{type(failure).__name__}: {failure}")]
-
-    def _summary(self, ids: Sequence[int]) -> _ChunkSummary:
-        text = self._tokenizer.decode(ids)
-        return _ChunkSummary(text, len(ids), None if text else "the model wrote an empty summary")
+        return [_ChunkSummary((), f"{type(failure).__name__}: {failure}")]
 
     def _require_working_engine(self, failure: Exception) -> None:
         try:
@@ -197,14 +199,17 @@ class Summarizer:
                 "product is at fault; look at the model, the device and its memory"
             ) from failure
 
-    def _assemble(self, work: _Work) -> CheckpointSummaries:
+    def assemble(self, work: ChunkedCheckpoint) -> CheckpointSummaries:
+        """Join a generated checkpoint's chunk summaries, product by product."""
+        started = time.monotonic()
         rows: list[SummaryRow] = []
         summarized: list[SummarizedProduct] = []
         quarantined: list[QuarantinedProduct] = []
         paid_for: set[bytes] = set()
         for product, chunks, keys in zip(work.source.products, work.chunks, work.keys, strict=True):
             parts = [self._known[key] for key in keys]
-            reason = _why_not(parts)
+            texts = [self._tokenizer.decode(part.ids) for part in parts]
+            reason = _why_not(parts, texts)
             if reason is not None:
                 quarantined.append(
                     QuarantinedProduct(
@@ -212,8 +217,7 @@ class Summarizer:
                     )
                 )
                 continue
-            summary = " ".join(part.text for part in parts)
-            rows.append(SummaryRow(product.product_id, summary, product.review_count))
+            rows.append(SummaryRow(product.product_id, " ".join(texts), product.review_count))
             fresh = [key for key in dict.fromkeys(keys) if key in work.own - paid_for]
             paid_for.update(fresh)
             summarized.append(
@@ -223,7 +227,7 @@ class Summarizer:
                     chunks=len(chunks),
                     chunks_reused=len(chunks) - len(fresh),
                     tokens_in=sum(len(chunk.token_ids) for chunk in chunks),
-                    tokens_out=sum(part.tokens_out for part in parts),
+                    tokens_out=sum(len(part.ids) for part in parts),
                 )
             )
         return CheckpointSummaries(
@@ -232,12 +236,16 @@ class Summarizer:
             products=tuple(summarized),
             quarantined=tuple(quarantined),
             reviews=sum(product.review_count for product in work.source.products),
-            tokenize_seconds=work.tokenize_seconds,
-            generate_seconds=work.generate_seconds,
+            seconds=StageSeconds(
+                read=work.source.read_seconds,
+                tokenize=work.tokenize_seconds,
+                generate=work.generate_seconds,
+                assemble=time.monotonic() - started,
+            ),
         )
 
 
-def _flat(work: _Work) -> Iterator[tuple[Chunk, bytes]]:
+def _flat(work: ChunkedCheckpoint) -> Iterator[tuple[Chunk, bytes]]:
     for chunks, keys in zip(work.chunks, work.keys, strict=True):
         yield from zip(chunks, keys, strict=True)
 
@@ -246,13 +254,12 @@ def _key(token_ids: Sequence[int]) -> bytes:
     return hashlib.blake2b(array("q", token_ids).tobytes(), digest_size=16).digest()
 
 
-def _why_not(parts: Sequence[_ChunkSummary]) -> str | None:
+def _why_not(parts: Sequence[_ChunkSummary], texts: Sequence[str]) -> str | None:
     """Why a product has no summary, or None if it has one."""
     if not parts:
         return "no text to summarize"
-    failures = [
-        f"chunk {number} of {len(parts)}: {part.failure}"
-        for number, part in enumerate(parts, 1)
-        if part.failure is not None
-    ]
-    return failures[0] if failures else None
+    for number, (part, text) in enumerate(zip(parts, texts, strict=True), 1):
+        failure = part.failure or ("" if text else "the model wrote an empty summary")
+        if failure:
+            return f"chunk {number} of {len(parts)}: {failure}"
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ class ChunkTokenizer:
         self._tokenizer = tokenizer
         self._prefix = prefix
         self._encoder_tokens = encoder_tokens
+        # One thread cuts chunks while another decodes; a tokenizer of the tokenizers library that
+        # changes how it truncates must be alone.
+        self._lock = threading.Lock()
         self.special_tokens: int = tokenizer.num_special_tokens_to_add()
         # Literal occurrences of these in a text are cut out before it is tokenized.
         self.added_tokens = frozenset(tokenizer.get_added_vocab())
@@ -35,16 +39,7 @@ class ChunkTokenizer:
     @classmethod
     def load(cls, directory: Path, prefix: str, encoder_tokens: int) -> ChunkTokenizer:
         """Load from a model directory; never runs code that the directory brings."""
-        from transformers import AutoTokenizer
-
-        family = json.loads((directory / "config.json").read_bytes()).get("model_type")
-        tokenizer = AutoTokenizer.from_pretrained(
-            directory,
-            trust_remote_code=False,
-            local_files_only=True,
-            **(_PEGASUS_MASKS if family == "pegasus" else {}),
-        )
-        return cls(tokenizer, prefix, encoder_tokens)
+        return cls(load_tokenizer(directory), prefix, encoder_tokens)
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text alone: no prefix, no special tokens."""
@@ -64,15 +59,30 @@ class ChunkTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """A summary's text, on one line."""
-        text: str = self._tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        with self._lock:
+            text: str = self._tokenizer.decode(
+                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
         return " ".join(text.replace(_SENTENCE_MARK, " ").split())
 
     def _ids(self, texts: Sequence[str], **options: Any) -> list[list[int]]:
         if not texts:
             return []
-        encoded: list[list[int]] = self._tokenizer(
-            list(texts), return_attention_mask=False, **options
-        )["input_ids"]
+        with self._lock:
+            encoded: list[list[int]] = self._tokenizer(
+                list(texts), return_attention_mask=False, **options
+            )["input_ids"]
         return encoded
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """The tokenizer of transformers for a model directory; runs no code that it brings."""
+    from transformers import AutoTokenizer
+
+    family = json.loads((directory / "config.json").read_bytes()).get("model_type")
+    return AutoTokenizer.from_pretrained(
+        directory,
+        trust_remote_code=False,
+        local_files_only=True,
+        **(_PEGASUS_MASKS if family == "pegasus" else {}),
+    )

@@ -1,7 +1,7 @@
-"""One worker process: owns one device, leases checkpoints, summarizes and writes them.
+"""A worker process: owns one device, leases checkpoints, summarizes and writes them.
 
-The parent process deals the checkpoints; see ``processing``. Uploads overlap generation. When the
-parent dies, the worker ends at once, so that nothing computes unobserved.
+The parent process deals the checkpoints; see ``processing``. When the parent dies, the worker ends
+at once, so that nothing computes unobserved.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-import socket
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -21,36 +21,21 @@ from pathlib import Path
 
 import polars as pl
 
-from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe, data_version
 from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.errors import CheckpointError, ReviewsumError
-from reviewsum_assets.job.chunking import Chunker
-from reviewsum_assets.job.engines import load_engine
-from reviewsum_assets.job.model_directory import local_model_directory, read_ready_model
+from reviewsum_assets.job.loaded_model import LoadedModel, RecipeReader, WorkerOptions
 from reviewsum_assets.job.progress import peak_memory_bytes
-from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.job.summarizer import (
     CheckpointInput,
-    CheckpointSummaries,
+    ChunkedCheckpoint,
     ProductInput,
-    Summarizer,
+    chunk_checkpoint,
 )
-from reviewsum_assets.job.tokenization import ChunkTokenizer
 from reviewsum_assets.job.writer import write_checkpoint
 from reviewsum_assets.lake import Lake
 
 _log = logging.getLogger("reviewsum.job")
-
-
-@dataclass(frozen=True)
-class WorkerOptions:
-    """What one worker is given at its start. ``gpu`` is an index, None the CPU."""
-
-    spec: JobSpec
-    gpu: int | None
-    threads: int
-    instance_type: str
 
 
 @dataclass(frozen=True)
@@ -128,12 +113,7 @@ def worker_main(connection: Connection, options: WorkerOptions) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "" if options.gpu is None else str(options.gpu)
     reports = _Reports(connection)
     try:
-        worker = _Worker(options, reports)
-        reports.send(Idle())
-        while leased := connection.recv().checkpoints:
-            worker.compute(leased)
-            reports.send(Idle())
-        worker.finish_writing()
+        _Worker(options, connection, reports).work()
     except ReviewsumError as error:
         reports.send(Broken(str(error)))
     except Exception as error:
@@ -149,32 +129,76 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-class _Worker:
-    """The state of a worker: its lake, its loaded model, its writer thread."""
+@dataclass(frozen=True)
+class _Pool:
+    """A lease that is read and cut, ready to be generated."""
 
-    def __init__(self, options: WorkerOptions, reports: _Reports) -> None:
+    reader: RecipeReader
+    works: list[ChunkedCheckpoint]
+
+
+class _Worker:
+    """Three threads in a row: one reads and cuts leases, the main one generates, one writes.
+
+    So the device need not wait for anything but its own work.
+    """
+
+    def __init__(self, options: WorkerOptions, connection: Connection, reports: _Reports) -> None:
         self._options = options
+        self._connection = connection
         self._reports = reports
         self._lake = Lake.open(options.spec.lake)
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
-        self._model: _LoadedModel | None = None
+        self._pools: queue.Queue[_Pool | Exception | None] = queue.Queue()
+        # Leases that are read or generated at one time. A second one is worth having where the
+        # CPU would be idle otherwise.
+        self._slots = threading.Semaphore(1 if options.gpu is None else 2)
+        self._reader: RecipeReader | None = None
+        self._model: LoadedModel | None = None
 
-    def compute(self, leased: tuple[PlannedCheckpoint, ...]) -> None:
-        """Summarize a lease; each checkpoint is handed to the writer as it completes."""
-        leased_at = time.monotonic()
-        model = self._model_for(self._options.spec.recipes[leased[0].recipe])
-        inputs = list(self._inputs(leased, model.recipe))
-        for summaries in model.summarizer.summarize(inputs):
-            self._writer.submit(self._write, summaries, model, leased_at)
+    def work(self) -> None:
+        """Compute leases until an empty one comes, and wait for the last uploads."""
+        threading.Thread(target=self._read_leases, name="reader", daemon=True).start()
+        with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
+            while (pool := self._pools.get()) is not None:
+                if isinstance(pool, Exception):
+                    raise pool
+                model = self._model_for(pool.reader)
+                started = time.monotonic()
+                for work in model.summarizer.generate(pool.works):
+                    writer.submit(self._write, work, model, started)
+                self._slots.release()
 
-    def finish_writing(self) -> None:
-        """Wait for the last uploads."""
-        self._writer.shutdown(wait=True)
+    def _read_leases(self) -> None:
+        try:
+            while True:
+                self._slots.acquire()
+                self._reports.send(Idle())
+                leased = self._connection.recv().checkpoints
+                if not leased:
+                    self._pools.put(None)
+                    return
+                reader = self._reader_for(self._options.spec.recipes[leased[0].recipe])
+                works = [
+                    chunk_checkpoint(source, reader.chunker)
+                    for source in self._inputs(leased, reader.recipe)
+                ]
+                self._pools.put(_Pool(reader, works))
+        except Exception as error:
+            self._pools.put(error)
 
-    def _model_for(self, recipe: Recipe) -> _LoadedModel:
-        if self._model is None or self._model.recipe != recipe:
-            self._model = _LoadedModel.load(self._lake, recipe, self._options, self._reports)
+    def _reader_for(self, recipe: Recipe) -> RecipeReader:
+        if self._reader is None or self._reader.recipe != recipe:
+            self._reader = RecipeReader.load(self._lake, recipe, self._options.spec)
+        return self._reader
+
+    def _model_for(self, reader: RecipeReader) -> LoadedModel:
+        if self._model is None or self._model.recipe != reader.recipe:
+            self._model = None  # two models at a time may not fit
+            self._model = LoadedModel.load(self._lake, reader, self._options, self._on_generated)
         return self._model
+
+    def _on_generated(self, number: int, chunks: int, share: float) -> None:
+        self._reports.send(Generated(number, chunks, share, peak_memory_bytes()))
 
     def _inputs(
         self, leased: tuple[PlannedCheckpoint, ...], recipe: Recipe
@@ -194,15 +218,17 @@ class _Worker:
     def _is_valid(self, planned: PlannedCheckpoint) -> bool:
         return check_checkpoint(self._lake, planned).is_valid
 
-    def _write(self, summaries: CheckpointSummaries, model: _LoadedModel, leased_at: float) -> None:
-        number = summaries.planned.number
+    def _write(self, work: ChunkedCheckpoint, model: LoadedModel, generated_from: float) -> None:
+        number = work.source.planned.number
+        before = work.source.read_seconds + work.tokenize_seconds
         try:
+            summaries = model.summarizer.assemble(work)
             manifest = write_checkpoint(
                 self._lake,
                 summaries,
                 model.producer,
                 load_seconds=model.load_seconds,
-                leased_at=leased_at,
+                started_at=generated_from - before,
                 seconds_per_chunk=self._options.spec.seconds_per_chunk,
             )
         except ReviewsumError as error:
@@ -217,75 +243,10 @@ class _Worker:
         self._reports.send(
             Landed(
                 number,
-                f"{summaries.planned.partition_key} landed: {len(manifest.products)} products"
+                f"{work.source.planned.partition_key} landed: {len(manifest.products)} products"
                 f"{lost}, {manifest.chunks} chunks, {manifest.seconds:.1f} s",
                 manifest.worker_seconds + manifest.timings.write,
             )
-        )
-
-
-@dataclass(frozen=True)
-class _LoadedModel:
-    """A model in memory, made ready for one recipe."""
-
-    recipe: Recipe
-    summarizer: Summarizer
-    producer: Producer
-    load_seconds: float
-
-    @classmethod
-    def load(
-        cls, lake: Lake, recipe: Recipe, options: WorkerOptions, reports: _Reports
-    ) -> _LoadedModel:
-        started = time.monotonic()
-        ready = read_ready_model(lake, recipe.model_version)
-        provided = options.spec.provided
-        directory = local_model_directory(
-            lake,
-            recipe.model_version,
-            _model_cache(),
-            None if provided is None else Path(provided.model),
-        )
-        settings, engine_settings = recipe.settings, options.spec.engine
-        tokenizer = ChunkTokenizer.load(directory, ready.prefix, settings.encoder_tokens)
-        engine = load_engine(
-            engine_settings.engine,
-            directory,
-            settings,
-            device="cpu" if options.gpu is None else "cuda",
-            dtype=engine_settings.dtype,
-            threads=options.threads,
-        )
-
-        def on_generated(number: int, chunks: int, share: float) -> None:
-            reports.send(Generated(number, chunks, share, peak_memory_bytes()))
-
-        info = engine.describe()
-        return cls(
-            recipe,
-            Summarizer(
-                engine,
-                tokenizer,
-                Chunker(tokenizer, settings),
-                engine_settings.tokens_per_batch(
-                    settings.chunk_tokens, on_gpu=options.gpu is not None
-                ),
-                on_generated,
-            ),
-            Producer(
-                job_name=options.spec.name,
-                host=socket.gethostname(),
-                instance_type=options.instance_type,
-                engine=info.name,
-                device=info.device,
-                dtype=info.dtype,
-                model_version=recipe.model_version,
-                package_versions={
-                    "reviewsum_assets": options.spec.package_version,
-                    **info.versions,
-                },
-            ),
-            time.monotonic() - started,
         )
 
 
@@ -303,6 +264,7 @@ def read_input(
     Raises:
         CheckpointError: they are missing, or not those that were planned.
     """
+    started = time.monotonic()
     copy = None if copies is None else copies / planned.input_key
     has_copy = copy is not None and copy.exists()
     content = copy.read_bytes() if copy is not None and has_copy else lake.get(planned.input_key)
@@ -330,9 +292,4 @@ def read_input(
         raise CheckpointError(
             f"its grouped reviews {lake.uri_of(planned.input_key)} are not those planned{named}"
         )
-    return CheckpointInput(planned, products)
-
-
-def _model_cache() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache, "reviewsum", "models")
+    return CheckpointInput(planned, products, time.monotonic() - started)

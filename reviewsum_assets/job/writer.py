@@ -27,7 +27,7 @@ def write_checkpoint(
     producer: Producer,
     *,
     load_seconds: float,
-    leased_at: float,
+    started_at: float,
     seconds_per_chunk: float | None = None,
 ) -> Manifest:
     """Write a checkpoint's CSV, then its manifest.
@@ -37,7 +37,7 @@ def write_checkpoint(
         summaries: what was computed.
         producer: what computed it, for the record.
         load_seconds: what loading the model took.
-        leased_at: ``time.monotonic()`` when work on the checkpoint began.
+        started_at: ``time.monotonic()`` when work on the checkpoint began.
         seconds_per_chunk: what a worker was expected to need, for the record.
 
     Raises:
@@ -61,11 +61,13 @@ def write_checkpoint(
         producer=producer,
         timings=Timings(
             load=load_seconds,
-            tokenize=summaries.tokenize_seconds,
-            generate=summaries.generate_seconds,
+            read=summaries.seconds.read,
+            tokenize=summaries.seconds.tokenize,
+            generate=summaries.seconds.generate,
+            assemble=summaries.seconds.assemble,
             write=written - started,
         ),
-        seconds=written - leased_at,
+        seconds=written - started_at,
         predicted_seconds=None if seconds_per_chunk is None else chunks * seconds_per_chunk,
         finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )

@@ -57,6 +57,7 @@ def request(lake: Lake, **settings: Any) -> dict[str, Any]:
         lake=lake,
         spec=spec(),
         package=PACKAGE,
+        model_prefix="models/0123456789abcdef",
         settings=load_settings(role_arn=ROLE, **settings).sagemaker_settings(),
         image_uri="123.dkr.ecr.eu-west-1.amazonaws.com/image:1",
         region="eu-west-1",

@@ -16,6 +16,7 @@ from reviewsum_assets.job.summarizer import (
     CheckpointSummaries,
     ProductInput,
     Summarizer,
+    chunk_checkpoint,
 )
 from reviewsum_assets.job.tokenization import ChunkTokenizer
 from reviewsum_assets.settings import SummarySettings
@@ -43,16 +44,28 @@ class Watched:
         return self.engine.describe()
 
 
+@dataclass
+class SmallSummarizer:
+    """A summarizer and what cuts its chunks."""
+
+    summarizer: Summarizer
+    chunker: Chunker
+
+    def summarize(self, inputs: Sequence[CheckpointInput]) -> list[CheckpointSummaries]:
+        works = [chunk_checkpoint(source, self.chunker) for source in inputs]
+        return [self.summarizer.assemble(work) for work in self.summarizer.generate(works)]
+
+
 def build(
     directory: Path, *, batch_tokens: int = 480, most_rows: int = 1000
-) -> tuple[Summarizer, Watched]:
+) -> tuple[SmallSummarizer, Watched]:
     tokenizer = ChunkTokenizer.load(directory, "", SETTINGS.encoder_tokens)
     engine = Watched(
         load_engine("transformers", directory, SETTINGS, device="cpu", dtype="auto", threads=1),
         most_rows,
     )
-    chunker = Chunker(tokenizer, SETTINGS)
-    return Summarizer(engine, tokenizer, chunker, batch_tokens, lambda *_: None), engine
+    summarizer = Summarizer(engine, tokenizer, batch_tokens, lambda *_: None)
+    return SmallSummarizer(summarizer, Chunker(tokenizer, SETTINGS)), engine
 
 
 def checkpoint(number: int, texts: Sequence[str | None]) -> CheckpointInput:
@@ -64,7 +77,7 @@ def checkpoint(number: int, texts: Sequence[str | None]) -> CheckpointInput:
 
 
 def summarize(
-    summarizer: Summarizer, *texts: Sequence[str | None]
+    summarizer: SmallSummarizer, *texts: Sequence[str | None]
 ) -> dict[int, CheckpointSummaries]:
     inputs = [checkpoint(number, some) for number, some in enumerate(texts, 1)]
     return {done.planned.number: done for done in summarizer.summarize(inputs)}

@@ -17,7 +17,7 @@ from reviewsum_assets.checkpoints.manifest import (
 )
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
-from reviewsum_assets.job.summarizer import CheckpointInput, CheckpointSummaries
+from reviewsum_assets.job.summarizer import CheckpointInput, CheckpointSummaries, StageSeconds
 from reviewsum_assets.job.worker import read_input
 from reviewsum_assets.job.writer import write_checkpoint
 from reviewsum_assets.lake import Lake, checkpoint_manifest
@@ -84,7 +84,9 @@ def complete_one(
     """Write one checkpoint whose summaries repeat the product's text."""
     source = read_input(lake, planned, plan.recipes[planned.recipe])
     summaries = _summaries(source, poison or set())
-    return write_checkpoint(lake, summaries, PRODUCER, load_seconds=0.0, leased_at=time.monotonic())
+    return write_checkpoint(
+        lake, summaries, PRODUCER, load_seconds=0.0, started_at=time.monotonic()
+    )
 
 
 def retime(lake: Lake, number: int, *, seconds: float, reused: int = 0, **producer: str) -> None:
@@ -124,6 +126,5 @@ def _summaries(source: CheckpointInput, poison: set[str]) -> CheckpointSummaries
             for p in bad
         ),
         reviews=sum(p.review_count for p in source.products),
-        tokenize_seconds=0.0,
-        generate_seconds=0.0,
+        seconds=StageSeconds(read=0.0, tokenize=0.0, generate=0.0, assemble=0.0),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -39,3 +40,12 @@ class Engine(Protocol):
 
     def describe(self) -> EngineInfo:
         """Name, device, number type and library versions."""
+
+
+def device_name(kind: str) -> str:
+    """What the device is called: a GPU by its model, a CPU by its architecture."""
+    if kind == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    return platform.processor() or platform.machine()

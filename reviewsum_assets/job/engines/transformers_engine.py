@@ -14,7 +14,7 @@ import transformers
 from transformers import AutoModelForSeq2SeqLM
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-from reviewsum_assets.job.engines.base import EngineInfo, EngineOutOfMemory
+from reviewsum_assets.job.engines.base import EngineInfo, EngineOutOfMemory, device_name
 from reviewsum_assets.settings import SummarySettings
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -108,14 +108,9 @@ class TransformersEngine:
 
     def describe(self) -> EngineInfo:
         """Name, device, number type and library versions."""
-        name = (
-            torch.cuda.get_device_name(self._device)
-            if self._device.type == "cuda"
-            else platform.processor() or platform.machine()
-        )
         return EngineInfo(
             name="transformers",
-            device=f"{self._device.type} ({name})",
+            device=f"{self._device.type} ({device_name(self._device.type)})",
             dtype=str(self._model.dtype).removeprefix("torch."),
             versions={
                 "torch": torch.__version__,

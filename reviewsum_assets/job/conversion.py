@@ -1,0 +1,195 @@
+"""Converts a ready model for CTranslate2, once, and proves that it still says the same.
+
+A conversion is a folder ``models/VERSION.ctranslate2/``: weights and vocabulary as CTranslate2
+reads them, the model's decoding rules, and its tokenizer, so that a job needs no other folder.
+``converted.json`` commits it. A model that cannot be converted has a record too, which says why.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.job.engines import EngineName, load_engine
+from reviewsum_assets.job.engines.decoding_rules import rules_of
+from reviewsum_assets.job.model_directory import ReadyModel, local_model_directory
+from reviewsum_assets.job.model_weights import stored_type
+from reviewsum_assets.job.published_files import PublishedFile, described, local_copy, publish
+from reviewsum_assets.job.tokenization import ChunkTokenizer, load_tokenizer
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import SummarySettings
+
+TOKENIZER_FOLDER = "tokenizer"
+_RECORD = "converted.json"
+
+# Both engines must say the same of these, word for word, before the faster one is trusted.
+_TRIALS = (
+    "Works well. I have used it every day for two months, and it still looks like new.",
+    "Stopped working after a week! The seller never answered, so I sent it back. Do not buy this.",
+    "The sound is clear and the battery lasts about 10 hours, but the case feels cheap and the "
+    "manual is no help. For $25 I am happy with it; my brother bought the larger one and says it "
+    "charges faster. Two of us had to update the firmware first.",
+    "My daughter (8) loves the color. Easy to set up, easy to clean, a bit heavy for small hands.",
+)
+
+
+class Conversion(BaseModel):
+    """The record of a conversion; ``obstacle`` says why there is none, and is else empty."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_version: str
+    converter: str
+    obstacle: str
+    files: tuple[PublishedFile, ...]
+
+
+def read_conversion(lake: Lake, model_version: str) -> Conversion | None:
+    """The record of a model's conversion; None if it was not tried yet."""
+    try:
+        return Conversion.model_validate_json(lake.get(_record_key(model_version)) or b"")
+    except ValidationError:
+        return None
+
+
+def conversion_obstacle(conversion: Conversion | None) -> str:
+    """Why a model has no conversion that could be used; empty if it has one."""
+    if conversion is None:
+        return "the model is not converted yet: materialize summarizer_model"
+    return conversion.obstacle
+
+
+def is_converted(lake: Lake, model_version: str) -> bool:
+    """Whether there is nothing left for ``ensure_converted`` to do."""
+    known = read_conversion(lake, model_version)
+    return known is not None and (not known.obstacle or known.converter == _converter())
+
+
+def ensure_converted(lake: Lake, model: ReadyModel) -> Conversion:
+    """Convert a ready model, unless that was done or has failed with this version of CTranslate2.
+
+    Takes some seconds, and about twice the model's float32 size in memory.
+    """
+    known = read_conversion(lake, model.version)
+    if known is not None and is_converted(lake, model.version):
+        return known
+    with tempfile.TemporaryDirectory(prefix="reviewsum-conversion-") as scratch:
+        source = local_model_directory(lake, model.version, Path(scratch, "model"))
+        target = Path(scratch, "converted")
+        obstacle = _convert(model, source, target)
+        files: tuple[PublishedFile, ...] = ()
+        if not obstacle:
+            files = described(target, (path for path in target.rglob("*") if path.is_file()))
+        conversion = Conversion(
+            model_version=model.version, converter=_converter(), obstacle=obstacle, files=files
+        )
+        publish(lake, _record_key(model.version), conversion, target, files)
+    return conversion
+
+
+def local_conversion(
+    lake: Lake, conversion: Conversion, cache: Path, provided: Path | None = None
+) -> Path:
+    """A directory to load a conversion from: in place on a local lake, else a copy.
+
+    Args:
+        lake: holds the conversion.
+        conversion: a usable one.
+        cache: where copies are kept, one folder a version.
+        provided: a directory that may hold a copy of just this conversion already.
+
+    Raises:
+        ModelError: a file is missing, or is not the one that was published.
+    """
+    if provided is not None and not (provided / _RECORD).exists():
+        provided = None
+    prefix = places.converted_model_directory(conversion.model_version)
+    return local_copy(lake, prefix, conversion.files, cache, provided)
+
+
+def _convert(ready: ReadyModel, source: Path, target: Path) -> str:
+    """Convert a model in ``source`` into ``target``; returns what speaks against it."""
+    import ctranslate2
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    tokenizer = load_tokenizer(source)
+    rules: dict[str, Any] = {}
+
+    class Converter(ctranslate2.converters.TransformersConverter):  # type: ignore[misc]
+        """Loads weights and tokenizer as the job does."""
+
+        def load_model(self, model_class: Any, path: str, **_: Any) -> Any:
+            model = model_class.from_pretrained(
+                path,
+                dtype="auto",
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+            )
+            rules.update(rules_of(model, tokenizer).model_dump())
+            _name_layout(model.config)
+            return model
+
+        def load_tokenizer(self, *_: Any, **__: Any) -> Any:
+            return tokenizer
+
+    try:
+        Converter(str(source)).convert(str(target), quantization=stored_type(source))
+    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
+        return f"CTranslate2 cannot convert it: {error}"
+    from reviewsum_assets.job.engines.ctranslate2_engine import RULES_FILE
+
+    (target / RULES_FILE).write_text(json.dumps(rules))
+    (target / TOKENIZER_FOLDER).mkdir()
+    for file in ready.files:
+        if not file.name.endswith(".safetensors"):
+            shutil.copyfile(source / file.name, target / TOKENIZER_FOLDER / file.name)
+    return _difference(source, target, ready.prefix)
+
+
+def _name_layout(config: Any) -> None:
+    """Say where a layer normalizes: the converter asks, and not every config answers.
+
+    transformers' own code has just one layout of each family.
+    """
+    is_pegasus = config.model_type == "pegasus"
+    config.normalize_before = is_pegasus
+    config.normalize_embedding = not is_pegasus
+
+
+def _difference(source: Path, target: Path, prefix: str) -> str:
+    """Whether both engines summarize alike in float32, on the CPU."""
+    tokenizer = ChunkTokenizer.load(source, prefix, SummarySettings().encoder_tokens)
+    trials = tokenizer.encode_many(_TRIALS)
+    expected = _summaries("transformers", source, trials)
+    found = _summaries("ctranslate2", target, trials)
+    if found == expected:
+        return ""
+    different = sum(one != other for one, other in zip(found, expected, strict=True))
+    return f"converted, it summarizes {different} of {len(trials)} trial texts differently"
+
+
+def _summaries(
+    engine: EngineName, directory: Path, trials: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    loaded = load_engine(
+        engine, directory, SummarySettings(), device="cpu", dtype="float32", threads=1
+    )
+    return loaded.generate(trials)
+
+
+def _converter() -> str:
+    return f"ctranslate2 {version('ctranslate2')}"
+
+
+def _record_key(model_version: str) -> str:
+    return f"{places.converted_model_directory(model_version)}/{_RECORD}"
