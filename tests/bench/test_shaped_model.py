@@ -15,6 +15,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from reviewsum_assets.bench.shaped_model import SHAPES, write_shaped_model
 from reviewsum_assets.job.model_source import DEMO_MODEL
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = SHAPES["tiny"]
 TEXTS = [
     "The battery easily lasts a week! Music sounds full and warm.<n>Café naïve, 4/5 stars.",
