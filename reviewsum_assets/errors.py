@@ -35,3 +35,7 @@ class CheckpointError(ReviewsumError):
 
 class JobError(ReviewsumError):
     """A Processing job could not start, or ended without what was asked of it."""
+
+
+class BenchmarkError(ReviewsumError):
+    """A benchmark could not be measured, or the results it compares are not the same."""

@@ -1,0 +1,1 @@
+"""Benchmarks of the package itself, by stage: how fast, in how much memory, against what."""
