@@ -1,1 +1,1 @@
-"""How fast the engines are on this machine, and how fast they could be."""
+"""How fast everything is, beside what it replaces: `reviewsum bench`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
@@ -43,13 +42,13 @@ class EngineBenchOptions:
     """
 
     dumps: Sequence[str] = ()
-    model: str = ""
+    model: str = "demo"
     shape: str = ""
     products: int = 20
     repeats: int = 3
     compared_chunks: int = 2_000
     output_tokens: int | None = None
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: str = "cpu"
     batch_tokens: Sequence[int] = ()
 
 
@@ -60,6 +59,8 @@ def prepared(options: EngineBenchOptions, directory: Path) -> EngineBench:
         BenchmarkError: there is no such shape or device, or the model cannot be converted.
         ReviewsumError: dumps or model cannot be used; says why.
     """
+    if options.device not in ("cpu", "cuda"):
+        raise BenchmarkError(f"no device {options.device!r}: there are cpu and cuda")
     if options.device == "cuda" and not visible_gpus():
         raise BenchmarkError("there is no GPU here: use device cpu")
     settings = _settings(options, directory)
@@ -93,7 +94,7 @@ def prepared(options: EngineBenchOptions, directory: Path) -> EngineBench:
 
 
 def _settings(options: EngineBenchOptions, directory: Path) -> Settings:
-    model = options.model or "demo"
+    model = options.model
     if options.shape:
         if options.shape not in SHAPES:
             raise BenchmarkError(f"no shape {options.shape!r}: there are {', '.join(SHAPES)}")

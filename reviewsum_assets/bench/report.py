@@ -147,9 +147,9 @@ def _print_engines(
     for dtype, bound in result.rooflines.items():
         console.print(
             f"roofline {dtype}: a chunk is {bound.gflop_per_chunk:.3g} GFLOP and "
-            f"{bound.mb_per_chunk:,.0f} MB; this device does {bound.device_gflops:,.0f} GFLOP/s and "
-            f"{bound.device_gb_per_s:,.1f} GB/s, so at most {bound.bound_chunks_per_s:.3g} chunks/s, "
-            f"bound by {bound.bound_by}",
+            f"{bound.mb_per_chunk:,.0f} MB; this device does {bound.device_gflops:,.0f} GFLOP/s "
+            f"and {bound.device_gb_per_s:,.1f} GB/s, so at most {bound.bound_chunks_per_s:.3g} "
+            f"chunks/s, bound by {bound.bound_by}",
             soft_wrap=True,
         )
     for text in result.differing[:_DIFFERENCES_SHOWN]:

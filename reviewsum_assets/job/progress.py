@@ -6,10 +6,11 @@ None of it is the truth about what is done: that is in the manifests.
 from __future__ import annotations
 
 import logging
+import re
 import resource
-import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dagster_pipes import PipesContext
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -164,6 +165,12 @@ class ProgressReporter:
 
 
 def peak_memory_bytes() -> int:
-    """Peak resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+    """Peak resident memory of this process since it was started."""
+    try:
+        # What getrusage says of a process begins with the peak of the one it was forked from.
+        status = Path("/proc/self/status").read_text()
+    except FileNotFoundError:  # macOS, which counts in bytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    kibibytes = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert kibibytes is not None
+    return int(kibibytes[1]) * 1024

@@ -58,7 +58,7 @@ def normalized(raw: pl.DataFrame) -> pl.DataFrame:
 
     def first_of(fields: Sequence[str]) -> pl.Expr:
         present = [pl.col(field) for field in fields if field in raw.columns]
-        return pl.coalesce(present) if present else pl.lit(None, dtype=pl.String)
+        return pl.coalesce(present) if present else pl.repeat(None, pl.len(), dtype=pl.String)
 
     return raw.select(
         product_id=first_of(PRODUCT_ID).str.strip_chars(),
@@ -81,13 +81,21 @@ def _votes(field: pl.Expr) -> pl.Expr:
 
 def _style(field: pl.Expr) -> pl.Expr:
     """``{"Color:": " Black"}`` as ``Color: Black``."""
+    return field.map_batches(_rendered_styles, return_dtype=pl.String)
+
+
+def _rendered_styles(field: pl.Series) -> pl.Series:
+    """Each different style rendered once: few of them make up a dump."""
     rendered = (
-        field.str.replace_all(r'[{}"]', "")
+        pl.col("raw")
+        .str.replace_all(r'[{}"]', "")
         .str.replace_all(r"\s*:[\s:]*", ": ")
         .str.replace_all(r"\s+", " ")
         .str.strip_chars()
     )
-    return pl.when(rendered != "").then(rendered)
+    raw = pl.DataFrame({"raw": field})
+    styles = raw.unique().with_columns(style=pl.when(rendered != "").then(rendered))
+    return raw.join(styles, on="raw", how="left", maintain_order="left", nulls_equal=True)["style"]
 
 
 def _timestamp(field: pl.Expr) -> pl.Expr:

@@ -49,6 +49,10 @@ class Format:
     def __str__(self) -> str:
         return f"{self.layout.value}{', gzip' if self.gzipped else ''}"
 
+    def unpacked_bytes(self, size: int) -> int:
+        """About how many bytes a dump of ``size`` is in memory; text packs to a quarter or less."""
+        return size * (4 if self.gzipped or self.layout is Layout.PARQUET else 1)
+
 
 def detect_format(dump: Dump) -> Format:
     """Look at a dump's first bytes.

@@ -24,6 +24,7 @@ from reviewsum_assets.reviews.dumps import Dump, find_dumps, has_dumps, listing_
 from reviewsum_assets.reviews.fields import normalized
 from reviewsum_assets.reviews.formats import Format, Layout, detect_format
 from reviewsum_assets.reviews.grouped_csv import read_products
+from reviewsum_assets.reviews.lookahead import fetched_ahead, mapped_ahead
 from reviewsum_assets.reviews.quarantine import Quarantine
 from reviewsum_assets.reviews.raw_batch import RawBatch
 from reviewsum_assets.reviews.readers import read_batches
@@ -190,12 +191,13 @@ class _Grouping:
         )
 
     def _group_reviews(self, formats: list[Format]) -> ReviewCounts:
-        staged = StagedReviews(self.scratch / "staged", _unpacked_bytes(self.dumps, formats))
+        sizes = [
+            found.unpacked_bytes(dump.size) for dump, found in zip(self.dumps, formats, strict=True)
+        ]
+        staged = StagedReviews(self.scratch / "staged", sum(sizes))
         read = long_enough = 0
-        for fields in self._frames(formats, read_batches):
-            reviews = normalized(fields)
-            kept = reviews.filter(pl.col("text").str.len_chars() > self.settings.min_review_chars)
-            read += reviews.height
+        for reviews, kept in mapped_ahead(self._usable, self._frames(formats, read_batches)):
+            read += reviews
             long_enough += kept.height
             staged.add(kept)
         duplicates = reviews_kept = found = products = 0
@@ -215,6 +217,12 @@ class _Grouping:
             products=products,
             quarantined=self._quarantine.counts.total(),
         )
+
+    def _usable(self, fields: pl.DataFrame) -> tuple[int, pl.DataFrame]:
+        """How many reviews there are, and those that are long enough."""
+        reviews = normalized(fields)
+        is_long = pl.col("text").str.len_chars() > self.settings.min_review_chars
+        return reviews.height, reviews.filter(is_long)
 
     def _copy_products(self, formats: list[Format]) -> ReviewCounts:
         """Take over every product: whoever grouped them has chosen them already."""
@@ -246,7 +254,7 @@ class _Grouping:
         rows_before = 0
         for dump, detected in zip(self.dumps, formats, strict=True):
             rows = 0
-            for batch in read(dump, detected):
+            for batch in fetched_ahead(read(dump, detected)):
                 self._quarantine.add(dump.name, batch.bad)
                 rows += batch.fields.height
                 if self.on_progress is not None:
@@ -286,12 +294,3 @@ class _Grouping:
         key = f"{places.QUARANTINE}/{self.version}.jsonl"
         self.lake.put_file(key, self._quarantine.path)
         return key
-
-
-def _unpacked_bytes(dumps: list[Dump], formats: list[Format]) -> int:
-    """About how many bytes the dumps are in memory; text packs to a quarter or less."""
-    packed = (Layout.PARQUET,)
-    return sum(
-        dump.size * (4 if found.gzipped or found.layout in packed else 1)
-        for dump, found in zip(dumps, formats, strict=True)
-    )

@@ -26,7 +26,9 @@ def parse_json_lines(lines: Sequence[bytes], first: int) -> tuple[pl.DataFrame, 
     Returns:
         String columns ``RAW_FIELDS``, a row a good line, and the bad rows in order.
     """
-    numbered = [(first + index, line) for index, line in enumerate(lines) if line.strip()]
+    numbered = list(enumerate(lines, first))
+    if not all(map(bytes.strip, lines)):
+        numbered = [(number, line) for number, line in numbered if line.strip()]
     bad: list[BadRow] = []
     frame = _parsed(numbered)
     if frame is None:
@@ -44,7 +46,7 @@ def _parsed(numbered: Sequence[tuple[int, bytes]]) -> pl.DataFrame | None:
     """All lines at once, or None if one of them cannot be parsed."""
     if not numbered:
         return pl.DataFrame(schema=_SCHEMA)
-    content = b"\n".join(line for _, line in numbered)
+    content = b"\n".join([line for _, line in numbered])
     try:
         frame = pl.read_ndjson(io.BytesIO(content), schema=_SCHEMA, ignore_errors=True)
     except pl.exceptions.PolarsError:

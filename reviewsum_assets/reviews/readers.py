@@ -62,10 +62,11 @@ def _line_batches(file: IO[bytes]) -> Iterator[tuple[list[bytes], int, list[BadR
     while not ended:
         block, damage = _read_block(file)
         ended = bool(damage) or not block
-        whole, newline, rest = (rest + block).rpartition(b"\n")
+        lines = block.split(b"\n")
+        lines[0] = rest + lines[0]
+        rest = lines.pop()
         if ended and rest and not damage:  # a last line without an end
-            whole, newline, rest = whole + newline + rest, b"\n", b""
-        lines = whole.split(b"\n") if newline else []
+            lines.append(rest)
         bad = []
         if damage:
             bad = [BadRow(number + len(lines), damage, rest.decode(errors="backslashreplace"))]
