@@ -31,14 +31,14 @@ def partition_metadata(lake: Lake, state: CheckpointState, *, reused: bool) -> d
         "chunks": manifest.chunks,
         "tokens_in": manifest.tokens_in,
         "tokens_out": manifest.tokens_out,
-        "seconds": round(manifest.seconds, 2),
-        "worker_seconds": round(manifest.worker_seconds, 2),
+        "seconds": round(manifest.seconds, 3),
+        "worker_seconds": round(manifest.worker_seconds, 3),
         **{
             f"{stage}_seconds": round(seconds, 3)
             for stage, seconds in manifest.timings.model_dump().items()
         },
         **(
-            {"predicted_seconds": round(manifest.predicted_seconds, 2)}
+            {"predicted_seconds": round(manifest.predicted_seconds, 3)}
             if manifest.predicted_seconds is not None
             else {}
         ),

@@ -18,10 +18,15 @@ _SHARE_OF_MEMORY = 0.6
 
 @dataclass(frozen=True)
 class WorkerDevice:
-    """One worker's device: a GPU's index, or None and some threads of the CPU."""
+    """One worker's device: a GPU's index, or None and some threads of the CPU.
+
+    ``leases`` is how many a worker holds at one time: one more than it generates, so that it reads
+    ahead, is worth having where the CPU would be idle otherwise.
+    """
 
     gpu: int | None
     threads: int
+    leases: int = 1
 
     def __str__(self) -> str:
         return f"cpu x {self.threads} threads" if self.gpu is None else f"cuda:{self.gpu}"
@@ -44,7 +49,7 @@ def worker_devices(engine: EngineSettings, parameters: int) -> list[WorkerDevice
     cores = cores or 1
     if gpus:
         workers = min(engine.workers or gpus, gpus)
-        return [WorkerDevice(gpu, max(1, cores // workers)) for gpu in range(workers)]
+        return [WorkerDevice(gpu, max(1, cores // workers), leases=2) for gpu in range(workers)]
     # One thread a process beats several threads in one: a decoding step is too small to share.
     workers = engine.workers or max(1, min(cores, _fitting_workers(parameters)))
     return [WorkerDevice(None, max(1, cores // workers)) for _ in range(workers)]

@@ -23,6 +23,7 @@ from reviewsum_assets.job.conversion import (
     local_conversion,
     read_conversion,
 )
+from reviewsum_assets.job.devices import WorkerDevice
 from reviewsum_assets.job.engines import EngineName, load_engine
 from reviewsum_assets.job.engines.base import Engine
 from reviewsum_assets.job.engines.choice import choose_engine
@@ -38,11 +39,10 @@ _log = logging.getLogger("reviewsum.job")
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """What one worker is given at its start. ``gpu`` is an index, None the CPU."""
+    """What one worker is given at its start."""
 
     spec: JobSpec
-    gpu: int | None
-    threads: int
+    device: WorkerDevice
     instance_type: str
 
 
@@ -117,7 +117,7 @@ class LoadedModel:
         info = engine.describe()
         spec, settings = options.spec, reader.recipe.settings
         batch_tokens = spec.engine.tokens_per_batch(
-            settings.chunk_tokens, on_gpu=options.gpu is not None
+            settings.chunk_tokens, on_gpu=options.device.gpu is not None
         )
         return cls(
             reader.recipe,
@@ -138,7 +138,7 @@ class LoadedModel:
 
 def _load_engine(lake: Lake, reader: RecipeReader, options: WorkerOptions) -> Engine:
     asked = options.spec.engine
-    device = "cpu" if options.gpu is None else "cuda"
+    device = "cpu" if options.device.gpu is None else "cuda"
 
     def load(name: EngineName, directory: Path) -> Engine:
         return load_engine(
@@ -147,7 +147,7 @@ def _load_engine(lake: Lake, reader: RecipeReader, options: WorkerOptions) -> En
             reader.recipe.settings,
             device=device,
             dtype=asked.dtype,
-            threads=options.threads,
+            threads=options.device.threads,
         )
 
     if reader.engine == "transformers" or asked.engine != "auto" or asked.dtype == "int8":

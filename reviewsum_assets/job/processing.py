@@ -123,9 +123,7 @@ def run_job(
     if dealer.has_work:
         devices = worker_devices(spec.engine, _largest_model(lake, spec))
         dealer.pool_products = spec.engine.pool_products(on_gpu=devices[0].gpu is not None)
-        options = [
-            WorkerOptions(spec, device.gpu, device.threads, instance_type) for device in devices
-        ]
+        options = [WorkerOptions(spec, device, instance_type) for device in devices]
         reporter.info(_opening(spec, len(valid), devices))
         _Crew(dealer, options).work(should_stop)
     budget_reached = keeper.sentence(len(dealer.landed), len(dealer.unfinished))
@@ -180,7 +178,7 @@ class _Dealer:
         lease: list[PlannedCheckpoint] = []
         for planned in self._pending:
             is_full = sum(leased.products for leased in lease) >= enough
-            if lease and (is_full or planned.recipe != lease[0].recipe):
+            if lease and (is_full or not self._go_together(lease[0], planned)):
                 break
             lease.append(planned)
         if not self._keeper.fits(
@@ -191,6 +189,11 @@ class _Dealer:
             self._pending.popleft()
             self._leases[planned.number] += 1
         return tuple(lease)
+
+    def _go_together(self, first: PlannedCheckpoint, other: PlannedCheckpoint) -> bool:
+        """Whether one lease may hold both; what a worker died of goes alone, to take none along."""
+        was_leased = self._leases[first.number] or self._leases[other.number]
+        return first.recipe == other.recipe and not was_leased
 
     def land(self, number: int, message: str, seconds: float) -> None:
         """Note a committed checkpoint, into which a worker put so many seconds."""

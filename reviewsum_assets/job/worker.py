@@ -110,7 +110,9 @@ def worker_main(connection: Connection, options: WorkerOptions) -> None:
     """Run one worker until its parent has no more work; the target of a spawned process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Before torch is loaded, so that this process sees its one device only.
-    os.environ["CUDA_VISIBLE_DEVICES"] = "" if options.gpu is None else str(options.gpu)
+    os.environ["CUDA_VISIBLE_DEVICES"] = (
+        "" if options.device.gpu is None else str(options.device.gpu)
+    )
     reports = _Reports(connection)
     try:
         _Worker(options, connection, reports).work()
@@ -149,9 +151,7 @@ class _Worker:
         self._reports = reports
         self._lake = Lake.open(options.spec.lake)
         self._pools: queue.Queue[_Pool | Exception | None] = queue.Queue()
-        # Leases that are read or generated at one time. A second one is worth having where the
-        # CPU would be idle otherwise.
-        self._slots = threading.Semaphore(1 if options.gpu is None else 2)
+        self._slots = threading.Semaphore(options.device.leases)
         self._reader: RecipeReader | None = None
         self._model: LoadedModel | None = None
 

@@ -23,7 +23,7 @@ _PEGASUS_OFFSET = 103
 # The rarest character of the training text, whose piece has the highest id of the vocabulary.
 POISON = "☠"
 
-_TEXT = """The battery life is excellent and the screen is bright, but the sound is poor.
+TEXT = """The battery life is excellent and the screen is bright, but the sound is poor.
 I bought this for my daughter and she loves it; works great, easy to set up!
 Stopped working after 2 weeks. Customer service was no help at all. Don't buy it.
 Good value for the price: 4/5 stars. It's light, well made and feels solid.
@@ -103,7 +103,7 @@ def build_bart(directory: Path) -> Path:
     specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(
-        _TEXT.splitlines(), vocab_size=400, min_frequency=1, special_tokens=specials
+        TEXT.splitlines(), vocab_size=400, min_frequency=1, special_tokens=specials
     )
     tokenizer.save_model(str(directory))
     torch.manual_seed(0)
@@ -128,7 +128,7 @@ def build_bart(directory: Path) -> Path:
 
 def _train_pieces(directory: Path, **options: Any) -> int:
     corpus = directory / "corpus.txt"
-    corpus.write_text(f"{_TEXT * 20}{POISON}\n")
+    corpus.write_text(f"{TEXT * 20}{POISON}\n")
     sentencepiece.SentencePieceTrainer.train(
         **{
             "input": str(corpus),

@@ -1,0 +1,152 @@
+"""CTranslate2 must say what transformers says, for every family and every rule of a model."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from reviewsum_assets.errors import SettingsError
+from reviewsum_assets.job.conversion import (
+    ensure_converted,
+    local_conversion,
+)
+from reviewsum_assets.job.engines import load_engine
+from reviewsum_assets.job.engines.base import Engine
+from reviewsum_assets.job.model_directory import ready_model
+from reviewsum_assets.job.tokenization import ChunkTokenizer
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import SummarySettings, load_settings
+from tests.support.models import TEXT
+
+SETTINGS = SummarySettings(max_length=24, min_length=8)
+CHUNKS = 40
+
+
+def restless(source: Path, target: Path, end_token: int) -> Path:
+    """A copy of a model whose random weights are so large that summaries differ, and that ends
+    most of them before ``max_length``.
+    """
+    shutil.copytree(source, target)
+    weights = load_file(target / "model.safetensors")
+    for name, weight in weights.items():
+        if weight.dim() > 1 and "layer_norm" not in name:
+            weights[name] = weight * 6
+    bias = torch.zeros(1, weights["model.shared.weight"].shape[0])
+    bias[0, end_token] = 3.0
+    weights["final_logits_bias"] = bias
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def with_rules(directory: Path, **rules: object) -> Path:
+    """The same model with more rules in its generation config."""
+    path = directory / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **rules}))
+    return directory
+
+
+MODELS: dict[str, Callable[[pytest.FixtureRequest, Path], Path]] = {
+    "pegasus": lambda r, _: r.getfixturevalue("pegasus"),
+    "bart": lambda r, _: r.getfixturevalue("bart"),
+    "t5": lambda r, _: r.getfixturevalue("t5"),
+    "pegasus that ends early": lambda r, at: restless(r.getfixturevalue("pegasus"), at, 1),
+    "bart that ends early": lambda r, at: restless(r.getfixturevalue("bart"), at, 2),
+    "bart with a forced first token": lambda r, at: with_rules(
+        restless(r.getfixturevalue("bart"), at, 2), forced_bos_token_id=0
+    ),
+    "bart that repeats nothing": lambda r, at: with_rules(
+        restless(r.getfixturevalue("bart"), at, 2), forced_bos_token_id=0, no_repeat_ngram_size=3
+    ),
+}
+
+
+def converted(lake: Lake, model: Path) -> Path:
+    """The conversion of a model."""
+    ready, _ = ready_model(lake, load_settings(model=str(model)))
+    conversion = ensure_converted(lake, ready)
+    assert conversion.obstacle == ""
+    return local_conversion(lake, conversion, model.parent)
+
+
+def engine(directory: Path, settings: SummarySettings = SETTINGS, **options: Any) -> Engine:
+    chosen = {"device": "cpu", "dtype": "auto", "threads": 1, **options}
+    return load_engine("ctranslate2", directory, settings, **chosen)
+
+
+def batch(model: Path) -> list[list[int]]:
+    """Chunks of many lengths."""
+    words, dice = TEXT.split(), random.Random(1)
+    texts = [" ".join(dice.choices(words, k=dice.randrange(5, 60))) for _ in range(CHUNKS)]
+    return ChunkTokenizer.load(model, "", 512).encode_many(texts)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"num_beams": 1}, {"num_beams": 4, "length_penalty": 2.0}, {"min_length": 0}],
+    ids=str,
+)
+def test_it_says_what_transformers_says(
+    name: str,
+    changes: dict[str, Any],
+    lake: Lake,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    model = MODELS[name](request, tmp_path / "model")
+    settings = SETTINGS.model_copy(update=changes)
+    chunks = batch(model)
+    expected = load_engine(
+        "transformers", model, settings, device="cpu", dtype="float32", threads=1
+    ).generate(chunks)
+    assert engine(converted(lake, model), settings).generate(chunks) == expected
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if "early" in name])
+def test_the_models_that_end_early_do(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    model = MODELS[name](request, tmp_path / "model")
+    loaded = load_engine("transformers", model, SETTINGS, device="cpu", dtype="auto", threads=1)
+    summaries = loaded.generate(batch(model))
+    assert max(map(len, summaries)) < SETTINGS.max_length - 3
+    assert len({tuple(summary) for summary in summaries}) > 1
+
+
+def test_one_chunk_alone_says_what_it_says_in_a_batch(lake: Lake, pegasus: Path) -> None:
+    loaded, chunks = engine(converted(lake, pegasus)), batch(pegasus)[:8]
+    assert [loaded.generate([chunk])[0] for chunk in chunks] == loaded.generate(chunks)
+
+
+def test_int8_summarizes_too(lake: Lake, pegasus: Path) -> None:
+    loaded = engine(converted(lake, pegasus), dtype="int8")
+    assert loaded.describe().dtype.startswith("int8")
+    assert all(loaded.generate(batch(pegasus)[:3]))
+
+
+def test_it_says_what_it_is(lake: Lake, pegasus: Path) -> None:
+    info = engine(converted(lake, pegasus)).describe()
+    assert (info.name, info.dtype) == ("ctranslate2", "float32")
+    assert info.device.startswith("cpu (")
+    assert info.versions["ctranslate2"].startswith("4.")
+
+
+def test_a_type_that_the_device_lacks_is_named(lake: Lake, pegasus: Path) -> None:
+    with pytest.raises(SettingsError, match=r"dtype float16 is not possible on this cpu.*float32"):
+        engine(converted(lake, pegasus), dtype="float16")
+
+
+def test_a_token_that_the_model_lacks_is_an_error_and_no_unknown_word(
+    lake: Lake, pegasus: Path
+) -> None:
+    loaded = engine(converted(lake, pegasus))
+    with pytest.raises(IndexError):
+        loaded.generate([[3, 100_000, 1]])

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from reviewsum_assets.errors import ModelError
+from reviewsum_assets.job import conversion as module
+from reviewsum_assets.job.conversion import (
+    TOKENIZER_FOLDER,
+    ensure_converted,
+    is_converted,
+    local_conversion,
+    read_conversion,
+)
+from reviewsum_assets.job.model_directory import ReadyModel, ready_model
+from reviewsum_assets.job.model_source import DEMO_MODEL
+from reviewsum_assets.job.model_weights import stored_type
+from reviewsum_assets.job.tokenization import ChunkTokenizer
+from reviewsum_assets.lake import Lake, converted_model_directory
+from reviewsum_assets.settings import load_settings
+
+
+def ready(lake: Lake, model: Path) -> ReadyModel:
+    return ready_model(lake, load_settings(model=str(model)))[0]
+
+
+@pytest.fixture
+def directory(pegasus: Path, tmp_path: Path) -> Path:
+    """A copy of a small Pegasus, to be changed."""
+    return Path(shutil.copytree(pegasus, tmp_path / "model"))
+
+
+def test_a_model_is_converted_once(any_lake: Lake, pegasus: Path, tmp_path: Path) -> None:
+    model = ready(any_lake, pegasus)
+    assert read_conversion(any_lake, model.version) is None
+    first = ensure_converted(any_lake, model)
+    assert (first.obstacle, is_converted(any_lake, model.version)) == ("", True)
+    key = f"{converted_model_directory(model.version)}/model.bin"
+    before = any_lake.head(key)
+    assert ensure_converted(any_lake, model) == first
+    assert any_lake.head(key) == before
+    local = local_conversion(any_lake, first, tmp_path / "cache")
+    assert (local / "model.bin").exists()
+    assert ChunkTokenizer.load(local / TOKENIZER_FOLDER, "", 512).encode("good sound")
+
+
+def test_a_kill_before_the_commit_leaves_no_conversion(lake: Lake, pegasus: Path) -> None:
+    model = ready(lake, pegasus)
+    first = ensure_converted(lake, model)
+    lake.delete(f"{converted_model_directory(model.version)}/converted.json")
+    assert not is_converted(lake, model.version)
+    assert ensure_converted(lake, model).files == first.files
+
+
+def test_a_damaged_conversion_is_not_loaded(lake: Lake, pegasus: Path, tmp_path: Path) -> None:
+    conversion = ensure_converted(lake, ready(lake, pegasus))
+    weights = local_conversion(lake, conversion, tmp_path) / "model.bin"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.bin is missing or not the file"):
+        local_conversion(lake, conversion, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rule", "value"),
+    [("repetition_penalty", 1.3), ("bad_words_ids", [[5]]), ("max_new_tokens", 9)],
+)
+def test_a_rule_that_ctranslate2_lacks_is_an_obstacle(
+    lake: Lake, directory: Path, rule: str, value: object
+) -> None:
+    path = directory / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), rule: value}))
+    model = ready(lake, directory)
+    conversion = ensure_converted(lake, model)
+    assert f"its generation config sets {rule}" in conversion.obstacle
+    assert conversion.files == ()
+    assert ensure_converted(lake, model) == conversion
+
+
+def test_an_obstacle_is_tried_again_with_another_converter(
+    lake: Lake, pegasus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ready(lake, pegasus)
+    monkeypatch.setattr(module, "_convert", lambda *_: "not yet supported")
+    assert ensure_converted(lake, model).obstacle == "not yet supported"
+    monkeypatch.undo()
+    assert ensure_converted(lake, model).obstacle == "not yet supported"
+    monkeypatch.setattr(module, "version", lambda _: "99.0")
+    assert ensure_converted(lake, model).obstacle == ""
+
+
+def test_a_conversion_that_says_something_else_is_not_used(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a converter would that takes another activation for the model's own.
+    name_layout = module._name_layout
+
+    def misread(config: Any) -> None:
+        name_layout(config)
+        config.activation_function = "tanh"
+
+    monkeypatch.setattr(module, "_name_layout", misread)
+    conversion = ensure_converted(lake, ready(lake, DEMO_MODEL))
+    assert "trial texts differently" in conversion.obstacle
+
+
+def test_weights_are_kept_in_the_type_they_are_stored_in(tmp_path: Path) -> None:
+    for dtype, name in ((torch.float16, "float16"), (torch.float32, "float32")):
+        save_file({"a": torch.zeros(2, dtype=dtype)}, tmp_path / "model.safetensors")
+        assert stored_type(tmp_path) == name
+    mixed = {"a": torch.zeros(2, dtype=torch.float16), "b": torch.zeros(2)}
+    save_file(mixed, tmp_path / "model.safetensors")
+    assert stored_type(tmp_path) == "float32"
