@@ -96,7 +96,7 @@ def test_an_obstacle_is_tried_again_with_another_converter(
     assert ensure_converted(lake, model).obstacle == ""
 
 
-def test_a_conversion_that_says_something_else_is_not_used(
+def test_a_conversion_that_thinks_differently_is_not_used(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As a converter would that takes another activation for the model's own.
@@ -104,11 +104,11 @@ def test_a_conversion_that_says_something_else_is_not_used(
 
     def misread(config: Any) -> None:
         name_layout(config)
-        config.activation_function = "tanh"
+        config.activation_function = "gelu"
 
     monkeypatch.setattr(module, "_name_layout", misread)
     conversion = ensure_converted(lake, ready(lake, DEMO_MODEL))
-    assert "trial texts differently" in conversion.obstacle
+    assert "other probabilities" in conversion.obstacle
 
 
 def test_weights_are_kept_in_the_type_they_are_stored_in(tmp_path: Path) -> None:
