@@ -11,6 +11,7 @@ import io
 import json
 import re
 from collections.abc import Iterable
+from functools import cached_property
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,6 +23,10 @@ from reviewsum_assets.settings import SummarySettings
 
 _PLAN_KEY = re.compile(rf"{places.PLANS}/plan_(\d+)\.json")
 _PARTITION_KEY = re.compile(r"checkpoint_(\d+)")
+
+# White space of ASCII, and how the UTF-8 of all other white space begins.
+_TO_SPACE = bytes.maketrans(b"\t\n\v\f\r\x1c\x1d\x1e\x1f", b" " * 9)
+_OTHER_SPACE = (b"\xc2\x85", b"\xc2\xa0", b"\xe1\x9a", b"\xe2\x80", b"\xe2\x81", b"\xe3\x80")
 
 TABLE_SCHEMA = pl.Schema(
     {
@@ -42,7 +47,7 @@ class Recipe(BaseModel):
     model_version: str
     settings: SummarySettings
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A short name for this recipe, equal for equal recipes."""
         return _digest(json.dumps(self.model_dump(), sort_keys=True))[:12]
@@ -52,8 +57,8 @@ class Recipe(BaseModel):
 
         White space only separates words for the chunker, so it is normalized here too.
         """
-        words = (text or "")[: self.settings.max_chars].split()
-        return _digest(f"{self.key}\n{' '.join(words)}")[:32]
+        words = words_of((text or "")[: self.settings.max_chars])
+        return hashlib.sha256(f"{self.key}\n".encode() + words).hexdigest()[:32]
 
 
 class PlannedCheckpoint(BaseModel):
@@ -129,6 +134,17 @@ def checkpoint_number(key: str) -> int:
     if match is None:
         raise PlanError(f"partition {key!r} is not a checkpoint: expected e.g. checkpoint_00001")
     return int(match[1])
+
+
+def words_of(text: str) -> bytes:
+    """``" ".join(text.split())`` as UTF-8, for most texts without making a string of each word."""
+    content = text.encode("utf-8", "surrogatepass")
+    if any(start in content for start in _OTHER_SPACE):
+        return " ".join(text.split()).encode("utf-8", "surrogatepass")
+    spaced = content.translate(_TO_SPACE)
+    while b"  " in spaced:
+        spaced = spaced.replace(b"  ", b" ")
+    return spaced.strip(b" ")
 
 
 def data_version(inputs: Iterable[tuple[str, str]]) -> str:
