@@ -24,9 +24,11 @@ from reviewsum_assets.settings import SummarySettings
 _PLAN_KEY = re.compile(rf"{places.PLANS}/plan_(\d+)\.json")
 _PARTITION_KEY = re.compile(r"checkpoint_(\d+)")
 
-# White space of ASCII, and how the UTF-8 of all other white space begins.
-_TO_SPACE = bytes.maketrans(b"\t\n\v\f\r\x1c\x1d\x1e\x1f", b" " * 9)
-_OTHER_SPACE = (b"\xc2\x85", b"\xc2\xa0", b"\xe1\x9a", b"\xe2\x80", b"\xe2\x81", b"\xe3\x80")
+# All that str.split() splits at, as UTF-8; nothing above the ideographic space is white.
+_SPACES = tuple(chr(code).encode() for code in range(0x3001) if chr(code).isspace())
+_TO_SPACE = bytes(ord(" ") if bytes([byte]) in _SPACES else byte for byte in range(256))
+_WIDE_SPACES = re.compile(b"|".join(re.escape(space) for space in _SPACES if len(space) > 1))
+_FIRST_BYTES = tuple({space[:1] for space in _SPACES if len(space) > 1})
 
 TABLE_SCHEMA = pl.Schema(
     {
@@ -139,7 +141,7 @@ def checkpoint_number(key: str) -> int:
 def words_of(text: str) -> bytes:
     """``" ".join(text.split())`` as UTF-8, for most texts without making a string of each word."""
     content = text.encode("utf-8", "surrogatepass")
-    if any(start in content for start in _OTHER_SPACE):
+    if any(byte in content for byte in _FIRST_BYTES) and _WIDE_SPACES.search(content):
         return " ".join(text.split()).encode("utf-8", "surrogatepass")
     spaced = content.translate(_TO_SPACE)
     while b"  " in spaced:
