@@ -38,8 +38,10 @@ class SelectedTexts:
             directory: where to.
         """
         texts = cls(directory)
-        grouped.select("product_id", text=pl.col("all_reviews").str.slice(0, max_chars)).join(
-            products.lazy().select("product_id"), on="product_id", how="semi"
+        # Not a semi-join, which holds all texts in memory.
+        is_chosen = pl.col("product_id").is_in(products["product_id"].implode())
+        grouped.filter(is_chosen).select(
+            "product_id", text=pl.col("all_reviews").str.slice(0, max_chars)
         ).sink_parquet(texts._path, compression="lz4", row_group_size=_ROWS_A_GROUP)
         return texts
 
