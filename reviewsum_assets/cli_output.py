@@ -115,7 +115,7 @@ class ProgressBars(Progress):
 
 def run_result(lake: Lake, report: RunReport) -> RunResult:
     """What a run gives, for `--json` and the table."""
-    plan, manifests = report.status.plan, [state.manifest for state in report.status.states]
+    plan = report.status.plan
     quarantine = report.grouped.quarantine_key
     return RunResult(
         lake=lake.uri,
@@ -129,7 +129,7 @@ def run_result(lake: Lake, report: RunReport) -> RunResult:
         reviews=report.grouped.counts.reviews_kept,
         rows_quarantined=report.grouped.counts.quarantined,
         quarantine=None if quarantine is None else lake.uri_of(quarantine),
-        chunks=sum(manifest.chunks for manifest in manifests if manifest is not None),
+        chunks=report.status.chunks,
         demo_model=report.demo_model,
         did_nothing=report.did_nothing,
         seconds=round(report.seconds, 2),

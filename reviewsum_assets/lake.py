@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -252,7 +253,11 @@ class Lake:
                 return
             staged = f"{_STAGING}/{uuid.uuid4().hex}"
             try:
-                obstore.put(self._store, staged, data, use_multipart=False)
+                if isinstance(data, Path):  # obstore would read all of it into memory
+                    (self.directory / _STAGING).mkdir(exist_ok=True)
+                    shutil.copyfile(data, self.directory / staged)
+                else:
+                    obstore.put(self._store, staged, data, use_multipart=False)
                 obstore.rename(self._store, staged, target)
             except BaseException:
                 self.directory.joinpath(staged).unlink(missing_ok=True)

@@ -56,10 +56,12 @@ def stage_results(
 
 def _grouping(place: Workplace) -> Iterator[StageResult]:
     scale = place.scale
-    dump, part = place.directory / "dump.jsonl", place.directory / "part.jsonl"
+    dump = part = place.directory / "dump.jsonl"
     place.measure(write_dump, dump, scale.dump_reviews, scale.dump_products)
     part_reviews = scale.dump_reviews // scale.eager_part
-    place.measure(write_dump, part, part_reviews, scale.dump_products // scale.eager_part)
+    if scale.eager_part > 1:
+        part = place.directory / "part.jsonl"
+        place.measure(write_dump, part, part_reviews, scale.dump_products // scale.eager_part)
     grouped_csv = place.directory / "grouped.csv"
 
     def own(read: Path) -> Measurement[int]:
@@ -71,7 +73,8 @@ def _grouping(place: Workplace) -> Iterator[StageResult]:
         return place.measure(group_eagerly, part, grouped_csv, limit_mb=_EAGER_LIMIT_MB)
 
     measured, baseline = place.in_turns(partial(own, dump), eager)
-    own(part)
+    if scale.eager_part > 1:
+        own(part)
     lake = str(place.directory / "lake")
     _require_equal(
         "grouped reviews",

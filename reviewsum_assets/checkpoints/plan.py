@@ -11,6 +11,7 @@ import io
 import json
 import re
 from collections.abc import Iterable
+from functools import cached_property
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,6 +23,12 @@ from reviewsum_assets.settings import SummarySettings
 
 _PLAN_KEY = re.compile(rf"{places.PLANS}/plan_(\d+)\.json")
 _PARTITION_KEY = re.compile(r"checkpoint_(\d+)")
+
+# All that str.split() splits at, as UTF-8; nothing above the ideographic space is white.
+_SPACES = tuple(chr(code).encode() for code in range(0x3001) if chr(code).isspace())
+_TO_SPACE = bytes(ord(" ") if bytes([byte]) in _SPACES else byte for byte in range(256))
+_WIDE_SPACES = re.compile(b"|".join(re.escape(space) for space in _SPACES if len(space) > 1))
+_FIRST_BYTES = tuple({space[:1] for space in _SPACES if len(space) > 1})
 
 TABLE_SCHEMA = pl.Schema(
     {
@@ -42,7 +49,7 @@ class Recipe(BaseModel):
     model_version: str
     settings: SummarySettings
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A short name for this recipe, equal for equal recipes."""
         return _digest(json.dumps(self.model_dump(), sort_keys=True))[:12]
@@ -52,8 +59,8 @@ class Recipe(BaseModel):
 
         White space only separates words for the chunker, so it is normalized here too.
         """
-        words = (text or "")[: self.settings.max_chars].split()
-        return _digest(f"{self.key}\n{' '.join(words)}")[:32]
+        words = words_of((text or "")[: self.settings.max_chars])
+        return hashlib.sha256(f"{self.key}\n".encode() + words).hexdigest()[:32]
 
 
 class PlannedCheckpoint(BaseModel):
@@ -129,6 +136,17 @@ def checkpoint_number(key: str) -> int:
     if match is None:
         raise PlanError(f"partition {key!r} is not a checkpoint: expected e.g. checkpoint_00001")
     return int(match[1])
+
+
+def words_of(text: str) -> bytes:
+    """``" ".join(text.split())`` as UTF-8, for most texts without making a string of each word."""
+    content = text.encode("utf-8", "surrogatepass")
+    if any(byte in content for byte in _FIRST_BYTES) and _WIDE_SPACES.search(content):
+        return " ".join(text.split()).encode("utf-8", "surrogatepass")
+    spaced = content.translate(_TO_SPACE)
+    while b"  " in spaced:
+        spaced = spaced.replace(b"  ", b" ")
+    return spaced.strip(b" ")
 
 
 def data_version(inputs: Iterable[tuple[str, str]]) -> str:

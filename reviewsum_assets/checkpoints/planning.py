@@ -7,9 +7,11 @@ itself, and the plan becomes current in one step that only one planner can win.
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
@@ -23,12 +25,11 @@ from reviewsum_assets.checkpoints.plan import (
     data_version,
     read_table,
 )
+from reviewsum_assets.checkpoints.selected_texts import SelectedTexts
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings
 
-# Bounds the text held in memory: 50,000 products of 3,500 characters are about 200 MB.
-_PRODUCTS_IN_MEMORY = 50_000
 _PARALLEL_WRITES = 8
 _RACES = 5
 
@@ -62,26 +63,29 @@ def make_plan(
         PlanError: no product is left to plan, or other planners won every race.
     """
     recipe = Recipe(model_version=model_version, settings=settings.summary_settings())
-    selection = _select(grouped, settings.top_k, recipe)
-    if selection.is_empty():
+    chosen = _most_reviewed(grouped, settings.top_k)
+    if chosen.is_empty():
         raise PlanError(
             "no product is left to summarize: every product has fewer than "
             f"{settings.min_reviews} usable reviews; lower min_reviews or add a dump"
         )
-    for _ in range(_RACES):
-        parent = current_plan(lake)
-        draft = _Draft.build(lake, parent, selection, settings.checkpoint_size)
-        if (
-            parent is not None
-            and parent.answers(grouped_version, settings.top_k, recipe)
-            and draft.table.equals(read_table(lake, parent))
-        ):
-            return PlanOutcome(plan=parent, made=False, unchanged=selection.height)
-        plan = draft.plan(parent, grouped_version, settings.top_k, recipe)
-        _write_inputs(lake, plan.plan_id, grouped, draft.planned, recipe)
-        lake.put(places.plan_table(plan.plan_id), _parquet(draft.table))
-        if lake.create(places.plan_document(plan.sequence), plan.model_dump_json().encode()):
-            return draft.outcome(parent, plan)
+    with tempfile.TemporaryDirectory(prefix="reviewsum-plan-") as scratch:
+        texts = SelectedTexts.copy(grouped, chosen, recipe.settings.max_chars, Path(scratch))
+        selection = _with_hashes(chosen, texts, recipe)
+        for _ in range(_RACES):
+            parent = current_plan(lake)
+            draft = _Draft.build(lake, parent, selection, settings.checkpoint_size)
+            if (
+                parent is not None
+                and parent.answers(grouped_version, settings.top_k, recipe)
+                and draft.table.equals(read_table(lake, parent))
+            ):
+                return PlanOutcome(plan=parent, made=False, unchanged=selection.height)
+            plan = draft.plan(parent, grouped_version, settings.top_k, recipe)
+            _write_inputs(lake, plan.plan_id, texts, draft.planned)
+            lake.put(places.plan_table(plan.plan_id), _parquet(draft.table))
+            if lake.create(places.plan_document(plan.sequence), plan.model_dump_json().encode()):
+                return draft.outcome(parent, plan)
     raise PlanError(
         f"other planners made {_RACES} plans current meanwhile: let them end, try again"
     )
@@ -178,55 +182,34 @@ class _Draft:
         )[:12]
 
 
-def _select(grouped: pl.LazyFrame, top_k: int, recipe: Recipe) -> pl.DataFrame:
-    """The ``top_k`` products with most reviews: product_id, review_count, input_hash."""
+def _most_reviewed(grouped: pl.LazyFrame, top_k: int) -> pl.DataFrame:
+    """The ``top_k`` products with most reviews: product_id, review_count."""
     # Among equals the id decides, so that every run selects the same products.
-    chosen = (
+    return (
         grouped.select("product_id", pl.col("review_count").cast(pl.Int64))
         .sort("review_count", "product_id", descending=[True, False])
         .head(top_k)
         .collect(engine="streaming")
     )
+
+
+def _with_hashes(chosen: pl.DataFrame, texts: SelectedTexts, recipe: Recipe) -> pl.DataFrame:
+    """The chosen products in their order: product_id, review_count, input_hash."""
     hashes = [
-        texts.select(
+        batch.select(
             "product_id",
-            input_hash=pl.Series(map(recipe.input_hash, texts["text"]), dtype=pl.String),
+            input_hash=pl.Series(map(recipe.input_hash, batch["text"]), dtype=pl.String),
         )
-        for texts in _texts(grouped, chosen, recipe.settings.max_chars)
+        for batch in texts.batches()
     ]
-    if not hashes:
-        return chosen.with_columns(input_hash=pl.lit("", dtype=pl.String))
     return chosen.join(pl.concat(hashes), on="product_id", how="left", maintain_order="left")
 
 
-def _texts(grouped: pl.LazyFrame, products: pl.DataFrame, max_chars: int) -> Iterator[pl.DataFrame]:
-    """(product_id, text) of these products in their order, so many at a time as memory bears."""
-    for chosen in products.iter_slices(_PRODUCTS_IN_MEMORY):
-        texts = (
-            grouped.select("product_id", text=pl.col("all_reviews").str.slice(0, max_chars))
-            .join(chosen.lazy().select("product_id"), on="product_id", how="semi")
-            .collect(engine="streaming")
-        )
-        yield chosen.select("product_id").join(
-            texts, on="product_id", how="left", maintain_order="left"
-        )
-
-
-def _write_inputs(
-    lake: Lake, plan_id: str, grouped: pl.LazyFrame, planned: pl.DataFrame, recipe: Recipe
-) -> None:
-    """Write each new checkpoint's products: product_id, review_count, input_hash, all_reviews.
-
-    A checkpoint of more products than fit in memory at once is still written whole, since slices
-    end at checkpoint boundaries.
-    """
-    per_slice = max(1, _PRODUCTS_IN_MEMORY // max(1, _largest(planned)))
-    numbers = planned["checkpoint"].unique().sort()
+def _write_inputs(lake: Lake, plan_id: str, texts: SelectedTexts, planned: pl.DataFrame) -> None:
+    """Write each new checkpoint's products: product_id, review_count, input_hash, all_reviews."""
     with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
-        for some in numbers.to_frame().iter_slices(per_slice):
-            rows = planned.join(some, on="checkpoint", how="semi", maintain_order="left")
-            texts = pl.concat(_texts(grouped, rows, recipe.settings.max_chars))
-            full = rows.join(texts, on="product_id", how="left", maintain_order="left").select(
+        for rows in texts.beside(planned):
+            full = rows.select(
                 "checkpoint", "product_id", "review_count", "input_hash", all_reviews="text"
             )
             parts = full.partition_by("checkpoint", include_key=False, as_dict=True)
@@ -236,11 +219,6 @@ def _write_inputs(
             ]
             for write in writes:
                 write.result()
-
-
-def _largest(planned: pl.DataFrame) -> int:
-    counts = planned.group_by("checkpoint").len()["len"]
-    return 1 if counts.is_empty() else int(counts.max())  # type: ignore[arg-type]  # an integer column
 
 
 def _rows_by_checkpoint(planned: pl.DataFrame) -> Iterator[tuple[int, list[tuple[str, str]]]]:

@@ -26,7 +26,10 @@ _IDS_IN_A_MESSAGE = 5
 
 @dataclass(frozen=True)
 class LakeStatus:
-    """Every checkpoint's state; product counts are of selected products only."""
+    """Every checkpoint's state; product counts are of selected products only.
+
+    ``states`` come without manifests and rows. ``chunks`` are those of all valid checkpoints.
+    """
 
     plan: Plan
     states: tuple[CheckpointState, ...]
@@ -34,6 +37,7 @@ class LakeStatus:
     summarized: int
     quarantined: int
     pending: int
+    chunks: int
     merged: MergedTable | None
 
     @property
@@ -59,7 +63,7 @@ def lake_status(lake: Lake) -> LakeStatus | None:
     newest = read_table(lake, plan).filter("selected").select("product_id", "checkpoint")
     holders: dict[str, int] = dict(newest.iter_rows())
     states: list[CheckpointState] = []
-    summarized = quarantined = 0
+    summarized = quarantined = chunks = 0
     for state in check_checkpoints(lake, plan.checkpoints):
         number = state.planned.number
         summarized += sum(holders.get(row.product_id) == number for row in state.rows)
@@ -67,8 +71,9 @@ def lake_status(lake: Lake) -> LakeStatus | None:
             quarantined += sum(
                 holders.get(q.product_id) == number for q in state.manifest.quarantined
             )
-        # The rows have been counted; 10,000 checkpoints of them would fill the memory.
-        states.append(CheckpointState(state.planned, state.validity, state.reason, state.manifest))
+            chunks += state.manifest.chunks
+        # What has been counted is let go: 10,000 checkpoints of it would fill the memory.
+        states.append(CheckpointState(state.planned, state.validity, state.reason))
     return LakeStatus(
         plan=plan,
         states=tuple(states),
@@ -76,6 +81,7 @@ def lake_status(lake: Lake) -> LakeStatus | None:
         summarized=summarized,
         quarantined=quarantined,
         pending=plan.selected - summarized - quarantined,
+        chunks=chunks,
         merged=current_merged_table(lake),
     )
 
