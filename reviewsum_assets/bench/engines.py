@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -28,10 +28,23 @@ from reviewsum_assets.bench.device_rates import measure_device
 from reviewsum_assets.bench.roofline import Roofline, Workload, roofline
 from reviewsum_assets.bench.texts import different_chunks
 from reviewsum_assets.job.devices import worker_devices
+from reviewsum_assets.job.engines import EngineName
 from reviewsum_assets.settings import EngineSettings
 
 # What the others have to agree with: one chunk alone or many in a batch, it is the same to it.
 _REFERENCE = "transformers-float32"
+_ONE_PROCESS = "one-process"
+_ENGINES: Mapping[str, Sequence[tuple[EngineName, str]]] = {
+    "cpu": (("transformers", "float32"), ("ctranslate2", "float32"), ("ctranslate2", "int8")),
+    "cuda": (
+        ("transformers", "float32"),
+        ("transformers", "bfloat16"),
+        ("ctranslate2", "float32"),
+        ("ctranslate2", "bfloat16"),
+        ("ctranslate2", "float16"),
+        ("ctranslate2", "int8"),
+    ),
+}
 _BYTES_A_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
 # A process with a model in float32: weights, activations, libraries.
 _BYTES_A_PARAMETER = 8
@@ -206,45 +219,23 @@ class _Field:
 
 
 def _contenders(bench: EngineBench) -> list[Contender]:
-    """The baseline first, then the engines as a job lays them out on this device."""
-    cores = _cores()
-    one_process = Contender(BASELINE, None, "float32", 1, cores, 0)
-    found = [one_process]
+    """The baseline first, then the engines, in the layout that a job would choose."""
+    cores, device = _cores(), bench.model.device
+    processes, threads = 1, cores
+    if device == "cpu":
+        workers = worker_devices(EngineSettings(device="cpu"), bench.parameters)
+        processes, threads = len(workers), workers[0].threads
+    found = [Contender(BASELINE, None, "float32", 1, cores, 0)]
     for tokens in bench.batch_tokens:
-        found += _engines(bench, tokens, cores)
+        suffix = f"-{tokens}" if len(bench.batch_tokens) > 1 else ""
+        found += [
+            Contender(f"{engine}-{dtype}{suffix}", engine, dtype, processes, threads, tokens)
+            for engine, dtype in _ENGINES[device]
+        ]
+        if processes > 1:
+            name = f"{_REFERENCE}{suffix}-{_ONE_PROCESS}"
+            found.append(Contender(name, "transformers", "float32", 1, cores, tokens))
     return found
-
-
-def _engines(bench: EngineBench, batch_tokens: int, cores: int) -> Iterator[Contender]:
-    suffix = f"-{batch_tokens}" if len(bench.batch_tokens) > 1 else ""
-    if bench.model.device == "cuda":
-        yield Contender(f"{_REFERENCE}{suffix}", "transformers", "float32", 1, cores, batch_tokens)
-        yield Contender(
-            f"transformers-bfloat16{suffix}", "transformers", "bfloat16", 1, cores, batch_tokens
-        )
-        for dtype in ("float32", "bfloat16", "float16", "int8"):
-            yield Contender(
-                f"ctranslate2-{dtype}{suffix}", "ctranslate2", dtype, 1, cores, batch_tokens
-            )
-        return
-    workers = worker_devices(EngineSettings(device="cpu"), bench.parameters)
-    processes, threads = len(workers), workers[0].threads
-    if processes > 1:
-        yield Contender(
-            f"transformers-one-process-float32{suffix}",
-            "transformers",
-            "float32",
-            1,
-            cores,
-            batch_tokens,
-        )
-    yield Contender(
-        f"{_REFERENCE}{suffix}", "transformers", "float32", processes, threads, batch_tokens
-    )
-    for dtype in ("float32", "int8"):
-        yield Contender(
-            f"ctranslate2-{dtype}{suffix}", "ctranslate2", dtype, processes, threads, batch_tokens
-        )
 
 
 def _compared(
@@ -262,8 +253,8 @@ def _compared(
     found: dict[str, Agreement] = {}
     reference: Round | None = None
     for contender in sorted(contenders, key=lambda one: not one.name.startswith(_REFERENCE)):
-        if contender.engine is None or "one-process" in contender.name:
-            continue
+        if contender.engine is None or contender.name.endswith(_ONE_PROCESS):
+            continue  # how threads are shared changes no word
         on_turn(f"agreement on {len(texts):,} chunks: {contender.name}")
         round_ = field.run(contender, texts)
         reference = reference or round_

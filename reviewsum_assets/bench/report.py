@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 from pydantic import BaseModel, ConfigDict
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -107,43 +108,38 @@ def print_report(console: Console, result: BenchResult) -> None:
 def _print_engines(
     console: Console, result: BenchResult, measured: Measured, baseline: EngineResult
 ) -> None:
-    table = Table(
-        title=f"Engines: {measured.products} products, {measured.chunks} chunks of "
-        f"{measured.tokens_in:.0f} tokens in and {measured.tokens_out:.0f} out, median of "
-        f"{measured.repeats}; agreement on {measured.compared_chunks:,} chunks",
-        title_justify="left",
+    speed = _table(
+        f"Speed: {measured.products} products, {measured.chunks} chunks of "
+        f"{measured.tokens_in:.0f} tokens in and {measured.tokens_out:.0f} out, "
+        f"median of {measured.repeats}",
+        ["engine"],
+        ["layout", "chunks/s", "tokens/s", "ratio", "of turns", "MB", "roofline"],
     )
-    table.add_column("engine")
-    for name in (
-        "processes x threads",
-        "batch tokens",
-        "chunks/s",
-        "tokens/s",
-        "ratio",
-        "lowest-highest",
-        "agreement",
-        "ROUGE-L",
-        "ROUGE-L to predecessor",
-        "peak MB",
-        "of roofline",
-    ):
-        table.add_column(name, justify="right")
+    compared = _table(
+        f"Agreement: {measured.compared_chunks:,} chunks, with transformers-float32",
+        ["engine"],
+        ["identical", "ROUGE-L", "ROUGE-L to predecessor, timed chunks"],
+    )
     for row in (baseline, *result.engines):
-        table.add_row(
+        speed.add_row(
             row.name,
             f"{row.processes} x {row.threads}",
-            f"{row.batch_tokens:,}" if row.batch_tokens else "12 chunks",
             f"{row.chunks_per_s:.2f}",
             f"{row.tokens_per_s:,.0f}",
             f"{row.ratio_to_baseline:.1f}",
             f"{min(row.ratios):.1f}-{max(row.ratios):.1f}",
-            _percent(row.agreement, 2),
-            "" if row.rouge_l is None else f"{row.rouge_l:.4f}",
-            "" if row.rouge_l_to_baseline is None else f"{row.rouge_l_to_baseline:.4f}",
             f"{row.peak_mb:,.0f}",
             _percent(row.roofline_share, 0),
         )
-    console.print(table)
+        compared.add_row(
+            row.name,
+            _percent(row.agreement, 2),
+            _number(row.rouge_l, 4),
+            _number(row.rouge_l_to_baseline, 4),
+        )
+    console.print(speed)
+    console.print("layout: processes x threads", style="dim")
+    console.print(compared)
     for dtype, bound in result.rooflines.items():
         console.print(
             f"roofline {dtype}: a chunk is {bound.gflop_per_chunk:.3g} GFLOP and "
@@ -159,11 +155,7 @@ def _print_engines(
 
 
 def _print_stages(console: Console, stages: tuple[StageResult, ...]) -> None:
-    table = Table(title="Stages", title_justify="left")
-    table.add_column("stage")
-    table.add_column("of")
-    for name in ("seconds", "peak MB", "baseline s", "baseline MB", "ratio", "repeats"):
-        table.add_column(name, justify="right")
+    table = _table("Stages", ["stage", "of"], ["s", "MB", "baseline s", "baseline MB", "ratio"])
     for stage in stages:
         table.add_row(
             stage.name,
@@ -173,12 +165,20 @@ def _print_stages(console: Console, stages: tuple[StageResult, ...]) -> None:
             _number(stage.baseline_seconds, 1),
             _number(stage.baseline_peak_mb, 0),
             _number(stage.ratio, 1),
-            str(stage.repeats),
         )
     console.print(table)
     for stage in stages:
         if stage.note:
             console.print(f"{stage.name}: {stage.note}", soft_wrap=True)
+
+
+def _table(title: str, words: list[str], numbers: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1))
+    for name in words:
+        table.add_column(name)
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
 
 
 def _percent(share: float | None, digits: int) -> str:

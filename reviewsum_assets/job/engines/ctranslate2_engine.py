@@ -128,5 +128,7 @@ def _compute_type(dtype: str, device: str, supported: set[str]) -> str:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; CUDA's failure comes as a plain RuntimeError."""
-    return isinstance(error, MemoryError) or "out of memory" in str(error)
+    """Whether memory ran out; CUDA and MKL say so in a plain RuntimeError's text."""
+    if isinstance(error, MemoryError):
+        return True
+    return "out of memory" in str(error) or "failed to allocate memory" in str(error)

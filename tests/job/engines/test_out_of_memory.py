@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reviewsum_assets.job.conversion import ensure_converted, local_conversion
+from reviewsum_assets.job.engines import EngineName
+from reviewsum_assets.job.model_directory import ready_model
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import load_settings
+
+TEXTS = 300
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not keep memory limits")
+@pytest.mark.parametrize("engine", ["ctranslate2", "transformers"])
+def test_an_engine_that_runs_out_of_memory_goes_on_with_smaller_batches(
+    engine: EngineName, lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    directory = pegasus
+    if engine == "ctranslate2":
+        model, _ = ready_model(lake, load_settings(model=str(pegasus)))
+        directory = local_conversion(lake, ensure_converted(lake, model), tmp_path)
+    command = [sys.executable, "-m", "tests.support.short_of_memory", engine, str(directory)]
+    done = subprocess.run([*command, str(TEXTS)], capture_output=True, text=True, check=True)
+    *summaries, misfits = done.stdout.splitlines()
+    assert [line.split()[0] for line in summaries] == [str(n) for n in range(TEXTS)]
+    assert int(misfits) > 0
