@@ -1,7 +1,8 @@
 """Merges checkpoints into one table: each selected product once, from its newest checkpoint.
 
-Memory holds one slice of checkpoints and the plan's table, never the merged table. The previous
-table stays until its replacement is complete; the record written last names what was merged.
+Memory holds one slice of checkpoints, the plan's table and some row groups of the merged table,
+about 1 GB for a million products; never the merged table. The previous table stays until its
+replacement is complete; the record written last names what was merged.
 """
 
 from __future__ import annotations
