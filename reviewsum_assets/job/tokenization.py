@@ -26,6 +26,9 @@ class ChunkTokenizer:
 
     def __init__(self, tokenizer: Any, prefix: str, encoder_tokens: int) -> None:
         self._tokenizer = tokenizer
+        # Called directly, it need not find the place of every token in the text.
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_padding()
         self._prefix = prefix
         self._encoder_tokens = encoder_tokens
         # One thread cuts chunks while another decodes; a tokenizer of the tokenizers library that
@@ -43,7 +46,10 @@ class ChunkTokenizer:
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text alone: no prefix, no special tokens."""
-        return [len(ids) for ids in self._ids(texts, add_special_tokens=False)]
+        with self._lock:
+            self._backend.no_truncation()
+            encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding.ids) for encoding in encoded]
 
     def encode(self, text: str) -> list[int]:
         """Token ids of one chunk as the encoder gets them."""
@@ -51,11 +57,10 @@ class ChunkTokenizer:
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of chunks as the encoder gets them: prefix, special tokens, truncation."""
-        return self._ids(
-            [self._prefix + text for text in texts],
-            truncation=True,
-            max_length=self._encoder_tokens,
-        )
+        with self._lock:
+            self._backend.enable_truncation(self._encoder_tokens)
+            encoded = self._backend.encode_batch_fast([self._prefix + text for text in texts])
+        return [encoding.ids for encoding in encoded]
 
     def decode(self, ids: Sequence[int]) -> str:
         """A summary's text, on one line."""
@@ -64,15 +69,6 @@ class ChunkTokenizer:
                 list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
         return " ".join(text.replace(_SENTENCE_MARK, " ").split())
-
-    def _ids(self, texts: Sequence[str], **options: Any) -> list[list[int]]:
-        if not texts:
-            return []
-        with self._lock:
-            encoded: list[list[int]] = self._tokenizer(
-                list(texts), return_attention_mask=False, **options
-            )["input_ids"]
-        return encoded
 
 
 def load_tokenizer(directory: Path) -> Any:

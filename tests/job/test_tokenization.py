@@ -4,9 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 import sentencepiece
 
-from reviewsum_assets.job.tokenization import ChunkTokenizer
+from reviewsum_assets.job.tokenization import ChunkTokenizer, load_tokenizer
 
 
 def test_the_prefix_comes_first_and_the_end_token_last(t5: Path) -> None:
@@ -26,6 +27,17 @@ def test_sentence_marks_become_spaces(pegasus: Path) -> None:
     tokenizer = ChunkTokenizer.load(pegasus, "", 512)
     ids = tokenizer.encode("good sound<n>bad battery")
     assert tokenizer.decode(ids) == "good sound bad battery"
+
+
+@pytest.mark.parametrize("family", ["pegasus", "bart", "t5"])
+def test_encoding_is_that_of_transformers(family: str, request: pytest.FixtureRequest) -> None:
+    directory: Path = request.getfixturevalue(family)
+    texts = ["The sound is good.", "", "battery " * 40, "odd \u200b <n> </s> \U0001f600 ﬁne"]
+    ours, theirs = ChunkTokenizer.load(directory, "", 16), load_tokenizer(directory)
+    encoded = theirs(texts, truncation=True, max_length=16)["input_ids"]
+    assert ours.encode_many(texts) == encoded
+    counted = theirs(texts, add_special_tokens=False)["input_ids"]
+    assert ours.counts(texts) == [len(ids) for ids in counted]
 
 
 def test_nothing_to_count_is_nothing(pegasus: Path) -> None:
