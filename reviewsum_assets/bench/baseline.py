@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reviewsum_assets.job.tokenization import ChunkTokenizer
+from reviewsum_assets.job.tokenization import ChunkTokenizer, load_tokenizer
 from reviewsum_assets.settings import EngineSettings, SummarySettings
 
 
@@ -37,6 +37,7 @@ class PredecessorLoop:
         self._settings = settings
         self._device = device
         self._tokenizer = ChunkTokenizer.load(directory, prefix, settings.encoder_tokens)
+        self._plain_tokenizer = load_tokenizer(directory)
         self._chunks_a_batch = EngineSettings.model_fields["chunk_batch_size"].default
         model: Any = AutoModelForSeq2SeqLM.from_pretrained(
             directory, dtype=torch.float32, use_safetensors=True, local_files_only=True
@@ -58,12 +59,13 @@ class PredecessorLoop:
 
     def _chunks(self, text: str) -> list[str]:
         """Every word costs the tokenization of all before it in its chunk."""
-        limit = self._settings.chunk_tokens - self._tokenizer.special_tokens
+        limit = self._settings.chunk_tokens
         chunks: list[str] = []
         current: list[str] = []
         for word in text[: self._settings.max_chars].split():
             current.append(word)
-            if self._tokenizer.counts([" ".join(current)])[0] >= limit and len(current) > 1:
+            ids = self._plain_tokenizer(" ".join(current), truncation=False)["input_ids"]
+            if len(ids) >= limit and len(current) > 1:
                 chunks.append(" ".join(current[:-1]))
                 current = [word]
         return [*chunks, " ".join(current)] if current else chunks
