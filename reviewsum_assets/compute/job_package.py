@@ -29,6 +29,7 @@ _NEEDED = (
     "obstore",
     "polars",
     "protobuf",
+    "psutil",
     "pydantic",
     "pydantic-settings",
     "safetensors",

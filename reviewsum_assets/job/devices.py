@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from reviewsum_assets.errors import JobError
 from reviewsum_assets.settings import EngineSettings
 
@@ -65,8 +67,5 @@ def visible_gpus() -> int:
 
 
 def _fitting_workers(parameters: int) -> int:
-    try:
-        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):  # macOS has no such name
-        available = 4 * 2**30
-    return int(_SHARE_OF_MEMORY * available // (parameters * _BYTES_A_PARAMETER + _BYTES_A_PROCESS))
+    available = _SHARE_OF_MEMORY * psutil.virtual_memory().available
+    return int(available // (parameters * _BYTES_A_PARAMETER + _BYTES_A_PROCESS))
