@@ -1,0 +1,206 @@
+"""A real webserver and a real daemon over a Dagster home, spoken to by GraphQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from reviewsum_assets.dagster_home import workspace_file
+
+T = TypeVar("T")
+
+_START_SECONDS = 90.0
+_JOB = {"repositoryName": "__repository__", "repositoryLocationName": "reviewsum_assets"}
+
+
+@dataclass
+class DagsterServers:
+    """Webserver and daemon; ``environment`` is what both and all runs see."""
+
+    home: Path
+    environment: Mapping[str, str]
+    port: int = field(default_factory=lambda: _free_port())
+    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Of the UI."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, *names: str) -> None:
+        """Start the named ones, ``webserver`` and ``daemon``, or both; waits for the webserver."""
+        for name in names or ("daemon", "webserver"):
+            with (self.home / f"{name}.log").open("ab") as log:
+                self._processes[name] = subprocess.Popen(
+                    self._command(name),
+                    env={**self.environment, "DAGSTER_HOME": str(self.home)},
+                    cwd=self.home,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # so that all it starts can be ended with it
+                )
+        if not names or "webserver" in names:
+            self.wait_for(self._answers, "the webserver to answer", _START_SECONDS)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL one of them, and its code server with it; runs go on."""
+        process = self._processes.pop(name)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def stop(self) -> None:
+        """End everything that was started here, runs included."""
+        for process in self._processes.values():
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                try:
+                    os.killpg(process.pid, number)
+                    process.wait(10)
+                    break
+                except ProcessLookupError:
+                    break
+                except subprocess.TimeoutExpired:
+                    continue
+
+    def query(self, text: str, **variables: Any) -> Any:
+        """The data of a GraphQL query or mutation.
+
+        Raises:
+            AssertionError: the server reported errors.
+        """
+        request = urllib.request.Request(
+            f"{self.url}/graphql",
+            json.dumps({"query": text, "variables": variables}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+        assert not answer.get("errors"), answer["errors"]
+        return answer["data"]
+
+    def launch(self, job: str, config: Mapping[str, Any] | None = None) -> str:
+        """Launch a run of a job; its id."""
+        data = self.query(
+            "mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {"
+            " __typename ... on LaunchRunSuccess { run { runId } }"
+            " ... on PythonError { message } } }",
+            params={
+                "selector": {**_JOB, "jobName": job},
+                "runConfigData": dict(config or {}),
+            },
+        )["launchRun"]
+        assert data["__typename"] == "LaunchRunSuccess", data
+        run_id: str = data["run"]["runId"]
+        return run_id
+
+    def backfill(self, partitions: Sequence[str]) -> str:
+        """Backfill partitions of chunk_summaries, as the UI does; the backfill's id."""
+        data = self.query(
+            "mutation($params: LaunchBackfillParams!) { launchPartitionBackfill("
+            "backfillParams: $params) { __typename"
+            " ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }",
+            params={
+                "assetSelection": [{"path": ["chunk_summaries"]}],
+                "partitionNames": list(partitions),
+            },
+        )["launchPartitionBackfill"]
+        assert data["__typename"] == "LaunchBackfillSuccess", data
+        backfill_id: str = data["backfillId"]
+        return backfill_id
+
+    def run_status(self, run_id: str) -> str:
+        """Such as ``STARTED`` or ``SUCCESS``."""
+        data = self.query(
+            "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }", id=run_id
+        )
+        status: str = data["runOrError"]["status"]
+        return status
+
+    def backfill_status(self, backfill_id: str) -> str:
+        """Such as ``REQUESTED`` or ``COMPLETED_SUCCESS``."""
+        data = self.query(
+            "query($id: String!) { partitionBackfillOrError(backfillId: $id) {"
+            " ... on PartitionBackfill { status } } }",
+            id=backfill_id,
+        )
+        status: str = data["partitionBackfillOrError"]["status"]
+        return status
+
+    def partition_counts(self) -> dict[str, int]:
+        """How many partitions of chunk_summaries are in which state."""
+        data = self.query(
+            'query { assetNodeOrError(assetKey: {path: ["chunk_summaries"]}) { ... on AssetNode {'
+            " partitionStats { numMaterialized numFailed numPartitions numMaterializing } } } }"
+        )
+        stats: dict[str, int] = data["assetNodeOrError"]["partitionStats"]
+        return stats
+
+    def switch_sensor(self, name: str) -> None:
+        """Switch a sensor on."""
+        data = self.query(
+            "mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {"
+            " __typename ... on PythonError { message } } }",
+            selector={**_JOB, "sensorName": name},
+        )
+        assert data["startSensor"]["__typename"] == "Sensor", data
+
+    def wait_for(self, condition: Callable[[], T], what: str, seconds: float) -> T:
+        """Wait until a condition gives something true.
+
+        Raises:
+            AssertionError: it did not in time; the logs' ends are part of the message.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = condition()
+            if found:
+                return found
+            time.sleep(0.5)
+        logs = "\n".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}"
+            for path in sorted(self.home.glob("*.log"))
+        )
+        raise AssertionError(f"waited {seconds:.0f} s for {what}\n{logs}")
+
+    def _command(self, name: str) -> list[str]:
+        workspace = ["-w", str(workspace_file(self.home))]
+        program = str(Path(sys.executable).with_name(f"dagster-{name}"))
+        if name == "daemon":
+            return [program, "run", *workspace]
+        return [program, *workspace, "--host", "127.0.0.1", "--port", str(self.port)]
+
+    def _answers(self) -> bool:
+        try:
+            self.query("query { version }")
+        except (urllib.error.URLError, ConnectionError):
+            return False
+        return True
+
+
+@contextmanager
+def dagster_servers(home: Path, environment: Mapping[str, str]) -> Iterator[DagsterServers]:
+    """Servers that end with the context; ``home`` holds a dagster.yaml already."""
+    servers = DagsterServers(home, environment)
+    try:
+        servers.start()
+        yield servers
+    finally:
+        servers.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
