@@ -188,10 +188,10 @@ class _JobLoop:
     def __init__(self, name: EngineName, contender: Contender, model: BenchModel) -> None:
         self._settings = model.settings
         self._batch_tokens = contender.batch_tokens
-        self._tokenizer = ChunkTokenizer.load(
-            model.directory, model.prefix, model.settings.encoder_tokens
-        )
         directory = model.converted if name == "ctranslate2" else model.directory
+        self._tokenizer = ChunkTokenizer.load(
+            directory, model.prefix, model.settings.encoder_tokens
+        )
         self._engine = _Remembering(
             load_engine(
                 name,

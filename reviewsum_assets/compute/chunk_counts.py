@@ -16,6 +16,7 @@ from typing import TypeVar
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe
 from reviewsum_assets.job.chunking import Chunker
+from reviewsum_assets.job.conversion import read_conversion
 from reviewsum_assets.job.model_directory import ReadyModel
 from reviewsum_assets.job.summarizer import CheckpointInput
 from reviewsum_assets.job.tokenization import ChunkTokenizer
@@ -25,6 +26,7 @@ from reviewsum_assets.lake import Lake
 EXACT_PRODUCTS = 5_000
 _SAMPLED_CHECKPOINTS = 100
 _PARALLEL_READS = 8
+_WEIGHTS = (".safetensors", "model.bin")
 
 T = TypeVar("T")
 
@@ -117,9 +119,13 @@ def _inputs(
 
 def _tokenizer(lake: Lake, recipe: Recipe, model: ReadyModel) -> ChunkTokenizer:
     """The model's tokenizer, loaded without fetching its weights."""
+    conversion = read_conversion(lake, model.version)
+    if conversion is not None and conversion.files:
+        prefix, files = places.converted_model_directory(model.version), conversion.files
+    else:
+        prefix, files = places.model_directory(model.version), model.files
     with tempfile.TemporaryDirectory(prefix="reviewsum-tokenizer-") as scratch:
-        for file in model.files:
-            if not file.name.endswith(".safetensors"):
-                key = f"{places.model_directory(model.version)}/{file.name}"
-                lake.download(key, Path(scratch, file.name))
+        for file in files:
+            if not file.name.endswith(_WEIGHTS):
+                lake.download(f"{prefix}/{file.name}", Path(scratch, file.name))
         return ChunkTokenizer.load(Path(scratch), model.prefix, recipe.settings.encoder_tokens)

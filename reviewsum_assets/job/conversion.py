@@ -8,7 +8,6 @@ reads them, the model's decoding rules, and its tokenizer, so that a job needs n
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -27,7 +26,6 @@ from reviewsum_assets.job.tokenization import ChunkTokenizer, load_tokenizer
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import SummarySettings
 
-TOKENIZER_FOLDER = "tokenizer"
 _RECORD = "converted.json"
 
 # Both engines must say the same of these, word for word, before the faster one is trusted.
@@ -39,6 +37,7 @@ _TRIALS = (
     "charges faster. Two of us had to update the firmware first.",
     "My daughter (8) loves the color. Easy to set up, easy to clean, a bit heavy for small hands.",
 )
+_ENCODER_TOKENS = SummarySettings().encoder_tokens
 # Of natural logarithms; float32 arithmetic in another order differs by some 1e-4.
 _TOLERATED_GAP = 0.01
 
@@ -151,10 +150,7 @@ def _convert(ready: ReadyModel, source: Path, target: Path) -> str:
     from reviewsum_assets.job.engines.ctranslate2_engine import RULES_FILE
 
     (target / RULES_FILE).write_text(json.dumps(rules))
-    (target / TOKENIZER_FOLDER).mkdir()
-    for file in ready.files:
-        if not file.name.endswith(".safetensors"):
-            shutil.copyfile(source / file.name, target / TOKENIZER_FOLDER / file.name)
+    ChunkTokenizer.load(source, ready.prefix, _ENCODER_TOKENS).save(target)
     return _difference(source, target, ready.prefix)
 
 
@@ -170,8 +166,9 @@ def _name_layout(config: Any) -> None:
 
 def _difference(source: Path, target: Path, prefix: str) -> str:
     """Whether both engines think and summarize alike in float32, on the CPU."""
-    tokenizer = ChunkTokenizer.load(source, prefix, SummarySettings().encoder_tokens)
-    trials = tokenizer.encode_many(_TRIALS)
+    trials = ChunkTokenizer.load(source, prefix, _ENCODER_TOKENS).encode_many(_TRIALS)
+    if ChunkTokenizer.load(target, prefix, _ENCODER_TOKENS).encode_many(_TRIALS) != trials:
+        return "its tokenizer cannot be saved: read again, it splits texts differently"
     gap = _largest_gap(source, target, trials)
     if gap > _TOLERATED_GAP:
         return f"converted, it gives other probabilities (log-probabilities differ by {gap:.2g})"

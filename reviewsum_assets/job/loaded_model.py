@@ -18,7 +18,6 @@ from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.checkpoints.plan import Recipe
 from reviewsum_assets.job.chunking import Chunker
 from reviewsum_assets.job.conversion import (
-    TOKENIZER_FOLDER,
     conversion_obstacle,
     local_conversion,
     read_conversion,
@@ -78,12 +77,11 @@ class RecipeReader:
         choice = choose_engine(spec.engine, recipe.settings, conversion_obstacle(conversion))
         if conversion is not None and choice.name == "ctranslate2":
             directory = local_conversion(lake, conversion, _model_cache(), _provided(spec))
-            tokenizer_directory = directory / TOKENIZER_FOLDER
         else:
             _log.info("engine transformers: %s", choice.reason)
-            directory = tokenizer_directory = _model_files(lake, recipe, spec)
+            directory = _model_files(lake, recipe, spec)
         prefix = read_ready_model(lake, recipe.model_version).prefix
-        tokenizer = ChunkTokenizer.load(tokenizer_directory, prefix, recipe.settings.encoder_tokens)
+        tokenizer = ChunkTokenizer.load(directory, prefix, recipe.settings.encoder_tokens)
         return cls(
             recipe=recipe,
             engine=choice.name,

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ from safetensors.torch import save_file
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.job import conversion as module
 from reviewsum_assets.job.conversion import (
-    TOKENIZER_FOLDER,
     ensure_converted,
     is_converted,
     local_conversion,
@@ -47,7 +48,28 @@ def test_a_model_is_converted_once(any_lake: Lake, pegasus: Path, tmp_path: Path
     assert any_lake.head(key) == before
     local = local_conversion(any_lake, first, tmp_path / "cache")
     assert (local / "model.bin").exists()
-    assert ChunkTokenizer.load(local / TOKENIZER_FOLDER, "", 512).encode("good sound")
+    assert ChunkTokenizer.load(local, "", 512).encode("good sound")
+
+
+def test_a_conversion_needs_neither_torch_nor_transformers(
+    lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    local = local_conversion(lake, ensure_converted(lake, ready(lake, pegasus)), tmp_path)
+    script = """
+import sys
+from pathlib import Path
+import reviewsum_assets.job.worker
+from reviewsum_assets.job.engines import load_engine
+from reviewsum_assets.job.tokenization import ChunkTokenizer
+from reviewsum_assets.settings import SummarySettings
+directory, settings = Path(sys.argv[1]), SummarySettings()
+ids = ChunkTokenizer.load(directory, "", 512).encode("good sound")
+options = {"device": "cpu", "dtype": "auto", "threads": 1}
+assert load_engine("ctranslate2", directory, settings, **options).generate([ids])[0]
+found = {"torch", "transformers"} & set(sys.modules)
+assert not found, found
+"""
+    subprocess.run([sys.executable, "-c", script, str(local)], check=True)
 
 
 def test_a_kill_before_the_commit_leaves_no_conversion(lake: Lake, pegasus: Path) -> None:

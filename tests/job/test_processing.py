@@ -47,7 +47,7 @@ def worker_that_dies_of_a_text(connection: Connection, options: WorkerOptions) -
 def test_a_worker_that_reads_ahead_lands_everything(
     lake: Lake, pegasus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, spec = spec_for(lake, pegasus, texts(20), engine="transformers")
+    _, spec = spec_for(lake, pegasus, texts(20))
     result = run_reading_ahead(lake, spec, monkeypatch)
     assert (result.landed, result.failed) == ((1, 2, 3, 4, 5), {})
     assert incomplete(lake) == []
@@ -57,7 +57,7 @@ def test_a_deadly_checkpoint_takes_none_of_those_that_were_read_ahead(
     lake: Lake, pegasus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     products = {**texts(20), "P000": f"a {DEADLY} text about a product"}
-    _, spec = spec_for(lake, pegasus, products, engine="transformers")
+    _, spec = spec_for(lake, pegasus, products)
     monkeypatch.setattr(processing, "worker_main", worker_that_dies_of_a_text)
     result = run_reading_ahead(lake, spec, monkeypatch)
     assert {number: "signal 9" in why for number, why in result.failed.items()} == {1: True}
@@ -65,7 +65,7 @@ def test_a_deadly_checkpoint_takes_none_of_those_that_were_read_ahead(
 
 
 def test_leases_become_smaller_towards_the_end(lake: Lake, pegasus: Path) -> None:
-    _, spec = spec_for(lake, pegasus, texts(64), engine="transformers")
+    _, spec = spec_for(lake, pegasus, texts(64))
     pending = list(require_plan(lake).checkpoints)
     keeper = BudgetKeeper(spec)
     dealer = processing._Dealer(pending, ProgressReporter(lake, spec), keeper)

@@ -10,6 +10,7 @@ from typing import Any
 
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.checkpoints.status import lake_status
+from reviewsum_assets.job.conversion import ensure_converted
 from reviewsum_assets.job.model_directory import ready_model
 from reviewsum_assets.job.processing import JobResult, read_result
 from reviewsum_assets.job.spec import JobSpec, job_spec
@@ -32,6 +33,8 @@ def spec_for(
     """A plan of four products a checkpoint, and a job for all of it."""
     settings = load_settings(model=str(model), checkpoint_size=4, device="cpu", **FAST, **options)
     ready, _ = ready_model(lake, settings)
+    if settings.engine != "transformers":
+        ensure_converted(lake, ready)
     plan = plan_products(lake, products, model=ready.version, checkpoint_size=4, **FAST).plan
     spec = job_spec(plan, plan.checkpoints, lake=lake.uri, engine=settings.engine_settings())
     return plan, spec

@@ -15,7 +15,6 @@ from typing import cast
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.job.chunking import Chunker
-from reviewsum_assets.job.conversion import TOKENIZER_FOLDER
 from reviewsum_assets.job.engines import EngineName, load_engine
 from reviewsum_assets.job.summarizer import (
     CheckpointInput,
@@ -40,10 +39,7 @@ class _Misfits(logging.Handler):
 
 def main(engine_name: str, directory: Path, texts: int) -> None:
     """See the module."""
-    tokenizer_directory = directory
-    if engine_name == "ctranslate2":
-        tokenizer_directory = directory / TOKENIZER_FOLDER
-    tokenizer = ChunkTokenizer.load(tokenizer_directory, "", SETTINGS.encoder_tokens)
+    tokenizer = ChunkTokenizer.load(directory, "", SETTINGS.encoder_tokens)
     engine = load_engine(
         cast("EngineName", engine_name),
         directory,
