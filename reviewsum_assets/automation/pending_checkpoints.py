@@ -101,7 +101,8 @@ def _merge(
         job="merge",
         purpose="merge of a finished plan",
         scope=(PLAN_TAG, plan.plan_id),
-        state="merge",
+        # A checkpoint that is computed again later makes another table.
+        state=f"merge of what was written until {found.newest}",
         by_hand="launch merge",
     )
     return request_run(context.instance, work, pipeline.settings.max_run_attempts, {})

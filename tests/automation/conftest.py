@@ -11,6 +11,7 @@ from reviewsum_assets.automation.new_dumps import new_dumps
 from reviewsum_assets.automation.pending_checkpoints import pending_checkpoints
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
+from tests.support.checkpoints import plan_products, products
 from tests.support.pipeline import FAST, SmallPipeline
 from tests.support.sensors import Sensor, put_dump
 
@@ -20,6 +21,13 @@ def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path) -> SmallPipel
     """A pipeline whose lake holds no dumps yet."""
     settings = load_settings(lake=lake.uri, model=str(pegasus), engine="transformers", **FAST)
     return SmallPipeline(instance, Pipeline(settings))
+
+
+@pytest.fixture
+def model_less(small: SmallPipeline) -> SmallPipeline:
+    """Six products in three checkpoints, by a plan whose model is gone: no run can summarize."""
+    plan_products(small.pipeline.lake, products(6), checkpoint_size=2)
+    return small
 
 
 @pytest.fixture

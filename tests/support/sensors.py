@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
+from dagster._core.remote_origin import (
+    InProcessCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.definitions import defs
@@ -68,6 +75,24 @@ def put_dump(lake: Lake, products: int, name: str = "a.csv") -> None:
     write_dump(lake.directory / places.REVIEW_DUMPS / name, texts(products))
 
 
-def put_run(small: SmallPipeline, job: str, status: dg.DagsterRunStatus) -> str:
+def put_run(
+    small: SmallPipeline,
+    job: str,
+    status: dg.DagsterRunStatus,
+    tags: Mapping[str, str] | None = None,
+) -> str:
     """A run in this state, as another process would have it; its id."""
-    return small.instance.create_run_for_job(defs.resolve_job_def(job), status=status).run_id
+    run = small.instance.create_run_for_job(
+        defs.resolve_job_def(job),
+        status=status,
+        tags=dict(tags or {}),
+        remote_job_origin=_origin(job),
+    )
+    return run.run_id
+
+
+def _origin(job: str) -> RemoteJobOrigin:
+    """Where the definitions lie; a run that is queued has to name it."""
+    target = LoadableTargetOrigin(module_name="reviewsum_assets.definitions")
+    location = InProcessCodeLocationOrigin(target, location_name="reviewsum_assets")
+    return RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job)
