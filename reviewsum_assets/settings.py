@@ -267,7 +267,9 @@ class _AutomationEnvironment(BaseSettings, AutomationSettings):
 
 
 def load_automation_settings() -> AutomationSettings:
-    """Read the settings of automation and alerts alone: an alert is sent whatever else is wrong.
+    """Read the settings of automation and alerts alone.
+
+    They are needed to load the definitions, and to tell of runs that other settings have failed.
 
     Raises:
         SettingsError: one of them cannot work.

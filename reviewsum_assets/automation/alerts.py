@@ -29,13 +29,9 @@ from reviewsum_assets.settings import load_automation_settings
 )
 def alert_on_failure(context: dg.RunFailureSensorContext) -> None:
     """Log the alert first: whatever is wrong with its delivery, it can be read there."""
-    context.log.error(failure_text(context.instance, context.dagster_run, ""))
-    try:
-        settings = load_automation_settings()
-    except SettingsError:
-        context.log.exception("the alert is sent to nobody")
-        return
+    settings = load_automation_settings()
     text = failure_text(context.instance, context.dagster_run, settings.webserver_url)
+    context.log.error(text)
     for send, receivers in (
         (_send_to_slack, settings.slack_channel),
         (_send_by_email, ", ".join(settings.alert_email_to)),

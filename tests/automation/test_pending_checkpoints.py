@@ -90,6 +90,7 @@ def test_a_job_that_was_started_elsewhere_is_waited_for_and_an_own_one_attached_
         assert checkpoints_sensor.requested().job_name == "summarize"
     finally:
         job.stop()
+        job.poll()
 
 
 @pytest.mark.usefixtures("no_pause")
