@@ -10,22 +10,12 @@ from reviewsum_assets.assets.pipeline import pipeline_resource
 from reviewsum_assets.assets.review_dumps import review_dumps
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.automation.abandoned_jobs import stop_abandoned_jobs
-
-ingest = dg.define_asset_job(
-    "ingest",
-    selection=dg.AssetSelection.assets(grouped_reviews, summarizer_model, checkpoint_plan),
-    description="Reads the dumps, makes the model ready and plans what is new or changed.",
-)
-summarize = dg.define_asset_job(
-    "summarize",
-    selection=dg.AssetSelection.assets(chunk_summaries),
-    description="Computes the chosen checkpoints with one Processing job.",
-)
-merge = dg.define_asset_job(
-    "merge",
-    selection=dg.AssetSelection.assets(merged_summaries),
-    description="Merges all checkpoints of the current plan into the summary table.",
-)
+from reviewsum_assets.automation.alerts import alert_on_failure
+from reviewsum_assets.automation.ingest_schedule import ingest_schedule
+from reviewsum_assets.automation.jobs import ingest, merge, summarize
+from reviewsum_assets.automation.new_dumps import new_dumps
+from reviewsum_assets.automation.pending_checkpoints import pending_checkpoints
+from reviewsum_assets.settings import load_automation_settings
 
 defs = dg.Definitions(
     assets=[
@@ -37,6 +27,7 @@ defs = dg.Definitions(
         merged_summaries,
     ],
     jobs=[ingest, summarize, merge],
-    sensors=[stop_abandoned_jobs],
+    schedules=[ingest_schedule(load_automation_settings().ingest_cron)],
+    sensors=[new_dumps, pending_checkpoints, stop_abandoned_jobs, alert_on_failure],
     resources={"pipeline": pipeline_resource},
 )

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from reviewsum_assets import lake as places
-from reviewsum_assets.assets.checkpoint_plan import align_partitions, checkpoint_partitions
+from reviewsum_assets.assets.checkpoint_plan import align_partitions, enclosing_range_tags
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.plan import Plan, Recipe, current_plan, require_plan
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, merged_file_problems
@@ -26,11 +26,6 @@ from reviewsum_assets.job.conversion import is_converted
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import has_dumps
 from reviewsum_assets.reviews.grouping import GroupedReviews
-
-_RANGE_START, _RANGE_END = (
-    "dagster/asset_partition_range_start",
-    "dagster/asset_partition_range_end",
-)
 
 
 @dataclass(frozen=True)
@@ -77,8 +72,8 @@ def materialize_pending(
     status = _status(pipeline)
     computed = tuple(state.planned.number for state in status.incomplete)
     if computed:
-        first, last = _enclosing_range(instance, status)
-        runs.execute("summarize", {_RANGE_START: first, _RANGE_END: last})
+        pending = [state.planned for state in status.incomplete]
+        runs.execute("summarize", enclosing_range_tags(instance, pending))
         status = _status(pipeline)
     merged = bool(computed) or not status.is_merged or bool(merged_file_problems(pipeline.lake))
     if merged:
@@ -193,15 +188,3 @@ def _status(pipeline: Pipeline) -> LakeStatus:
     status = lake_status(pipeline.lake)
     assert status is not None  # there is a plan by now
     return status
-
-
-def _enclosing_range(instance: dg.DagsterInstance, status: LakeStatus) -> tuple[str, str]:
-    """The first and last pending partition in the order in which Dagster knows them.
-
-    Valid ones between them are skipped by the asset: one range is one run is one job.
-    """
-    name = checkpoint_partitions.name
-    assert name is not None
-    pending = {state.planned.partition_key for state in status.incomplete}
-    ordered = [key for key in instance.get_dynamic_partitions(name) if key in pending]
-    return ordered[0], ordered[-1]

@@ -2,7 +2,8 @@
 
 A setting ``name`` is read from the environment variable ``REVIEWSUM_NAME``; the command line and
 a run's resource configuration override it. Defaults are those of the script this project
-replaces, except where a comment says otherwise.
+replaces, except where a comment says otherwise. The settings of automation and alerts are in
+``automation_settings``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AliasChoices,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -21,7 +21,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from reviewsum_assets.automation_settings import AutomationSettings
 from reviewsum_assets.errors import SettingsError
+from reviewsum_assets.setting_types import Names, Pairs
 
 ENVIRONMENT_PREFIX = "REVIEWSUM_"
 
@@ -121,25 +123,6 @@ class EngineSettings(BaseModel):
         return self.batch_tokens or full * (_GPU_FACTOR if on_gpu else 1)
 
 
-def _split_commas(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-def _split_pairs(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    if not all(separator for _, separator, _ in pairs):
-        raise ValueError(f"expected NAME=VALUE,NAME=VALUE, found {value!r}")
-    return {name.strip(): text.strip() for name, _, text in pairs}
-
-
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
-Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)]
-
-
 class SageMakerSettings(BaseModel):
     """Where and how a SageMaker Processing job runs; used with ``compute`` = sagemaker only."""
 
@@ -189,7 +172,9 @@ class SageMakerSettings(BaseModel):
         return tuple(dict.fromkeys((self.instance_type, *self.fallback_instance_types)))
 
 
-class Settings(BaseSettings, SummarySettings, EngineSettings, SageMakerSettings):
+class Settings(
+    BaseSettings, AutomationSettings, SummarySettings, EngineSettings, SageMakerSettings
+):
     """All settings, validated once, where they are read."""
 
     model_config = SettingsConfigDict(
@@ -274,11 +259,33 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise SettingsError(
-            f"invalid settings: {problems}. Set them with {ENVIRONMENT_PREFIX}<NAME>, options of "
-            "`reviewsum run`, or the run's resource configuration."
-        ) from error
+        raise _invalid(error) from error
+
+
+class _AutomationEnvironment(BaseSettings, AutomationSettings):
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
+
+
+def load_automation_settings() -> AutomationSettings:
+    """Read the settings of automation and alerts alone.
+
+    They are needed to load the definitions, and to tell of runs that other settings have failed.
+
+    Raises:
+        SettingsError: one of them cannot work.
+    """
+    try:
+        return _AutomationEnvironment()
+    except ValidationError as error:
+        raise _invalid(error) from error
+
+
+def _invalid(error: ValidationError) -> SettingsError:
+    problems = "; ".join(
+        f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+        for problem in error.errors()
+    )
+    return SettingsError(
+        f"invalid settings: {problems}. Set them with {ENVIRONMENT_PREFIX}<NAME>, options of "
+        "`reviewsum run`, or the run's resource configuration."
+    )

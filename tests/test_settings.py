@@ -5,7 +5,7 @@ import os
 import pytest
 
 from reviewsum_assets.errors import SettingsError
-from reviewsum_assets.settings import load_settings
+from reviewsum_assets.settings import load_automation_settings, load_settings
 
 
 def test_defaults_are_those_of_the_script_this_replaces() -> None:
@@ -63,3 +63,12 @@ def test_the_batch_budget_follows_from_chunks_unless_given() -> None:
     assert engine.tokens_per_batch(300, on_gpu=True) == 36000
     given = load_settings(batch_tokens=1000).engine_settings()
     assert given.tokens_per_batch(300, on_gpu=True) == 1000
+
+
+def test_an_alert_by_email_needs_a_sender_and_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REVIEWSUM_ALERT_EMAIL_TO", "one@example.com,two@example.com")
+    with pytest.raises(SettingsError, match="needs alert_email_from and smtp_host"):
+        load_automation_settings()
+    monkeypatch.setenv("REVIEWSUM_ALERT_EMAIL_FROM", "alerts@example.com")
+    monkeypatch.setenv("REVIEWSUM_SMTP_HOST", "mail.example.com")
+    assert load_automation_settings().alert_email_to == ("one@example.com", "two@example.com")

@@ -1,5 +1,6 @@
 """``checkpoint_plan``: which product belongs to which checkpoint; adds the partitions."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -9,7 +10,7 @@ from reviewsum_assets.assets import markdown
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.summarizer_model import summarizer_model
-from reviewsum_assets.checkpoints.plan import Plan
+from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
 from reviewsum_assets.checkpoints.validity import check_checkpoints
 from reviewsum_assets.compute.estimate import Estimate, estimate
@@ -20,6 +21,10 @@ from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grou
 checkpoint_partitions = dg.DynamicPartitionsDefinition(name="checkpoints")
 
 _PREVIEW_CHECKPOINTS = 10
+_RANGE_START, _RANGE_END = (
+    "dagster/asset_partition_range_start",
+    "dagster/asset_partition_range_end",
+)
 
 
 @dg.asset(
@@ -72,6 +77,20 @@ def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> bool:
     for key in surplus:
         instance.delete_dynamic_partition(name, key)
     return bool(missing or surplus)
+
+
+def enclosing_range_tags(
+    instance: dg.DagsterInstance, pending: Iterable[PlannedCheckpoint]
+) -> dict[str, str]:
+    """Tags of one run from the first to the last pending partition, in the instance's order.
+
+    Valid ones between them are skipped by the asset: one range is one run is one job.
+    """
+    name = checkpoint_partitions.name
+    assert name is not None
+    wanted = {checkpoint.partition_key for checkpoint in pending}
+    ordered = [key for key in instance.get_dynamic_partitions(name) if key in wanted]
+    return {_RANGE_START: ordered[0], _RANGE_END: ordered[-1]}
 
 
 def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:

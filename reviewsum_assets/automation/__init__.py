@@ -1,1 +1,1 @@
-"""When things happen by themselves: sensors."""
+"""When things happen by themselves: jobs, sensors, a schedule, alerts."""

@@ -48,6 +48,10 @@ class MergedTable(BaseModel):
         """Share of the selected products that have a summary or a quarantine entry."""
         return (self.rows + self.quarantined) / self.selected
 
+    def is_whole(self, plan: Plan) -> bool:
+        """Whether this is that plan's table and lacks nothing."""
+        return self.plan_id == plan.plan_id and not self.incomplete_checkpoints
+
 
 def merge_checkpoints(lake: Lake, plan: Plan, *, allow_incomplete: bool = False) -> MergedTable:
     """Write the merged table of ``plan`` as CSV and Parquet.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -48,11 +49,7 @@ class LakeStatus:
     @property
     def is_merged(self) -> bool:
         """Whether the merged table is the current plan's and lacks nothing."""
-        return (
-            self.merged is not None
-            and self.merged.plan_id == self.plan.plan_id
-            and not self.merged.incomplete_checkpoints
-        )
+        return self.merged is not None and self.merged.is_whole(self.plan)
 
 
 def lake_status(lake: Lake) -> LakeStatus | None:
@@ -107,6 +104,25 @@ def verify_lake(lake: Lake) -> list[str]:
             if holders.get(row.product_id) == state.planned.number
         )
     return problems + _merged_problems(lake, plan, expected)
+
+
+def is_merge_needed(lake: Lake, plan: Plan, newest: datetime | None) -> bool:
+    """Whether a plan's finished checkpoints are to be merged, by sizes and times alone.
+
+    Args:
+        lake: holds the table, or does not.
+        plan: the current one.
+        newest: when the last of its checkpoints was written.
+    """
+    merged = current_merged_table(lake)
+    record = lake.head(places.MERGED_MANIFEST)
+    if merged is None or record is None or not merged.is_whole(plan):
+        return True
+    if newest is not None and newest > record.last_modified:
+        return True
+    sizes = {places.MERGED_CSV: merged.csv_bytes, places.MERGED_PARQUET: merged.parquet_bytes}
+    found = {key: lake.head(key) for key in sizes}
+    return any(item is None or item.size != sizes[key] for key, item in found.items())
 
 
 def merged_file_problems(lake: Lake) -> list[str]:

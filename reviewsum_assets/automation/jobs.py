@@ -1,0 +1,27 @@
+"""The jobs that people, sensors and the schedule launch, and the tag that says what for."""
+
+import dagster as dg
+
+from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan
+from reviewsum_assets.assets.chunk_summaries import chunk_summaries
+from reviewsum_assets.assets.grouped_reviews import grouped_reviews
+from reviewsum_assets.assets.merged_summaries import merged_summaries
+from reviewsum_assets.assets.summarizer_model import summarizer_model
+
+PURPOSE_TAG = "reviewsum/purpose"
+
+ingest = dg.define_asset_job(
+    "ingest",
+    selection=dg.AssetSelection.assets(grouped_reviews, summarizer_model, checkpoint_plan),
+    description="Reads the dumps, makes the model ready and plans what is new or changed.",
+)
+summarize = dg.define_asset_job(
+    "summarize",
+    selection=dg.AssetSelection.assets(chunk_summaries),
+    description="Computes the chosen checkpoints with one Processing job.",
+)
+merge = dg.define_asset_job(
+    "merge",
+    selection=dg.AssetSelection.assets(merged_summaries),
+    description="Merges all checkpoints of the current plan into the summary table.",
+)

@@ -1,0 +1,61 @@
+"""Why a run failed, as its events tell it: for people who have to do something about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+
+@dataclass(frozen=True)
+class RunFailure:
+    """The first failed step's message, and the metadata of a failure that was raised on purpose.
+
+    ``kind`` and ``what_to_do`` are empty where the failure does not say.
+    """
+
+    message: str
+    kind: str = ""
+    what_to_do: str = ""
+    landed: int | None = None
+    missing: int | None = None
+
+
+def read_run_failure(instance: dg.DagsterInstance, run_id: str) -> RunFailure:
+    """What the events of a failed run say; of one whose process died, what Dagster noticed."""
+    steps = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+    if steps:
+        event = steps[0].event_log_entry.dagster_event
+        assert event is not None
+        return _step_failure(event)
+    ends = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
+    told = ends[-1].event_log_entry.user_message if ends else ""
+    if ends and (event := ends[-1].event_log_entry.dagster_event) is not None:
+        told = event.message or told
+    return RunFailure(told or "it ended without saying why")
+
+
+def _step_failure(event: dg.DagsterEvent) -> RunFailure:
+    data = event.step_failure_data
+    error = data.error
+    if error is not None and error.cause is not None:
+        error = error.cause
+    message = event.message or "" if error is None else _without_class(error.message)
+    raised = data.user_failure_data
+    if raised is None:
+        return RunFailure(message)
+    told = {name: value.value for name, value in raised.metadata.items()}
+    landed, missing = told.get("landed"), told.get("missing")
+    return RunFailure(
+        message=raised.description or message,
+        kind=str(told.get("failure", "")),
+        what_to_do=str(told.get("what_to_do", "")),
+        landed=landed if isinstance(landed, int) else None,
+        missing=missing if isinstance(missing, int) else None,
+    )
+
+
+def _without_class(message: str) -> str:
+    """``reviewsum_assets.errors.ModelError: no weights`` says it with the last part alone."""
+    head, separator, rest = message.strip().partition(": ")
+    return rest if separator and " " not in head and "." in head else message.strip()

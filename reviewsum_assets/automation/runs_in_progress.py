@@ -1,0 +1,31 @@
+"""Finds runs that are queued or running, whether a job was launched or an asset materialized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from reviewsum_assets.assets.summarize_run import CHUNK_SUMMARIES
+
+_IN_PROGRESS = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+# The last asset of each job: whoever materializes it on its page does what the job would.
+_LAST_ASSETS: Mapping[str, dg.AssetKey] = {
+    "ingest": dg.AssetKey("checkpoint_plan"),
+    "summarize": CHUNK_SUMMARIES,
+    "merge": dg.AssetKey("merged_summaries"),
+}
+
+
+def run_in_progress(instance: dg.DagsterInstance, *jobs: str) -> str:
+    """``run ID of JOB``, for a run that does the work of one of these jobs; empty if none does."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS)):
+        for job in jobs:
+            if run.job_name == job or _LAST_ASSETS[job] in (run.asset_selection or ()):
+                return f"run {run.run_id} of {job}"
+    return ""

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.automation import attempts
+from reviewsum_assets.automation.new_dumps import new_dumps
+from reviewsum_assets.automation.pending_checkpoints import pending_checkpoints
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import load_settings
+from tests.support.checkpoints import plan_products, products
+from tests.support.pipeline import FAST, SmallPipeline
+from tests.support.sensors import Sensor, put_dump
+
+
+@pytest.fixture
+def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path) -> SmallPipeline:
+    """A pipeline whose lake holds no dumps yet."""
+    settings = load_settings(lake=lake.uri, model=str(pegasus), engine="transformers", **FAST)
+    return SmallPipeline(instance, Pipeline(settings))
+
+
+@pytest.fixture
+def model_less(small: SmallPipeline) -> SmallPipeline:
+    """Six products in three checkpoints, by a plan whose model is gone: no run can summarize."""
+    plan_products(small.pipeline.lake, products(6), checkpoint_size=2)
+    return small
+
+
+@pytest.fixture
+def planned(small: SmallPipeline) -> SmallPipeline:
+    """Six products in three checkpoints, from a dump on the lake."""
+    put_dump(small.pipeline.lake, 6)
+    assert small.execute("ingest").success
+    return small
+
+
+@pytest.fixture
+def dumps_sensor(small: SmallPipeline) -> Sensor:
+    return Sensor(new_dumps, small)
+
+
+@pytest.fixture
+def checkpoints_sensor(small: SmallPipeline) -> Sensor:
+    return Sensor(pending_checkpoints, small)
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next attempt may start at once."""
+    monkeypatch.setattr(attempts, "FIRST_PAUSE_SECONDS", 0.0)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from reviewsum_assets.automation.alerts import alert_on_failure, failure_text
+from reviewsum_assets.checkpoints.plan import require_plan
+from tests.support.checkpoints import complete, plan_products, products
+from tests.support.mail import HOST, PASSWORD, USER, mail_server
+from tests.support.pipeline import SmallPipeline
+from tests.support.processing import ProcessingEmulator
+from tests.support.sagemaker import planned_pipeline
+from tests.support.sensors import put_run
+from tests.support.slack import CHANNEL, TOKEN, SlackServer, slack_server
+
+RECEIVERS = ["one@example.com", "two@example.com"]
+
+
+@pytest.fixture
+def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlackServer]:
+    """Alerts go to a channel."""
+    with slack_server() as slack:
+        monkeypatch.setenv("REVIEWSUM_SLACK_CHANNEL", CHANNEL)
+        monkeypatch.setenv("REVIEWSUM_SLACK_API_URL", slack.url)
+        monkeypatch.setenv("SLACK_BOT_TOKEN", TOKEN)
+        yield slack
+
+
+def failed_merge(small: SmallPipeline) -> Any:
+    """A run that fails: one of three checkpoints is missing."""
+    plan = plan_products(small.pipeline.lake, products(6), checkpoint_size=2).plan
+    complete(small.pipeline.lake, plan, [1, 3])
+    run = small.execute("merge", {"reviewsum/purpose": "schedule"})
+    assert not run.success
+    return run
+
+
+def alert(small: SmallPipeline, run: Any) -> None:
+    """What the daemon does once it has seen the failure."""
+    context = dg.build_run_status_sensor_context(
+        sensor_name="alert_on_failure",
+        dagster_event=run.get_run_failure_event(),
+        dagster_instance=small.instance,
+        dagster_run=run.dagster_run,
+    ).for_run_failure()
+    alert_on_failure(context)
+
+
+def test_an_alert_says_what_failed_why_and_where(small: SmallPipeline) -> None:
+    run = failed_merge(small)
+    text = failure_text(small.instance, run.dagster_run, "https://dagster.example.com/")
+    assert text.splitlines() == [
+        "merge failed",
+        "Why: 1 of 3 checkpoints cannot be merged: checkpoint_00002 (missing: no manifest). "
+        "Materialize these partitions of chunk_summaries, use `reviewsum run`, or allow an "
+        "incomplete merge.",
+        "Launched for: schedule",
+        f"Run: https://dagster.example.com/runs/{run.run_id}",
+    ]
+
+
+def test_an_alert_of_a_job_says_what_landed_and_what_to_do(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path, engine="transformers")
+    complete(small.pipeline.lake, require_plan(small.pipeline.lake), [1])
+    processing.faults.quota_exceeded()
+    run = small.summarize(1, 2)
+    first, *others = failure_text(instance, run.dagster_run, "").splitlines()
+    assert first == "summarize failed: quota too small, 1 partitions landed, 1 are missing"
+    assert any(re.match("What to do: .*Service Quotas console", line) for line in others)
+    assert others[-1] == f"Run: {run.run_id}"
+
+
+def test_a_run_whose_process_died_is_told_as_dagster_noticed_it(small: SmallPipeline) -> None:
+    run = small.instance.get_run_by_id(put_run(small, "merge", dg.DagsterRunStatus.STARTED))
+    assert run is not None
+    small.instance.report_run_failed(run, "its process ended without reporting an end")
+    told = failure_text(small.instance, run, "")
+    assert "Why: its process ended without reporting an end" in told
+
+
+def test_an_alert_is_posted_to_slack(small: SmallPipeline, slack: SlackServer) -> None:
+    alert(small, failed_merge(small))
+    assert [text.splitlines()[0] for text in slack.texts] == ["merge failed"]
+
+
+@pytest.mark.parametrize("security", ["SSL", "STARTTLS"])
+def test_an_alert_is_sent_by_email(
+    small: SmallPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, security: str
+) -> None:
+    with mail_server(tmp_path, security) as mailbox:
+        for name, value in {
+            "SSL_CERT_FILE": str(tmp_path / "mail.pem"),
+            "SMTP_PASSWORD": PASSWORD,
+            "REVIEWSUM_ALERT_EMAIL_TO": ",".join(RECEIVERS),
+            "REVIEWSUM_ALERT_EMAIL_FROM": USER,
+            "REVIEWSUM_SMTP_HOST": HOST,
+            "REVIEWSUM_SMTP_PORT": str(mailbox.port),
+            "REVIEWSUM_SMTP_SECURITY": security,
+        }.items():
+            monkeypatch.setenv(name, value)
+        run = failed_merge(small)
+        alert(small, run)
+    ((receivers, mail),) = mailbox.mails
+    assert receivers == RECEIVERS
+    assert "Subject: Dagster Run Failed: merge" in mail
+    assert "merge failed<br>" in mail
+    assert run.run_id in mail
+
+
+def test_an_alert_that_cannot_be_delivered_is_logged_and_fails_nothing(
+    small: SmallPipeline,
+    slack: SlackServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("REVIEWSUM_SLACK_CHANNEL", "#nowhere")
+    run = failed_merge(small)
+    capfd.readouterr()
+    alert(small, run)
+    told = capfd.readouterr().err
+    assert "merge failed\nWhy: 1 of 3 checkpoints cannot be merged" in told
+    assert "the alert could not be sent to #nowhere" in told
+    assert "channel_not_found" in told
+    assert slack.texts == []
