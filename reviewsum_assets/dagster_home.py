@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import dagster as dg
 
@@ -63,11 +65,13 @@ def prepare_home() -> Path:
     return home
 
 
-def workspace_file(home: Path) -> Path:
-    """A workspace file for this code location, in the home."""
-    path = home / "workspace.yaml"
-    path.write_text(_WORKSPACE)
-    return path
+def become_ui(home: Path, host: str, port: int) -> NoReturn:
+    """Go on as the Dagster UI and daemon, in place of this process, so that signals reach them."""
+    workspace = home / "workspace.yaml"
+    workspace.write_text(_WORKSPACE)
+    dagster = str(Path(sys.executable).with_name("dagster"))
+    arguments = ["-w", str(workspace), "--host", host, "--port", str(port)]
+    os.execv(dagster, [dagster, "dev", *arguments])
 
 
 @contextmanager

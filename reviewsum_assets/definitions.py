@@ -10,6 +10,7 @@ from reviewsum_assets.assets.pipeline import pipeline_resource
 from reviewsum_assets.assets.review_dumps import review_dumps
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.automation.abandoned_jobs import stop_abandoned_jobs
+from reviewsum_assets.automation.reconcile_checkpoints import reconcile_checkpoints
 
 ingest = dg.define_asset_job(
     "ingest",
@@ -37,6 +38,6 @@ defs = dg.Definitions(
         merged_summaries,
     ],
     jobs=[ingest, summarize, merge],
-    sensors=[stop_abandoned_jobs],
+    sensors=[stop_abandoned_jobs, reconcile_checkpoints],
     resources={"pipeline": pipeline_resource},
 )

@@ -1,5 +1,6 @@
 """``checkpoint_plan``: which product belongs to which checkpoint; adds the partitions."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -20,6 +21,14 @@ from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grou
 checkpoint_partitions = dg.DynamicPartitionsDefinition(name="checkpoints")
 
 _PREVIEW_CHECKPOINTS = 10
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Partitions that were added, and those that left since their checkpoints are retired."""
+
+    added: tuple[str, ...]
+    retired: tuple[str, ...]
 
 
 @dg.asset(
@@ -59,19 +68,19 @@ def checkpoint_plan(
     )
 
 
-def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> bool:
-    """Give the instance the partitions of ``plan`` and no others; whether any had to change."""
+def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> Alignment:
+    """Give the instance the partitions of ``plan`` and no others."""
     name = checkpoint_partitions.name
     assert name is not None
     planned = [checkpoint.partition_key for checkpoint in plan.checkpoints]
     known = set(instance.get_dynamic_partitions(name))
     missing = [key for key in planned if key not in known]
-    surplus = known.difference(planned)
+    surplus = sorted(known.difference(planned))
     if missing:
         instance.add_dynamic_partitions(name, missing)
     for key in surplus:
         instance.delete_dynamic_partition(name, key)
-    return bool(missing or surplus)
+    return Alignment(tuple(missing), tuple(surplus))
 
 
 def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import dagster as dg
 from reviewsum_assets import lake as places
 from reviewsum_assets.assets import markdown
 from reviewsum_assets.assets.job_messages import JobMessages, pipes_context
-from reviewsum_assets.assets.partition_metadata import partition_metadata
+from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES, materialization
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import (
@@ -27,8 +27,6 @@ from reviewsum_assets.compute.patience import Patience
 from reviewsum_assets.errors import LakeError, ReviewsumError
 from reviewsum_assets.job.progress import read_progress
 from reviewsum_assets.lake import Lake
-
-CHUNK_SUMMARIES = dg.AssetKey("chunk_summaries")
 
 _NAMES_IN_A_MESSAGE = 10
 _LOG_EVERY_SECONDS = 10.0
@@ -252,14 +250,7 @@ class SummarizeRun:
 
     def _materialized(self, state: CheckpointState, *, reused: bool) -> None:
         self._pending.pop(state.planned.number, None)
-        self.context.log_event(
-            dg.AssetMaterialization(
-                asset_key=CHUNK_SUMMARIES,
-                partition=state.planned.partition_key,
-                metadata=partition_metadata(self._lake, state, reused=reused),
-                tags={"dagster/data_version": state.planned.data_version},
-            )
-        )
+        self.context.log_event(materialization(self._lake, state, reused=reused))
 
     def _tell(self, job: RunningJob) -> None:
         """Pass on how far the job is, and what it has cost."""
