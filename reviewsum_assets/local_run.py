@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.assets.backfill_selection import RANGE_END_TAG, RANGE_START_TAG
 from reviewsum_assets.assets.checkpoint_plan import align_partitions, checkpoint_partitions
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
@@ -28,11 +29,6 @@ from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import has_dumps
 from reviewsum_assets.reviews.grouping import GroupedReviews
-
-_RANGE_START, _RANGE_END = (
-    "dagster/asset_partition_range_start",
-    "dagster/asset_partition_range_end",
-)
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ def materialize_pending(
     computed = tuple(state.planned.number for state in status.incomplete)
     if computed:
         first, last = _enclosing_range(instance, status)
-        runs.execute("summarize", {_RANGE_START: first, _RANGE_END: last})
+        runs.execute("summarize", {RANGE_START_TAG: first, RANGE_END_TAG: last})
         status = _status(pipeline)
     merged = bool(computed) or not status.is_merged or bool(merged_file_problems(pipeline.lake))
     if merged:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.assets.backfill_selection import RANGE_END_TAG, RANGE_START_TAG
 from reviewsum_assets.assets.checkpoint_plan import (
     Alignment,
     align_partitions,
@@ -112,6 +113,8 @@ def reconcile(
     seen = seen or {}
     beliefs = _Beliefs.of(instance, plan)
     suspects = [c for c in plan.checkpoints if _is_suspect(c, listing, seen, beliefs)]
+    # What Dagster does not know comes first, so that no limit keeps it waiting for ever.
+    suspects.sort(key=beliefs.is_known)
     looked_at = suspects[:limit]
     adopted: list[str] = []
     lost: list[CheckpointState] = []
@@ -124,16 +127,16 @@ def reconcile(
             )
             adopted.append(state.planned.partition_key)
     _fail(instance, lake, summarize, lost)
-    unsettled = [c for c in plan.checkpoints if beliefs.is_in_progress(c)]
-    open_groups = {group_of(c.number) for c in [*unsettled, *suspects[len(looked_at) :]]}
+    left = suspects[len(looked_at) :]
+    open_groups = {group_of(planned.number) for planned in left}
     return Reconciliation(
         alignment=alignment,
         adopted=tuple(adopted),
         lost=tuple(lost),
         adopted_merged=seen.get(MERGED) != listing.digests[MERGED]
         and _adopt_merged(instance, lake, plan),
-        in_progress=len(unsettled),
-        left=len(suspects) - len(looked_at),
+        in_progress=sum(beliefs.is_in_progress(planned) for planned in plan.checkpoints),
+        left=len(left),
         seen={g: digest for g, digest in listing.digests.items() if g not in open_groups},
     )
 
@@ -202,8 +205,8 @@ def _fail(
         run = instance.create_run_for_job(
             summarize,
             tags={
-                "dagster/asset_partition_range_start": first,
-                "dagster/asset_partition_range_end": last,
+                RANGE_START_TAG: first,
+                RANGE_END_TAG: last,
                 # Whoever retries runs by itself must not spend money that nobody asked for.
                 "dagster/max_retries": "0",
             },
