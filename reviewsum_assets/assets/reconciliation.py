@@ -3,8 +3,7 @@
 The lake decides. A valid checkpoint that Dagster does not know is adopted: materialized without a
 run. One that Dagster believes in and that is gone or invalid is shown as failed. Only a run can
 fail a partition, so a run of the job ``summarize`` over it is recorded as failed, with the reason,
-and nothing is executed; re-executing that run computes the checkpoint again. Partitions that a
-run is working on are left to it.
+and nothing is executed. Partitions that a run is working on are left to it.
 """
 
 from __future__ import annotations
@@ -215,8 +214,8 @@ def _fail(
         instance.report_run_failed(
             run,
             "nothing was executed; these checkpoints were complete, and on the lake they are not "
-            f"any more: {named([state.describe() for state in some])}. Re-execute this run, or "
-            "materialize the partitions, to compute them again.",
+            f"any more: {named([state.describe() for state in some])}. Materialize the failed "
+            "partitions of chunk_summaries to compute them again.",
         )
         for state in some:
             instance.report_runless_asset_event(
