@@ -7,16 +7,16 @@ wrong; 130 interrupted.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from reviewsum_assets import __version__
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.cli_options import JsonOption, LakeOption, chosen_settings
 from reviewsum_assets.cli_output import (
     ProgressBars,
     VerifyResult,
@@ -26,12 +26,12 @@ from reviewsum_assets.cli_output import (
     print_json,
     print_run,
     print_status,
+    reconcile_result,
     run_result,
     status_result,
 )
 from reviewsum_assets.errors import ReviewsumError, RunInterrupted, SettingsError
 from reviewsum_assets.lake import Lake
-from reviewsum_assets.settings import Settings, load_settings
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -43,13 +43,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 all is well, 1 something failed or is off, 2 wrong call, "
     "130 interrupted.",
 )
-
-LakeOption = Annotated[
-    str | None, typer.Option("--lake", help="Directory or s3://bucket/prefix that holds all data.")
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on standard output.")
-]
 
 
 @app.command()
@@ -85,7 +78,7 @@ def run(
     from reviewsum_assets.assets.pipeline import Pipeline
     from reviewsum_assets.dagster_home import persistent_instance
 
-    settings = _settings(
+    settings = chosen_settings(
         lake=lake,
         dumps=tuple(dump) if dump else None,
         model=model,
@@ -113,7 +106,7 @@ def run(
 @app.command()
 def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     """Show every checkpoint's state, from the lake alone."""
-    opened = Lake.open(_settings(lake=lake).lake, create=False)
+    opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
     found = lake_status(opened)
     result = status_result(opened, found)
     if as_json:
@@ -131,7 +124,7 @@ def estimate_pending(lake: LakeOption = None, as_json: JsonOption = False) -> No
     from reviewsum_assets.compute import compute_for
     from reviewsum_assets.compute.estimate import estimate
 
-    settings = _settings(lake=lake)
+    settings = chosen_settings(lake=lake)
     opened = Lake.open(settings.lake)
     found = lake_status(opened)
     result = estimate(
@@ -152,7 +145,7 @@ def estimate_pending(lake: LakeOption = None, as_json: JsonOption = False) -> No
 @app.command()
 def verify(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     """Check every manifest, CSV and the merged table against the plan."""
-    opened = Lake.open(_settings(lake=lake).lake, create=False)
+    opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
     problems = verify_lake(opened)
     if as_json:
         print_json(VerifyResult(lake=opened.uri, ok=not problems, problems=problems))
@@ -162,6 +155,23 @@ def verify(lake: LakeOption = None, as_json: JsonOption = False) -> None:
         out.print(f"{len(problems)} problems" if problems else "all is well")
     if problems:
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def reconcile(lake: LakeOption = None, as_json: JsonOption = False) -> None:
+    """Make Dagster's partition states those of the lake: adopt, fail, retire; compute nothing."""
+    warnings.filterwarnings("ignore", module="dagster")
+    from reviewsum_assets.dagster_home import persistent_instance
+    from reviewsum_assets.local_run import reconcile_lake
+
+    opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
+    with persistent_instance() as instance:
+        found = reconcile_lake(instance, opened)
+    if as_json:
+        print_json(reconcile_result(opened, found))
+    else:
+        for sentence in found.told():
+            out.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -250,14 +260,11 @@ def ui(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Start the Dagster UI and daemon on the instance that `reviewsum run` keeps its runs in."""
-    from reviewsum_assets.dagster_home import prepare_home, workspace_file
+    from reviewsum_assets.dagster_home import become_ui, prepare_home
 
     home = prepare_home()
     err.print(f"runs are kept in {home}", soft_wrap=True)
-    dagster = str(Path(sys.executable).with_name("dagster"))
-    arguments = ["-w", str(workspace_file(home)), "--host", host, "--port", str(port)]
-    # In place of this process, so that signals reach it.
-    os.execv(dagster, [dagster, "dev", *arguments])
+    become_ui(home, host, port)
 
 
 def _print_version(wanted: bool) -> None:
@@ -290,8 +297,3 @@ def main() -> None:
 def _fail(message: object, code: int) -> None:
     err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
-
-
-def _settings(**options: Any) -> Settings:
-    """Settings from the environment and the options that were given."""
-    return load_settings(**{name: value for name, value in options.items() if value is not None})

@@ -27,6 +27,7 @@ from reviewsum_assets.lake import Lake
 
 if TYPE_CHECKING:
     from reviewsum_assets.assets.pipeline import StageProgress
+    from reviewsum_assets.assets.reconciliation import Reconciliation
     from reviewsum_assets.compute.estimate import Estimate
     from reviewsum_assets.local_run import RunReport
 
@@ -83,6 +84,19 @@ class VerifyResult(BaseModel):
     lake: str
     ok: bool
     problems: list[str]
+
+
+class ReconcileResult(BaseModel):
+    """What ``reviewsum reconcile --json`` prints; checkpoints by partition key."""
+
+    lake: str
+    did_nothing: bool
+    adopted: list[str]
+    failed: dict[str, str]
+    added: list[str]
+    retired: list[str]
+    merged_adopted: bool
+    in_progress: int
 
 
 class ProgressBars(Progress):
@@ -222,6 +236,20 @@ def print_status(result: StatusResult) -> None:
         f"products summarized, {result.products_quarantined:,} quarantined, "
         f"{result.products_pending:,} pending; merged table is "
         f"{'up to date' if result.merged else 'not up to date'}"
+    )
+
+
+def reconcile_result(lake: Lake, found: Reconciliation) -> ReconcileResult:
+    """What Dagster had to be told."""
+    return ReconcileResult(
+        lake=lake.uri,
+        did_nothing=found.did_nothing,
+        adopted=list(found.adopted),
+        failed={state.planned.partition_key: state.reason for state in found.lost},
+        added=list(found.alignment.added),
+        retired=list(found.alignment.retired),
+        merged_adopted=found.adopted_merged,
+        in_progress=found.in_progress,
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import dagster as dg
 
@@ -61,6 +63,13 @@ def prepare_home() -> Path:
         ) from error
     os.environ["DAGSTER_HOME"] = str(home)
     return home
+
+
+def become_ui(home: Path, host: str, port: int) -> NoReturn:
+    """Go on as the Dagster UI and daemon, in place of this process, so that signals reach them."""
+    dagster = str(Path(sys.executable).with_name("dagster"))
+    arguments = ["-w", str(workspace_file(home)), "--host", host, "--port", str(port)]
+    os.execv(dagster, [dagster, "dev", *arguments])
 
 
 def workspace_file(home: Path) -> Path:

@@ -15,6 +15,7 @@ from reviewsum_assets.automation.ingest_schedule import ingest_schedule
 from reviewsum_assets.automation.jobs import ingest, merge, summarize
 from reviewsum_assets.automation.new_dumps import new_dumps
 from reviewsum_assets.automation.pending_checkpoints import pending_checkpoints
+from reviewsum_assets.automation.reconcile_checkpoints import reconcile_checkpoints
 from reviewsum_assets.settings import load_automation_settings
 
 defs = dg.Definitions(
@@ -28,6 +29,12 @@ defs = dg.Definitions(
     ],
     jobs=[ingest, summarize, merge],
     schedules=[ingest_schedule(load_automation_settings().ingest_cron)],
-    sensors=[new_dumps, pending_checkpoints, stop_abandoned_jobs, alert_on_failure],
+    sensors=[
+        new_dumps,
+        pending_checkpoints,
+        reconcile_checkpoints,
+        stop_abandoned_jobs,
+        alert_on_failure,
+    ],
     resources={"pipeline": pipeline_resource},
 )

@@ -13,6 +13,7 @@ import dagster as dg
 from reviewsum_assets import lake as places
 from reviewsum_assets.assets.checkpoint_plan import align_partitions, enclosing_range_tags
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
 from reviewsum_assets.checkpoints.plan import Plan, Recipe, current_plan, require_plan
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, merged_file_problems
 from reviewsum_assets.compute import Launch
@@ -23,6 +24,7 @@ from reviewsum_assets.demo.sample_dump import SAMPLE_DUMP_NAME, write_sample_dum
 from reviewsum_assets.errors import CheckpointError, PlanError, RunInterrupted, SettingsError
 from reviewsum_assets.job import model_directory
 from reviewsum_assets.job.conversion import is_converted
+from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import has_dumps
 from reviewsum_assets.reviews.grouping import GroupedReviews
@@ -94,6 +96,15 @@ def materialize_pending(
         demo_model=_uses_demo_model(pipeline, plan),
         seconds=time.monotonic() - started,
     )
+
+
+def reconcile_lake(instance: dg.DagsterInstance, lake: Lake) -> Reconciliation:
+    """Read every checkpoint and make Dagster say what the lake says.
+
+    Raises:
+        PlanError: there is no plan yet.
+    """
+    return reconcile(instance, lake, require_plan(lake), defs.resolve_job_def("summarize"))
 
 
 def dry_run(instance: dg.DagsterInstance, pipeline: Pipeline, *, log_level: str) -> dict[str, Any]:

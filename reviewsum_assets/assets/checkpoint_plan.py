@@ -1,6 +1,7 @@
 """``checkpoint_plan``: which product belongs to which checkpoint; adds the partitions."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -18,13 +19,20 @@ from reviewsum_assets.errors import PlanError, ReviewsumError
 from reviewsum_assets.job.model_directory import ready_model
 from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grouped
 
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+
 checkpoint_partitions = dg.DynamicPartitionsDefinition(name="checkpoints")
 
 _PREVIEW_CHECKPOINTS = 10
-_RANGE_START, _RANGE_END = (
-    "dagster/asset_partition_range_start",
-    "dagster/asset_partition_range_end",
-)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Partitions that were added, and those that left since their checkpoints are retired."""
+
+    added: tuple[str, ...]
+    retired: tuple[str, ...]
 
 
 @dg.asset(
@@ -64,19 +72,19 @@ def checkpoint_plan(
     )
 
 
-def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> bool:
-    """Give the instance the partitions of ``plan`` and no others; whether any had to change."""
+def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> Alignment:
+    """Give the instance the partitions of ``plan`` and no others."""
     name = checkpoint_partitions.name
     assert name is not None
     planned = [checkpoint.partition_key for checkpoint in plan.checkpoints]
     known = set(instance.get_dynamic_partitions(name))
     missing = [key for key in planned if key not in known]
-    surplus = known.difference(planned)
+    surplus = sorted(known.difference(planned))
     if missing:
         instance.add_dynamic_partitions(name, missing)
     for key in surplus:
         instance.delete_dynamic_partition(name, key)
-    return bool(missing or surplus)
+    return Alignment(tuple(missing), tuple(surplus))
 
 
 def enclosing_range_tags(
@@ -90,7 +98,7 @@ def enclosing_range_tags(
     assert name is not None
     wanted = {checkpoint.partition_key for checkpoint in pending}
     ordered = [key for key in instance.get_dynamic_partitions(name) if key in wanted]
-    return {_RANGE_START: ordered[0], _RANGE_END: ordered[-1]}
+    return {RANGE_START_TAG: ordered[0], RANGE_END_TAG: ordered[-1]}
 
 
 def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import dagster as dg
 
 from reviewsum_assets.assets.checkpoint_plan import checkpoint_partitions, checkpoint_plan
+from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.assets.summarize_run import CHUNK_SUMMARIES, SummarizeRun
+from reviewsum_assets.assets.summarize_run import SummarizeRun
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.checkpoints.plan import checkpoint_number, require_plan
 from reviewsum_assets.errors import PlanError

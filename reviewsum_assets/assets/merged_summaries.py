@@ -1,14 +1,17 @@
 """``merged_summaries``: the table users read, every selected product once."""
 
+from typing import Any
+
 import dagster as dg
 import polars as pl
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.assets import markdown
+from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.assets.summarize_run import CHUNK_SUMMARIES
-from reviewsum_assets.checkpoints.merge import MERGED_SCHEMA, merge_checkpoints
+from reviewsum_assets.checkpoints.merge import MERGED_SCHEMA, MergedTable, merge_checkpoints
 from reviewsum_assets.checkpoints.plan import require_plan
+from reviewsum_assets.lake import Lake
 
 _PREVIEW_PRODUCTS = 5
 _PREVIEW_CHARS = 300
@@ -45,28 +48,32 @@ def merged_summaries(
         context.log.warning(f"merged without {len(merged.incomplete_checkpoints)} checkpoints")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(merged.csv_sha256),
-        metadata={
-            "dagster/row_count": merged.rows,
-            "dagster/uri": pipeline.lake.uri_of(places.MERGED_CSV),
-            "dagster/column_schema": dg.TableSchema(
-                [
-                    dg.TableColumn("product_id", "string", "the product, once"),
-                    dg.TableColumn("abstracted_summary", "string", "chunk summaries, joined"),
-                    dg.TableColumn("review_count", "int", "reviews in the current dumps"),
-                ]
-            ),
-            "parquet": dg.MetadataValue.path(pipeline.lake.uri_of(places.MERGED_PARQUET)),
-            "products_selected": merged.selected,
-            "products_quarantined": merged.quarantined,
-            "completeness": merged.completeness,
-            "incomplete_checkpoints": len(merged.incomplete_checkpoints),
-            "preview": _preview(pipeline),
-        },
+        metadata=merged_metadata(pipeline.lake, merged),
     )
 
 
-def _preview(pipeline: Pipeline) -> dg.MarkdownMetadataValue:
-    lake = pipeline.lake
+def merged_metadata(lake: Lake, merged: MergedTable) -> dict[str, Any]:
+    """What the asset's page shows of the merged table on the lake."""
+    return {
+        "dagster/row_count": merged.rows,
+        "dagster/uri": lake.uri_of(places.MERGED_CSV),
+        "dagster/column_schema": dg.TableSchema(
+            [
+                dg.TableColumn("product_id", "string", "the product, once"),
+                dg.TableColumn("abstracted_summary", "string", "chunk summaries, joined"),
+                dg.TableColumn("review_count", "int", "reviews in the current dumps"),
+            ]
+        ),
+        "parquet": dg.MetadataValue.path(lake.uri_of(places.MERGED_PARQUET)),
+        "products_selected": merged.selected,
+        "products_quarantined": merged.quarantined,
+        "completeness": merged.completeness,
+        "incomplete_checkpoints": len(merged.incomplete_checkpoints),
+        "preview": _preview(lake),
+    }
+
+
+def _preview(lake: Lake) -> dg.MarkdownMetadataValue:
     head = (
         pl.scan_csv(
             lake.uri_of(places.MERGED_CSV),

@@ -1,4 +1,4 @@
-"""What the page of a partition shows of its checkpoint."""
+"""What Dagster is told of a checkpoint: its partition's materialization."""
 
 from __future__ import annotations
 
@@ -11,12 +11,37 @@ from reviewsum_assets.assets import markdown
 from reviewsum_assets.checkpoints.validity import CheckpointState
 from reviewsum_assets.lake import Lake
 
+CHUNK_SUMMARIES = dg.AssetKey("chunk_summaries")
+DATA_VERSION_TAG = "dagster/data_version"
+
 _PREVIEW_PRODUCTS = 5
 _PREVIEW_CHARS = 300
 
 
-def partition_metadata(lake: Lake, state: CheckpointState, *, reused: bool) -> dict[str, Any]:
-    """Metadata of a valid checkpoint's materialization."""
+def materialization(
+    lake: Lake, state: CheckpointState, *, reused: bool, adopted: bool = False
+) -> dg.AssetMaterialization:
+    """The materialization of a valid checkpoint.
+
+    Args:
+        lake: where the checkpoint lies.
+        state: the checkpoint, which is valid.
+        reused: the run found it there and computed nothing.
+        adopted: no run says so, the lake alone.
+    """
+    return dg.AssetMaterialization(
+        asset_key=CHUNK_SUMMARIES,
+        partition=state.planned.partition_key,
+        metadata={
+            **_metadata(lake, state),
+            "reused": reused,
+            **({"adopted": True} if adopted else {}),
+        },
+        tags={DATA_VERSION_TAG: state.planned.data_version},
+    )
+
+
+def _metadata(lake: Lake, state: CheckpointState) -> dict[str, Any]:
     manifest = state.manifest
     assert manifest is not None
     return {
@@ -43,7 +68,6 @@ def partition_metadata(lake: Lake, state: CheckpointState, *, reused: bool) -> d
             else {}
         ),
         "products_per_hour": round(3600 * len(manifest.products) / max(manifest.seconds, 1e-9)),
-        "reused": reused,
         "job": manifest.producer.job_name,
         "engine": f"{manifest.producer.engine}, {manifest.producer.device}, "
         f"{manifest.producer.dtype}",

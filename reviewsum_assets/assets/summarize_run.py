@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import dagster as dg
 
 from reviewsum_assets import lake as places
-from reviewsum_assets.assets import markdown
+from reviewsum_assets.assets.backfill_selection import pending_elsewhere
 from reviewsum_assets.assets.job_messages import JobMessages, pipes_context
-from reviewsum_assets.assets.partition_metadata import partition_metadata
+from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES, materialization
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
+from reviewsum_assets.assets.run_failure import not_landed, where_to_look
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import (
     CheckpointState,
@@ -28,9 +28,6 @@ from reviewsum_assets.errors import LakeError, ReviewsumError
 from reviewsum_assets.job.progress import read_progress
 from reviewsum_assets.lake import Lake
 
-CHUNK_SUMMARIES = dg.AssetKey("chunk_summaries")
-
-_NAMES_IN_A_MESSAGE = 10
 _LOG_EVERY_SECONDS = 10.0
 # How long the lake may be out of reach before a run gives up; its job goes on.
 _PATIENCE_SECONDS = 900.0
@@ -47,6 +44,8 @@ class SummarizeRun:
     requested: list[PlannedCheckpoint]
     recompute: bool
     _pending: dict[int, PlannedCheckpoint] = field(init=False)
+    # Of other runs of the same backfill: taken along, but not required.
+    _elsewhere: dict[int, PlannedCheckpoint] = field(default_factory=dict)
     _reasons: dict[int, str] = field(default_factory=dict)
     _looked_at: dict[int, object] = field(default_factory=dict)  # manifests, as they lay there
     _failure: JobFailure | None = None
@@ -91,38 +90,13 @@ class SummarizeRun:
         """Fail, with names and reasons, if a requested checkpoint did not land."""
         if not self._pending:
             return
-        failure = self._failure or _NO_FAILURE
-        is_left = failure.kind is FailureKind.BUDGET
-        default = "still pending" if is_left else "it did not land"
-        reasons = {n: self._reasons.get(n, default) for n in self._pending}
-        named = [
-            f"{planned.partition_key}: {reasons[number]}"
-            for number, planned in list(self._pending.items())[:_NAMES_IN_A_MESSAGE]
-        ]
-        more = len(self._pending) - len(named)
-        landed = len(self.requested) - len(self._pending)
-        raise dg.Failure(
-            description=(
-                f"{len(self._pending)} of {len(self.requested)} requested checkpoints did not "
-                f"land ({failure.kind.value}: {failure.reason}). {'; '.join(named)}"
-                f"{f' and {more} more' if more > 0 else ''}. What to do: {failure.advice}. What "
-                "landed is kept: re-execute this run, or materialize the missing partitions, to "
-                f"compute the rest.{self._where()}"
-            ),
-            metadata={
-                "failure": failure.kind.value,
-                "reason": failure.reason,
-                "what_to_do": failure.advice,
-                "landed": landed,
-                "missing": len(self._pending),
-                "missing_checkpoints": markdown.table(
-                    ["checkpoint", "reason"],
-                    ((p.partition_key, reasons[n]) for n, p in self._pending.items()),
-                ),
-                "usd": self._usd,
-                **self._job_metadata(),
-            },
-            allow_retries=False,
+        raise not_landed(
+            failure=self._failure or _NO_FAILURE,
+            missing=self._pending,
+            reasons=self._reasons,
+            requested=len(self.requested),
+            job=self._job,
+            usd=self._usd,
         )
 
     @property
@@ -142,6 +116,7 @@ class SummarizeRun:
         except LaunchError as error:
             return error.failure
         self.context.log.info(f"attaching to live job {live.spec.name}")
+        self._elsewhere = {}
         note_waiting(self._lake, live.spec.name, self.context.run.run_id)
         failure = self._follow(live).failure
         # One that was stopping is not for us: whoever stopped it did not want it, we do.
@@ -155,7 +130,7 @@ class SummarizeRun:
         return None
 
     def _start_and_follow(self) -> JobFailure | None:
-        """Start a job for what is pending and follow it to its end.
+        """Start a job for what is pending, in this run and its backfill; follow it to its end.
 
         Returns:
             Why to give up on what is still pending; None to look again, since another process
@@ -168,17 +143,41 @@ class SummarizeRun:
         order = order_job(
             lake=self._lake,
             plan=self.plan,
-            pending=tuple(self._pending.values()),
+            pending=self._for_one_job(),
             settings=self.pipeline.settings,
             compute=compute,
             recompute=self.recompute,
         )
         job = compute.start(order.spec, self._launch(order))
+        if job.attached:
+            self._elsewhere = {}  # whoever started it logs them
         end = self._follow(job)
+        if self._elsewhere:
+            self.context.log.warning(
+                f"{len(self._elsewhere)} checkpoints of other runs of this backfill did not land: "
+                "those runs try again"
+            )
         if not self._pending or job.was_stopping:
             return None
         # One that another process started may have been asked for less.
         return end.failure or (None if job.attached else _NO_FAILURE)
+
+    def _for_one_job(self) -> tuple[PlannedCheckpoint, ...]:
+        """What is pending here and, unless it is to be computed again, elsewhere in the backfill.
+
+        Sorted, so that runs that start side by side order the very same job.
+        """
+        context = self.context
+        if not self.recompute:
+            self._elsewhere = pending_elsewhere(
+                context.instance, self._lake, self.plan, context.run, self.requested
+            )
+        if self._elsewhere:
+            context.log.info(
+                f"taking along {len(self._elsewhere)} checkpoints that other runs of this backfill "
+                "are to compute: one job for all"
+            )
+        return tuple(planned for _, planned in sorted({**self._pending, **self._elsewhere}.items()))
 
     def _launch(self, order: JobOrder) -> Launch:
         run = self.context.run
@@ -235,12 +234,12 @@ class SummarizeRun:
             self._looked_at.clear()
             self._log_landed(job)
         except ReviewsumError as error:
-            self.context.log.error(f"{error}.{self._where()}")  # noqa: TRY400 - no traceback for users
+            self.context.log.error(f"{error}.{where_to_look(job)}")  # noqa: TRY400 - no traceback for users
 
     def _log_landed(self, job: RunningJob) -> None:
         listed = self._lake.list(places.CHECKPOINT_MANIFESTS)
         present = {item.key: (item.e_tag, item.last_modified) for item in listed}
-        for number, planned in list(self._pending.items()):
+        for number, planned in [*self._pending.items(), *self._elsewhere.items()]:
             found = present.get(places.checkpoint_manifest(number))
             if found is not None and self._looked_at.get(number) != found:
                 self._looked_at[number] = found
@@ -252,14 +251,8 @@ class SummarizeRun:
 
     def _materialized(self, state: CheckpointState, *, reused: bool) -> None:
         self._pending.pop(state.planned.number, None)
-        self.context.log_event(
-            dg.AssetMaterialization(
-                asset_key=CHUNK_SUMMARIES,
-                partition=state.planned.partition_key,
-                metadata=partition_metadata(self._lake, state, reused=reused),
-                tags={"dagster/data_version": state.planned.data_version},
-            )
-        )
+        self._elsewhere.pop(state.planned.number, None)
+        self.context.log_event(materialization(self._lake, state, reused=reused))
 
     def _tell(self, job: RunningJob) -> None:
         """Pass on how far the job is, and what it has cost."""
@@ -279,23 +272,3 @@ class SummarizeRun:
             self._told = time.monotonic()
             usd = job.usd_so_far()
             self.context.log.info(f"{progress}{f', {usd:.2f} USD so far' if usd else ''}")
-
-    def _where(self) -> str:
-        links = {} if self._job is None else self._job.links
-        return "".join(f" {what}: {where}" for what, where in links.items())
-
-    def _job_metadata(self) -> dict[str, Any]:
-        if self._job is None:
-            return {}
-        return {
-            "job": self._job.spec.name,
-            **{
-                what: (
-                    dg.MetadataValue.url(where)
-                    if where.startswith("https://")
-                    else dg.MetadataValue.path(where)
-                )
-                for what, where in self._job.links.items()
-            },
-            "job_log_tail": dg.MetadataValue.md(f"```\n{self._job.log_tail()}\n```"),
-        }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from reviewsum_assets.assets.summarize_run import CHUNK_SUMMARIES
+from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 
 _IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,

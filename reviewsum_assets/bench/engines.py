@@ -24,7 +24,7 @@ from reviewsum_assets.bench.contenders import (
     Round,
     RunningContender,
 )
-from reviewsum_assets.bench.device_rates import measure_device
+from reviewsum_assets.bench.device_rates import DeviceRates, measure_device
 from reviewsum_assets.bench.roofline import Roofline, Workload, roofline
 from reviewsum_assets.bench.texts import different_chunks
 from reviewsum_assets.job.devices import worker_devices
@@ -33,7 +33,7 @@ from reviewsum_assets.settings import EngineSettings
 
 # What the others have to agree with: one chunk alone or many in a batch, it is the same to it.
 _REFERENCE = "transformers-float32"
-_ONE_PROCESS = "one-process"
+_ONE_PROCESS = "1-process"
 _ENGINES: Mapping[str, Sequence[tuple[EngineName, str]]] = {
     "cpu": (("transformers", "float32"), ("ctranslate2", "float32"), ("ctranslate2", "int8")),
     "cuda": (
@@ -140,15 +140,15 @@ def engine_results(bench: EngineBench, on_turn: Callable[[str], None]) -> Engine
     """
     contenders = _contenders(bench)
     texts = bench.texts[: bench.products]
-    on_turn("device rates")
-    rates = {
-        dtype: measure_device(bench.model.device, dtype, _cores())
-        for dtype in sorted({c.dtype for c in contenders} & set(_BYTES_A_NUMBER))
-    }
+    rates: dict[str, DeviceRates] = {}
     with ExitStack() as stack:
         field = _Field(stack, bench, contenders)
         turns: dict[str, list[Round]] = {contender.name: [] for contender in contenders}
         for turn in range(bench.repeats):
+            on_turn(f"turn {turn + 1} of {bench.repeats}: rates of the device")
+            for dtype in sorted({c.dtype for c in contenders} & set(_BYTES_A_NUMBER)):
+                found = measure_device(bench.model.device, dtype, _cores())
+                rates[dtype] = _best(found, rates.get(dtype, found))
             for contender in contenders:
                 on_turn(f"turn {turn + 1} of {bench.repeats}: {contender.name}")
                 turns[contender.name].append(field.run(contender, texts))
@@ -290,6 +290,11 @@ def _result(
         rouge_l_to_baseline=to_baseline.rouge_l,
         roofline_share=None if bound is None else bound.share_reached(rate),
     )
+
+
+def _best(one: DeviceRates, other: DeviceRates) -> DeviceRates:
+    """What the device can do, as far as its neighbours let it."""
+    return DeviceRates(max(one.gflops, other.gflops), max(one.gb_per_s, other.gb_per_s))
 
 
 def _cores() -> int:

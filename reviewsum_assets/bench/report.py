@@ -113,19 +113,17 @@ def _print_engines(
         f"{measured.tokens_in:.0f} tokens in and {measured.tokens_out:.0f} out, "
         f"median of {measured.repeats}",
         ["engine"],
-        ["layout", "chunks/s", "tokens/s", "ratio", "of turns", "MB", "roofline"],
+        ["chunks/s", "ratio", "of turns", "MB", "roofline"],
     )
     compared = _table(
         f"Agreement: {measured.compared_chunks:,} chunks, with transformers-float32",
         ["engine"],
-        ["identical", "ROUGE-L", "ROUGE-L to predecessor, timed chunks"],
+        ["identical", "ROUGE-L", "to predecessor"],
     )
     for row in (baseline, *result.engines):
         speed.add_row(
             row.name,
-            f"{row.processes} x {row.threads}",
             f"{row.chunks_per_s:.2f}",
-            f"{row.tokens_per_s:,.0f}",
             f"{row.ratio_to_baseline:.1f}",
             f"{min(row.ratios):.1f}-{max(row.ratios):.1f}",
             f"{row.peak_mb:,.0f}",
@@ -138,7 +136,11 @@ def _print_engines(
             _number(row.rouge_l_to_baseline, 4),
         )
     console.print(speed)
-    console.print("layout: processes x threads", style="dim")
+    layouts: dict[str, list[str]] = {}
+    for row in (baseline, *result.engines):
+        layouts.setdefault(f"{row.processes} x {row.threads}", []).append(row.name)
+    for layout, names in layouts.items():
+        console.print(f"processes x threads: {layout} of {', '.join(names)}", style="dim")
     console.print(compared)
     for dtype, bound in result.rooflines.items():
         console.print(
@@ -175,7 +177,7 @@ def _print_stages(console: Console, stages: tuple[StageResult, ...]) -> None:
 def _table(title: str, words: list[str], numbers: list[str]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1))
     for name in words:
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in numbers:
         table.add_column(name, justify="right")
     return table

@@ -64,6 +64,7 @@ class Sensor:
         if self.small.instance.get_runs(same_key):
             return None
         name = request.job_name or self.definition.job_name
+        assert name is not None
         run = self.small.execute(name, {**request.tags, _RUN_KEY: request.run_key})
         self.launched.append(run)
         return run

@@ -1,0 +1,84 @@
+"""What a run says when requested checkpoints did not land: which, why, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from reviewsum_assets.assets import markdown
+from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
+from reviewsum_assets.compute import RunningJob
+from reviewsum_assets.compute.failures import FailureKind, JobFailure
+
+_NAMES_IN_A_MESSAGE = 10
+
+
+def not_landed(
+    *,
+    failure: JobFailure,
+    missing: Mapping[int, PlannedCheckpoint],
+    reasons: Mapping[int, str],
+    requested: int,
+    job: RunningJob | None,
+    usd: float,
+) -> dg.Failure:
+    """The failure of a run that lacks some of the checkpoints it was asked for.
+
+    Args:
+        failure: why the run gave up.
+        missing: what did not land, by number.
+        reasons: what the job said of single checkpoints.
+        requested: how many checkpoints the run was asked for.
+        job: the last one that it followed, if any.
+        usd: what its jobs have cost.
+    """
+    is_left = failure.kind is FailureKind.BUDGET
+    default = "still pending" if is_left else "it did not land"
+    why = {planned.partition_key: reasons.get(n, default) for n, planned in missing.items()}
+    named = [f"{key}: {reason}" for key, reason in list(why.items())[:_NAMES_IN_A_MESSAGE]]
+    more = len(why) - len(named)
+    return dg.Failure(
+        description=(
+            f"{len(why)} of {requested} requested checkpoints did not "
+            f"land ({failure.kind.value}: {failure.reason}). {'; '.join(named)}"
+            f"{f' and {more} more' if more > 0 else ''}. What to do: {failure.advice}. What "
+            "landed is kept: re-execute this run, or materialize the missing partitions, to "
+            f"compute the rest.{where_to_look(job)}"
+        ),
+        metadata={
+            "failure": failure.kind.value,
+            "reason": failure.reason,
+            "what_to_do": failure.advice,
+            "landed": requested - len(why),
+            "missing": len(why),
+            "missing_checkpoints": markdown.table(["checkpoint", "reason"], why.items()),
+            "usd": usd,
+            **_job_metadata(job),
+        },
+        allow_retries=False,
+    )
+
+
+def where_to_look(job: RunningJob | None) -> str:
+    """Links to a job and its log, for the end of a message."""
+    links = {} if job is None else job.links
+    return "".join(f" {what}: {where}" for what, where in links.items())
+
+
+def _job_metadata(job: RunningJob | None) -> dict[str, Any]:
+    if job is None:
+        return {}
+    return {
+        "job": job.spec.name,
+        **{
+            what: (
+                dg.MetadataValue.url(where)
+                if where.startswith("https://")
+                else dg.MetadataValue.path(where)
+            )
+            for what, where in job.links.items()
+        },
+        "job_log_tail": dg.MetadataValue.md(f"```\n{job.log_tail()}\n```"),
+    }
