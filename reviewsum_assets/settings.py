@@ -189,7 +189,31 @@ class SageMakerSettings(BaseModel):
         return tuple(dict.fromkeys((self.instance_type, *self.fallback_instance_types)))
 
 
-class Settings(BaseSettings, SummarySettings, EngineSettings, SageMakerSettings):
+class QualitySettings(BaseModel):
+    """Where the asset checks warn; nothing that is computed depends on them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_quarantined_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of rows, and of products, above which a check warns of quarantine.",
+    )
+    max_defective_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of summaries with the same defect above which a check warns.",
+    )
+    min_summary_words: int = Field(5, ge=0, description="Fewer words are a defect of a summary.")
+    max_summary_words: int = Field(400, ge=1, description="More words are a defect of a summary.")
+    english_summaries: bool = Field(
+        True, description="Summaries have to be English; false: any language will do."
+    )
+
+
+class Settings(BaseSettings, SummarySettings, EngineSettings, SageMakerSettings, QualitySettings):
     """All settings, validated once, where they are read."""
 
     model_config = SettingsConfigDict(
@@ -255,6 +279,10 @@ class Settings(BaseSettings, SummarySettings, EngineSettings, SageMakerSettings)
     def engine_settings(self) -> EngineSettings:
         """The part that decides how fast summaries come."""
         return EngineSettings(**_fields_of(EngineSettings, self))
+
+    def quality_settings(self) -> QualitySettings:
+        """The part that decides what a check warns of."""
+        return QualitySettings(**_fields_of(QualitySettings, self))
 
     def sagemaker_settings(self) -> SageMakerSettings:
         """The part that decides how a job runs on SageMaker."""
