@@ -29,7 +29,9 @@ class Rule:
     well: str = ""
 
 
-def judged(spec: dg.AssetCheckSpec, rule: Rule, finding: Finding, total: int) -> dg.AssetCheckResult:
+def judged(
+    spec: dg.AssetCheckSpec, rule: Rule, finding: Finding, total: int
+) -> dg.AssetCheckResult:
     """The result of a check that looked at ``total`` rows or products."""
     share = finding.share(total)
     passed = share <= rule.allowed
@@ -47,6 +49,21 @@ def judged(spec: dg.AssetCheckSpec, rule: Rule, finding: Finding, total: int) ->
             **(_named(rule, finding) if finding.count else {}),
         },
     )
+
+
+def failed_checks(instance: dg.DagsterInstance, run_id: str, *, is_blocking: bool) -> list[str]:
+    """What the failed checks of a run say, asset and check first; blocking ones, or the others."""
+    evaluations = [
+        entry.asset_check_evaluation
+        for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    ]
+    return [
+        f"{found.asset_key.to_user_string()}: {found.check_name}: {found.description}"
+        for found in evaluations
+        if found is not None
+        and not found.passed
+        and is_blocking is (found.blocking and found.severity is dg.AssetCheckSeverity.ERROR)
+    ]
 
 
 def _description(rule: Rule, finding: Finding, total: int, *, passed: bool) -> str:

@@ -11,6 +11,7 @@ import dagster as dg
 from reviewsum_assets import lake as places
 from reviewsum_assets.assets import markdown
 from reviewsum_assets.assets.job_messages import JobMessages, pipes_context
+from reviewsum_assets.assets.links import link_metadata
 from reviewsum_assets.assets.partition_metadata import partition_metadata
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
@@ -256,7 +257,7 @@ class SummarizeRun:
             dg.AssetMaterialization(
                 asset_key=CHUNK_SUMMARIES,
                 partition=state.planned.partition_key,
-                metadata=partition_metadata(self._lake, state, reused=reused),
+                metadata=partition_metadata(self.pipeline, state, reused=reused),
                 tags={"dagster/data_version": state.planned.data_version},
             )
         )
@@ -289,13 +290,6 @@ class SummarizeRun:
             return {}
         return {
             "job": self._job.spec.name,
-            **{
-                what: (
-                    dg.MetadataValue.url(where)
-                    if where.startswith("https://")
-                    else dg.MetadataValue.path(where)
-                )
-                for what, where in self._job.links.items()
-            },
+            **link_metadata(self._job.links),
             "job_log_tail": dg.MetadataValue.md(f"```\n{self._job.log_tail()}\n```"),
         }

@@ -41,6 +41,4 @@ def has_number(text: pl.Expr) -> pl.Expr:
 
 def _numbers(text: pl.Expr) -> pl.Expr:
     found = text.fill_null("").str.to_lowercase().str.extract_all(_NUMBER)
-    return found.list.eval(
-        pl.element().str.replace_all(",", "").replace(_WORDS).cast(pl.Float64)
-    )
+    return found.list.eval(pl.element().str.replace_all(",", "").replace(_WORDS).cast(pl.Float64))

@@ -46,9 +46,9 @@ _PLACEHOLDERS = (
 _PLACEHOLDER = f"(?i){'|'.join(_PLACEHOLDERS)}"
 
 # Frequent in any English text of some length and, unlike "in" or "a", no words of its neighbours.
-_ENGLISH = frozenset(
+_ENGLISH = (
     "the and is of to it this that for with but not are very they have has had you were from be my "
-    "its it's these those would which when than if there all just will can your we what".split()
+    "its it's these those would which when than if there all just will can your we what"
 )
 _LEAST_LATIN_SHARE = 0.8
 _LEAST_ENGLISH_SHARE = 0.08
@@ -83,9 +83,9 @@ def with_defects(summaries: pl.DataFrame, settings: QualitySettings) -> pl.DataF
         (_is_foreign() if settings.english_summaries else pl.lit(value=False)).alias(
             Defect.FOREIGN.value
         ),
-        (
-            ~pl.col("words").is_between(settings.min_summary_words, settings.max_summary_words)
-        ).alias(Defect.LENGTH.value),
+        (~pl.col("words").is_between(settings.min_summary_words, settings.max_summary_words)).alias(
+            Defect.LENGTH.value
+        ),
     )
     others = [defect.value for defect in Defect if defect is not Defect.EMPTY]
     return judged.with_columns(pl.col(others) & ~pl.col(Defect.EMPTY.value)).drop("_text", "_words")
@@ -95,7 +95,7 @@ def _is_foreign() -> pl.Expr:
     """Mostly other letters than Latin ones, or hardly any word of those that English abounds in."""
     letters = pl.col("_text").str.count_matches(r"\p{L}")
     latin = pl.col("_text").str.count_matches(r"\p{Latin}")
-    english = pl.col("_words").list.eval(pl.element().is_in(list(_ENGLISH)).sum()).list.first()
+    english = pl.col("_words").list.eval(pl.element().is_in(_ENGLISH.split()).sum()).list.first()
     is_long = pl.col("words") >= _WORDS_TO_JUDGE_LANGUAGE
     return (latin < _LEAST_LATIN_SHARE * letters) | (
         is_long & (english < _LEAST_ENGLISH_SHARE * pl.col("words"))
