@@ -1,17 +1,12 @@
 """``merged_summaries``: the table users read, every selected product once."""
 
 import dagster as dg
-import polars as pl
 
-from reviewsum_assets import lake as places
-from reviewsum_assets.assets import markdown
+from reviewsum_assets.assets.merged_metadata import merged_metadata
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.summarize_run import CHUNK_SUMMARIES
-from reviewsum_assets.checkpoints.merge import MERGED_SCHEMA, merge_checkpoints
+from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import require_plan
-
-_PREVIEW_PRODUCTS = 5
-_PREVIEW_CHARS = 300
 
 
 class MergeConfig(dg.Config):
@@ -45,41 +40,5 @@ def merged_summaries(
         context.log.warning(f"merged without {len(merged.incomplete_checkpoints)} checkpoints")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(merged.csv_sha256),
-        metadata={
-            "dagster/row_count": merged.rows,
-            "dagster/uri": pipeline.lake.uri_of(places.MERGED_CSV),
-            "dagster/column_schema": dg.TableSchema(
-                [
-                    dg.TableColumn("product_id", "string", "the product, once"),
-                    dg.TableColumn("abstracted_summary", "string", "chunk summaries, joined"),
-                    dg.TableColumn("review_count", "int", "reviews in the current dumps"),
-                ]
-            ),
-            "parquet": dg.MetadataValue.path(pipeline.lake.uri_of(places.MERGED_PARQUET)),
-            "products_selected": merged.selected,
-            "products_quarantined": merged.quarantined,
-            "completeness": merged.completeness,
-            "incomplete_checkpoints": len(merged.incomplete_checkpoints),
-            "preview": _preview(pipeline),
-        },
-    )
-
-
-def _preview(pipeline: Pipeline) -> dg.MarkdownMetadataValue:
-    lake = pipeline.lake
-    head = (
-        pl.scan_csv(
-            lake.uri_of(places.MERGED_CSV),
-            schema=MERGED_SCHEMA,
-            storage_options=lake.storage_options or None,
-        )
-        .head(_PREVIEW_PRODUCTS)
-        .collect()
-    )
-    return markdown.table(
-        ["product_id", "summary", "reviews"],
-        (
-            (product_id, markdown.shortened(summary, _PREVIEW_CHARS), count)
-            for product_id, summary, count in head.iter_rows()
-        ),
+        metadata=merged_metadata(pipeline, plan, merged),
     )

@@ -94,7 +94,7 @@ def current_merged_table(lake: Lake) -> MergedTable | None:
 
 
 def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
-    """The merged table, so many rows at a time, in its order.
+    """The merged table, so many rows at a time, in its order; of an empty one a slice of no rows.
 
     Raises:
         CheckpointError: there is none.
@@ -106,7 +106,7 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
     scan = pl.scan_parquet(
         lake.uri_of(places.MERGED_PARQUET), storage_options=lake.storage_options or None
     )
-    for start in range(0, scan.select(pl.len()).collect().item(), rows):
+    for start in range(0, scan.select(pl.len()).collect().item() or 1, rows):
         yield scan.slice(start, rows).collect()
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import polars as pl
-from pydantic import ValidationError
 
-from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.findings import MOST_EXAMPLES, Finding
-from reviewsum_assets.checkpoints.manifest import Manifest
+from reviewsum_assets.checkpoints.manifests import read_manifests
 from reviewsum_assets.checkpoints.merge import merged_slices
 from reviewsum_assets.checkpoints.plan import Plan, partition_key, read_table
 from reviewsum_assets.lake import Lake
 
 _ROWS_A_SLICE = 100_000
-_MANIFESTS_A_SLICE = 256
 
 
 @dataclass(frozen=True)
@@ -76,26 +72,19 @@ def cover(lake: Lake, plan: Plan) -> MergedCoverage:
 
 
 def _quarantined(lake: Lake, plan: Plan) -> pl.DataFrame:
-    """Quarantined products of all checkpoints that have a manifest: product, checkpoint, reason."""
+    """Quarantined products of all checkpoints that have a manifest: product, checkpoint, reason.
+
+    Those of the others are missing, and are found to be.
+    """
     return pl.DataFrame(
         [
             (product.product_id, manifest.checkpoint, product.reason)
-            for manifest in _manifests(lake, plan)
+            for manifest in read_manifests(lake, plan)
             for product in manifest.quarantined
         ],
         schema={"product_id": pl.String, "checkpoint": pl.Int64, "reason": pl.String},
         orient="row",
     )
-
-
-def _manifests(lake: Lake, plan: Plan) -> Iterator[Manifest]:
-    keys = [places.checkpoint_manifest(planned.number) for planned in plan.checkpoints]
-    for start in range(0, len(keys), _MANIFESTS_A_SLICE):
-        for content in lake.get_many(keys[start : start + _MANIFESTS_A_SLICE]):
-            try:
-                yield Manifest.model_validate_json(content or b"")
-            except ValidationError:
-                continue  # then its products are missing, and are found to be
 
 
 def _finding(rows: pl.DataFrame) -> Finding:

@@ -24,10 +24,10 @@ class Defect(str, Enum):
     LENGTH = "length"
 
 
-_WORD = r"[\p{L}\p{N}]+(?:['’][\p{L}]+)*"
+_WORD = r"[\p{L}\p{N}]+(?:['\x{2019}]\p{L}+)*"
 
 # A sentence's end, and what may follow it: quotes, brackets, emoji. An emoji ends one by itself.
-_ENDED = r"[.!?…。！？\p{Extended_Pictographic}][^\p{L}\p{N}]*$"
+_ENDED = r"[.!?…。\x{FF01}\x{FF1F}\p{Extended_Pictographic}][^\p{L}\p{N}]*$"
 
 # Marks of tokenizers, remains of web pages, and what people write where there is no review.
 _PLACEHOLDERS = (
