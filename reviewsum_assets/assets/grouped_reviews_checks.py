@@ -22,7 +22,7 @@ _ONE_ROW = dg.AssetCheckSpec(
     description="Every row has a product id, and no two have the same. No plan is made otherwise.",
 )
 _ROWS_READ = dg.AssetCheckSpec(
-    "rows_could_be_read",
+    "rows_are_readable",
     asset=grouped_reviews,
     description="Few rows of the dumps are in quarantine: at most `max_quarantined_share`.",
 )

@@ -48,7 +48,7 @@ def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict
         **_coverage(statistics),
         **_totals(pipeline, plan),
         "words_per_summary": round(statistics.words / max(1, merged.rows), 1),
-        "lengths": _length_chart(statistics),
+        "length_chart": _length_chart(statistics),
         "preview": _preview(pipeline),
     }
 
@@ -61,8 +61,8 @@ def _coverage(statistics: MergedStatistics) -> dict[str, Any]:
     return {
         **covered,
         "review_coverage": round(share, 4),
-        "coverage": bar_chart(
-            "Reviews whose product has a summary, by reviews a product",
+        "coverage_chart": bar_chart(
+            "Reviews whose product has a summary, by how many reviews it has",
             [
                 Bar(_class_label(one), one.reviews_covered, _class_text(one), one.reviews)
                 for one in statistics.classes
@@ -81,7 +81,7 @@ def _class_text(one: ReviewClass) -> str:
 
 def _length_chart(statistics: MergedStatistics) -> dg.MarkdownMetadataValue:
     return bar_chart(
-        "Words a summary",
+        "How many words a summary has",
         [
             Bar(f"{one.first} to {one.last}", one.summaries, f"{one.summaries:,} summaries")
             for one in statistics.lengths

@@ -22,10 +22,10 @@ class MergeConfig(dg.Config):
     owners=["team:reviewsum"],
     tags={"domain": "summaries"},
     description=(
-        "One summary a product, taken from the newest checkpoint that holds it, as CSV and "
-        "Parquet under `summarized_dataset/`. Fails, naming them, while checkpoints are missing "
-        "or invalid, unless the run's config says `allow_incomplete`; the table's completeness is "
-        "then stamped into its metadata."
+        "The result: one row a product with its summary, taken from the newest checkpoint that "
+        "holds it, as CSV and Parquet under `summarized_dataset/`. Fails, naming them, while "
+        "checkpoints are missing or invalid, unless the run's config says `allow_incomplete`. Its "
+        "checks tell whether the table is whole, up to date, and worth reading."
     ),
 )
 def merged_summaries(

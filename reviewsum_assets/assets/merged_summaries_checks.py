@@ -22,7 +22,7 @@ _MERGE_AGAIN = (
 )
 
 _COMPLETE = dg.AssetCheckSpec(
-    "every_product_is_accounted_for",
+    "all_accounted_for",
     asset=merged_summaries,
     blocking=True,
     description="Every product that the plan selects has a summary or is in quarantine. A warning "
@@ -41,13 +41,13 @@ _ONE_ROW = dg.AssetCheckSpec(
     description="No product is in the table twice.",
 )
 _QUARANTINE = dg.AssetCheckSpec(
-    "few_products_in_quarantine",
+    "few_in_quarantine",
     asset=merged_summaries,
     description="The model could summarize all but a few products: at most "
     "`max_quarantined_share` are in quarantine.",
 )
 _FRESH = dg.AssetCheckSpec(
-    "made_from_the_newest_dumps",
+    "up_to_date",
     asset=merged_summaries,
     description="No dump has come or changed since the reviews were grouped, planned and merged.",
 )

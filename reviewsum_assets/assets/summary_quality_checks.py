@@ -14,11 +14,11 @@ from reviewsum_assets.settings import QualitySettings
 
 _NAMES = {
     Defect.EMPTY: "no_empty_summaries",
-    Defect.TRUNCATED: "summaries_end_with_a_sentence",
-    Defect.REPETITIVE: "summaries_do_not_repeat_themselves",
-    Defect.PLACEHOLDER: "no_placeholders_in_summaries",
-    Defect.FOREIGN: "summaries_are_english",
-    Defect.LENGTH: "summaries_have_a_sensible_length",
+    Defect.TRUNCATED: "whole_sentences",
+    Defect.REPETITIVE: "no_loops",
+    Defect.PLACEHOLDER: "no_placeholders",
+    Defect.FOREIGN: "in_english",
+    Defect.LENGTH: "sensible_length",
 }
 _DESCRIPTIONS = {
     Defect.EMPTY: "No summary is empty.",
@@ -62,7 +62,7 @@ _SPECS = {
     for defect, name in _NAMES.items()
 }
 _NUMBERS = dg.AssetCheckSpec(
-    "numbers_come_from_the_reviews",
+    "numbers_from_reviews",
     asset=merged_summaries,
     description="Few summaries name a number that is not in the reviews they were made from: at "
     "most `max_defective_share` of those that name any.",

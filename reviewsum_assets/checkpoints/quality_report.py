@@ -79,16 +79,23 @@ def _add(finding: Finding, rows: pl.DataFrame, detail: pl.Expr) -> None:
 
 def _excerpt(defect: Defect) -> pl.Expr:
     """The part of a summary that shows the defect."""
-    text = pl.col("abstracted_summary").fill_null("")
     if defect is Defect.TRUNCATED:
+        text = pl.col("abstracted_summary").fill_null("")
         return pl.concat_str(pl.lit("… "), text.str.tail(_EXCERPT_CHARS))
     if defect is Defect.LENGTH:
-        return pl.format("{} words: {}", "words", text.str.head(_EXCERPT_CHARS))
-    return text.str.head(_EXCERPT_CHARS)
+        return pl.format("{} words: {}", "words", _beginning())
+    return _beginning()
 
 
 def _number_list() -> pl.Expr:
     """``2.5, 30: the summary …`` for a product's table row."""
     found = pl.col("numbers").list.eval(pl.element().cast(pl.String).str.replace(r"\.0$", ""))
-    text = pl.col("abstracted_summary").str.head(_EXCERPT_CHARS)
-    return pl.format("{}: {}", found.list.join(", "), text)
+    return pl.format("{}: {}", found.list.join(", "), _beginning())
+
+
+def _beginning() -> pl.Expr:
+    text = pl.col("abstracted_summary").fill_null("")
+    is_long = text.str.len_chars() > _EXCERPT_CHARS
+    return pl.concat_str(
+        text.str.head(_EXCERPT_CHARS), pl.when(is_long).then(pl.lit(" …")).otherwise(pl.lit(""))
+    )
