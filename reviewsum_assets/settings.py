@@ -195,25 +195,17 @@ class QualitySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_quarantined_share: float = Field(
-        0.01,
-        ge=0,
-        le=1,
-        description="Share of rows, and of products, above which a check warns of quarantine.",
+        0.01, ge=0, le=1, description="Share of rows, or products, in quarantine that is tolerated."
     )
     max_defective_share: float = Field(
-        0.05,
-        ge=0,
-        le=1,
-        description="Share of summaries with the same defect above which a check warns.",
+        0.05, ge=0, le=1, description="Share of summaries with the same defect that is tolerated."
     )
     min_summary_words: int = Field(5, ge=0, description="Fewer words are a defect of a summary.")
     max_summary_words: int = Field(400, ge=1, description="More words are a defect of a summary.")
-    english_summaries: bool = Field(
-        True, description="Summaries have to be English; false: any language will do."
-    )
+    english_summaries: bool = Field(True, description="Another language than English is a defect.")
 
 
-class Settings(BaseSettings, SummarySettings, EngineSettings, SageMakerSettings, QualitySettings):
+class Settings(BaseSettings, QualitySettings, SummarySettings, EngineSettings, SageMakerSettings):
     """All settings, validated once, where they are read."""
 
     model_config = SettingsConfigDict(
@@ -279,10 +271,6 @@ class Settings(BaseSettings, SummarySettings, EngineSettings, SageMakerSettings,
     def engine_settings(self) -> EngineSettings:
         """The part that decides how fast summaries come."""
         return EngineSettings(**_fields_of(EngineSettings, self))
-
-    def quality_settings(self) -> QualitySettings:
-        """The part that decides what a check warns of."""
-        return QualitySettings(**_fields_of(QualitySettings, self))
 
     def sagemaker_settings(self) -> SageMakerSettings:
         """The part that decides how a job runs on SageMaker."""

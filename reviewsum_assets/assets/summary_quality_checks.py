@@ -76,7 +76,7 @@ def summary_quality_checks(
     context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> Iterator[dg.AssetCheckResult]:
     """Read the merged table once, and the reviews of what names a number."""
-    settings = pipeline.settings.quality_settings()
+    settings = pipeline.settings
     report = judge_summaries(pipeline.lake, require_plan(pipeline.lake), settings)
     chosen = context.selected_asset_check_keys
     for defect, spec in _SPECS.items():

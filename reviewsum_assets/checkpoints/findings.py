@@ -20,5 +20,5 @@ class Finding:
         self.examples += examples[: MOST_EXAMPLES - len(self.examples)]
 
     def share(self, total: int) -> float:
-        """Of so many."""
-        return self.count / total if total else 0.0
+        """Of so many; all of it, if there is something where nothing should be."""
+        return self.count / max(1, total, self.count)
