@@ -161,12 +161,14 @@ def verify(lake: LakeOption = None, as_json: JsonOption = False) -> None:
 def reconcile(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     """Make Dagster's partition states those of the lake: adopt, fail, retire; compute nothing."""
     warnings.filterwarnings("ignore", module="dagster")
+    from reviewsum_assets.assets.pipeline import Pipeline
     from reviewsum_assets.dagster_home import persistent_instance
     from reviewsum_assets.local_run import reconcile_lake
 
-    opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
+    settings = chosen_settings(lake=lake)
+    opened = Lake.open(settings.lake, create=False)
     with persistent_instance() as instance:
-        found = reconcile_lake(instance, opened)
+        found = reconcile_lake(instance, Pipeline(settings))
     if as_json:
         print_json(reconcile_result(opened, found))
     else:

@@ -52,6 +52,7 @@ class RunResult(BaseModel):
     quarantine: str | None
     chunks: int
     demo_model: bool
+    warnings: list[str]
     did_nothing: bool
     seconds: float
 
@@ -145,6 +146,7 @@ def run_result(lake: Lake, report: RunReport) -> RunResult:
         quarantine=None if quarantine is None else lake.uri_of(quarantine),
         chunks=report.status.chunks,
         demo_model=report.demo_model,
+        warnings=list(report.warnings),
         did_nothing=report.did_nothing,
         seconds=round(report.seconds, 2),
     )
@@ -168,6 +170,10 @@ def print_run(result: RunResult) -> None:
     ):
         # Not a table: it would break paths, which people copy, at the terminal's edge.
         out.print(f"[dim]{name:>12}[/dim]  {escape(value)}", soft_wrap=True, highlight=False)
+    for warning in result.warnings:
+        out.print(
+            f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True
+        )
     if result.demo_model:
         out.print(
             "These summaries come from the demo model. For real ones name a real model, e.g. "

@@ -5,10 +5,13 @@ import dagster as dg
 from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan
 from reviewsum_assets.assets.chunk_summaries import chunk_summaries
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
+from reviewsum_assets.assets.grouped_reviews_checks import grouped_reviews_checks
 from reviewsum_assets.assets.merged_summaries import merged_summaries
+from reviewsum_assets.assets.merged_summaries_checks import merged_summaries_checks
 from reviewsum_assets.assets.pipeline import pipeline_resource
 from reviewsum_assets.assets.review_dumps import review_dumps
 from reviewsum_assets.assets.summarizer_model import summarizer_model
+from reviewsum_assets.assets.summary_quality_checks import summary_quality_checks
 from reviewsum_assets.automation.abandoned_jobs import stop_abandoned_jobs
 from reviewsum_assets.automation.alerts import alert_on_failure
 from reviewsum_assets.automation.ingest_schedule import ingest_schedule
@@ -27,6 +30,7 @@ defs = dg.Definitions(
         chunk_summaries,
         merged_summaries,
     ],
+    asset_checks=[grouped_reviews_checks, merged_summaries_checks, summary_quality_checks],
     jobs=[ingest, summarize, merge],
     schedules=[ingest_schedule(load_automation_settings().ingest_cron)],
     sensors=[

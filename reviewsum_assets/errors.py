@@ -33,6 +33,10 @@ class CheckpointError(ReviewsumError):
     """Checkpoints that were asked for are missing or invalid."""
 
 
+class CheckError(ReviewsumError):
+    """A blocking asset check failed: what it checked must not be used."""
+
+
 class JobError(ReviewsumError):
     """A Processing job could not start, or ended without what was asked of it."""
 

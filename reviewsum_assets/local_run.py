@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.assets.check_results import failed_checks
 from reviewsum_assets.assets.checkpoint_plan import align_partitions, enclosing_range_tags
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
@@ -21,10 +23,15 @@ from reviewsum_assets.compute.ordering import order_job
 from reviewsum_assets.dagster_home import run_tags
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.demo.sample_dump import SAMPLE_DUMP_NAME, write_sample_dump
-from reviewsum_assets.errors import CheckpointError, PlanError, RunInterrupted, SettingsError
+from reviewsum_assets.errors import (
+    CheckError,
+    CheckpointError,
+    PlanError,
+    RunInterrupted,
+    SettingsError,
+)
 from reviewsum_assets.job import model_directory
 from reviewsum_assets.job.conversion import is_converted
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import has_dumps
 from reviewsum_assets.reviews.grouping import GroupedReviews
@@ -39,6 +46,7 @@ class RunReport:
     merged: bool
     grouped: GroupedReviews
     demo_model: bool
+    warnings: tuple[str, ...]  # what asset checks found that does not stop a run
     seconds: float
 
     @property
@@ -77,7 +85,12 @@ def materialize_pending(
         pending = [state.planned for state in status.incomplete]
         runs.execute("summarize", enclosing_range_tags(instance, pending))
         status = _status(pipeline)
-    merged = bool(computed) or not status.is_merged or bool(merged_file_problems(pipeline.lake))
+    merged = (
+        bool(computed)
+        or not status.is_merged
+        or bool(merged_file_problems(pipeline.lake))
+        or runs.failed_last("merge")
+    )
     if merged:
         runs.execute("merge")
         status = _status(pipeline)
@@ -94,17 +107,19 @@ def materialize_pending(
         merged=merged,
         grouped=grouped,
         demo_model=_uses_demo_model(pipeline, plan),
+        warnings=tuple(runs.warnings),
         seconds=time.monotonic() - started,
     )
 
 
-def reconcile_lake(instance: dg.DagsterInstance, lake: Lake) -> Reconciliation:
+def reconcile_lake(instance: dg.DagsterInstance, pipeline: Pipeline) -> Reconciliation:
     """Read every checkpoint and make Dagster say what the lake says.
 
     Raises:
         PlanError: there is no plan yet.
     """
-    return reconcile(instance, lake, require_plan(lake), defs.resolve_job_def("summarize"))
+    plan = require_plan(pipeline.lake)
+    return reconcile(instance, pipeline, plan, defs.resolve_job_def("summarize"))
 
 
 def dry_run(instance: dg.DagsterInstance, pipeline: Pipeline, *, log_level: str) -> dict[str, Any]:
@@ -146,17 +161,21 @@ class _Runs:
     instance: dg.DagsterInstance
     pipeline: Pipeline
     log_level: str
+    warnings: list[str] = field(default_factory=list)
 
     def execute(self, job: str, tags: dict[str, str] | None = None) -> None:
-        """Execute one job.
+        """Execute one job, and note what its asset checks warn of.
 
         Raises:
             CheckpointError: checkpoints did not land.
+            CheckError: a blocking asset check failed.
             RunInterrupted: by Ctrl-C or SIGTERM.
             ReviewsumError: what an asset raised.
         """
+        run_id = str(uuid.uuid4())
         try:
             defs.resolve_job_def(job).execute_in_process(
+                run_id=run_id,
                 instance=self.instance,
                 resources={"pipeline": self.pipeline},
                 tags={**run_tags(), **(tags or {})},
@@ -166,6 +185,17 @@ class _Runs:
             raise CheckpointError(failure.description) from failure
         except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt) as error:
             raise RunInterrupted("interrupted; run it again to go on where it stopped") from error
+        except dg.DagsterError as error:
+            blocking = failed_checks(self.instance, run_id, is_blocking=True)
+            if not blocking:
+                raise
+            raise CheckError("; ".join(blocking)) from error
+        self.warnings.extend(failed_checks(self.instance, run_id, is_blocking=False))
+
+    def failed_last(self, job: str) -> bool:
+        """Whether this job's last run here failed, so that what it left is not to be trusted."""
+        last = self.instance.get_runs(dg.RunsFilter(job_name=job), limit=1)
+        return bool(last) and last[0].status is dg.DagsterRunStatus.FAILURE
 
 
 def _plan_if_needed(runs: _Runs, pipeline: Pipeline) -> Plan:

@@ -172,8 +172,29 @@ class SageMakerSettings(BaseModel):
         return tuple(dict.fromkeys((self.instance_type, *self.fallback_instance_types)))
 
 
+class QualitySettings(BaseModel):
+    """Where the asset checks warn; nothing that is computed depends on them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_quarantined_share: float = Field(
+        0.01, ge=0, le=1, description="Share of rows, or products, in quarantine that is tolerated."
+    )
+    max_defective_share: float = Field(
+        0.05, ge=0, le=1, description="Share of summaries with the same defect that is tolerated."
+    )
+    min_summary_words: int = Field(5, ge=0, description="Fewer words are a defect of a summary.")
+    max_summary_words: int = Field(400, ge=1, description="More words are a defect of a summary.")
+    english_summaries: bool = Field(True, description="Another language than English is a defect.")
+
+
 class Settings(
-    BaseSettings, AutomationSettings, SummarySettings, EngineSettings, SageMakerSettings
+    BaseSettings,
+    AutomationSettings,
+    QualitySettings,
+    SummarySettings,
+    EngineSettings,
+    SageMakerSettings,
 ):
     """All settings, validated once, where they are read."""
 

@@ -4,7 +4,12 @@ import json
 import subprocess
 import sys
 
+from reviewsum_assets.assets.grouped_reviews_checks import grouped_reviews_checks
+from reviewsum_assets.assets.merged_summaries_checks import merged_summaries_checks
+from reviewsum_assets.assets.summary_quality_checks import summary_quality_checks
 from reviewsum_assets.definitions import defs
+
+CHECKS = (grouped_reviews_checks, merged_summaries_checks, summary_quality_checks)
 
 
 def test_loading_definitions_loads_no_heavy_library() -> None:
@@ -21,6 +26,12 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
     for spec in defs.resolve_all_asset_specs():
         assert spec.description, spec.key
         assert spec.group_name in {"reviews", "summaries"}, spec.key
+
+
+def test_every_check_is_described() -> None:
+    specs = [spec for check in CHECKS for spec in check.check_specs]
+    assert len(specs) == 14
+    assert all(spec.description for spec in specs)
 
 
 def test_the_graph_is_that_of_the_pipeline() -> None:

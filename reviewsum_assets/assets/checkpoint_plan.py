@@ -42,10 +42,11 @@ class Alignment:
     owners=["team:reviewsum"],
     tags={"domain": "summaries"},
     description=(
-        "Selects the products with most reviews and packs what is new or changed, by text, model "
-        "or settings, into new checkpoints of 100 products. Finished checkpoints are never "
-        "touched; a checkpoint that newer ones replace entirely is retired. Each checkpoint is a "
-        "partition of `chunk_summaries`."
+        "Decides what is to be computed, and shows what it will cost before it does. Selects the "
+        "`top_k` products with most reviews and packs those that are new or changed, by text, "
+        "model or settings, into **checkpoints** of 100 products. Each checkpoint is a partition "
+        "of `chunk_summaries`. Finished checkpoints are never touched; one that newer ones replace "
+        "entirely is retired, and its partition goes."
     ),
 )
 def checkpoint_plan(

@@ -34,10 +34,13 @@ class SummarizeConfig(dg.Config):
             owners=["team:reviewsum"],
             tags={"domain": "summaries"},
             description=(
-                "Summaries of the products of one checkpoint, `checkpoint_files/"
-                "checkpoint_file_N.csv`. All partitions of a run share one Processing job. Each "
-                "turns green when its checkpoint is complete; materializing a complete one again "
-                "costs nothing, unless the run's config says `recompute`."
+                "The summaries themselves, one partition a checkpoint: "
+                "`checkpoint_files/checkpoint_file_N.csv`. The reviews of a product are cut into "
+                "chunks, each chunk is summarized, and the chunk summaries are joined. Materialize "
+                "all partitions, or those that are missing: one run starts one Processing job, on "
+                "this machine or on SageMaker. A partition turns green when its checkpoint is "
+                "complete; what is complete is not computed again, unless the run's config says "
+                "`recompute`. The plots show pace, tokens and cost from checkpoint to checkpoint."
             ),
         )
     ],

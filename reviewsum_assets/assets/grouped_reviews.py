@@ -22,9 +22,10 @@ _PREVIEW_CHARS = 160
     owners=["team:reviewsum"],
     tags={"domain": "reviews"},
     description=(
-        "Every review of every dump, cleaned, with duplicates counted once, grouped into one row "
-        "a product; its reviews in order of helpfulness, then recency. Rows that cannot be read "
-        "are quarantined with file, line and reason. Unchanged dumps are not read again."
+        "One row a product, made of every review of every dump: cleaned, duplicates counted once, "
+        "short reviews and products with few reviews dropped, the most helpful reviews first. Rows "
+        "that cannot be read are not lost: they are in quarantine, with file, line and reason. "
+        "Materialize it when dumps have come or changed; otherwise nothing is read again."
     ),
 )
 def grouped_reviews(

@@ -1,4 +1,7 @@
-"""What Dagster is told of a checkpoint: its partition's materialization."""
+"""What Dagster is told of a checkpoint: its partition's materialization.
+
+Its numbers plot over all partitions.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ import dagster as dg
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.assets import markdown
+from reviewsum_assets.assets.links import link_metadata
+from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.validity import CheckpointState
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.compute.checkpoint_cost import checkpoint_usd
 
 CHUNK_SUMMARIES = dg.AssetKey("chunk_summaries")
 DATA_VERSION_TAG = "dagster/data_version"
@@ -19,12 +25,12 @@ _PREVIEW_CHARS = 300
 
 
 def materialization(
-    lake: Lake, state: CheckpointState, *, reused: bool, adopted: bool = False
+    pipeline: Pipeline, state: CheckpointState, *, reused: bool, adopted: bool = False
 ) -> dg.AssetMaterialization:
     """The materialization of a valid checkpoint.
 
     Args:
-        lake: where the checkpoint lies.
+        pipeline: whose lake holds the checkpoint.
         state: the checkpoint, which is valid.
         reused: the run found it there and computed nothing.
         adopted: no run says so, the lake alone.
@@ -33,7 +39,7 @@ def materialization(
         asset_key=CHUNK_SUMMARIES,
         partition=state.planned.partition_key,
         metadata={
-            **_metadata(lake, state),
+            **_metadata(pipeline, state),
             "reused": reused,
             **({"adopted": True} if adopted else {}),
         },
@@ -41,55 +47,75 @@ def materialization(
     )
 
 
-def _metadata(lake: Lake, state: CheckpointState) -> dict[str, Any]:
+def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
     manifest = state.manifest
     assert manifest is not None
+    lake, producer = pipeline.lake, manifest.producer
     return {
         "dagster/partition_row_count": len(manifest.products),
         "dagster/uri": lake.uri_of(places.checkpoint_csv(state.planned.number)),
         "manifest": dg.MetadataValue.path(
             lake.uri_of(places.checkpoint_manifest(state.planned.number))
         ),
+        **_amounts(manifest),
+        **_pace(manifest, pipeline.settings.usd_per_hour),
+        "engine": f"{producer.engine}, {producer.device}, {producer.dtype}",
+        "instance_type": producer.instance_type,
+        "job": producer.job_name,
+        **link_metadata(pipeline.compute.links_of(producer)),
+        **_products(state, manifest),
+    }
+
+
+def _amounts(manifest: Manifest) -> dict[str, float]:
+    return {
         "products": len(manifest.products),
         "reviews": manifest.reviews,
         "quarantined": len(manifest.quarantined),
         "chunks": manifest.chunks,
+        "chunks_reused": manifest.chunks_reused,
         "tokens_in": manifest.tokens_in,
         "tokens_out": manifest.tokens_out,
+        "compression_ratio": round(manifest.tokens_out / max(1, manifest.tokens_in), 4),
+    }
+
+
+def _pace(manifest: Manifest, usd_per_hour: float | None) -> dict[str, float]:
+    """Seconds, what they are worth, and how many products that makes an hour of one worker.
+
+    Checkpoints of one pool are worked on at the same time, so ``seconds`` says how long it took
+    until this one lay there, and only ``worker_seconds`` add up.
+    """
+    usd = checkpoint_usd(manifest, usd_per_hour)
+    predicted = manifest.predicted_seconds
+    return {
         "seconds": round(manifest.seconds, 3),
         "worker_seconds": round(manifest.worker_seconds, 3),
+        **({} if predicted is None else {"predicted_seconds": round(predicted, 3)}),
         **{
             f"{stage}_seconds": round(seconds, 3)
             for stage, seconds in manifest.timings.model_dump().items()
         },
-        **(
-            {"predicted_seconds": round(manifest.predicted_seconds, 3)}
-            if manifest.predicted_seconds is not None
-            else {}
+        "products_per_hour": round(
+            3600 * len(manifest.products) / max(manifest.worker_seconds, 1e-9)
         ),
-        "products_per_hour": round(3600 * len(manifest.products) / max(manifest.seconds, 1e-9)),
-        "job": manifest.producer.job_name,
-        "engine": f"{manifest.producer.engine}, {manifest.producer.device}, "
-        f"{manifest.producer.dtype}",
-        "preview": markdown.table(
-            ["product_id", "summary", "reviews"],
-            (
-                (
-                    r.product_id,
-                    markdown.shortened(r.abstracted_summary, _PREVIEW_CHARS),
-                    r.review_count,
-                )
-                for r in state.rows[:_PREVIEW_PRODUCTS]
-            ),
+        **({} if usd is None else {"usd": round(usd, 6)}),
+    }
+
+
+def _products(state: CheckpointState, manifest: Manifest) -> dict[str, dg.MarkdownMetadataValue]:
+    preview = markdown.table(
+        ["product_id", "summary", "reviews"],
+        (
+            (r.product_id, markdown.shortened(r.abstracted_summary, _PREVIEW_CHARS), r.review_count)
+            for r in state.rows[:_PREVIEW_PRODUCTS]
         ),
-        **(
-            {
-                "quarantined_products": markdown.table(
-                    ["product_id", "reason"],
-                    ((q.product_id, q.reason) for q in manifest.quarantined),
-                )
-            }
-            if manifest.quarantined
-            else {}
+    )
+    if not manifest.quarantined:
+        return {"preview": preview}
+    return {
+        "preview": preview,
+        "quarantined_products": markdown.table(
+            ["product_id", "reason"], ((q.product_id, q.reason) for q in manifest.quarantined)
         ),
     }

@@ -21,12 +21,13 @@ from reviewsum_assets.assets.checkpoint_plan import (
     align_partitions,
     checkpoint_partitions,
 )
-from reviewsum_assets.assets.merged_summaries import merged_metadata
+from reviewsum_assets.assets.merged_metadata import merged_metadata
 from reviewsum_assets.assets.partition_metadata import (
     CHUNK_SUMMARIES,
     DATA_VERSION_TAG,
     materialization,
 )
+from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.listing import MERGED, Listing, group_of, list_lake
 from reviewsum_assets.checkpoints.merge import current_merged_table
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
@@ -87,7 +88,7 @@ class Reconciliation:
 
 def reconcile(
     instance: dg.DagsterInstance,
-    lake: Lake,
+    pipeline: Pipeline,
     plan: Plan,
     summarize: dg.JobDefinition,
     *,
@@ -98,7 +99,7 @@ def reconcile(
 
     Args:
         instance: what believes.
-        lake: what decides.
+        pipeline: its lake decides.
         plan: the lake's current plan.
         summarize: the job in whose name lost checkpoints fail.
         seen: what the last call returned as such: what has not changed since is not read again.
@@ -108,6 +109,7 @@ def reconcile(
     Raises:
         LakeError: the lake is out of reach. Nothing is called lost because of that.
     """
+    lake = pipeline.lake
     alignment = align_partitions(instance, plan)
     listing = list_lake(lake, plan)
     seen = seen or {}
@@ -123,7 +125,7 @@ def reconcile(
             lost.append(state)
         if state.is_valid and not beliefs.is_known(state.planned):
             instance.report_runless_asset_event(
-                materialization(lake, state, reused=True, adopted=True)
+                materialization(pipeline, state, reused=True, adopted=True)
             )
             adopted.append(state.planned.partition_key)
     _fail(instance, lake, summarize, lost)
@@ -134,7 +136,7 @@ def reconcile(
         adopted=tuple(adopted),
         lost=tuple(lost),
         adopted_merged=seen.get(MERGED) != listing.digests[MERGED]
-        and _adopt_merged(instance, lake, plan),
+        and _adopt_merged(instance, pipeline, plan),
         in_progress=sum(beliefs.is_in_progress(planned) for planned in plan.checkpoints),
         left=len(left),
         seen={g: digest for g, digest in listing.digests.items() if g not in open_groups},
@@ -255,21 +257,21 @@ def _contiguous(
         yield some
 
 
-def _adopt_merged(instance: dg.DagsterInstance, lake: Lake, plan: Plan) -> bool:
+def _adopt_merged(instance: dg.DagsterInstance, pipeline: Pipeline, plan: Plan) -> bool:
     """Materialize ``merged_summaries`` if the lake has the plan's table and Dagster does not."""
-    merged = current_merged_table(lake)
+    merged = current_merged_table(pipeline.lake)
     if merged is None or merged.plan_id != plan.plan_id:
         return False
     record = instance.get_latest_data_version_record(MERGED_SUMMARIES)
     known = record.asset_materialization if record is not None else None
     if known is not None and (known.tags or {}).get(DATA_VERSION_TAG) == merged.csv_sha256:
         return False
-    if merged_file_problems(lake):
+    if merged_file_problems(pipeline.lake):
         return False
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
             MERGED_SUMMARIES,
-            metadata={**merged_metadata(lake, merged), "adopted": True},
+            metadata={**merged_metadata(pipeline, plan, merged), "adopted": True},
             tags={DATA_VERSION_TAG: merged.csv_sha256},
         )
     )

@@ -9,9 +9,10 @@ from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
 @dg.observable_source_asset(
     group_name="reviews",
     description=(
-        "Files of raw reviews, one review a row, under `review_dumps/` of the lake: Amazon "
-        "Reviews 2014, 2018 and 2023 JSON lines, AWS review TSV or Parquet, or CSV, plain or "
-        "gzip. Observing them records what lies there now; a new data version means that "
+        "The input: files of raw reviews, one review a row, under `review_dumps/` of the lake. "
+        "Amazon Reviews 2014, 2018 and 2023 JSON lines, AWS review TSV or Parquet, or CSV, plain "
+        "or gzip; a file's content tells its format. They come from outside: **observe** this "
+        "asset to record which files lie there now. A new data version means that "
         "`grouped_reviews` is out of date."
     ),
     tags={"domain": "reviews"},

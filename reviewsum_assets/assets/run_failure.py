@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from reviewsum_assets.assets import markdown
+from reviewsum_assets.assets.links import link_metadata
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.compute import RunningJob
 from reviewsum_assets.compute.failures import FailureKind, JobFailure
@@ -72,13 +73,6 @@ def _job_metadata(job: RunningJob | None) -> dict[str, Any]:
         return {}
     return {
         "job": job.spec.name,
-        **{
-            what: (
-                dg.MetadataValue.url(where)
-                if where.startswith("https://")
-                else dg.MetadataValue.path(where)
-            )
-            for what, where in job.links.items()
-        },
+        **link_metadata(job.links),
         "job_log_tail": dg.MetadataValue.md(f"```\n{job.log_tail()}\n```"),
     }

@@ -252,7 +252,7 @@ class SummarizeRun:
     def _materialized(self, state: CheckpointState, *, reused: bool) -> None:
         self._pending.pop(state.planned.number, None)
         self._elsewhere.pop(state.planned.number, None)
-        self.context.log_event(materialization(self._lake, state, reused=reused))
+        self.context.log_event(materialization(self.pipeline, state, reused=reused))
 
     def _tell(self, job: RunningJob) -> None:
         """Pass on how far the job is, and what it has cost."""

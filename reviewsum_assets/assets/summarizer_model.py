@@ -14,11 +14,11 @@ from reviewsum_assets.job.model_directory import ready_model
     owners=["team:reviewsum"],
     tags={"domain": "summaries"},
     description=(
-        "The summarization model (Pegasus, BART or T5), taken from the lake's `pegasus_model/`, "
-        "a directory or the Hugging Face hub: checked, converted to safe weights and published "
-        "under `models/`, once as it is and once converted for CTranslate2, which is several times "
-        "faster. Its data version is the hash of weights, tokenizer and configuration, "
-        "so a changed model means new summaries."
+        "The model that writes the summaries (Pegasus, BART or T5), from the lake's "
+        "`pegasus_model/`, a directory or the Hugging Face hub. Materializing checks it, converts "
+        "it to safe weights and for CTranslate2, which is several times faster, and publishes both "
+        "under `models/`, once. Its data version is the hash of weights, tokenizer and "
+        "configuration: another model means new summaries of everything."
     ),
 )
 def summarizer_model(

@@ -13,15 +13,15 @@ PURPOSE_TAG = "reviewsum/purpose"
 ingest = dg.define_asset_job(
     "ingest",
     selection=dg.AssetSelection.assets(grouped_reviews, summarizer_model, checkpoint_plan),
-    description="Reads the dumps, makes the model ready and plans what is new or changed.",
+    description="First: reads the dumps, makes the model ready and plans what is new or changed.",
 )
 summarize = dg.define_asset_job(
     "summarize",
     selection=dg.AssetSelection.assets(chunk_summaries),
-    description="Computes the chosen checkpoints with one Processing job.",
+    description="Second, and what costs: computes the chosen checkpoints with one Processing job.",
 )
 merge = dg.define_asset_job(
     "merge",
     selection=dg.AssetSelection.assets(merged_summaries),
-    description="Merges all checkpoints of the current plan into the summary table.",
+    description="Last: merges all checkpoints of the current plan into one table, and checks it.",
 )

@@ -35,7 +35,7 @@ def reconcile_checkpoints(
     assert context.repository_def is not None  # whoever evaluates sensors gives it
     found = reconcile(
         context.instance,
-        pipeline.lake,
+        pipeline,
         plan,
         context.repository_def.get_job("summarize"),
         seen=json.loads(context.cursor or "{}"),

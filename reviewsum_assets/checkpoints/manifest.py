@@ -92,6 +92,11 @@ class Manifest(_Record):
         return sum(product.chunks for product in self.products)
 
     @property
+    def chunks_reused(self) -> int:
+        """Chunks whose summary another, identical chunk had paid for."""
+        return sum(product.chunks_reused for product in self.products)
+
+    @property
     def tokens_in(self) -> int:
         """Source tokens the model read."""
         return sum(product.tokens_in for product in self.products)

@@ -98,6 +98,23 @@ def current_merged_table(lake: Lake) -> MergedTable | None:
         return None
 
 
+def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
+    """The merged table, so many rows at a time, in its order; of an empty one a slice of no rows.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if lake.head(places.MERGED_PARQUET) is None:
+        raise CheckpointError(
+            f"{lake.uri_of(places.MERGED_PARQUET)} is missing: materialize merged_summaries"
+        )
+    scan = pl.scan_parquet(
+        lake.uri_of(places.MERGED_PARQUET), storage_options=lake.storage_options or None
+    )
+    for start in range(0, scan.select(pl.len()).collect().item() or 1, rows):
+        yield scan.slice(start, rows).collect()
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, read in pieces."""
     digest = hashlib.sha256()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.compute.failures import JobFailure
 from reviewsum_assets.job.processing import JobResult
 from reviewsum_assets.job.spec import JobSpec
@@ -104,6 +105,12 @@ class Compute(Protocol):
 
         Raises:
             LaunchError: it cannot be started; says why and what to do.
+        """
+
+    def links_of(self, producer: Producer) -> Mapping[str, str]:
+        """Where people find the job that made a checkpoint, and its log; empty if it ran elsewhere.
+
+        Paths or URLs, by what they show; what they show may have been removed since.
         """
 
     def live_jobs(self) -> Sequence[RunningJob]:

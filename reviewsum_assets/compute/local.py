@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 import reviewsum_assets
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.compute.base import Capacity, JobEnd, Launch
 from reviewsum_assets.compute.budget import budget_failure
@@ -165,6 +166,12 @@ class LocalCompute:
             else:
                 return self._launch(named, directory, launch) or self.start(spec, launch)
         raise AssertionError("count() does not end")
+
+    def links_of(self, producer: Producer) -> dict[str, str]:
+        """The job's log, if it ran on this machine and is still there."""
+        log = self._root() / producer.job_name / _LOG
+        is_here = producer.instance_type == "local" and log.exists()
+        return {"job_log": str(log)} if is_here else {}
 
     def live_jobs(self) -> list[LocalJob]:
         """The jobs whose process runs."""

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 from typing import Any
-from urllib.parse import quote
 
 import boto3
 from botocore.config import Config
 
+from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.compute.base import Capacity, JobEnd, Launch
 from reviewsum_assets.compute.budget import budget_failure
+from reviewsum_assets.compute.console_links import console_links
 from reviewsum_assets.compute.container_image import default_image_uri
 from reviewsum_assets.compute.container_logs import ContainerLogs
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError, failed_job
@@ -29,7 +30,6 @@ from reviewsum_assets.compute.job_package import JobPackage, build_package, publ
 from reviewsum_assets.compute.launches import note_end, note_launch, note_waiting, noted_jobs
 from reviewsum_assets.compute.patience import Patience
 from reviewsum_assets.compute.processing_api import (
-    LOG_GROUP,
     JobDescription,
     NameTaken,
     ProcessingApi,
@@ -158,6 +158,11 @@ class SageMakerCompute:
                 return self._attach(named, found, launch)
         raise AssertionError("count() does not end")
 
+    def links_of(self, producer: Producer) -> dict[str, str]:
+        """Page and log of a job that ran on AWS, in this region if nobody has changed it."""
+        is_ours = producer.instance_type.startswith("ml.")
+        return console_links(self.region, producer.job_name) if is_ours else {}
+
     def live_jobs(self) -> list[SageMakerJob]:
         """The jobs of this lake that have not ended."""
         live = []
@@ -267,16 +272,7 @@ class SageMakerJob:
     @property
     def links(self) -> dict[str, str]:
         """The job's page and its log in the AWS console."""
-        region, name = self.compute.region, self.spec.name
-        console = f"https://{region}.console.aws.amazon.com"
-        group, stream = (quote(quote(text, safe="")) for text in (LOG_GROUP, f"{name}/"))
-        return {
-            "job_page": f"{console}/sagemaker/home?region={region}#/processing-jobs/{name}",
-            "job_log": (
-                f"{console}/cloudwatch/home?region={region}#logsV2:log-groups/log-group/"
-                f"{group.replace('%', '$')}$3FlogStreamNameFilter$3D{stream.replace('%', '$')}"
-            ),
-        }
+        return console_links(self.compute.region, self.spec.name)
 
     def poll(self) -> JobEnd | None:
         """None while it runs, and while SageMaker or the lake do not answer for a time."""

@@ -33,7 +33,7 @@ from reviewsum_assets.settings import Settings
 
 # Raised when reading, cleaning or grouping changes what comes out.
 READER_VERSION = 1
-_CURRENT = f"{places.GROUPED_REVIEWS}/current.json"
+RECORD = f"{places.GROUPED_REVIEWS}/current.json"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class GroupedReviews(_Record):
 def current_grouped_reviews(lake: Lake) -> GroupedReviews | None:
     """The committed record, or None if there is none that can be read."""
     try:
-        return GroupedReviews.model_validate_json(lake.get(_CURRENT) or b"")
+        return GroupedReviews.model_validate_json(lake.get(RECORD) or b"")
     except ValidationError:
         return None
 
@@ -125,7 +125,7 @@ def group_reviews(
     with tempfile.TemporaryDirectory(prefix="reviewsum-grouping-") as scratch:
         run = _Grouping(lake, settings, dumps, version, Path(scratch), on_progress)
         record = run.group()
-    lake.put(_CURRENT, record.model_dump_json(indent=1).encode())
+    lake.put(RECORD, record.model_dump_json(indent=1).encode())
     for key in set(before.tables if before else ()) - set(record.tables):
         lake.delete(key)
     return record, False

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
+import re
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -13,6 +16,7 @@ from reviewsum_assets.compute import Launch
 from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
+from tests.support.checkpoints import complete, retime
 from tests.support.models import POISON
 from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
 
@@ -63,6 +67,25 @@ def test_a_run_over_a_range_materializes_every_checkpoint_with_its_metadata(
         assert first[key] > 0
     assert first["worker_seconds"] > 0
     assert first["predicted_seconds"] > 0
+    assert first["compression_ratio"] == pytest.approx(
+        first["tokens_out"] / first["tokens_in"], abs=1e-4
+    )
+    assert "usd" not in first  # this machine has no price
+    assert Path(first["job_log"]).exists()
+
+
+def test_a_checkpoint_of_a_machine_of_aws_shows_its_price_and_no_log_of_ours(
+    small: SmallPipeline,
+) -> None:
+    lake = small.pipeline.lake
+    complete(lake, require_plan(lake))
+    retime(lake, 1, seconds=3600.0, reused=1, instance_type="ml.g5.12xlarge")
+    found = small.materializations(small.summarize(1, 2))
+    assert found["checkpoint_00001"]["usd"] == pytest.approx(7.09 / 4)
+    assert found["checkpoint_00001"]["products_per_hour"] == 2
+    assert found["checkpoint_00001"]["chunks_reused"] == 1
+    assert "job_log" not in found["checkpoint_00001"]
+    assert "usd" not in found["checkpoint_00002"]
 
 
 def test_data_versions_of_partitions_are_those_of_the_plan(small: SmallPipeline) -> None:
@@ -150,6 +173,30 @@ def test_the_merge_has_row_count_schema_preview_and_place(small: SmallPipeline) 
         "review_count",
     ]
     assert "| P000 |" in found["preview"]
+
+
+def test_the_merge_shows_totals_and_charts(small: SmallPipeline) -> None:
+    lake = small.pipeline.lake
+    complete(lake, require_plan(lake), poison=["P005"])
+    retime(lake, 1, seconds=3600.0, reused=1, instance_type="ml.g5.12xlarge")
+    found = small.materializations(small.execute("merge"))["merged_summaries"]
+    assert (found["chunks"], found["chunks_reused"]) == (5, 1)
+    assert (found["tokens_in"], found["tokens_out"], found["compression_ratio"]) == (50, 25, 0.5)
+    assert found["usd"] == pytest.approx(1.77)
+    assert found["worker_hours"] == pytest.approx(1.0)
+    # The dump gives the products 11, 10, ... 6 reviews.
+    assert (found["reviews_covered"], found["review_coverage"]) == (45, round(45 / 51, 4))
+    assert found["words_per_summary"] == 12.0
+    coverage, lengths = picture(found, "coverage"), picture(found, "length")
+    assert re.findall(r">(\d+% of \d+)<", coverage) == ["80% of 30", "100% of 21"]
+    assert re.findall(r">(\d+ summaries)<", lengths) == ["5 summaries"]
+
+
+def picture(found: dict[str, Any], chart: str) -> str:
+    """The SVG of a chart that is metadata."""
+    match = re.fullmatch(r"!\[.*\]\(data:image/svg\+xml;base64,(.*)\)", found[f"{chart}_chart"])
+    assert match is not None
+    return base64.b64decode(match[1]).decode()
 
 
 def test_a_merge_without_a_checkpoint_fails_with_its_name(small: SmallPipeline) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.compute import Capacity, JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.local import LocalJob
@@ -82,6 +83,9 @@ class OneLiveJob:
 
     def live_jobs(self) -> list[RunningJob]:
         return [self.job]
+
+    def links_of(self, producer: Producer) -> dict[str, str]:
+        return {}
 
     def start(self, spec: JobSpec, launch: Launch) -> RunningJob:
         raise AssertionError("a second job would spend the budget twice")

@@ -10,11 +10,13 @@ import pytest
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
+from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import MERGED_SUMMARIES, Reconciliation, reconcile
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, partition_key
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import load_settings
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.partitions import events, planned_run, shown
 
@@ -36,7 +38,8 @@ class World:
         self, seen: Mapping[str, str] | None = None, limit: int | None = None
     ) -> Reconciliation:
         job = defs.resolve_job_def("summarize")
-        return reconcile(self.instance, self.lake, self.plan, job, seen=seen, limit=limit)
+        pipeline = Pipeline(load_settings(lake=self.lake.uri))
+        return reconcile(self.instance, pipeline, self.plan, job, seen=seen, limit=limit)
 
     def runs(self) -> list[dg.DagsterRun]:
         return list(self.instance.get_runs())

@@ -51,6 +51,10 @@ def test_a_job_gives_what_a_local_one_gives_and_is_not_run_twice(
     messages = [entry.user_message for entry in instance.all_logs(run.run_id)]
     assert any("checkpoint_00003 landed: 2 products" in message for message in messages)
     assert any(f"processing-jobs/{job.name}" in message for message in messages)
+    shown = small.materializations(run)["checkpoint_00003"]
+    assert shown["job_page"].endswith(f"processing-jobs/{job.name}")
+    assert shown["job_log"].startswith("https://")
+    assert shown["usd"] > 0
     log = capfd.readouterr().err
     assert "[algo-1]" in log
     assert "reviewsum_assets from /opt/ml/processing/input/code/reviewsum_assets.zip" in log

@@ -69,21 +69,29 @@ def plan_products(
 
 
 def complete(
-    lake: Lake, plan: Plan, numbers: Iterable[int] | None = None, poison: Iterable[str] = ()
+    lake: Lake,
+    plan: Plan,
+    numbers: Iterable[int] | None = None,
+    poison: Iterable[str] = (),
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Write the plan's checkpoints, or some; ``poison`` products are quarantined."""
     chosen = None if numbers is None else set(numbers)
     for planned in plan.checkpoints:
         if chosen is None or planned.number in chosen:
-            complete_one(lake, plan, planned, set(poison))
+            complete_one(lake, plan, planned, set(poison), texts)
 
 
 def complete_one(
-    lake: Lake, plan: Plan, planned: PlannedCheckpoint, poison: set[str] | None = None
+    lake: Lake,
+    plan: Plan,
+    planned: PlannedCheckpoint,
+    poison: set[str] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """Write one checkpoint whose summaries repeat the product's text."""
+    """Write one checkpoint whose summaries repeat the product's text, unless ``texts`` has one."""
     source = read_input(lake, planned, plan.recipes[planned.recipe])
-    summaries = _summaries(source, poison or set())
+    summaries = _summaries(source, poison or set(), texts or {})
     return write_checkpoint(
         lake, summaries, PRODUCER, load_seconds=0.0, started_at=time.monotonic()
     )
@@ -104,12 +112,19 @@ def retime(lake: Lake, number: int, *, seconds: float, reused: int = 0, **produc
     lake.put(key, changed.model_dump_json().encode())
 
 
-def _summaries(source: CheckpointInput, poison: set[str]) -> CheckpointSummaries:
+def _summaries(
+    source: CheckpointInput, poison: set[str], texts: Mapping[str, str]
+) -> CheckpointSummaries:
     good = [product for product in source.products if product.product_id not in poison]
     bad = [product for product in source.products if product.product_id in poison]
     return CheckpointSummaries(
         planned=source.planned,
-        rows=tuple(SummaryRow(p.product_id, f"summary of {p.text}", p.review_count) for p in good),
+        rows=tuple(
+            SummaryRow(
+                p.product_id, texts.get(p.product_id, f"summary of {p.text}"), p.review_count
+            )
+            for p in good
+        ),
         products=tuple(
             SummarizedProduct(
                 product_id=p.product_id,

@@ -1,0 +1,25 @@
+"""Reads the manifests of all checkpoints of a plan, a bounded number at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.manifest import Manifest
+from reviewsum_assets.checkpoints.plan import Plan
+from reviewsum_assets.lake import Lake
+
+_AT_A_TIME = 256
+
+
+def read_manifests(lake: Lake, plan: Plan) -> Iterator[Manifest]:
+    """Every manifest that can be read; whether its checkpoint is valid is not asked."""
+    keys = [places.checkpoint_manifest(planned.number) for planned in plan.checkpoints]
+    for start in range(0, len(keys), _AT_A_TIME):
+        for content in lake.get_many(keys[start : start + _AT_A_TIME]):
+            try:
+                yield Manifest.model_validate_json(content or b"")
+            except ValidationError:
+                continue

@@ -1,0 +1,260 @@
+"""What the asset checks find in real runs, and what a run does then."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.assets.merged_summaries_checks import merged_summaries_checks
+from reviewsum_assets.assets.summary_quality_checks import summary_quality_checks
+from reviewsum_assets.checkpoints.plan import current_plan, require_plan
+from reviewsum_assets.errors import CheckError
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.local_run import materialize_pending
+from reviewsum_assets.reviews.grouping import current_grouped_reviews
+from tests.support.checkpoints import complete
+from tests.support.pipeline import SmallPipeline, texts, write_dump
+
+# Long enough, a sentence, and of its reviews' numbers: nothing is wrong with it.
+GOOD = "Buyers say that the sound is good, but not the battery."
+
+
+@pytest.fixture
+def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path) -> SmallPipeline:
+    """Eight products in four checkpoints, planned; the first bad one is one too many."""
+    dump = write_dump(tmp_path / "dump.csv", texts(8))
+    small = SmallPipeline.build(
+        instance, lake, pegasus, dump, engine="transformers", max_defective_share=0.0
+    )
+    assert small.execute("ingest").success
+    return small
+
+
+def summarized(small: SmallPipeline, bad: Mapping[str, str] | None = None, **how: Any) -> None:
+    """Write the checkpoints: good summaries, but for ``bad`` ones."""
+    written = {**dict.fromkeys(texts(8), GOOD), **(bad or {})}
+    complete(small.pipeline.lake, require_plan(small.pipeline.lake), texts=written, **how)
+
+
+def evaluations(run: Any) -> dict[str, dg.AssetCheckEvaluation]:
+    """A run's check results by name."""
+    return {found.check_name: found for found in run.get_asset_check_evaluations()}
+
+
+def failed(run: Any) -> set[str]:
+    return {name for name, found in evaluations(run).items() if not found.passed}
+
+
+def check_again(small: SmallPipeline, *names: str) -> Any:
+    """Execute checks of the merged table by themselves, all or some, as the UI does."""
+    keys = [dg.AssetCheckKey(dg.AssetKey("merged_summaries"), name) for name in names]
+    chosen = dg.AssetSelection.checks(*keys) if keys else dg.AssetSelection.all_asset_checks()
+    job = dg.Definitions(
+        asset_checks=[merged_summaries_checks, summary_quality_checks],
+        jobs=[dg.define_asset_job("checks", selection=chosen)],
+        resources={"pipeline": small.pipeline},
+    ).resolve_job_def("checks")
+    return job.execute_in_process(instance=small.instance, raise_on_error=False)
+
+
+def test_every_check_of_a_good_table_passes(small: SmallPipeline) -> None:
+    summarized(small)
+    run = small.execute("merge")
+    assert run.success
+    assert failed(run) == set()
+    assert len(evaluations(run)) == 12
+
+
+BAD = {
+    "P000": "Buyers say that the sound of this one is good, but that the",
+    "P001": f"{'The sound is good. ' * 9}That is all.",
+    "P002": "Buyers say that the sound is good, see www.example.com for more.",
+    "P003": "Die Käufer sagen, dass der Klang gut ist, der Akku aber leider schwach ausfällt.",
+    "P004": "It is good.",
+    "P005": "Buyers say that the sound is good for 45 hours.",
+}
+FOUND = {
+    "whole_sentences": "P000",
+    "no_loops": "P001",
+    "no_placeholders": "P002",
+    "in_english": "P003",
+    "sensible_length": "P004",
+    "numbers_from_reviews": "P005",
+}
+
+
+def test_each_defect_is_a_warning_that_names_the_product_and_what_to_do(
+    small: SmallPipeline,
+) -> None:
+    summarized(small, BAD)
+    run = small.execute("merge")
+    assert run.success
+    assert failed(run) == FOUND.keys()
+    for name, product in FOUND.items():
+        found = evaluations(run)[name]
+        assert found.severity is dg.AssetCheckSeverity.WARN
+        assert found.metadata["found"].value == 1
+        assert f"| {product} |" in str(found.metadata["examples"].value)
+        assert str(found.metadata["what_to_do"].value) in str(found.description)
+    assert "45: Buyers say" in str(
+        evaluations(run)["numbers_from_reviews"].metadata["examples"].value
+    )
+
+
+def test_a_defect_of_few_is_no_failure_and_is_still_shown(small: SmallPipeline) -> None:
+    summarized(small, {"P004": "It is good."})
+    run = small.with_settings(max_defective_share=0.125).execute("merge")
+    assert failed(run) == set()
+    found = evaluations(run)["sensible_length"]
+    assert (found.metadata["share"].value, found.metadata["of"].value) == (0.125, 8)
+    assert "| P004 |" in str(found.metadata["examples"].value)
+
+
+def test_at_most_twenty_products_are_named(
+    instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    dump = write_dump(tmp_path / "dump.csv", texts(30))
+    small = SmallPipeline.build(
+        instance, lake, pegasus, dump, engine="transformers", checkpoint_size=10
+    )
+    small.execute("ingest")
+    complete(lake, require_plan(lake), texts=dict.fromkeys(texts(30), "Breaks off in the middle"))
+    found = evaluations(small.execute("merge"))["whole_sentences"]
+    assert found.description is not None
+    assert found.description.startswith("30 of 30 summaries break off")
+    assert len(str(found.metadata["examples"].value).splitlines()) == 2 + 20
+
+
+def test_a_run_stops_at_an_empty_summary_says_so_and_does_not_forget(small: SmallPipeline) -> None:
+    summarized(small, {"P003": " "})
+    for _ in range(2):
+        with pytest.raises(CheckError, match=r"no_empty_summaries: 1 of 8 .* `recompute`"):
+            materialize_pending(small.instance, small.pipeline, log_level="CRITICAL")
+
+
+def test_a_run_tells_of_warnings_and_ends_well(small: SmallPipeline) -> None:
+    summarized(small, {"P004": "It is good."})
+    report = materialize_pending(small.instance, small.pipeline, log_level="CRITICAL")
+    (warning,) = report.warnings
+    assert warning.startswith("merged_summaries: sensible_length: 1 of 8 summaries")
+    again = materialize_pending(small.instance, small.pipeline, log_level="CRITICAL")
+    assert again.did_nothing
+
+
+def test_an_allowed_incomplete_merge_warns_of_who_is_missing(small: SmallPipeline) -> None:
+    summarized(small, numbers=(1, 2, 4))
+    run = small.execute("merge", merged_summaries={"config": {"allow_incomplete": True}})
+    assert run.success
+    assert failed(run) == {"all_accounted_for"}
+    found = evaluations(run)["all_accounted_for"]
+    assert found.severity is dg.AssetCheckSeverity.WARN
+    assert "| P004 | checkpoint\\_00003 |" in str(found.metadata["examples"].value)
+    assert found.metadata["found"].value == 2
+
+
+def test_a_table_that_lost_and_gained_rows_fails(small: SmallPipeline) -> None:
+    summarized(small)
+    small.execute("merge")
+    lake = small.pipeline.lake
+    table = pl.read_parquet(io.BytesIO(lake.get(places.MERGED_PARQUET) or b""))
+    stranger = table.head(1).with_columns(product_id=pl.lit("X1"))
+    content = io.BytesIO()
+    pl.concat([table.tail(7), table.tail(1), stranger]).write_parquet(content)
+    lake.put(places.MERGED_PARQUET, content.getvalue())
+    run = check_again(small)
+    assert not run.success
+    assert failed(run) == {"all_accounted_for", "one_row_a_product", "only_planned_products"}
+    for name, product in (
+        ("all_accounted_for", "P000"),
+        ("one_row_a_product", "P007"),
+        ("only_planned_products", "X1"),
+    ):
+        found = evaluations(run)[name]
+        assert found.severity is dg.AssetCheckSeverity.ERROR
+        assert found.metadata["found"].value == 1
+        assert f"| {product} |" in str(found.metadata["examples"].value)
+
+
+def test_products_in_quarantine_are_accounted_for_and_warned_of(small: SmallPipeline) -> None:
+    summarized(small, poison=["P002"])
+    run = small.execute("merge")
+    assert run.success
+    assert failed(run) == {"few_in_quarantine"}
+    assert "| P002 | poison |" in str(
+        evaluations(run)["few_in_quarantine"].metadata["examples"].value
+    )
+    few = small.with_settings(max_quarantined_share=0.125)
+    assert failed(few.execute("merge")) == set()
+
+
+def test_a_table_of_nothing_but_quarantine_can_be_checked(small: SmallPipeline) -> None:
+    summarized(small, poison=list(texts(8)))
+    run = small.execute("merge")
+    assert run.success
+    assert failed(run) == {"few_in_quarantine"}
+
+
+def test_a_dump_that_is_newer_than_the_table_makes_it_stale(small: SmallPipeline) -> None:
+    summarized(small)
+    small.execute("merge")
+    dump = Path(small.pipeline.settings.dumps[0])
+    write_dump(dump, texts(9))
+    run = check_again(small)
+    assert run.success
+    assert failed(run) == {"up_to_date"}
+    assert "dump.csv" in str(evaluations(run)["up_to_date"].metadata["examples"].value)
+    assert "reviewsum run" in str(evaluations(run)["up_to_date"].description)
+
+
+def test_a_newer_plan_makes_the_table_stale(small: SmallPipeline) -> None:
+    summarized(small)
+    small.execute("merge")
+    assert small.with_settings(top_k=4).execute("ingest").success
+    found = evaluations(check_again(small))
+    assert "checkpoint\\_plan" in str(found["up_to_date"].metadata["examples"].value)
+    assert found["only_planned_products"].metadata["found"].value == 4
+
+
+def test_rows_that_could_not_be_read_are_named_by_line(
+    instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    dump = write_dump(tmp_path / "dump.csv", {**texts(3), "": "no product id"})
+    small = SmallPipeline.build(instance, lake, pegasus, dump, engine="transformers")
+    run = small.execute("ingest")
+    assert run.success
+    assert failed(run) == {"rows_are_readable"}
+    examples = str(evaluations(run)["rows_are_readable"].metadata["examples"].value)
+    assert "dump.csv, line 5 | no product id |" in examples
+
+
+def test_no_plan_is_made_of_products_in_two_rows(small: SmallPipeline) -> None:
+    lake = small.pipeline.lake
+    before = current_plan(lake)
+    grouped = current_grouped_reviews(lake)
+    assert grouped is not None
+    table = pl.read_parquet(io.BytesIO(lake.get(grouped.tables[0]) or b""))
+    content = io.BytesIO()
+    pl.concat([table, table.head(1)]).write_parquet(content)
+    lake.put(grouped.tables[0], content.getvalue())
+    other = small.with_settings(top_k=5)
+    with pytest.raises(CheckError, match=r"grouped_reviews: one_row_a_product: 1 of 8 products"):
+        materialize_pending(other.instance, other.pipeline, log_level="CRITICAL")
+    assert current_plan(lake) == before
+
+
+def test_one_check_can_be_executed_alone(small: SmallPipeline) -> None:
+    summarized(small)
+    small.execute("merge")
+    for name in ("up_to_date", "no_loops"):
+        assert evaluations(check_again(small, name)).keys() == {name}
+
+
+def test_checks_run_with_the_assets_that_they_check(small: SmallPipeline) -> None:
+    assert evaluations(small.execute("ingest")).keys() == {"one_row_a_product", "rows_are_readable"}
