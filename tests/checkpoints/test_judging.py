@@ -56,7 +56,7 @@ def test_what_there_is_no_time_to_read_is_left_for_the_next_calls(lake: Lake) ->
     plan = planned(lake, 250)
     complete(lake, plan)
     known: dict[str, list[int]] = {}
-    left = []
+    left: list[int] = []
     while not left or left[-1]:
         found = judge(lake, plan, known, 0.0)
         known = {digest: list(invalid) for digest, invalid in found.blocks.items()}
