@@ -18,21 +18,9 @@ from reviewsum_assets.errors import SettingsError
 DEFAULT_HOME = ".dagster_home"
 
 # Written once into a new home; from then on it is the user's to change.
-_NEW_HOME_CONFIG = """\
-telemetry:
-  enabled: false
-# No first-visit dialog over the page.
-nux:
-  enabled: false
-# Whole runs wait their turn for the GPU, not steps within them.
-concurrency:
-  pools:
-    granularity: run
-# A run whose process died is noticed. It is not resumed: the next one picks up its checkpoints.
-run_monitoring:
-  enabled: true
-  max_resume_run_attempts: 0
-"""
+_CONFIGS = Path(__file__).parent / "instance"
+_POSTGRES = "DAGSTER_POSTGRES_URL"
+_LOGS = ("DAGSTER_LOGS_BUCKET", "DAGSTER_LOGS_PREFIX")
 # For `reviewsum ui`, which works from any directory; equal to the project's own workspace.yaml.
 _WORKSPACE = """\
 load_from:
@@ -47,7 +35,7 @@ def prepare_home() -> Path:
     """Make the home with its configuration, if there is none, and point ``DAGSTER_HOME`` at it.
 
     Raises:
-        SettingsError: it cannot be made.
+        SettingsError: it cannot be made, or a variable that it needs is missing.
     """
     home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).absolute()
     config = home / "dagster.yaml"
@@ -55,7 +43,7 @@ def prepare_home() -> Path:
         home.mkdir(parents=True, exist_ok=True)
         with _locked(home):
             if not config.exists():
-                config.write_text(_NEW_HOME_CONFIG)
+                config.write_text(_new_config().read_text())
     except OSError as error:
         raise SettingsError(
             f"DAGSTER_HOME {home}, where runs are kept, cannot be made ({error.strerror}): set "
@@ -77,6 +65,23 @@ def workspace_file(home: Path) -> Path:
     path = home / "workspace.yaml"
     path.write_text(_WORKSPACE)
     return path
+
+
+def _new_config() -> Path:
+    """The configuration of a new home: of one machine, or of a team if it names a PostgreSQL.
+
+    Raises:
+        SettingsError: a variable that a team's instance needs is missing.
+    """
+    if _POSTGRES not in os.environ:
+        return _CONFIGS / "local.yaml"
+    missing = [name for name in _LOGS if not os.environ.get(name)]
+    if missing:
+        raise SettingsError(
+            f"{_POSTGRES} is set, so runs are kept in PostgreSQL and their logs on S3: set "
+            f"{' and '.join(missing)} too"
+        )
+    return _CONFIGS / "production.yaml"
 
 
 @contextmanager
@@ -105,7 +110,12 @@ def persistent_instance() -> Iterator[dg.DagsterInstance]:
 
 def run_tags() -> dict[str, str]:
     """Tags by which a run of this process is found again."""
-    return {_PID_TAG: str(os.getpid()), _HOST_TAG: socket.gethostname()}
+    return {
+        _PID_TAG: str(os.getpid()),
+        _HOST_TAG: socket.gethostname(),
+        # Whoever called the command calls it again; the daemon must not do so by itself.
+        "dagster/max_retries": "0",
+    }
 
 
 def fail_orphans(instance: dg.DagsterInstance) -> None:

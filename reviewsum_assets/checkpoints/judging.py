@@ -41,39 +41,53 @@ class Judgement:
 
 def judge(lake: Lake, plan: Plan, known: Mapping[str, Sequence[int]], seconds: float) -> Judgement:
     """Judge a plan's checkpoints; begins to read blocks for so many seconds, at least one."""
-    listed = {
-        item.key: item
-        for prefix in (places.CHECKPOINT_MANIFESTS, places.CHECKPOINT_FILES)
-        for item in lake.list(prefix)
-    }
-    deadline = time.monotonic() + seconds
+    listed = _listed(lake)
+    reader = _Reader(lake, known, time.monotonic() + seconds)
     pending: list[PlannedCheckpoint] = []
     blocks: dict[str, Sequence[int]] = {}
+    written: list[datetime] = []
     unread = 0
-    newest: datetime | None = None
-    has_read = False
     for _, members in groupby(plan.checkpoints, lambda planned: planned.number // _BLOCK):
-        block = [(planned, _objects(listed, planned)) for planned in members]
-        pending.extend(planned for planned, objects in block if not objects)
-        there = [(planned, objects) for planned, objects in block if objects]
-        if not there:
-            continue
-        written = max(item.last_modified for _, objects in there for item in objects)
-        newest = written if newest is None else max(newest, written)
+        found = [(planned, _objects(listed, planned)) for planned in members]
+        there = [(planned, objects) for planned, objects in found if objects]
+        pending.extend(planned for planned, objects in found if not objects)
+        written.extend(item.last_modified for _, objects in there for item in objects)
         digest = _digest(there)
-        if digest in known:
-            invalid = known[digest]
-        elif has_read and time.monotonic() > deadline:
+        invalid = reader.invalid(digest, [planned for planned, _ in there])
+        if invalid is None:
             unread += len(there)
-            continue
-        else:
-            has_read = True
-            states = check_checkpoints(lake, [planned for planned, _ in there])
-            invalid = [state.planned.number for state in states if not state.is_valid]
-        blocks[digest] = invalid
-        pending.extend(planned for planned, _ in there if planned.number in invalid)
+        elif there:
+            blocks[digest] = invalid
+            pending.extend(planned for planned, _ in there if planned.number in invalid)
     ordered = tuple(sorted(pending, key=lambda planned: planned.number))
-    return Judgement(ordered, unread, blocks, newest)
+    return Judgement(ordered, unread, blocks, max(written, default=None))
+
+
+@dataclass
+class _Reader:
+    """Reads blocks that are not known, until its time is up."""
+
+    lake: Lake
+    known: Mapping[str, Sequence[int]]
+    deadline: float
+    _has_read: bool = False
+
+    def invalid(self, digest: str, block: Sequence[PlannedCheckpoint]) -> Sequence[int] | None:
+        """Numbers of the checkpoints that are there and not valid; None if the time is up."""
+        if digest in self.known:
+            return self.known[digest]
+        if not block:
+            return ()
+        if self._has_read and time.monotonic() > self.deadline:
+            return None
+        self._has_read = True
+        states = check_checkpoints(self.lake, block)
+        return [state.planned.number for state in states if not state.is_valid]
+
+
+def _listed(lake: Lake) -> dict[str, LakeObject]:
+    prefixes = (places.CHECKPOINT_MANIFESTS, places.CHECKPOINT_FILES)
+    return {item.key: item for prefix in prefixes for item in lake.list(prefix)}
 
 
 def _objects(

@@ -63,8 +63,7 @@ class Sensor:
         same_key = dg.RunsFilter(tags={_RUN_KEY: request.run_key})
         if self.small.instance.get_runs(same_key):
             return None
-        name = request.job_name or self.definition.job_name
-        assert name is not None
+        name = request.job_name or "ingest"
         run = self.small.execute(name, {**request.tags, _RUN_KEY: request.run_key})
         self.launched.append(run)
         return run
