@@ -1,0 +1,114 @@
+"""Days in the life of a team's instance: real servers, PostgreSQL, logs on S3."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.plan import partition_key
+from reviewsum_assets.dagster_home import prepare_home
+from reviewsum_assets.lake import Lake
+from tests.support.dagster_servers import DagsterServers, dagster_servers
+from tests.support.pipeline import FAST, texts, write_dump
+from tests.support.postgres import postgres_server
+
+_RUN_SECONDS = 120.0
+_AUTOMATIC_SECONDS = 300.0
+
+
+@pytest.fixture
+def team(
+    lake: Lake, s3_lake: Lake, pegasus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DagsterServers]:
+    """Webserver and daemon of a team over an empty lake."""
+    bucket, _, prefix = s3_lake.uri.removeprefix("s3://").partition("/")
+    with postgres_server(tmp_path / "postgres") as url:
+        for name, value in {
+            "DAGSTER_HOME": str(tmp_path / "home"),
+            "DAGSTER_POSTGRES_URL": url,
+            "DAGSTER_LOGS_BUCKET": bucket,
+            "DAGSTER_LOGS_PREFIX": f"{prefix}/logs",
+            "REVIEWSUM_LAKE": lake.uri,
+            "REVIEWSUM_MODEL": str(pegasus),
+            **{f"REVIEWSUM_{key.upper()}": str(value) for key, value in FAST.items()},
+        }.items():
+            monkeypatch.setenv(name, value)
+        with dagster_servers(prepare_home(), dict(os.environ)) as servers:
+            yield servers
+
+
+def finished(servers: DagsterServers, run_id: str) -> str:
+    """The status that a run ends with."""
+    ends = ("SUCCESS", "FAILURE", "CANCELED")
+    return (
+        servers.wait_for(
+            lambda: (status := servers.run_status(run_id)) in ends and status,
+            f"run {run_id} to end",
+            _RUN_SECONDS,
+        )
+        or ""
+    )
+
+
+def backfilled(servers: DagsterServers, *numbers: int) -> str:
+    """The status that a backfill of these checkpoints ends with."""
+    backfill = servers.backfill([partition_key(number) for number in numbers])
+    return (
+        servers.wait_for(
+            lambda: (
+                (status := servers.backfill_status(backfill)).startswith("COMPLETED") and status
+            ),
+            f"backfill {backfill} to end",
+            _RUN_SECONDS,
+        )
+        or ""
+    )
+
+
+def jobs(lake: Lake) -> set[str]:
+    return {item.key.split("/")[1] for item in lake.list(places.PROCESSING_JOBS)}
+
+
+def manifests(lake: Lake) -> dict[str, bytes | None]:
+    return {item.key: lake.get(item.key) for item in lake.list(places.CHECKPOINT_MANIFESTS)}
+
+
+def merged(lake: Lake) -> set[str]:
+    content = lake.get(places.MERGED_CSV)
+    return set() if content is None else set(pl.read_csv(content)["product_id"])
+
+
+def test_a_team_ingests_backfills_what_it_likes_and_has_new_dumps_done_by_itself(
+    team: DagsterServers, lake: Lake
+) -> None:
+    assert lake.directory is not None
+    products = texts(8)
+    write_dump(lake.directory / places.REVIEW_DUMPS / "first.csv", products)
+    assert finished(team, team.launch("ingest")) == "SUCCESS"
+    assert team.partition_counts()["numPartitions"] == 4
+
+    assert backfilled(team, 1, 3) == "COMPLETED_SUCCESS"
+    assert team.partition_counts()["numMaterialized"] == 2
+    assert len(jobs(lake)) == 1, "a scattered selection is one Processing job"
+
+    before = manifests(lake)
+    assert backfilled(team, 1, 2, 3, 4) == "COMPLETED_SUCCESS"
+    assert team.partition_counts()["numMaterialized"] == 4
+    assert {key: manifests(lake)[key] for key in before} == before
+    assert finished(team, team.launch("merge")) == "SUCCESS"
+    assert merged(lake) == set(products)
+
+    for sensor in ("new_dumps", "pending_checkpoints"):
+        team.switch_sensor(sensor)
+    more = {"NEW": "A new product whose sound is good and whose battery is poor, bought twice."}
+    write_dump(lake.directory / places.REVIEW_DUMPS / "second.csv", more)
+    everything = {*products, *more}
+    team.wait_for(
+        lambda: merged(lake) == everything, "the new dump to be merged", _AUTOMATIC_SECONDS
+    )
+    assert {key: manifests(lake)[key] for key in before} == before
