@@ -1,7 +1,8 @@
 """``chunk_summaries``: one partition a checkpoint; materializing runs a Processing job.
 
 A partition is materialized the moment its manifest lands, so that partition state is checkpoint
-and resume state at once. Valid checkpoints are logged first and never computed again.
+and resume state at once. Valid checkpoints are logged first and never computed again. All runs of
+a backfill share a job, see ``backfill_selection``.
 """
 
 from collections.abc import Iterator
@@ -35,9 +36,9 @@ class SummarizeConfig(dg.Config):
             tags={"domain": "summaries"},
             description=(
                 "Summaries of the products of one checkpoint, `checkpoint_files/"
-                "checkpoint_file_N.csv`. All partitions of a run share one Processing job. Each "
-                "turns green when its checkpoint is complete; materializing a complete one again "
-                "costs nothing, unless the run's config says `recompute`."
+                "checkpoint_file_N.csv`. All partitions of a run or backfill share one Processing "
+                "job. Each turns green when its checkpoint is complete; materializing a complete "
+                "one again costs nothing, unless the run's config says `recompute`."
             ),
         )
     ],
