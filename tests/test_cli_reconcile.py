@@ -31,10 +31,3 @@ def test_reconcile_prints_what_it_adopted_and_what_failed(lake: Lake, tmp_path: 
     result = json.loads(out)
     assert (code, result["did_nothing"], result["adopted"]) == (0, False, [])
     assert result["failed"] == {"checkpoint_00002": "the manifest is there, its CSV is not"}
-    assert "Dagster and the lake agree" in reconcile(tmp_path)[1]
-
-
-def test_reconcile_before_the_first_plan_says_what_to_do(lake: Lake, tmp_path: Path) -> None:
-    code, _, err = reconcile(tmp_path)
-    assert code == 1
-    assert "holds no plan yet" in err

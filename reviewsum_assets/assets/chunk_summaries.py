@@ -1,7 +1,8 @@
 """``chunk_summaries``: one partition a checkpoint; materializing runs a Processing job.
 
 A partition is materialized the moment its manifest lands, so that partition state is checkpoint
-and resume state at once. Valid checkpoints are logged first and never computed again.
+and resume state at once. Valid checkpoints are logged first and never computed again. All runs of
+a backfill share a job, see ``backfill_selection``.
 """
 
 from collections.abc import Iterator
@@ -37,8 +38,8 @@ class SummarizeConfig(dg.Config):
                 "The summaries themselves, one partition a checkpoint: "
                 "`checkpoint_files/checkpoint_file_N.csv`. The reviews of a product are cut into "
                 "chunks, each chunk is summarized, and the chunk summaries are joined. Materialize "
-                "all partitions, or those that are missing: one run starts one Processing job, on "
-                "this machine or on SageMaker. A partition turns green when its checkpoint is "
+                "all partitions, or those that are missing: a run or a backfill, however scattered, "
+                "starts one Processing job, on this machine or on SageMaker. A partition turns green when its checkpoint is "
                 "complete; what is complete is not computed again, unless the run's config says "
                 "`recompute`. The plots show pace, tokens and cost from checkpoint to checkpoint."
             ),

@@ -54,12 +54,6 @@ class DagsterServers:
         if not names or "webserver" in names:
             self.wait_for(self._answers, "the webserver to answer", _START_SECONDS)
 
-    def kill(self, name: str) -> None:
-        """SIGKILL one of them, and its code server with it; runs go on."""
-        process = self._processes.pop(name)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-
     def stop(self) -> None:
         """End everything that was started here, runs included."""
         for process in self._processes.values():
@@ -148,15 +142,6 @@ class DagsterServers:
         )
         stats: dict[str, int] = data["assetNodeOrError"]["partitionStats"]
         return stats
-
-    def switch_sensor(self, name: str) -> None:
-        """Switch a sensor on."""
-        data = self.query(
-            "mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {"
-            " __typename ... on PythonError { message } } }",
-            selector={**_JOB, "sensorName": name},
-        )
-        assert data["startSensor"]["__typename"] == "Sensor", data
 
     def wait_for(self, condition: Callable[[], T], what: str, seconds: float) -> T:
         """Wait until a condition gives something true.
