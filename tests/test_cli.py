@@ -183,14 +183,20 @@ def test_what_is_off_is_computed_again_by_the_next_run(command: Command, tmp_pat
     assert command("verify")[0] == 0
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, pegasus: Path) -> tuple[str, bytes]:
+    """A dump of 60 products, and the merged table of a run that nothing happened to."""
+    other = Command(tmp_path_factory.mktemp("uninterrupted"), pegasus)
+    path = dump(other.folder, 60)
+    other.run(path, "--checkpoint-size", "1")
+    return path, other.merged()
+
+
 @pytest.mark.parametrize("victims", ["job", "run", "both"])
 def test_after_a_kill_the_next_run_finishes_with_the_same_bytes(
-    command: Command, tmp_path: Path, pegasus: Path, victims: str
+    command: Command, uninterrupted: tuple[str, bytes], victims: str
 ) -> None:
-    path = dump(tmp_path, 60)
-    other = Command(tmp_path / "uninterrupted", pegasus)
-    other.folder.mkdir()
-    other.run(path, "--checkpoint-size", "1")
+    path, expected = uninterrupted
     process = command.start(*command.run_arguments(path, "--checkpoint-size", "1"))
     wait_until(lambda: len(manifests(command.lake)) >= 2)
     if victims in ("job", "both"):
@@ -200,7 +206,7 @@ def test_after_a_kill_the_next_run_finishes_with_the_same_bytes(
     process.communicate(timeout=120)
     done = manifests(command.lake)
     command.run(path, "--checkpoint-size", "1")
-    assert command.merged() == other.merged()
+    assert command.merged() == expected
     assert {key: manifests(command.lake)[key] for key in done} == done
     assert command("verify")[0] == 0
 

@@ -38,11 +38,11 @@ class SummarizeConfig(dg.Config):
                 "The summaries themselves, one partition a checkpoint: "
                 "`checkpoint_files/checkpoint_file_N.csv`. The reviews of a product are cut into "
                 "chunks, each chunk is summarized, and the chunk summaries are joined. Materialize "
-                "all partitions, or those that are missing: a run or a backfill, however scattered, "
-                "starts one Processing job, on this machine or on SageMaker. A partition turns green "
-                "when its checkpoint is complete; what is complete is not computed again, unless the "
-                "run's config says `recompute`. The plots show pace, tokens and cost from checkpoint "
-                "to checkpoint."
+                "all partitions, or those that are missing: a run or a backfill, however "
+                "scattered, starts one Processing job, on this machine or on SageMaker. A "
+                "partition turns green when its checkpoint is complete; what is complete is not "
+                "computed again, unless the run's config says `recompute`. The plots show pace, "
+                "tokens and cost from checkpoint to checkpoint."
             ),
         )
     ],

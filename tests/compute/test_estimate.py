@@ -83,7 +83,7 @@ def finished_on_g5(lake: Lake, plan: Plan, *seconds: float) -> None:
             seconds=each,
             instance_type=G5.instance_type,
             device="cuda (NVIDIA A10G)",
-            engine="transformers",
+            engine="ctranslate2",
             dtype="bfloat16",
             model_version=version,
         )
