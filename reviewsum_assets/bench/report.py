@@ -113,7 +113,7 @@ def _print_engines(
         f"{measured.tokens_in:.0f} tokens in and {measured.tokens_out:.0f} out, "
         f"median of {measured.repeats}",
         ["engine"],
-        ["chunks/s", "ratio", "of turns", "MB", "roofline"],
+        ["chunks/s", "ratio", "range", "MB", "roofline"],
     )
     compared = _table(
         f"Agreement: {measured.compared_chunks:,} chunks, with transformers-float32",
@@ -157,7 +157,7 @@ def _print_engines(
 
 
 def _print_stages(console: Console, stages: tuple[StageResult, ...]) -> None:
-    table = _table("Stages", ["stage", "of"], ["s", "MB", "baseline s", "baseline MB", "ratio"])
+    table = _table("Stages", ["stage", "of"], ["s", "MB", "other s", "MB", "ratio"])
     for stage in stages:
         table.add_row(
             stage.name,
@@ -175,11 +175,14 @@ def _print_stages(console: Console, stages: tuple[StageResult, ...]) -> None:
 
 
 def _table(title: str, words: list[str], numbers: list[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1))
-    for name in words:
-        table.add_column(name, no_wrap=True)
+    """A table for narrow terminals: only the second column of words may be broken."""
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE, pad_edge=False, collapse_padding=True
+    )
+    for place, name in enumerate(words):
+        table.add_column(name, no_wrap=place == 0)
     for name in numbers:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
