@@ -7,11 +7,32 @@ four chunks of a single product. Weights were float32, on one device.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from reviewsum_assets.job.tokenization import ChunkTokenizer, load_tokenizer
 from reviewsum_assets.settings import EngineSettings, SummarySettings
+
+
+def literal_pieces(
+    words: Iterable[str], limit: int, tokens_of: Callable[[str], int]
+) -> list[list[str]]:
+    """The contract's rule as it is written: every word costs the tokenization of all before it.
+
+    Args:
+        words: of one product.
+        limit: tokens that no chunk reaches, its end token included, unless it is a single word.
+        tokens_of: counts the tokens of a text, the end token included.
+    """
+    pieces: list[list[str]] = []
+    current: list[str] = []
+    for word in words:
+        current.append(word)
+        if tokens_of(" ".join(current)) >= limit and len(current) > 1:
+            pieces.append(current[:-1])
+            current = [word]
+    return [*pieces, current] if current else pieces
 
 
 class PredecessorLoop:
@@ -58,17 +79,12 @@ class PredecessorLoop:
         return [(row, *summary) for row, summary in zip(rows, summaries, strict=True)]
 
     def _chunks(self, text: str) -> list[str]:
-        """Every word costs the tokenization of all before it in its chunk."""
-        limit = self._settings.chunk_tokens
-        chunks: list[str] = []
-        current: list[str] = []
-        for word in text[: self._settings.max_chars].split():
-            current.append(word)
-            ids = self._plain_tokenizer(" ".join(current), truncation=False)["input_ids"]
-            if len(ids) >= limit and len(current) > 1:
-                chunks.append(" ".join(current[:-1]))
-                current = [word]
-        return [*chunks, " ".join(current)] if current else chunks
+        words = text[: self._settings.max_chars].split()
+        pieces = literal_pieces(words, self._settings.chunk_tokens, self._tokens_of)
+        return [" ".join(piece) for piece in pieces]
+
+    def _tokens_of(self, text: str) -> int:
+        return len(self._plain_tokenizer(text, truncation=False)["input_ids"])
 
     def _generate(self, rows: list[list[int]]) -> list[tuple[str, int]]:
         import torch

@@ -13,6 +13,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Literal
 
+from reviewsum_assets.bench.baseline import literal_pieces
 from reviewsum_assets.bench.stage_inputs import product_texts
 from reviewsum_assets.job.chunking import Chunk, Chunker
 from reviewsum_assets.job.devices import worker_devices
@@ -75,17 +76,13 @@ def cut_all(crew: Crew) -> list[Cut]:
 
 
 def literal_chunks(tokenizer: ChunkTokenizer, settings: SummarySettings, text: str) -> list[Chunk]:
-    """The contract's rule as it is written: tokenize the growing chunk after every word."""
-    limit = settings.chunk_tokens
-    pieces: list[list[str]] = []
-    current: list[str] = []
-    for word in text[: settings.max_chars].split():
-        tokens = tokenizer.counts([" ".join([*current, word])])[0] + tokenizer.special_tokens
-        if tokens >= limit and current:
-            pieces.append(current)
-            current = []
-        current = [*current, word]
-    joined = [" ".join(piece) for piece in (*pieces, current) if piece]
+    """A text's chunks by the contract's literal rule, with the tokens of each."""
+    pieces = literal_pieces(
+        text[: settings.max_chars].split(),
+        settings.chunk_tokens,
+        lambda piece: tokenizer.counts([piece])[0] + tokenizer.special_tokens,
+    )
+    joined = [" ".join(piece) for piece in pieces]
     return [Chunk(piece, tuple(tokenizer.encode(piece))) for piece in joined]
 
 

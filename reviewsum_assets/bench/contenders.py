@@ -250,5 +250,5 @@ def _member(connection: Connection, contender: Contender, model: BenchModel) -> 
             connection.send(Round(seconds, tuple(loop.results()), peak_memory_bytes() / _MB))
     except EOFError:
         return
-    except Exception as error:
+    except Exception as error:  # whatever it is: the parent raises it, by the contender's name
         connection.send(f"{type(error).__name__}: {error}")

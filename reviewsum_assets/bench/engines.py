@@ -7,13 +7,11 @@ of the ratios within a turn.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import psutil
 from pydantic import BaseModel, ConfigDict
 
 from reviewsum_assets.bench.agreement import Agreement, agreement
@@ -27,7 +25,7 @@ from reviewsum_assets.bench.contenders import (
 from reviewsum_assets.bench.device_rates import DeviceRates, measure_device
 from reviewsum_assets.bench.roofline import Roofline, Workload, roofline
 from reviewsum_assets.bench.texts import different_chunks
-from reviewsum_assets.job.devices import worker_devices
+from reviewsum_assets.job.devices import fitting_workers, usable_cores, worker_devices
 from reviewsum_assets.job.engines import EngineName
 from reviewsum_assets.settings import EngineSettings
 
@@ -46,10 +44,6 @@ _ENGINES: Mapping[str, Sequence[tuple[EngineName, str]]] = {
     ),
 }
 _BYTES_A_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
-# A process with a model in float32: weights, activations, libraries.
-_BYTES_A_PARAMETER = 8
-_BYTES_A_PROCESS = 2**29
-_SHARE_OF_MEMORY = 0.6
 
 
 @dataclass(frozen=True)
@@ -147,7 +141,7 @@ def engine_results(bench: EngineBench, on_turn: Callable[[str], None]) -> Engine
         for turn in range(bench.repeats):
             on_turn(f"turn {turn + 1} of {bench.repeats}: rates of the device")
             for dtype in sorted({c.dtype for c in contenders} & set(_BYTES_A_NUMBER)):
-                found = measure_device(bench.model.device, dtype, _cores())
+                found = measure_device(bench.model.device, dtype, usable_cores())
                 rates[dtype] = _best(found, rates.get(dtype, found))
             for contender in contenders:
                 on_turn(f"turn {turn + 1} of {bench.repeats}: {contender.name}")
@@ -203,9 +197,8 @@ class _Field:
         self, stack: ExitStack, bench: EngineBench, contenders: Sequence[Contender]
     ) -> None:
         self._model = bench.model
-        a_process = bench.parameters * _BYTES_A_PARAMETER + _BYTES_A_PROCESS
-        needed = a_process * sum(contender.processes for contender in contenders)
-        fits = needed < _SHARE_OF_MEMORY * psutil.virtual_memory().available
+        processes = sum(contender.processes for contender in contenders)
+        fits = processes <= fitting_workers(bench.parameters)
         self._running: Mapping[str, RunningContender] = {
             contender.name: stack.enter_context(RunningContender(contender, bench.model))
             for contender in (contenders if fits and bench.model.device == "cpu" else ())
@@ -220,7 +213,7 @@ class _Field:
 
 def _contenders(bench: EngineBench) -> list[Contender]:
     """The baseline first, then the engines, in the layout that a job would choose."""
-    cores, device = _cores(), bench.model.device
+    cores, device = usable_cores(), bench.model.device
     processes, threads = 1, cores
     if device == "cpu":
         workers = worker_devices(EngineSettings(device="cpu"), bench.parameters)
@@ -295,7 +288,3 @@ def _result(
 def _best(one: DeviceRates, other: DeviceRates) -> DeviceRates:
     """What the device can do, as far as its neighbours let it."""
     return DeviceRates(max(one.gflops, other.gflops), max(one.gb_per_s, other.gb_per_s))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

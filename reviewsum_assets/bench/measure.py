@@ -121,7 +121,7 @@ def serve() -> None:
     try:
         answer = _answer(*pickle.load(sys.stdin.buffer))
         content = pickle.dumps(answer)
-    except Exception as error:
+    except Exception as error:  # whatever the function raises: the parent raises it again
         content = pickle.dumps(f"{type(error).__name__}: {error}")
     with answers:
         answers.write(content)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reviewsum_assets.demo.hub_files import PEGASUS_TRAITS
 from reviewsum_assets.job.model_source import DEMO_MODEL
 
 if TYPE_CHECKING:
@@ -48,18 +49,8 @@ class PegasusShape:
             encoder_ffn_dim=self.ffn,
             decoder_ffn_dim=self.ffn,
             max_position_embeddings=self.max_positions,
-            activation_function="relu",
-            scale_embedding=True,
-            # Other readers of a config, such as CTranslate2, ask for these; transformers does not.
-            normalize_before=True,
-            normalize_embedding=False,
-            add_final_layer_norm=True,
-            static_position_embeddings=True,
             init_std=0.02,
-            pad_token_id=0,
-            eos_token_id=1,
-            decoder_start_token_id=0,
-            forced_eos_token_id=1,
+            **PEGASUS_TRAITS,
         )
 
 

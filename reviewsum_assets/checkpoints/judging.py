@@ -16,11 +16,11 @@ from datetime import datetime
 from itertools import groupby
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.listing import group_of, list_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import check_checkpoints
 from reviewsum_assets.lake import Lake, LakeObject
 
-_BLOCK = 100
 _DIGITS = 12
 
 
@@ -41,13 +41,13 @@ class Judgement:
 
 def judge(lake: Lake, plan: Plan, known: Mapping[str, Sequence[int]], seconds: float) -> Judgement:
     """Judge a plan's checkpoints; begins to read blocks for so many seconds, at least one."""
-    listed = _listed(lake)
+    listed = list_checkpoints(lake)
     reader = _Reader(lake, known, time.monotonic() + seconds)
     pending: list[PlannedCheckpoint] = []
     blocks: dict[str, Sequence[int]] = {}
     written: list[datetime] = []
     unread = 0
-    for _, members in groupby(plan.checkpoints, lambda planned: planned.number // _BLOCK):
+    for _, members in groupby(plan.checkpoints, lambda planned: group_of(planned.number)):
         found = [(planned, _objects(listed, planned)) for planned in members]
         there = [(planned, objects) for planned, objects in found if objects]
         pending.extend(planned for planned, objects in found if not objects)
@@ -83,11 +83,6 @@ class _Reader:
         self._has_read = True
         states = check_checkpoints(self.lake, block)
         return [state.planned.number for state in states if not state.is_valid]
-
-
-def _listed(lake: Lake) -> dict[str, LakeObject]:
-    prefixes = (places.CHECKPOINT_MANIFESTS, places.CHECKPOINT_FILES)
-    return {item.key: item for prefix in prefixes for item in lake.list(prefix)}
 
 
 def _objects(

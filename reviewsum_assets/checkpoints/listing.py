@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.plan import Plan
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake import Lake, LakeObject
 
 MERGED = "merged"
 # So that the digests of 10,000 checkpoints are as short as a cursor has to be.
@@ -33,17 +33,23 @@ def group_of(number: int) -> str:
     return str(number // _CHECKPOINTS_IN_A_GROUP)
 
 
+def list_checkpoints(lake: Lake) -> dict[str, LakeObject]:
+    """Every manifest and CSV of a checkpoint, by key.
+
+    Raises:
+        LakeError: the lake cannot be listed.
+    """
+    prefixes = (places.CHECKPOINT_MANIFESTS, places.CHECKPOINT_FILES)
+    return {item.key: item for prefix in prefixes for item in lake.list(prefix)}
+
+
 def list_lake(lake: Lake, plan: Plan) -> Listing:
     """List what there is of the checkpoints of ``plan``, and of the merged table.
 
     Raises:
         LakeError: the lake cannot be listed.
     """
-    found = {
-        item.key: f"{item.e_tag} {item.size}"
-        for prefix in (places.CHECKPOINT_MANIFESTS, places.CHECKPOINT_FILES)
-        for item in lake.list(prefix)
-    }
+    found = {key: f"{item.e_tag} {item.size}" for key, item in list_checkpoints(lake).items()}
     present = set()
     lines: dict[str, list[str]] = {}
     for planned in plan.checkpoints:

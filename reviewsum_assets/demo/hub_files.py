@@ -10,6 +10,20 @@ from pathlib import Path
 from typing import Any
 
 MAX_POSITIONS = 512
+# What the config of every Pegasus has in common, whatever its size; the first lines for readers
+# such as CTranslate2, which ask for what transformers takes for granted.
+PEGASUS_TRAITS: dict[str, Any] = {
+    "normalize_before": True,
+    "normalize_embedding": False,
+    "add_final_layer_norm": True,
+    "static_position_embeddings": True,
+    "activation_function": "relu",
+    "scale_embedding": True,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
+    "forced_eos_token_id": 1,
+}
 # Pegasus reserves the ids before its first vocabulary piece for masks used in pre-training.
 _RESERVED = ("<mask_1>", *(f"<unk_{number}>" for number in range(2, 103)))
 # The mask tokens are left to the tokenizer's defaults: transformers 5 gives other ids to a

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PegasusConfig, PegasusForConditionalGeneration
 from transformers.models.pegasus.modeling_pegasus import PegasusAttention
 
-from reviewsum_assets.demo.hub_files import MAX_POSITIONS
+from reviewsum_assets.demo.hub_files import MAX_POSITIONS, PEGASUS_TRAITS
 
 _WIDTH = 192
 _HEADS = 4
@@ -36,19 +36,10 @@ def small_pegasus(vocabulary: int) -> PegasusForConditionalGeneration:
         encoder_ffn_dim=4 * _WIDTH,
         decoder_ffn_dim=4 * _WIDTH,
         max_position_embeddings=MAX_POSITIONS,
-        activation_function="relu",
-        scale_embedding=True,
-        normalize_before=True,
-        normalize_embedding=False,
-        add_final_layer_norm=True,
-        static_position_embeddings=True,
         dropout=0.05,
         attention_dropout=0.0,
         init_std=0.05,
-        pad_token_id=0,
-        eos_token_id=1,
-        decoder_start_token_id=0,
-        forced_eos_token_id=1,
+        **PEGASUS_TRAITS,
     )
     model = PegasusForConditionalGeneration(config)
     with torch.no_grad():

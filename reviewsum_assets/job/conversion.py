@@ -71,7 +71,7 @@ def conversion_obstacle(conversion: Conversion | None) -> str:
 def is_converted(lake: Lake, model_version: str) -> bool:
     """Whether there is nothing left for ``ensure_converted`` to do."""
     known = read_conversion(lake, model_version)
-    return known is not None and (not known.obstacle or known.converter == _converter())
+    return known is not None and _is_final(known)
 
 
 def ensure_converted(lake: Lake, model: ReadyModel) -> Conversion:
@@ -80,7 +80,7 @@ def ensure_converted(lake: Lake, model: ReadyModel) -> Conversion:
     Takes some seconds, and about twice the model's float32 size in memory.
     """
     known = read_conversion(lake, model.version)
-    if known is not None and is_converted(lake, model.version):
+    if known is not None and _is_final(known):
         return known
     with tempfile.TemporaryDirectory(prefix="reviewsum-conversion-") as scratch:
         source = local_model_directory(lake, model.version, Path(scratch, "model"))
@@ -116,6 +116,11 @@ def local_conversion(
     return local_copy(lake, prefix, conversion.files, cache, provided)
 
 
+def _is_final(known: Conversion) -> bool:
+    """Whether nothing would come of trying again: an obstacle stands for one converter only."""
+    return not known.obstacle or known.converter == _converter()
+
+
 def _convert(ready: ReadyModel, source: Path, target: Path) -> str:
     """Convert a model in ``source`` into ``target``; returns what speaks against it."""
     import ctranslate2
@@ -125,7 +130,7 @@ def _convert(ready: ReadyModel, source: Path, target: Path) -> str:
     tokenizer = load_tokenizer(source)
     rules: dict[str, Any] = {}
 
-    class Converter(ctranslate2.converters.TransformersConverter):  # type: ignore[misc]
+    class Converter(ctranslate2.converters.TransformersConverter):  # type: ignore[misc]  # ctranslate2 is untyped
         """Loads weights and tokenizer as the job does."""
 
         def load_model(self, model_class: Any, path: str, **_: Any) -> Any:

@@ -47,13 +47,12 @@ def worker_devices(engine: EngineSettings, parameters: int) -> list[WorkerDevice
     gpus = 0 if engine.device == "cpu" else visible_gpus()
     if engine.device == "cuda" and not gpus:
         raise JobError("device is cuda, but no GPU is visible: use device auto or cpu")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = cores or 1
+    cores = usable_cores()
     if gpus:
         workers = min(engine.workers or gpus, gpus)
         return [WorkerDevice(gpu, max(1, cores // workers), leases=2) for gpu in range(workers)]
     # One thread a process beats several threads in one: a decoding step is too small to share.
-    workers = engine.workers or max(1, min(cores, _fitting_workers(parameters)))
+    workers = engine.workers or max(1, min(cores, fitting_workers(parameters)))
     return [WorkerDevice(None, max(1, cores // workers)) for _ in range(workers)]
 
 
@@ -66,6 +65,14 @@ def visible_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def _fitting_workers(parameters: int) -> int:
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS binds no process to cores
+
+
+def fitting_workers(parameters: int) -> int:
+    """How many CPU workers with a model of so many parameters the memory holds now."""
     available = _SHARE_OF_MEMORY * psutil.virtual_memory().available
     return int(available // (parameters * _BYTES_A_PARAMETER + _BYTES_A_PROCESS))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reviewsum_assets.dagster_home import workspace_file
+from tests.support.ports import free_port
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class DagsterServers:
 
     home: Path
     environment: Mapping[str, str]
-    port: int = field(default_factory=lambda: _free_port())
+    port: int = field(default_factory=free_port)
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -185,10 +185,3 @@ def dagster_servers(home: Path, environment: Mapping[str, str]) -> Iterator[Dags
         yield servers
     finally:
         servers.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from aiosmtpd.smtp import AuthResult
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
 USER, PASSWORD = "alerts@example.com", "open sesame"
@@ -38,7 +39,7 @@ class Mailbox:
 @contextmanager
 def mail_server(folder: Path, security: str) -> Iterator[Mailbox]:
     """Start a server that speaks ``SSL`` or ``STARTTLS``, with a certificate ``mail.pem``."""
-    mailbox = Mailbox(_free_port())
+    mailbox = Mailbox(free_port())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(_certificate(folder))
     is_wrapped = security == "SSL"
@@ -94,10 +95,3 @@ def _certificate(folder: Path) -> Path:
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
     return path
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind((HOST, 0))
-        port: int = server.getsockname()[1]
-    return port

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.ports import free_port
+
 _START_SECONDS = 30.0
+_STOP_SECONDS = 30.0
 
 
 @contextmanager
@@ -27,7 +29,7 @@ def postgres_server(directory: Path) -> Iterator[str]:
     """
     directory.mkdir(parents=True)
     as_owner = _not_as_root(directory)
-    data, port = directory / "data", _free_port()
+    data, port = directory / "data", free_port()
     binaries = _binaries()
     subprocess.run(
         [*as_owner, binaries / "initdb", "-D", data, "-U", "dagster", "-A", "trust", "-N"],
@@ -37,7 +39,7 @@ def postgres_server(directory: Path) -> Iterator[str]:
     )
     options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={directory}"]
     with (directory / "log").open("wb") as log:
-        subprocess.Popen(
+        server = subprocess.Popen(
             [*as_owner, binaries / "postgres", "-D", data, "-p", str(port), "-F", *options],
             stdout=log,
             stderr=log,
@@ -47,7 +49,8 @@ def postgres_server(directory: Path) -> Iterator[str]:
             _wait_until_ready(binaries, port, directory / "log")
             yield f"postgresql://dagster@127.0.0.1:{port}/postgres"
         finally:
-            _stop(data / "postmaster.pid")
+            server.send_signal(signal.SIGINT)  # ends sessions and stops; setpriv left no process
+            server.wait(_STOP_SECONDS)
 
 
 def _not_as_root(directory: Path) -> list[str]:
@@ -70,13 +73,6 @@ def _binaries() -> Path:
     return found[-1]
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 def _wait_until_ready(binaries: Path, port: int, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     command = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
@@ -84,13 +80,3 @@ def _wait_until_ready(binaries: Path, port: int, log: Path) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"PostgreSQL does not start: {log.read_text()}")
         time.sleep(0.1)
-
-
-def _stop(pid_file: Path) -> None:
-    """Stop the server, whose process id is the file's first line, and wait for its end."""
-    if not pid_file.exists():
-        return
-    os.kill(int(pid_file.read_text().split()[0]), signal.SIGINT)
-    deadline = time.monotonic() + _START_SECONDS
-    while pid_file.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)

@@ -65,6 +65,7 @@ def rules_of(model: Any, tokenizer: Any) -> DecodingRules:
     for name, off in _UNKNOWN_TO_CTRANSLATE2.items():
         if getattr(generation, name, None) not in (None, off):
             raise ValueError(f"its generation config sets {name}, which CTranslate2 does not know")
+    # Not a TypeError: several are legal, and nothing that CTranslate2 can follow.
     if not isinstance(generation.eos_token_id, int):
         raise ValueError("its generation config has several end tokens")  # noqa: TRY004
     first = generation.forced_bos_token_id
