@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -234,6 +235,8 @@ def _as_checkpoint(texts: Sequence[str]) -> CheckpointInput:
 
 def _member(connection: Connection, contender: Contender, model: BenchModel) -> None:
     """One process: texts in, a round out, until the connection is closed."""
+    # Ctrl-C reaches the parent too, which ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if model.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     try:
@@ -248,7 +251,7 @@ def _member(connection: Connection, contender: Contender, model: BenchModel) -> 
             loop.summarize(texts)
             seconds = time.perf_counter() - started
             connection.send(Round(seconds, tuple(loop.results()), peak_memory_bytes() / _MB))
-    except EOFError:
+    except (EOFError, ConnectionError):  # the parent has ended, or wants no more
         return
     except Exception as error:  # whatever it is: the parent raises it, by the contender's name
         connection.send(f"{type(error).__name__}: {error}")
