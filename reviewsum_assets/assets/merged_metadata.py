@@ -11,9 +11,10 @@ from reviewsum_assets.assets import markdown
 from reviewsum_assets.assets.charts import Bar, bar_chart
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.manifests import read_manifests
-from reviewsum_assets.checkpoints.merge import MergedTable, merged_slices
+from reviewsum_assets.checkpoints.merge import MERGED_SCHEMA, MergedTable, merged_slices
 from reviewsum_assets.checkpoints.merged_statistics import (
     MergedStatistics,
+    ReadClass,
     ReviewClass,
     merged_statistics,
 )
@@ -46,6 +47,7 @@ def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict
         "completeness": merged.completeness,
         "incomplete_checkpoints": len(merged.incomplete_checkpoints),
         **_coverage(statistics),
+        **_reads(statistics),
         **_totals(pipeline, plan),
         "words_per_summary": round(statistics.words / max(1, merged.rows), 1),
         "length_chart": _length_chart(statistics),
@@ -71,7 +73,34 @@ def _coverage(statistics: MergedStatistics) -> dict[str, Any]:
     }
 
 
-def _class_label(one: ReviewClass) -> str:
+def _reads(statistics: MergedStatistics) -> dict[str, Any]:
+    """How much of the reviews the model read, of the products for which that is known."""
+    if not statistics.reads:
+        return {}
+    reviews, read, cut = (
+        sum(getattr(one, name) for one in statistics.reads) for name in ("reviews", "read", "cut")
+    )
+    return {
+        "reviews_read": read,
+        "reviews_cut": cut,
+        "reviews_left_out": max(0, reviews - read - cut),
+        "reviews_read_share": round(read / max(1, reviews), 4),
+        "reads_chart": bar_chart(
+            "Reviews that the model read, by how many reviews a product has",
+            [
+                Bar(
+                    _class_label(one),
+                    one.read,
+                    f"{one.read / max(1, one.reviews):.0%} of {one.reviews:,}",
+                    one.reviews,
+                )
+                for one in statistics.reads
+            ],
+        ),
+    }
+
+
+def _class_label(one: ReviewClass | ReadClass) -> str:
     return f"{one.fewest:,} or more" if one.most is None else f"{one.fewest:,} to {one.most:,}"
 
 
@@ -108,7 +137,7 @@ def _totals(pipeline: Pipeline, plan: Plan) -> dict[str, float]:
 
 
 def _preview(pipeline: Pipeline) -> dg.MarkdownMetadataValue:
-    first = next(merged_slices(pipeline.lake, _PREVIEW_PRODUCTS))
+    first = next(merged_slices(pipeline.lake, _PREVIEW_PRODUCTS)).select(MERGED_SCHEMA.names())
     return markdown.table(
         ["product_id", "summary", "reviews"],
         (

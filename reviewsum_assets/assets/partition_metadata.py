@@ -71,6 +71,7 @@ def _amounts(manifest: Manifest) -> dict[str, float]:
     return {
         "products": len(manifest.products),
         "reviews": manifest.reviews,
+        **({} if manifest.reviews_read is None else {"reviews_read": manifest.reviews_read}),
         "quarantined": len(manifest.quarantined),
         "chunks": manifest.chunks,
         "chunks_reused": manifest.chunks_reused,

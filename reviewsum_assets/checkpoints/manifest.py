@@ -10,7 +10,13 @@ class _Record(BaseModel):
 
 
 class SummarizedProduct(_Record):
-    """What one product cost. Tokens are those of the model's tokenizer."""
+    """What one product cost, and how many of its reviews went in.
+
+    Tokens are those of the model's tokenizer. A review counts as read if all of it was in the
+    window that the model reads, and as cut if only a beginning was; the rest of ``reviews`` was
+    left out. The three are None where that is not known: in manifests from before they were
+    counted, and the latter two where grouped reviews do not tell one review from the next.
+    """
 
     product_id: str
     input_hash: str
@@ -18,6 +24,9 @@ class SummarizedProduct(_Record):
     chunks_reused: int  # chunks whose summary another, identical chunk had paid for
     tokens_in: int
     tokens_out: int
+    reviews: int | None = None
+    reviews_read: int | None = None
+    reviews_cut: int | None = None
 
 
 class QuarantinedProduct(_Record):
@@ -85,6 +94,12 @@ class Manifest(_Record):
     def worker_seconds(self) -> float:
         """What tokenizing and generating took one worker; to be held against the prediction."""
         return self.timings.tokenize + self.timings.generate
+
+    @property
+    def reviews_read(self) -> int | None:
+        """Reviews read whole, of the products for which that is known; None if for none."""
+        known = [p.reviews_read for p in self.products if p.reviews_read is not None]
+        return sum(known) if known else None
 
     @property
     def chunks(self) -> int:

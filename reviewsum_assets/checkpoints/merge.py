@@ -7,6 +7,7 @@ replacement is complete; the record written last names what was merged.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ from reviewsum_assets.lake import Lake
 MERGED_SCHEMA = pl.Schema(
     {"product_id": pl.String, "abstracted_summary": pl.String, "review_count": pl.Int64}
 )
+# What the Parquet table has beside them, see ``SummarizedProduct``; null where not known. Tables
+# merged before they were counted lack these columns.
+COVERAGE_COLUMNS = pl.Schema({"reviews_read": pl.Int64, "reviews_cut": pl.Int64})
 _NAMES_IN_A_MESSAGE = 10
 
 
@@ -67,12 +71,11 @@ def merge_checkpoints(lake: Lake, plan: Plan, *, allow_incomplete: bool = False)
     """
     with tempfile.TemporaryDirectory(prefix="reviewsum-merge-") as scratch:
         csv_path, parquet_path = Path(scratch, "merged.csv"), Path(scratch, "merged.parquet")
-        rows, quarantined, bad = _write_csv(lake, plan, csv_path)
+        coverage_path = Path(scratch, "coverage.csv")
+        rows, quarantined, bad = _write_csv(lake, plan, csv_path, coverage_path)
         if bad and (not allow_incomplete or len(bad) == len(plan.checkpoints)):
             raise CheckpointError(_cannot_merge(plan, bad))
-        pl.scan_csv(csv_path, schema=MERGED_SCHEMA, empty_string_is_null=False).sink_parquet(
-            parquet_path
-        )
+        _write_parquet(csv_path, coverage_path, parquet_path)
         merged = MergedTable(
             plan_id=plan.plan_id,
             selected=plan.selected,
@@ -101,6 +104,8 @@ def current_merged_table(lake: Lake) -> MergedTable | None:
 def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
     """The merged table, so many rows at a time, in its order; of an empty one a slice of no rows.
 
+    Columns are those of ``MERGED_SCHEMA`` and ``COVERAGE_COLUMNS``.
+
     Raises:
         CheckpointError: there is none.
     """
@@ -111,6 +116,9 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
     scan = pl.scan_parquet(
         lake.uri_of(places.MERGED_PARQUET), storage_options=lake.storage_options or None
     )
+    known = scan.collect_schema()
+    absent = {name: kind for name, kind in COVERAGE_COLUMNS.items() if name not in known}
+    scan = scan.with_columns(pl.lit(None, dtype=kind).alias(name) for name, kind in absent.items())
     for start in range(0, scan.select(pl.len()).collect().item() or 1, rows):
         yield scan.slice(start, rows).collect()
 
@@ -124,23 +132,43 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _write_csv(lake: Lake, plan: Plan, path: Path) -> tuple[int, int, list[CheckpointState]]:
-    """Write every newest row; returns rows, quarantined products and checkpoints not valid."""
+def _write_csv(
+    lake: Lake, plan: Plan, path: Path, coverage_path: Path
+) -> tuple[int, int, list[CheckpointState]]:
+    """Write every newest row, and beside it how many of the product's reviews were read.
+
+    Returns:
+        Rows, quarantined products and checkpoints that are not valid.
+    """
     review_counts = _review_counts(lake, plan)
     rows = quarantined = 0
     bad: list[CheckpointState] = []
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with (
+        path.open("w", encoding="utf-8", newline="") as file,
+        coverage_path.open("w", encoding="utf-8", newline="") as coverage_file,
+    ):
         writer = SummaryWriter(file)
+        coverage_writer = csv.writer(coverage_file)
+        coverage_writer.writerow(COVERAGE_COLUMNS.names())
         for state in check_checkpoints(lake, plan.checkpoints):
             if state.manifest is None:
                 bad.append(state)
                 continue
             newest = review_counts.pop(state.planned.number)
+            read = {p.product_id: (p.reviews_read, p.reviews_cut) for p in state.manifest.products}
             for row in _newest_rows(state, newest):
                 writer.write(row)
+                coverage_writer.writerow(read[row.product_id])
                 rows += 1
             quarantined += sum(q.product_id in newest for q in state.manifest.quarantined)
     return rows, quarantined, bad
+
+
+def _write_parquet(csv_path: Path, coverage_path: Path, path: Path) -> None:
+    """Put the two side by side, some rows at a time."""
+    table = pl.scan_csv(csv_path, schema=MERGED_SCHEMA, empty_string_is_null=False)
+    coverage = pl.scan_csv(coverage_path, schema=COVERAGE_COLUMNS)
+    pl.concat([table, coverage], how="horizontal").sink_parquet(path)
 
 
 def _review_counts(lake: Lake, plan: Plan) -> dict[int, dict[str, int]]:

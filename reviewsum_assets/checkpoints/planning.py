@@ -25,6 +25,7 @@ from reviewsum_assets.checkpoints.plan import (
     data_version,
     read_table,
 )
+from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.checkpoints.selected_texts import SelectedTexts
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.lake import Lake
@@ -206,11 +207,13 @@ def _with_hashes(chosen: pl.DataFrame, texts: SelectedTexts, recipe: Recipe) -> 
 
 
 def _write_inputs(lake: Lake, plan_id: str, texts: SelectedTexts, planned: pl.DataFrame) -> None:
-    """Write each new checkpoint's products: product_id, review_count, input_hash, all_reviews."""
+    """Write each new checkpoint's products: hash, text and what of the reviews is in it."""
     with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
         for rows in texts.beside(planned):
             full = rows.select(
-                "checkpoint", "product_id", "review_count", "input_hash", all_reviews="text"
+                *("checkpoint", "product_id", "review_count", "input_hash"),
+                *COVERAGE,
+                all_reviews="text",
             )
             parts = full.partition_by("checkpoint", include_key=False, as_dict=True)
             writes = [

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
+from reviewsum_assets.checkpoints.review_window import window
+
 # 50,000 products of 3,500 characters are about 200 MB.
 PRODUCTS_IN_MEMORY = 50_000
 _ROWS_A_GROUP = 10_000
@@ -32,7 +34,7 @@ class SelectedTexts:
         """Copy the texts of ``products`` out of the grouped reviews.
 
         Args:
-            grouped: one row a product with product_id and all_reviews.
+            grouped: one row a product with product_id, all_reviews and review_count.
             products: those to take, by product_id.
             max_chars: characters taken of each text.
             directory: where to.
@@ -40,20 +42,20 @@ class SelectedTexts:
         texts = cls(directory)
         # Not a semi-join, which holds all texts in memory.
         is_chosen = pl.col("product_id").is_in(products["product_id"].implode())
-        grouped.filter(is_chosen).select(
-            "product_id", text=pl.col("all_reviews").str.slice(0, max_chars)
-        ).sink_parquet(texts._path, compression="lz4", row_group_size=_ROWS_A_GROUP)
+        grouped.filter(is_chosen).select("product_id", *window(max_chars)).sink_parquet(
+            texts._path, compression="lz4", row_group_size=_ROWS_A_GROUP
+        )
         return texts
 
     def batches(self) -> Iterator[pl.DataFrame]:
-        """(product_id, text) of all products, so many at a time as memory bears."""
+        """product_id and ``review_window.window``, as many products at a time as memory bears."""
         scan = pl.scan_parquet(self._path)
         rows = scan.select(pl.len()).collect().item()
         for start in range(0, rows, PRODUCTS_IN_MEMORY):
             yield scan.slice(start, PRODUCTS_IN_MEMORY).collect()
 
     def beside(self, planned: pl.DataFrame) -> Iterator[pl.DataFrame]:
-        """Rows of ``planned`` with one more column, ``text``; a checkpoint's rows come together.
+        """Rows of ``planned`` with the columns of ``window``; a checkpoint's rows come together.
 
         Args:
             planned: product_id and checkpoint, in the order of checkpoints; its order is kept.

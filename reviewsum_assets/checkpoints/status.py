@@ -13,6 +13,7 @@ import polars as pl
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.files import read_rows
 from reviewsum_assets.checkpoints.merge import (
+    COVERAGE_COLUMNS,
     MERGED_SCHEMA,
     MergedTable,
     current_merged_table,
@@ -177,8 +178,9 @@ def _row_problems(scratch: Path, expected: set[str]) -> list[str]:
         if ids
     ]
     parquet = pl.scan_parquet(parquet_path)
-    if parquet.collect_schema() != MERGED_SCHEMA:
-        problems.append(f"the Parquet table has other columns: {parquet.collect_schema()}")
+    columns = parquet.collect_schema()
+    if columns not in (MERGED_SCHEMA, pl.Schema({**MERGED_SCHEMA, **COVERAGE_COLUMNS})):
+        problems.append(f"the Parquet table has other columns: {columns}")
     elif parquet.select(pl.len()).collect().item() != found.total():
         problems.append("the Parquet table has another number of rows than the CSV")
     return problems

@@ -30,12 +30,14 @@ _log = logging.getLogger("reviewsum.job")
 
 @dataclass(frozen=True)
 class ProductInput:
-    """One product as planned."""
+    """One product as planned; see ``SummarizedProduct`` for what of its reviews is in the text."""
 
     product_id: str
     text: str | None
     review_count: int
     input_hash: str
+    reviews_read: int | None = None
+    reviews_cut: int | None = None
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,9 @@ class Summarizer:
                     chunks_reused=len(chunks) - len(fresh),
                     tokens_in=sum(len(chunk.token_ids) for chunk in chunks),
                     tokens_out=sum(len(part.ids) for part in parts),
+                    reviews=product.review_count,
+                    reviews_read=product.reviews_read,
+                    reviews_cut=product.reviews_cut,
                 )
             )
         return CheckpointSummaries(

@@ -22,6 +22,7 @@ from pathlib import Path
 import polars as pl
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe, data_version
+from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.errors import CheckpointError, ReviewsumError
 from reviewsum_assets.job.loaded_model import LoadedModel, RecipeReader, WorkerOptions
@@ -280,9 +281,9 @@ def read_input(
             f"its grouped reviews {lake.uri_of(planned.input_key)} cannot be read: {error}"
         ) from error
     products = tuple(
-        ProductInput(product_id, text, review_count, input_hash)
-        for product_id, text, review_count, input_hash in frame.select(
-            "product_id", "all_reviews", "review_count", "input_hash"
+        ProductInput(*row)
+        for row in frame.select(
+            *("product_id", "all_reviews", "review_count", "input_hash"), *_coverage(frame)
         ).iter_rows()
     )
     changed = [p.product_id for p in products if recipe.input_hash(p.text) != p.input_hash]
@@ -293,3 +294,11 @@ def read_input(
             f"its grouped reviews {lake.uri_of(planned.input_key)} are not those planned{named}"
         )
     return CheckpointInput(planned, products, time.monotonic() - started)
+
+
+def _coverage(frame: pl.DataFrame) -> tuple[pl.Expr, pl.Expr]:
+    """Reviews read and cut; null in input that was planned before they were counted."""
+    if not set(COVERAGE) <= set(frame.columns):
+        unknown = pl.lit(None, dtype=pl.Int64)
+        return unknown.alias("reviews_read"), unknown.alias("reviews_cut")
+    return pl.col("reviews_read"), pl.col("cut_reviews").list.len().alias("reviews_cut")

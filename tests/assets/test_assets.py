@@ -186,6 +186,8 @@ def test_the_merge_shows_totals_and_charts(small: SmallPipeline) -> None:
     assert found["worker_hours"] == pytest.approx(1.0)
     # The dump gives the products 11, 10, ... 6 reviews.
     assert (found["reviews_covered"], found["review_coverage"]) == (45, round(45 / 51, 4))
+    assert (found["reviews_read"], found["reviews_cut"], found["reviews_left_out"]) == (45, 0, 0)
+    assert re.findall(r">(\d+% of \d+)<", picture(found, "reads")) == ["100% of 24", "100% of 21"]
     assert found["words_per_summary"] == 12.0
     coverage, lengths = picture(found, "coverage"), picture(found, "length")
     assert re.findall(r">(\d+% of \d+)<", coverage) == ["80% of 30", "100% of 21"]

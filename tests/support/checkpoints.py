@@ -133,6 +133,9 @@ def _summaries(
                 chunks_reused=0,
                 tokens_in=10,
                 tokens_out=5,
+                reviews=p.review_count,
+                reviews_read=p.reviews_read,
+                reviews_cut=p.reviews_cut,
             )
             for p in good
         ),
