@@ -39,6 +39,7 @@ MODELS = "models"
 PLANS = "checkpoint_plans"
 CHECKPOINT_FILES = "checkpoint_files"
 CHECKPOINT_MANIFESTS = "checkpoint_manifests"
+CHECKPOINT_CHUNKS = "checkpoint_chunks"
 SUMMARIZED_DATASET = "summarized_dataset"
 MERGED_CSV = f"{SUMMARIZED_DATASET}/merged_summaries.csv"
 MERGED_PARQUET = f"{SUMMARIZED_DATASET}/merged_summaries.parquet"
@@ -65,6 +66,11 @@ def checkpoint_csv(number: int) -> str:
 def checkpoint_manifest(number: int) -> str:
     """Key of the manifest that commits a checkpoint."""
     return f"{CHECKPOINT_MANIFESTS}/checkpoint_file_{number}.json"
+
+
+def checkpoint_chunks(number: int) -> str:
+    """Key of the chunk summaries that a checkpoint's summaries were made of."""
+    return f"{CHECKPOINT_CHUNKS}/checkpoint_file_{number}.parquet"
 
 
 def checkpoint_input(plan_id: str, number: int) -> str:

@@ -34,12 +34,31 @@ _GPU_FACTOR = 10
 class SummarySettings(BaseModel):
     """The settings that change what a summary says: part of every product's input hash.
 
-    Lengths are in tokens of the model's tokenizer, ``max_chars`` in Unicode code points.
+    Lengths are in tokens of the model's tokenizer, characters are Unicode code points.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_chars: int = Field(3500, ge=1, description="Characters of a product's reviews read.")
+    strategy: Literal["join", "hierarchical"] = Field(
+        "join",
+        description="What becomes of a product's chunk summaries. join: they are put side by side. "
+        "hierarchical: they are summarized again, until one is left.",
+    )
+    max_chars: int = Field(
+        3500, ge=1, description="Characters of a product's reviews read, with join."
+    )
+    hierarchical_chars: int = Field(
+        200_000,
+        ge=1,
+        description="Characters of a product's reviews read, with hierarchical: about 45,000 "
+        "tokens, in 160 chunks.",
+    )
+    review_order: Literal["helpful", "representative"] = Field(
+        "helpful",
+        description="Which reviews are read first. helpful: the most helpful, then the most "
+        "recent. representative: the same among critical, mixed and favourable ones, each in "
+        "proportion to its share, and of each that there is at least one.",
+    )
     chunk_tokens: int = Field(
         300, ge=8, description="Tokens every chunk stays below, end token included."
     )
@@ -58,6 +77,22 @@ class SummarySettings(BaseModel):
         description="Renormalize probabilities under min_length, so that every engine gives the "
         "same summaries; false scores as the replaced script did.",
     )
+
+    @property
+    def window_chars(self) -> int:
+        """Characters of a product's reviews that the strategy reads."""
+        return self.hierarchical_chars if self.strategy == "hierarchical" else self.max_chars
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides a summary, by name, for hashing.
+
+        Without what the strategy does not look at; and settings that were added later are part of
+        it only where they differ from what was done before, so that old hashes still hold.
+        """
+        idle = {"strategy", "hierarchical_chars"} if self.strategy == "join" else {"max_chars"}
+        if self.review_order == "helpful":
+            idle.add("review_order")
+        return self.model_dump(exclude=idle)
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> SummarySettings:

@@ -16,6 +16,9 @@ class SummarizedProduct(_Record):
     window that the model reads, and as cut if only a beginning was; the rest of ``reviews`` was
     left out. The three are None where that is not known: in manifests from before they were
     counted, and the latter two where grouped reviews do not tell one review from the next.
+
+    ``chunks_by_level`` are the chunks of the reviews and, where chunk summaries were summarized
+    again, those of each level above; they add up to ``chunks``. Empty: there was no other level.
     """
 
     product_id: str
@@ -27,6 +30,7 @@ class SummarizedProduct(_Record):
     reviews: int | None = None
     reviews_read: int | None = None
     reviews_cut: int | None = None
+    chunks_by_level: tuple[int, ...] = ()
 
 
 class QuarantinedProduct(_Record):
@@ -81,6 +85,7 @@ class Manifest(_Record):
     seconds: float  # from the start of work on it to its CSV being written
     predicted_seconds: float | None = None  # of one worker, to tokenize and generate it
     finished_at: str  # ISO 8601, UTC
+    chunks_sha256: str | None = None  # of the file of chunk summaries; None: there is none
 
     @property
     def inputs(self) -> list[tuple[str, str]]:

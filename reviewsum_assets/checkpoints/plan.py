@@ -52,14 +52,15 @@ class Recipe(BaseModel):
     @cached_property
     def key(self) -> str:
         """A short name for this recipe, equal for equal recipes."""
-        return _digest(json.dumps(self.model_dump(), sort_keys=True))[:12]
+        decided_by = {"model_version": self.model_version, "settings": self.settings.deciding()}
+        return _digest(json.dumps(decided_by, sort_keys=True))[:12]
 
     def input_hash(self, text: str | None) -> str:
         """Hash of a product's text as the model sees it, under this recipe.
 
         White space only separates words for the chunker, so it is normalized here too.
         """
-        words = words_of((text or "")[: self.settings.max_chars])
+        words = words_of((text or "")[: self.settings.window_chars])
         return hashlib.sha256(f"{self.key}\n".encode() + words).hexdigest()[:32]
 
 

@@ -25,7 +25,7 @@ from reviewsum_assets.checkpoints.plan import (
     data_version,
     read_table,
 )
-from reviewsum_assets.checkpoints.review_window import COVERAGE
+from reviewsum_assets.checkpoints.review_window import COVERAGE, require_ratings
 from reviewsum_assets.checkpoints.selected_texts import SelectedTexts
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.lake import Lake
@@ -55,15 +55,19 @@ def make_plan(
 
     Args:
         lake: where plans, their tables and checkpoint inputs are written.
-        grouped: one row a product with product_id, all_reviews and review_count.
+        grouped: one row a product with product_id, all_reviews, review_count and, for a
+            representative order, review_ratings.
         grouped_version: names the state of ``grouped``, for the record.
         model_version: the model the summaries will come from.
         settings: top_k, checkpoint_size and all that changes a summary.
 
     Raises:
-        PlanError: no product is left to plan, or other planners won every race.
+        PlanError: no product is left to plan, reviews have no ratings to be sampled by, or other
+            planners won every race.
     """
     recipe = Recipe(model_version=model_version, settings=settings.summary_settings())
+    if settings.review_order == "representative":
+        require_ratings(grouped)
     chosen = _most_reviewed(grouped, settings.top_k)
     if chosen.is_empty():
         raise PlanError(
@@ -71,7 +75,7 @@ def make_plan(
             f"{settings.min_reviews} usable reviews; lower min_reviews or add a dump"
         )
     with tempfile.TemporaryDirectory(prefix="reviewsum-plan-") as scratch:
-        texts = SelectedTexts.copy(grouped, chosen, recipe.settings.max_chars, Path(scratch))
+        texts = SelectedTexts.copy(grouped, chosen, recipe.settings, Path(scratch))
         selection = _with_hashes(chosen, texts, recipe)
         for _ in range(_RACES):
             parent = current_plan(lake)
@@ -212,7 +216,7 @@ def _write_inputs(lake: Lake, plan_id: str, texts: SelectedTexts, planned: pl.Da
         for rows in texts.beside(planned):
             full = rows.select(
                 *("checkpoint", "product_id", "review_count", "input_hash"),
-                *COVERAGE,
+                *COVERAGE.names(),
                 all_reviews="text",
             )
             parts = full.partition_by("checkpoint", include_key=False, as_dict=True)

@@ -8,20 +8,60 @@ from __future__ import annotations
 
 import polars as pl
 
-# Beside a window's text: how many reviews it holds whole; and which of its lines, counted from 0,
-# are the beginning of a review and not all of it.
-COVERAGE = ("reviews_read", "cut_reviews")
+from reviewsum_assets.checkpoints.review_sampling import representative
+from reviewsum_assets.errors import PlanError
+from reviewsum_assets.settings import SummarySettings
+
+# Beside a window's text: how many reviews it holds whole; which of its lines, counted from 0, are
+# the beginning of a review and not all of it; and the lines' ratings in stars.
+COVERAGE = pl.Schema(
+    [
+        ("reviews_read", pl.Int64()),
+        ("cut_reviews", pl.List(pl.Int64)),
+        ("ratings", pl.List(pl.Float32)),
+    ]
+)
+_RATINGS = "review_ratings"
 
 
-def window(max_chars: int) -> list[pl.Expr]:
-    """``text``, the first characters of a product's reviews, and ``COVERAGE`` of that text.
+def windows(grouped: pl.LazyFrame, settings: SummarySettings) -> pl.LazyFrame:
+    """product_id, ``text`` and ``COVERAGE`` of grouped reviews.
 
-    A review that the window's end cuts is not read but cut; one of which the window holds nothing
-    is neither. So read, cut and left out add up to ``review_count``.
+    A review that a window cuts is not read but cut; one of which it holds nothing is neither. So
+    read, cut and left out add up to ``review_count``.
 
     Args:
-        max_chars: characters of the window.
+        grouped: one row a product with product_id, all_reviews, review_count and, for a
+            representative order, review_ratings.
+        settings: characters and order of the window.
     """
+    if _RATINGS not in grouped.collect_schema():
+        grouped = grouped.with_columns(pl.lit(None, dtype=COVERAGE["ratings"]).alias(_RATINGS))
+    if settings.review_order == "representative":
+        return _sampled(grouped, settings.window_chars)
+    return grouped.select("product_id", *_first(settings.window_chars))
+
+
+def require_ratings(grouped: pl.LazyFrame) -> None:
+    """Make sure that a representative order can be made of these grouped reviews.
+
+    Raises:
+        PlanError: they do not tell one review's rating from another's.
+    """
+    has_none = (
+        _RATINGS not in grouped.collect_schema()
+        or grouped.select(pl.col(_RATINGS).is_null().any()).collect().item()
+    )
+    if has_none:
+        raise PlanError(
+            "review_order representative needs the rating of each review, which these grouped "
+            "reviews lack: a grouped CSV has none, nor have reviews that an earlier version "
+            "grouped. Name dumps of raw reviews, or set review_order to helpful"
+        )
+
+
+def _first(max_chars: int) -> list[pl.Expr]:
+    """The window of the first characters."""
     reviews, count = pl.col("all_reviews"), pl.col("review_count").cast(pl.Int64)
     text = reviews.str.slice(0, max_chars)
     is_whole = reviews.str.len_bytes() == text.str.len_bytes()
@@ -30,17 +70,40 @@ def window(max_chars: int) -> list[pl.Expr]:
     begun = _line_breaks(text)
     ends_at_a_break = text.str.ends_with("\n") | (reviews.str.slice(max_chars, 1) == "\n")
     whole = begun + (~text.str.ends_with("\n") & ends_at_a_break).cast(pl.Int64)
-    none: pl.Expr = pl.lit([], dtype=pl.List(pl.Int64))
-    return [
-        text.alias("text"),
-        pl.when(is_whole).then(count).when(is_by_line).then(whole).alias("reviews_read"),
+    none: pl.Expr = pl.lit([], dtype=COVERAGE["cut_reviews"])
+    read = pl.when(is_whole).then(count).when(is_by_line).then(whole)
+    cut = (
         pl.when(is_whole | (is_by_line & ends_at_a_break))
         .then(none)
         .when(is_by_line)
         .then(pl.concat_list(begun))
-        .alias("cut_reviews"),
+    )
+    return [
+        text.alias("text"),
+        read.alias("reviews_read"),
+        cut.alias("cut_reviews"),
+        pl.col(_RATINGS).list.head(read + cut.list.len()).alias("ratings"),
     ]
 
 
 def _line_breaks(text: pl.Expr) -> pl.Expr:
     return text.str.count_matches("\n", literal=True).cast(pl.Int64)
+
+
+def _sampled(grouped: pl.LazyFrame, max_chars: int) -> pl.LazyFrame:
+    """The windows of representative order."""
+    columns = pl.Schema([("text", pl.String()), *COVERAGE.items()])
+
+    def sample(rows: pl.Series) -> pl.Series:
+        samples = [
+            representative(row["all_reviews"].split("\n"), row[_RATINGS], max_chars) for row in rows
+        ]
+        sampled = [
+            (one.text, len(one.ratings) - len(one.cut), one.cut, one.ratings) for one in samples
+        ]
+        return pl.DataFrame(sampled, schema=columns, orient="row").to_struct()
+
+    sampled = pl.struct("all_reviews", _RATINGS).map_batches(
+        sample, return_dtype=pl.Struct(columns), is_elementwise=True
+    )
+    return grouped.select("product_id", sampled.alias("window")).unnest("window")

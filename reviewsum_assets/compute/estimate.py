@@ -145,6 +145,16 @@ def seconds_per_chunk(
     return expected_pace(lake, recipe, model, settings, capacity).seconds_per_chunk
 
 
+def chunks_per_product(
+    lake: Lake, plan: Plan, planned: PlannedCheckpoint, settings: Settings, capacity: Capacity
+) -> float | None:
+    """Chunks a product of this checkpoint; None where ``max_chars`` tells it well enough."""
+    if plan.recipes[planned.recipe].settings.strategy == "join":
+        return None
+    share = _share(lake, plan.recipes[planned.recipe], [planned], settings, capacity)
+    return share.counts.chunks / planned.products
+
+
 def _share(
     lake: Lake,
     recipe: Recipe,
@@ -154,7 +164,8 @@ def _share(
 ) -> _Share:
     model = read_ready_model(lake, recipe.model_version)
     pace = expected_pace(lake, recipe, model, settings, capacity)
-    return _Share(pace, count_chunks(lake, planned, recipe, model))
+    counts = count_chunks(lake, planned, recipe, model, summary_tokens=pace.tokens_out_per_chunk)
+    return _Share(pace, counts)
 
 
 def _work(share: _Share) -> Span:

@@ -26,6 +26,7 @@ from reviewsum_assets.job.devices import WorkerDevice
 from reviewsum_assets.job.engines import EngineName, load_engine
 from reviewsum_assets.job.engines.base import Engine
 from reviewsum_assets.job.engines.choice import choose_engine
+from reviewsum_assets.job.hierarchy import summary_joiner
 from reviewsum_assets.job.model_directory import local_model_directory, read_ready_model
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.job.summarizer import Summarizer
@@ -119,7 +120,13 @@ class LoadedModel:
         )
         return cls(
             reader.recipe,
-            Summarizer(engine, reader.tokenizer, batch_tokens, on_generated),
+            Summarizer(
+                engine,
+                reader.tokenizer,
+                batch_tokens,
+                on_generated,
+                summary_joiner(reader.tokenizer, settings),
+            ),
             Producer(
                 job_name=spec.name,
                 host=socket.gethostname(),

@@ -45,11 +45,14 @@ class JobSpec(BaseModel):
     provided: ProvidedInputs | None = None
     budget: Budget | None = None
     seconds_per_chunk: float | None = None  # what a worker is expected to need
+    chunks_per_product: float | None = None  # at most about so many; None: not counted
 
     @property
     def work_hash(self) -> str:
         """Hash of what is computed: the same under another name, budget or prediction."""
-        content = self.model_dump_json(exclude={"name", "budget", "seconds_per_chunk"})
+        content = self.model_dump_json(
+            exclude={"name", "budget", "seconds_per_chunk", "chunks_per_product"}
+        )
         return hashlib.sha256(content.encode()).hexdigest()
 
     def overlaps(self, other: JobSpec) -> bool:
@@ -72,6 +75,7 @@ def job_spec(
     recompute: bool = False,
     budget: Budget | None = None,
     seconds_per_chunk: float | None = None,
+    chunks_per_product: float | None = None,
 ) -> JobSpec:
     """A spec whose name says what it computes: equal work has an equal name."""
     spec = JobSpec(
@@ -84,6 +88,7 @@ def job_spec(
         recompute=recompute,
         budget=budget,
         seconds_per_chunk=seconds_per_chunk,
+        chunks_per_product=chunks_per_product,
     )
     # Letters, digits and hyphens, so that every compute service takes it.
     name = f"reviewsum-{plan.plan_id}-{spec.work_hash[:8]}"

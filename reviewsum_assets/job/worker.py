@@ -22,7 +22,6 @@ from pathlib import Path
 import polars as pl
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe, data_version
-from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.errors import CheckpointError, ReviewsumError
 from reviewsum_assets.job.loaded_model import LoadedModel, RecipeReader, WorkerOptions
@@ -298,7 +297,7 @@ def read_input(
 
 def _coverage(frame: pl.DataFrame) -> tuple[pl.Expr, pl.Expr]:
     """Reviews read and cut; null in input that was planned before they were counted."""
-    if not set(COVERAGE) <= set(frame.columns):
+    if not {"reviews_read", "cut_reviews"} <= set(frame.columns):
         unknown = pl.lit(None, dtype=pl.Int64)
         return unknown.alias("reviews_read"), unknown.alias("reviews_cut")
     return pl.col("reviews_read"), pl.col("cut_reviews").list.len().alias("reviews_cut")

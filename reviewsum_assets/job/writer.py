@@ -1,4 +1,4 @@
-"""Writes a finished checkpoint: CSV first, then the manifest that commits it."""
+"""Writes a finished checkpoint: what explains it, its CSV, then the manifest that commits it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from datetime import datetime, timezone
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.chunk_records import encode_chunks
 from reviewsum_assets.checkpoints.files import encode_rows
 from reviewsum_assets.checkpoints.manifest import Manifest, Producer, Timings
 from reviewsum_assets.errors import LakeError
@@ -30,7 +31,7 @@ def write_checkpoint(
     started_at: float,
     seconds_per_chunk: float | None = None,
 ) -> Manifest:
-    """Write a checkpoint's CSV, then its manifest.
+    """Write a checkpoint's chunk summaries, if it has any, its CSV, then its manifest.
 
     Args:
         lake: where to.
@@ -46,7 +47,10 @@ def write_checkpoint(
     number = summaries.planned.number
     chunks = sum(product.chunks for product in summaries.products)
     content = encode_rows(summaries.rows)
+    records = encode_chunks(summaries.chunks) if summaries.chunks else None
     started = time.monotonic()
+    if records is not None:
+        _put(lake, places.checkpoint_chunks(number), records)
     _put(lake, places.checkpoint_csv(number), content)
     written = time.monotonic()
     manifest = Manifest(
@@ -70,6 +74,7 @@ def write_checkpoint(
         seconds=written - started_at,
         predicted_seconds=None if seconds_per_chunk is None else chunks * seconds_per_chunk,
         finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        chunks_sha256=None if records is None else hashlib.sha256(records).hexdigest(),
     )
     _put(lake, places.checkpoint_manifest(number), manifest.model_dump_json(indent=1).encode())
     return manifest

@@ -15,6 +15,8 @@ from reviewsum_assets.reviews.readers import read_batches
 from reviewsum_assets.reviews.staging import GROUPED_SCHEMA
 
 _TEXTS = ("all_reviews", "all_user_summaries")
+# A column of a CSV is no list.
+_NEVER_GIVEN = ("review_ratings",)
 
 
 def read_products(dump: Dump, detected: Format) -> Iterator[RawBatch]:
@@ -41,7 +43,7 @@ def read_products(dump: Dump, detected: Format) -> Iterator[RawBatch]:
 def _typed(fields: pl.DataFrame) -> pl.DataFrame:
     columns = [
         _cast(pl.col(name).str.strip_chars(), dtype)
-        if name in fields.columns
+        if name in fields.columns and name not in _NEVER_GIVEN
         else pl.lit(None, dtype=dtype).alias(name)
         for name, dtype in GROUPED_SCHEMA.items()
     ]

@@ -32,7 +32,7 @@ from reviewsum_assets.reviews.staging import StagedReviews
 from reviewsum_assets.settings import Settings
 
 # Raised when reading, cleaning or grouping changes what comes out.
-READER_VERSION = 1
+READER_VERSION = 2
 RECORD = f"{places.GROUPED_REVIEWS}/current.json"
 
 

@@ -13,15 +13,17 @@ import polars as pl
 
 GROUPED_SCHEMA = pl.Schema(
     {
-        "product_id": pl.String,
-        "all_reviews": pl.String,
-        "all_user_summaries": pl.String,
-        "avg_rating": pl.Float64,
-        "review_count": pl.Int64,
-        "total_helpful_votes": pl.Int64,
-        "dominant_style": pl.String,
-        "oldest_review_timestamp": pl.Int64,
-        "newest_review_timestamp": pl.Int64,
+        "product_id": pl.String(),
+        "all_reviews": pl.String(),
+        "all_user_summaries": pl.String(),
+        "avg_rating": pl.Float64(),
+        "review_count": pl.Int64(),
+        "total_helpful_votes": pl.Int64(),
+        "dominant_style": pl.String(),
+        "oldest_review_timestamp": pl.Int64(),
+        "newest_review_timestamp": pl.Int64(),
+        # In stars, of each line of all_reviews; null where one line holds all reviews.
+        "review_ratings": pl.List(pl.Float32),
     }
 )
 
@@ -95,6 +97,7 @@ def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
         total_helpful_votes=pl.col("helpful_votes").sum(),
         oldest_review_timestamp=pl.col("timestamp").min(),
         newest_review_timestamp=pl.col("timestamp").max(),
+        review_ratings=pl.col("rating").cast(pl.Float32),
     )
     enough = products.filter(pl.col("review_count") >= min_reviews)
     return GroupedBucket(

@@ -3,15 +3,17 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from reviewsum_assets.checkpoints.review_window import window
+from reviewsum_assets.checkpoints.review_window import windows
+from reviewsum_assets.settings import SummarySettings
 
 
 def seen(text: str | None, reviews: int, chars: int) -> tuple[object, ...]:
     frame = pl.LazyFrame(
-        {"all_reviews": [text], "review_count": [reviews]},
-        schema={"all_reviews": pl.String, "review_count": pl.Int64},
+        {"product_id": ["P"], "all_reviews": [text], "review_count": [reviews]},
+        schema={"product_id": pl.String, "all_reviews": pl.String, "review_count": pl.Int64},
     )
-    (row,) = frame.select(window(chars)).collect().iter_rows()
+    found = windows(frame, SummarySettings(max_chars=chars)).collect()
+    (row,) = found.select("text", "reviews_read", "cut_reviews").iter_rows()
     return row
 
 
