@@ -1,18 +1,23 @@
-"""The chunk summaries behind a checkpoint's summaries: kept to explain them, read by nobody else.
+"""The chunk summaries behind a checkpoint's summaries: kept to explain them, and not needed else.
 
-They lie in a Parquet file beside the manifest, which names its hash. Chunks of reviews are not
-repeated there: the words of a product's text, in their order, make them.
+They lie in a Parquet file of their own, whose hash the manifest names. The text of the reviews'
+chunks is not repeated there: it is the words of the reviews, in their order.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import polars as pl
 
-_SCHEMA = pl.Schema(
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.manifest import Manifest
+from reviewsum_assets.lake import Lake
+
+CHUNK_SCHEMA = pl.Schema(
     {
         "product_id": pl.String,
         "level": pl.Int16,
@@ -40,23 +45,18 @@ class ChunkRecord(NamedTuple):
     summary: str
 
 
-def encode_chunks(records: Iterable[ChunkRecord]) -> bytes:
-    """Records as the content of a file; equal records give equal bytes."""
-    buffer = io.BytesIO()
-    pl.DataFrame(list(records), schema=_SCHEMA, orient="row").write_parquet(
-        buffer, compression="zstd"
-    )
-    return buffer.getvalue()
+def chunk_table(records: Iterable[ChunkRecord]) -> pl.DataFrame:
+    """Records in ``CHUNK_SCHEMA``."""
+    return pl.DataFrame(list(records), schema=CHUNK_SCHEMA, orient="row")
 
 
-def decode_chunks(content: bytes, product_id: str) -> list[ChunkRecord]:
-    """The records of one product, in their order.
+def read_chunks(lake: Lake, manifest: Manifest) -> pl.DataFrame | None:
+    """The chunk summaries of a checkpoint in ``CHUNK_SCHEMA``.
 
-    Raises:
-        ValueError: it is not such a file.
+    None if there are none that are its own: it was computed before they were kept, or the file is
+    gone or of another computation.
     """
-    try:
-        frame = pl.read_parquet(io.BytesIO(content)).filter(pl.col("product_id") == product_id)
-        return [ChunkRecord(*row) for row in frame.select(_SCHEMA.names()).iter_rows()]
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"not a file of chunk summaries: {error}") from error
+    content = lake.get(places.checkpoint_chunks(manifest.checkpoint))
+    if content is None or hashlib.sha256(content).hexdigest() != manifest.chunks_sha256:
+        return None
+    return pl.read_parquet(io.BytesIO(content))

@@ -31,6 +31,7 @@ class SummarizedProduct(_Record):
     reviews_read: int | None = None
     reviews_cut: int | None = None
     chunks_by_level: tuple[int, ...] = ()
+    repacked_from: int | None = None  # the checkpoint it was computed in, if not in this one
 
 
 class QuarantinedProduct(_Record):
@@ -39,6 +40,7 @@ class QuarantinedProduct(_Record):
     product_id: str
     input_hash: str
     reason: str
+    repacked_from: int | None = None
 
 
 class Timings(_Record):
@@ -70,7 +72,11 @@ class Producer(_Record):
 
 
 class Manifest(_Record):
-    """The commit record of one checkpoint."""
+    """The commit record of one checkpoint.
+
+    A repacked checkpoint computed nothing: its times are zero, its ``producer`` is that of the
+    newest checkpoint it took summaries from, and ``repacked_from`` has those of all of them.
+    """
 
     plan_id: str
     checkpoint: int
@@ -86,6 +92,7 @@ class Manifest(_Record):
     predicted_seconds: float | None = None  # of one worker, to tokenize and generate it
     finished_at: str  # ISO 8601, UTC
     chunks_sha256: str | None = None  # of the file of chunk summaries; None: there is none
+    repacked_from: dict[int, Producer] = {}  # by checkpoint
 
     @property
     def inputs(self) -> list[tuple[str, str]]:
@@ -94,6 +101,12 @@ class Manifest(_Record):
             *((product.product_id, product.input_hash) for product in self.products),
             *((product.product_id, product.input_hash) for product in self.quarantined),
         ]
+
+    def producer_of(self, product: SummarizedProduct | QuarantinedProduct) -> Producer:
+        """What made the summary of one of the products, or failed to."""
+        if product.repacked_from is None:
+            return self.producer
+        return self.repacked_from[product.repacked_from]
 
     @property
     def worker_seconds(self) -> float:

@@ -8,9 +8,10 @@ import time
 from datetime import datetime, timezone
 
 from reviewsum_assets import lake as places
-from reviewsum_assets.checkpoints.chunk_records import encode_chunks
+from reviewsum_assets.checkpoints.chunk_records import chunk_table
 from reviewsum_assets.checkpoints.files import encode_rows
 from reviewsum_assets.checkpoints.manifest import Manifest, Producer, Timings
+from reviewsum_assets.checkpoints.plan import as_parquet
 from reviewsum_assets.errors import LakeError
 from reviewsum_assets.job.summarizer import CheckpointSummaries
 from reviewsum_assets.lake import Lake
@@ -47,10 +48,10 @@ def write_checkpoint(
     number = summaries.planned.number
     chunks = sum(product.chunks for product in summaries.products)
     content = encode_rows(summaries.rows)
-    records = encode_chunks(summaries.chunks) if summaries.chunks else None
+    chunks_file = as_parquet(chunk_table(summaries.chunks)) if summaries.chunks else None
     started = time.monotonic()
-    if records is not None:
-        _put(lake, places.checkpoint_chunks(number), records)
+    if chunks_file is not None:
+        _put(lake, places.checkpoint_chunks(number), chunks_file)
     _put(lake, places.checkpoint_csv(number), content)
     written = time.monotonic()
     manifest = Manifest(
@@ -74,7 +75,7 @@ def write_checkpoint(
         seconds=written - started_at,
         predicted_seconds=None if seconds_per_chunk is None else chunks * seconds_per_chunk,
         finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        chunks_sha256=None if records is None else hashlib.sha256(records).hexdigest(),
+        chunks_sha256=None if chunks_file is None else hashlib.sha256(chunks_file).hexdigest(),
     )
     _put(lake, places.checkpoint_manifest(number), manifest.model_dump_json(indent=1).encode())
     return manifest
