@@ -16,6 +16,7 @@ import typer
 
 from reviewsum_assets import __version__
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.cli_explain import explain
 from reviewsum_assets.cli_options import JsonOption, LakeOption, chosen_settings
 from reviewsum_assets.cli_output import (
     ProgressBars,
@@ -177,6 +178,7 @@ def reconcile(lake: LakeOption = None, as_json: JsonOption = False) -> None:
             out.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
+app.command()(explain)
 app.command()(prune)
 app.command()(repack)
 

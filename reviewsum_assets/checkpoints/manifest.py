@@ -33,6 +33,13 @@ class SummarizedProduct(_Record):
     chunks_by_level: tuple[int, ...] = ()
     repacked_from: int | None = None  # the checkpoint it was computed in, if not in this one
 
+    @property
+    def reviews_left_out(self) -> int | None:
+        """Reviews of which the window held nothing, if that is known."""
+        if self.reviews is None or self.reviews_read is None or self.reviews_cut is None:
+            return None
+        return self.reviews - self.reviews_read - self.reviews_cut
+
 
 class QuarantinedProduct(_Record):
     """A product that could not be summarized, and why; the rest of its checkpoint could."""

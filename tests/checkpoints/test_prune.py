@@ -45,6 +45,7 @@ def keys(lake: Lake) -> set[str]:
 
 def lake_folders() -> tuple[str, ...]:
     return (
+        places.CHECKPOINT_CHUNKS,
         places.CHECKPOINT_FILES,
         places.CHECKPOINT_MANIFESTS,
         places.PLANS,
@@ -67,6 +68,7 @@ def test_what_the_plan_needs_stays_and_the_rest_goes(any_lake: Lake) -> None:
     live = {planned.number for planned in now.checkpoints}
     assert live == {2, 3, 4}
     assert keys(any_lake) == {
+        *map(places.checkpoint_chunks, live),
         *map(places.checkpoint_csv, live),
         *map(places.checkpoint_manifest, live),
         *(planned.input_key for planned in now.checkpoints),

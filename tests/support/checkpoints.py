@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
+from reviewsum_assets.checkpoints.chunk_records import ChunkRecord
 from reviewsum_assets.checkpoints.files import SummaryRow
 from reviewsum_assets.checkpoints.manifest import (
     Manifest,
@@ -117,13 +118,16 @@ def _summaries(
 ) -> CheckpointSummaries:
     good = [product for product in source.products if product.product_id not in poison]
     bad = [product for product in source.products if product.product_id in poison]
+    rows = tuple(
+        SummaryRow(p.product_id, texts.get(p.product_id, f"summary of {p.text}"), p.review_count)
+        for p in good
+    )
     return CheckpointSummaries(
         planned=source.planned,
-        rows=tuple(
-            SummaryRow(
-                p.product_id, texts.get(p.product_id, f"summary of {p.text}"), p.review_count
-            )
-            for p in good
+        rows=rows,
+        chunks=tuple(
+            ChunkRecord(p.product_id, 1, len((p.text or "").split()), 10, 5, row.abstracted_summary)
+            for p, row in zip(good, rows, strict=True)
         ),
         products=tuple(
             SummarizedProduct(
