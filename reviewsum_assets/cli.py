@@ -16,6 +16,7 @@ import typer
 
 from reviewsum_assets import __version__
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.cli_estimate import estimate
 from reviewsum_assets.cli_explain import explain
 from reviewsum_assets.cli_options import JsonOption, LakeOption, chosen_settings
 from reviewsum_assets.cli_output import (
@@ -23,7 +24,6 @@ from reviewsum_assets.cli_output import (
     VerifyResult,
     err,
     out,
-    print_estimate,
     print_json,
     print_run,
     print_status,
@@ -119,31 +119,6 @@ def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
         print_status(result)
 
 
-@app.command("estimate")
-def estimate_pending(lake: LakeOption = None, as_json: JsonOption = False) -> None:
-    """Show what the pending checkpoints will take, in time and money, before it is spent."""
-    # Polars and the tokenizer take seconds to import, which other commands need not pay.
-    from reviewsum_assets.compute import compute_for
-    from reviewsum_assets.compute.estimate import estimate
-
-    settings = chosen_settings(lake=lake)
-    opened = Lake.open(settings.lake)
-    found = lake_status(opened)
-    result = estimate(
-        opened,
-        None if found is None else found.plan,
-        [] if found is None else [state.planned for state in found.incomplete],
-        settings,
-        compute_for(settings, opened).capacity,
-    )
-    if as_json:
-        print_json(result)
-    elif not result.checkpoints:
-        out.print(f"{opened.uri}: {result.basis}", soft_wrap=True)
-    else:
-        print_estimate(result)
-
-
 @app.command()
 def verify(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     """Check every manifest, CSV and the merged table against the plan."""
@@ -178,6 +153,7 @@ def reconcile(lake: LakeOption = None, as_json: JsonOption = False) -> None:
             out.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
+app.command()(estimate)
 app.command()(explain)
 app.command()(prune)
 app.command()(repack)

@@ -13,13 +13,13 @@ from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.plan import checkpoint_number, require_plan
 from reviewsum_assets.cli_options import JsonOption, LakeOption, chosen_settings
 from reviewsum_assets.cli_output import out, print_json
-from reviewsum_assets.errors import PlanError
+from reviewsum_assets.errors import ModelError, PlanError
 from reviewsum_assets.lake import Lake
 
 if TYPE_CHECKING:
     from reviewsum_assets.checkpoints.explanation import ExplainedChunk, Explanation, ReadReview
 
-_FIRST = 12
+_FIRST_REVIEWS, _FIRST_CHUNKS = 12, 6
 _EXCERPT_CHARS = 160
 
 
@@ -91,14 +91,30 @@ def _print(lake: Lake, found: Explanation, *, full: bool) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in producer.package_versions.items())
     number = checkpoint_number(found.checkpoint)
     for name, value in (
-        ("model", producer.model_version),
-        ("settings", ", ".join(f"{name} {value}" for name, value in found.settings.items())),
+        ("model", _model(lake, producer.model_version)),
+        ("settings", _settings(found)),
         ("engine", f"{producer.engine}, {producer.dtype}, {producer.device}; {versions}"),
         ("job", f"{producer.job_name} on {producer.host} ({producer.instance_type})"),
         ("plan", found.plan_id),
         ("manifest", lake.uri_of(places.checkpoint_manifest(number))),
     ):
         _line(name, value)
+
+
+def _model(lake: Lake, version: str) -> str:
+    from reviewsum_assets.job.model_directory import read_ready_model
+
+    try:
+        model = read_ready_model(lake, version)
+    except ModelError:
+        return f"version {version}, which is no longer on the lake"
+    return f"{model.source}, {model.parameters / 1e6:,.1f}M parameters, version {version}"
+
+
+def _settings(found: Explanation) -> str:
+    """All but what the strategy does not look at."""
+    idle = "hierarchical_chars" if found.settings["strategy"] == "join" else "max_chars"
+    return ", ".join(f"{name} {value}" for name, value in found.settings.items() if name != idle)
 
 
 def _line(name: str, text: str) -> None:
@@ -117,11 +133,11 @@ def _coverage(found: Explanation) -> str:
 
 
 def _print_reviews(reviews: Sequence[ReadReview], *, full: bool) -> None:
-    for place, review in enumerate(reviews if full else reviews[:_FIRST], 1):
+    for place, review in enumerate(reviews if full else reviews[:_FIRST_REVIEWS], 1):
         stars = "" if review.rating is None else f"{review.rating:g} stars  "
         cut = "(cut)  " if review.cut else ""
         _line(str(place), f"{stars}{cut}{_shown(review.text, full=full)}")
-    _say_more(len(reviews), "reviews", full=full)
+    _say_more(len(reviews) - _FIRST_REVIEWS, "reviews", full=full)
 
 
 def _chunk_counts(found: Explanation) -> str:
@@ -135,7 +151,7 @@ def _chunk_counts(found: Explanation) -> str:
 
 def _print_level(chunks: Sequence[ExplainedChunk], *, full: bool) -> None:
     what = "words" if chunks[0].level == 1 else f"summaries of level {chunks[0].level - 1}:"
-    for place, chunk in enumerate(chunks if full else chunks[:_FIRST], 1):
+    for place, chunk in enumerate(chunks if full else chunks[:_FIRST_CHUNKS], 1):
         name = f"{chunk.level}.{place}"
         if chunk.carried:
             _line(name, f"{what} {chunk.first}, as it is")
@@ -144,7 +160,7 @@ def _print_level(chunks: Sequence[ExplainedChunk], *, full: bool) -> None:
         if full or chunk.level == 1:
             _line("reads", _shown(chunk.text, full=full))
         _line("says", chunk.summary)
-    _say_more(len(chunks), "chunks", full=full)
+    _say_more(len(chunks) - _FIRST_CHUNKS, "chunks", full=full)
 
 
 def _shown(text: str, *, full: bool) -> str:
@@ -152,5 +168,5 @@ def _shown(text: str, *, full: bool) -> str:
 
 
 def _say_more(count: int, what: str, *, full: bool) -> None:
-    if count > _FIRST and not full:
-        _line("…", f"{count - _FIRST:,} more {what}: --full shows all, in full")
+    if count > 0 and not full:
+        _line("…", f"{count:,} more {what}: --full shows all, in full")

@@ -27,7 +27,7 @@ from reviewsum_assets.checkpoints.plan import (
     new_plan_id,
     read_table,
 )
-from reviewsum_assets.checkpoints.review_window import COVERAGE, require_ratings
+from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.checkpoints.selected_texts import SelectedTexts
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.lake import Lake
@@ -68,8 +68,6 @@ def make_plan(
             planners won every race.
     """
     recipe = Recipe(model_version=model_version, settings=settings.summary_settings())
-    if settings.review_order == "representative":
-        require_ratings(grouped)
     chosen = _most_reviewed(grouped, settings.top_k)
     if chosen.is_empty():
         raise PlanError(

@@ -34,30 +34,16 @@ def windows(grouped: pl.LazyFrame, settings: SummarySettings) -> pl.LazyFrame:
         grouped: one row a product with product_id, all_reviews, review_count and, for a
             representative order, review_ratings.
         settings: characters and order of the window.
+
+    Raises:
+        PlanError: the order is to be representative, and ratings are not known.
     """
     if _RATINGS not in grouped.collect_schema():
         grouped = grouped.with_columns(pl.lit(None, dtype=COVERAGE["ratings"]).alias(_RATINGS))
     if settings.review_order == "representative":
+        _require_ratings(grouped)
         return _sampled(grouped, settings.window_chars)
     return grouped.select("product_id", *_first(settings.window_chars))
-
-
-def require_ratings(grouped: pl.LazyFrame) -> None:
-    """Make sure that a representative order can be made of these grouped reviews.
-
-    Raises:
-        PlanError: they do not tell one review's rating from another's.
-    """
-    has_none = (
-        _RATINGS not in grouped.collect_schema()
-        or grouped.select(pl.col(_RATINGS).is_null().any()).collect().item()
-    )
-    if has_none:
-        raise PlanError(
-            "review_order representative needs the rating of each review, which these grouped "
-            "reviews lack: a grouped CSV has none, nor have reviews that an earlier version "
-            "grouped. Name dumps of raw reviews, or set review_order to helpful"
-        )
 
 
 def _first(max_chars: int) -> list[pl.Expr]:
@@ -88,6 +74,15 @@ def _first(max_chars: int) -> list[pl.Expr]:
 
 def _line_breaks(text: pl.Expr) -> pl.Expr:
     return text.str.count_matches("\n", literal=True).cast(pl.Int64)
+
+
+def _require_ratings(grouped: pl.LazyFrame) -> None:
+    if grouped.select(pl.col(_RATINGS).is_null().any()).collect().item():
+        raise PlanError(
+            "review_order representative needs the rating of each review, which these grouped "
+            "reviews lack: a grouped CSV has none, nor have reviews that an earlier version "
+            "grouped. Name dumps of raw reviews, or set review_order to helpful"
+        )
 
 
 def _sampled(grouped: pl.LazyFrame, max_chars: int) -> pl.LazyFrame:

@@ -126,10 +126,10 @@ def count_chunks(
         if not is_exact:
             products = tuple(evenly(products, max(1, exact_products // len(chosen))))
         counts = [counter.count(product.text) for product in products]
-        counted[source.planned.number] = _mean(counts).times(len(source.products))
+        counted[source.planned.number] = mean_count(counts).times(len(source.products))
         products_counted += len(products)
         products_chosen += len(source.products)
-    mean = _mean(list(counted.values())).times(len(counted) / products_chosen)
+    mean = mean_count(list(counted.values())).times(len(counted) / products_chosen)
     return ChunkCounts(
         tuple(counted.get(c.number) or mean.times(c.products) for c in planned),
         products_counted,
@@ -143,7 +143,8 @@ def evenly(items: Sequence[T], count: int) -> Sequence[T]:
     return [items[index * len(items) // count] for index in range(count)]
 
 
-def _mean(counts: Sequence[CheckpointCount]) -> CheckpointCount:
+def mean_count(counts: Sequence[CheckpointCount]) -> CheckpointCount:
+    """Of at least one."""
     return CheckpointCount(
         sum(count.chunks for count in counts) / len(counts),
         sum(count.tokens_in for count in counts) / len(counts),
