@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
@@ -78,6 +79,8 @@ def _print(lake: Lake, found: Explanation, *, full: bool) -> None:
     _line("summary", found.summary)
     out.print()
     _line("reviews", _coverage(found))
+    if stars := _stars(found.read):
+        _line("stars", stars)
     _print_reviews(found.read, full=full)
     out.print()
     _line("chunks", _chunk_counts(found))
@@ -130,6 +133,12 @@ def _coverage(found: Explanation) -> str:
         f"{known:,}{now}: {found.reviews_read:,} read, {found.reviews_cut:,} cut, "
         f"{found.reviews_left_out or 0:,} left out"
     )
+
+
+def _stars(reviews: Sequence[ReadReview]) -> str:
+    """How often each rating was read: ``5 x 520, 4 x 100``."""
+    counts = Counter(review.rating for review in reviews if review.rating is not None)
+    return ", ".join(f"{rating:g} x {counts[rating]:,}" for rating in sorted(counts, reverse=True))
 
 
 def _print_reviews(reviews: Sequence[ReadReview], *, full: bool) -> None:

@@ -105,6 +105,11 @@ class SummarySettings(BaseModel):
                 f"chunk_tokens {self.chunk_tokens} must not exceed encoder_tokens "
                 f"{self.encoder_tokens}: the end of every chunk would be cut off"
             )
+        if self.strategy == "hierarchical" and 2 * self.max_length > self.encoder_tokens:
+            raise ValueError(
+                f"strategy hierarchical joins two summaries at least, so that max_length "
+                f"{self.max_length} must be at most half of encoder_tokens {self.encoder_tokens}"
+            )
         return self
 
 

@@ -18,7 +18,7 @@ class SummarizedProduct(_Record):
     counted, and the latter two where grouped reviews do not tell one review from the next.
 
     ``chunks_by_level`` are the chunks of the reviews and, where chunk summaries were summarized
-    again, those of each level above; they add up to ``chunks``. Empty: there was no other level.
+    again, those of each level above; they add up to ``chunks``. Empty in manifests from before.
     """
 
     product_id: str

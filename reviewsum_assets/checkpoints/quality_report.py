@@ -15,8 +15,9 @@ from reviewsum_assets.checkpoints.summary_quality import Defect, with_defects
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import QualitySettings
 
-# Of each product 3,500 characters of reviews are read, too: 35 MB.
 _ROWS_A_SLICE = 10_000
+# The reviews of a slice's products are read, too.
+_CHARS_A_SLICE = 35_000_000
 _EXCERPT_CHARS = 120
 
 
@@ -44,7 +45,7 @@ def judge_summaries(lake: Lake, plan: Plan, settings: QualitySettings) -> Qualit
     """
     holders = read_table(lake, plan).select("product_id", "checkpoint")
     report = QualityReport()
-    for rows in merged_slices(lake, _ROWS_A_SLICE):
+    for rows in merged_slices(lake, _rows_a_slice(plan)):
         report.summaries += rows.height
         judged = with_defects(rows, settings)
         for defect, finding in report.defects.items():
@@ -55,6 +56,12 @@ def judge_summaries(lake: Lake, plan: Plan, settings: QualitySettings) -> Qualit
         named = sourced.with_columns(numbers=numbers).filter(pl.col("numbers").list.len() > 0)
         _add(report.numbers, named, _number_list())
     return report
+
+
+def _rows_a_slice(plan: Plan) -> int:
+    recipes = {planned.recipe for planned in plan.checkpoints}
+    longest = max(plan.recipes[recipe].settings.window_chars for recipe in recipes)
+    return min(_ROWS_A_SLICE, max(1, _CHARS_A_SLICE // longest))
 
 
 def _beside_reviews(lake: Lake, plan: Plan, rows: pl.DataFrame) -> pl.DataFrame:

@@ -11,8 +11,7 @@ https://en.wikipedia.org/wiki/Sainte-Lagu%C3%AB_method
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -87,17 +86,23 @@ def representative(
     return Sample("\n".join(lines), tuple(cut), tuple(read))
 
 
-def _order(sides: Sequence[Side]) -> list[tuple[int, bool]]:
+def _order(sides: Sequence[Side]) -> Iterator[tuple[int, bool]]:
     """Places of the reviews, the one to read first coming first; and whether it opens its side."""
-    sizes = Counter(sides)
-    seen: Counter[Side] = Counter()
-    ranked: list[tuple[bool, float, Side, int]] = []
-    for index, side in enumerate(sides):
-        place = seen[side]
-        seen[side] += 1
+    places: dict[Side, list[int]] = {}
+    for place, side in enumerate(sides):
+        places.setdefault(side, []).append(place)
+    taken = dict.fromkeys(places, 0)
+
+    def rank(side: Side) -> tuple[bool, float, Side]:
         # Equal quotients are equal floats, since division rounds correctly.
-        ranked.append((place > 0, (2 * place + 1) / sizes[side], side, index))
-    return [(index, not comes_later) for comes_later, _, _, index in sorted(ranked)]
+        return taken[side] > 0, (2 * taken[side] + 1) / len(places[side]), side
+
+    while taken:
+        side = min(taken, key=rank)
+        yield places[side][taken[side]], taken[side] == 0
+        taken[side] += 1
+        if taken[side] == len(places[side]):
+            del taken[side]
 
 
 def _beginning(review: str, chars: int) -> str:

@@ -90,8 +90,10 @@ def _sampled(grouped: pl.LazyFrame, max_chars: int) -> pl.LazyFrame:
     columns = pl.Schema([("text", pl.String()), *COVERAGE.items()])
 
     def sample(rows: pl.Series) -> pl.Series:
+        texts, ratings = rows.struct.field("all_reviews"), rows.struct.field(_RATINGS)
         samples = [
-            representative(row["all_reviews"].split("\n"), row[_RATINGS], max_chars) for row in rows
+            representative(text.split("\n"), of_text, max_chars)
+            for text, of_text in zip(texts, ratings.to_list(), strict=True)
         ]
         sampled = [
             (one.text, len(one.ratings) - len(one.cut), one.cut, one.ratings) for one in samples

@@ -3,8 +3,9 @@
 Where chunk summaries are summarized again, the levels above the reviews are counted as if every
 summary had the same length.
 
-Up to 5,000 products every one is counted; of more, an even sample of about so many is, and scaled
-up: consecutive checkpoints are alike, since products are ordered by their number of reviews.
+Up to 5,000 products every one is counted, up to 500 where all their reviews are read; of more, an
+even sample of about so many is, and scaled up: consecutive checkpoints are alike, since products
+are ordered by their number of reviews.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from reviewsum_assets.job.worker import read_input
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import SummarySettings
 
-EXACT_PRODUCTS = 5_000
+# About ten seconds, however much of its reviews is read.
+EXACT_PRODUCTS = {"join": 5_000, "hierarchical": 500}
 _SAMPLED_CHECKPOINTS = 100
 _PARALLEL_READS = 8
 _WEIGHTS = (".safetensors", "model.bin")
@@ -101,7 +103,7 @@ def count_chunks(
     model: ReadyModel,
     *,
     summary_tokens: float,
-    exact_products: int = EXACT_PRODUCTS,
+    exact_products: int | None = None,
 ) -> ChunkCounts:
     """Count the chunks of checkpoints that follow one recipe.
 
@@ -111,11 +113,14 @@ def count_chunks(
         recipe: of all of them.
         model: of the recipe.
         summary_tokens: that a chunk summary has.
-        exact_products: of more products than this a sample is counted.
+        exact_products: of more products than this a sample is counted; ``EXACT_PRODUCTS`` unless
+            given.
 
     Raises:
         CheckpointError: grouped reviews are missing, or not those that were planned.
     """
+    if exact_products is None:
+        exact_products = EXACT_PRODUCTS[recipe.settings.strategy]
     is_exact = sum(checkpoint.products for checkpoint in planned) <= exact_products
     chosen = planned if is_exact else evenly(planned, _SAMPLED_CHECKPOINTS)
     counter = ChunkCounter(load_tokenizer(lake, recipe, model), recipe.settings, summary_tokens)
