@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reviewsum_assets.checkpoints.chunk_records import ChunkRecord
@@ -261,8 +261,9 @@ class Summarizer:
         records: list[ChunkRecord] = []
         paid_for: set[bytes] = set()
         for product, levels in zip(work.source.products, work.levels, strict=True):
+            said = self._said(levels)
             parts = [self._known[key] for key in levels[-1].summaries]
-            texts = [self._tokenizer.decode(part.ids) for part in parts]
+            texts = [said[key][1] for key in levels[-1].summaries]
             reason = _why_not(parts, texts)
             if reason is not None:
                 if len(levels) > 1:
@@ -274,7 +275,7 @@ class Summarizer:
                 )
                 continue
             rows.append(SummaryRow(product.product_id, " ".join(texts), product.review_count))
-            made = self._records(product.product_id, levels)
+            made = _records(product.product_id, levels, said)
             records += made
             keys = [key for level in levels for key in level.keys]
             fresh = work.own.intersection(keys) - paid_for
@@ -308,27 +309,29 @@ class Summarizer:
             ),
         )
 
-    def _records(self, product_id: str, levels: Sequence[Level]) -> list[ChunkRecord]:
-        """Every chunk of a product, level by level."""
-        records: list[ChunkRecord] = []
-        for number, level in enumerate(levels, 1):
-            made = [
-                (key, parts, len(chunk.token_ids))
-                for chunk, key, parts in zip(level.chunks, level.keys, level.parts, strict=True)
-            ]
-            if level.carried is not None:
-                made.append((level.carried, 0, 0))
-            for key, parts, tokens_in in made:
-                ids = self._known[key].ids
-                text = self._tokenizer.decode(ids)
-                records.append(ChunkRecord(product_id, number, parts, tokens_in, len(ids), text))
-        return records
+    def _said(self, levels: Sequence[Level]) -> dict[bytes, tuple[int, str]]:
+        """Tokens and text of every summary of a product."""
+        known = {key: self._known[key].ids for level in levels for key in level.keys}
+        return {key: (len(ids), self._tokenizer.decode(ids)) for key, ids in known.items()}
 
 
 def _flat(work: ChunkedCheckpoint) -> Iterator[tuple[Chunk, bytes]]:
     for place in work.pending:
         top = work.levels[place][-1]
         yield from zip(top.chunks, top.keys, strict=True)
+
+
+def _records(
+    product_id: str, levels: Sequence[Level], said: Mapping[bytes, tuple[int, str]]
+) -> list[ChunkRecord]:
+    """Every chunk of a product, level by level; ``said`` has tokens and text of each summary."""
+    records: list[ChunkRecord] = []
+    for number, level in enumerate(levels, 1):
+        for chunk, key, parts in zip(level.chunks, level.keys, level.parts, strict=True):
+            records.append(ChunkRecord(product_id, number, parts, len(chunk.token_ids), *said[key]))
+        if level.carried is not None:
+            records.append(ChunkRecord(product_id, number, 0, 0, *said[level.carried]))
+    return records
 
 
 def _why_not(parts: Sequence[_ChunkSummary], texts: Sequence[str]) -> str | None:
