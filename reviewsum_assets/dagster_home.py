@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import dagster as dg
+import psutil
 
 from reviewsum_assets.errors import SettingsError
 
@@ -29,6 +30,8 @@ load_from:
       location_name: reviewsum_assets
 """
 _PID_TAG, _HOST_TAG = "reviewsum/pid", "reviewsum/host"
+# A clock that was set makes a process look younger or older than it is.
+_CLOCK_SECONDS = 60.0
 
 
 def prepare_home() -> Path:
@@ -124,16 +127,28 @@ def fail_orphans(instance: dg.DagsterInstance) -> None:
         statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED],
         tags={_HOST_TAG: socket.gethostname()},
     )
-    for run in instance.get_runs(running):
-        if not _is_alive(int(run.tags[_PID_TAG])):
-            instance.report_run_failed(run, "its process ended without reporting an end")
+    for record in instance.get_run_records(running):
+        run = record.dagster_run
+        fail_if_gone(
+            instance, run.run_id, int(run.tags[_PID_TAG]), record.create_timestamp.timestamp()
+        )
 
 
-def _is_alive(pid: int) -> bool:
+def fail_if_gone(instance: dg.DagsterInstance, run_id: str, pid: int, since: float) -> None:
+    """Mark a run as failed if its process is gone, which was there ``since`` (a POSIX time)."""
+    if _is_alive(pid, since):
+        return
+    # Looked at again: it may have ended since it was listed, and its process with it.
+    run = instance.get_run_by_id(run_id)
+    if run is not None and not run.is_finished:
+        instance.report_run_failed(run, "its process ended without reporting an end")
+
+
+def _is_alive(pid: int, since: float) -> bool:
+    """Whether this process runs; a younger one has the id of one that is gone, after a reboot."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).create_time() <= since + _CLOCK_SECONDS
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         return True
-    return True

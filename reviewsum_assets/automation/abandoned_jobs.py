@@ -7,9 +7,9 @@ import time
 import dagster as dg
 
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.automation.lost_runs import fail_lost_runs
 from reviewsum_assets.compute import RunningJob
 from reviewsum_assets.compute.launches import waiting_runs
-from reviewsum_assets.dagster_home import fail_orphans
 from reviewsum_assets.errors import ReviewsumError
 
 # Time for a run that is retried or re-executed to attach to the job of the one before it.
@@ -31,8 +31,7 @@ def stop_abandoned_jobs(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.SkipReason:
     """Look at every live job's runs."""
-    # A command line that was killed has left a run that seems to go on.
-    fail_orphans(context.instance)
+    fail_lost_runs(context.instance)
     told = [_look_at(context, pipeline, job) for job in pipeline.compute.live_jobs()]
     return dg.SkipReason("; ".join(told) or "no job is running")
 

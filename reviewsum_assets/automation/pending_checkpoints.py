@@ -13,12 +13,12 @@ from reviewsum_assets.assets.checkpoint_plan import align_partitions, enclosing_
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.automation.attempts import Work, request_run
 from reviewsum_assets.automation.jobs import merge, summarize
+from reviewsum_assets.automation.lost_runs import fail_lost_runs
 from reviewsum_assets.automation.runs_in_progress import run_in_progress
 from reviewsum_assets.checkpoints.judging import Judgement, judge
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint, current_plan
 from reviewsum_assets.checkpoints.status import is_merge_needed
 from reviewsum_assets.compute.launches import waiting_runs
-from reviewsum_assets.dagster_home import fail_orphans
 
 PLAN_TAG = "reviewsum/plan"
 
@@ -44,8 +44,7 @@ def pending_checkpoints(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.RunRequest | dg.SkipReason:
     """Look at runs, plan, checkpoints and merged table, in this order: cheap things first."""
-    # A command line that was killed has left a run that seems to go on.
-    fail_orphans(context.instance)
+    fail_lost_runs(context.instance)
     running = run_in_progress(context.instance, "ingest", "summarize", "merge")
     if running:
         return dg.SkipReason(f"waiting for {running}")

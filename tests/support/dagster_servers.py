@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from tests.support.ports import free_port
 T = TypeVar("T")
 
 _START_SECONDS = 90.0
-_JOB = {"repositoryName": "__repository__", "repositoryLocationName": "reviewsum_assets"}
+_LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "reviewsum_assets"}
 
 
 @dataclass
@@ -33,6 +34,8 @@ class DagsterServers:
     environment: Mapping[str, str]
     port: int = field(default_factory=free_port)
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    # Of those that were killed too: what they had started lives on.
+    _groups: set[int] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -51,21 +54,29 @@ class DagsterServers:
                     stderr=log,
                     start_new_session=True,  # so that all it starts can be ended with it
                 )
+            self._groups.add(self._processes[name].pid)
         if not names or "webserver" in names:
             self.wait_for(self._answers, "the webserver to answer", _START_SECONDS)
 
     def stop(self) -> None:
         """End everything that was started here, runs included."""
+        self._signal_all(signal.SIGTERM)
         for process in self._processes.values():
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                try:
-                    os.killpg(process.pid, number)
-                    process.wait(10)
-                    break
-                except ProcessLookupError:
-                    break
-                except subprocess.TimeoutExpired:
-                    continue
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+        self.kill_all()
+
+    def kill(self, name: str) -> None:
+        """End one of them by SIGKILL, and nothing that it has started."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+
+    def kill_all(self) -> None:
+        """End both, their code servers and all runs by SIGKILL, as a machine without power does."""
+        self._signal_all(signal.SIGKILL)
+        self._groups.clear()
+        for process in self._processes.values():
+            process.wait()
 
     def query(self, text: str, **variables: Any) -> Any:
         """The data of a GraphQL query or mutation.
@@ -86,15 +97,24 @@ class DagsterServers:
         assert not answer.get("errors"), answer["errors"]
         return answer["data"]
 
-    def launch(self, job: str, config: Mapping[str, Any] | None = None) -> str:
+    def launch(
+        self,
+        job: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> str:
         """Launch a run of a job; its id."""
         data = self.query(
             "mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {"
             " __typename ... on LaunchRunSuccess { run { runId } }"
             " ... on PythonError { message } } }",
             params={
-                "selector": {**_JOB, "jobName": job},
+                "selector": {**_LOCATION, "jobName": job},
                 "runConfigData": dict(config or {}),
+                "executionMetadata": {
+                    "tags": [{"key": key, "value": value} for key, value in (tags or {}).items()]
+                },
             },
         )["launchRun"]
         assert data["__typename"] == "LaunchRunSuccess", data
@@ -123,6 +143,39 @@ class DagsterServers:
         )
         status: str = data["runOrError"]["status"]
         return status
+
+    def run_worker(self, run_id: str) -> int | None:
+        """The process id of the worker that a run was given; None before that."""
+        data = self.query(
+            "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {"
+            " ... on MessageEvent { message } } } } }",
+            id=run_id,
+        )
+        told = "\n".join(event["message"] for event in data["logsForRun"]["events"])
+        found = re.search(r"Started process for run \(pid: (\d+)\)", told)
+        return None if found is None else int(found[1])
+
+    def runs_in(self, status: str) -> list[str]:
+        """The ids of all runs in this state."""
+        data = self.query(
+            "query($filter: RunsFilter!) { runsOrError(filter: $filter) {"
+            " ... on Runs { results { runId } } } }",
+            filter={"statuses": [status]},
+        )
+        return [run["runId"] for run in data["runsOrError"]["results"]]
+
+    def test_sensor(self, sensor: str) -> str:
+        """Evaluate a sensor at once, as its page's test does; why it launched nothing."""
+        data = self.query(
+            "mutation($sensor: SensorSelector!) { sensorDryRun(selectorData: $sensor) {"
+            " __typename ... on DryRunInstigationTick { evaluationResult { skipReason"
+            " error { message } } } ... on PythonError { message } } }",
+            sensor={**_LOCATION, "sensorName": sensor},
+        )["sensorDryRun"]
+        assert data["__typename"] == "DryRunInstigationTick", data
+        assert not data["evaluationResult"]["error"], data
+        reason: str = data["evaluationResult"]["skipReason"]
+        return reason
 
     def backfill_status(self, backfill_id: str) -> str:
         """Such as ``REQUESTED`` or ``COMPLETED_SUCCESS``."""
@@ -160,6 +213,11 @@ class DagsterServers:
             for path in sorted(self.home.glob("*.log"))
         )
         raise AssertionError(f"waited {seconds:.0f} s for {what}\n{logs}")
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for group in self._groups:
+            with suppress(ProcessLookupError):
+                os.killpg(group, number)
 
     def _command(self, name: str) -> list[str]:
         workspace = ["-w", str(workspace_file(self.home))]
