@@ -77,6 +77,7 @@ def run(
     warnings.filterwarnings("ignore", module="dagster")
     from reviewsum_assets import local_run
     from reviewsum_assets.assets.pipeline import Pipeline
+    from reviewsum_assets.automation.alerts import telling_of_failure
     from reviewsum_assets.dagster_home import persistent_instance
 
     settings = chosen_settings(
@@ -87,7 +88,11 @@ def run(
         checkpoint_size=checkpoint_size,
         compute=compute,
     )
-    with persistent_instance() as instance, ProgressBars() as bars:
+    with (
+        persistent_instance() as instance,
+        telling_of_failure(instance, settings),
+        ProgressBars() as bars,
+    ):
         pipeline = Pipeline(settings, on_progress=bars.update_stage)
         if local_run.seed_empty_lake(pipeline):
             err.print(f"{pipeline.lake.uri} is empty: using the sample reviews", soft_wrap=True)

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,6 +31,7 @@ load_from:
       location_name: reviewsum_assets
 """
 _PID_TAG, _HOST_TAG = "reviewsum/pid", "reviewsum/host"
+_ALERTS_TAG, _BY_COMMAND, _BY_SENSOR = "reviewsum/alerts", "command", "sensor"
 # A clock that was set makes a process look younger or older than it is.
 _CLOCK_SECONDS = 60.0
 
@@ -111,14 +113,35 @@ def persistent_instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def run_tags() -> dict[str, str]:
-    """Tags by which a run of this process is found again."""
+def run_tags(*, tells_of_failure: bool) -> dict[str, str]:
+    """Tags by which a run of this process is found again.
+
+    Args:
+        tells_of_failure: whether this process alerts people if the run fails.
+    """
     return {
         _PID_TAG: str(os.getpid()),
         _HOST_TAG: socket.gethostname(),
+        _ALERTS_TAG: _BY_COMMAND if tells_of_failure else _BY_SENSOR,
         # Whoever called the command calls it again; the daemon must not do so by itself.
         "dagster/max_retries": "0",
     }
+
+
+def last_run_of_this_process(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    """The newest run that was given this process's ``run_tags``."""
+    started = datetime.fromtimestamp(psutil.Process().create_time(), tz=timezone.utc)
+    mine = dg.RunsFilter(
+        tags={_PID_TAG: str(os.getpid()), _HOST_TAG: socket.gethostname()},
+        # Another process had the same id once.
+        created_after=started,
+    )
+    return next(iter(instance.get_runs(mine, limit=1)), None)
+
+
+def tells_of_its_failure(run: dg.DagsterRun) -> bool:
+    """Whether the process of this run alerts people of its failure, so that nobody else need."""
+    return run.tags.get(_ALERTS_TAG) == _BY_COMMAND
 
 
 def fail_orphans(instance: dg.DagsterInstance) -> None:
@@ -141,13 +164,14 @@ def fail_if_gone(instance: dg.DagsterInstance, run_id: str, pid: int, since: flo
     # Looked at again: it may have ended since it was listed, and its process with it.
     run = instance.get_run_by_id(run_id)
     if run is not None and not run.is_finished:
+        instance.add_run_tags(run_id, {_ALERTS_TAG: _BY_SENSOR})
         instance.report_run_failed(run, "its process ended without reporting an end")
 
 
 def _is_alive(pid: int, since: float) -> bool:
     """Whether this process runs; a younger one has the id of one that is gone, after a reboot."""
     try:
-        return psutil.Process(pid).create_time() <= since + _CLOCK_SECONDS
+        return bool(psutil.Process(pid).create_time() <= since + _CLOCK_SECONDS)
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

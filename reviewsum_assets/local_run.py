@@ -173,12 +173,13 @@ class _Runs:
             ReviewsumError: what an asset raised.
         """
         run_id = str(uuid.uuid4())
+        tells = self.pipeline.settings.sends_alerts
         try:
             defs.resolve_job_def(job).execute_in_process(
                 run_id=run_id,
                 instance=self.instance,
                 resources={"pipeline": self.pipeline},
-                tags={**run_tags(), **(tags or {})},
+                tags={**run_tags(tells_of_failure=tells), **(tags or {})},
                 run_config={"loggers": {"console": {"config": {"log_level": self.log_level}}}},
             )
         except dg.Failure as failure:

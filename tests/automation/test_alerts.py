@@ -109,8 +109,7 @@ def test_an_alert_is_sent_by_email(
         alert(small, run)
     ((receivers, mail),) = mailbox.mails
     assert receivers == RECEIVERS
-    assert "Subject: Dagster Run Failed: merge" in mail
-    assert "merge failed<br>" in mail
+    assert "Subject: reviewsum: merge failed" in mail
     assert run.run_id in mail
 
 
