@@ -171,7 +171,11 @@ def fail_if_gone(instance: dg.DagsterInstance, run_id: str, pid: int, since: flo
 def _is_alive(pid: int, since: float) -> bool:
     """Whether this process runs; a younger one has the id of one that is gone, after a reboot."""
     try:
-        return bool(psutil.Process(pid).create_time() <= since + _CLOCK_SECONDS)
+        process = psutil.Process(pid)
+        # In a container, there may be nobody to whom an orphan could report its end.
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return bool(process.create_time() <= since + _CLOCK_SECONDS)
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

@@ -32,7 +32,8 @@ def deliver(text: str, settings: AutomationSettings, log: logging.Logger) -> Non
             try:
                 send(text, settings)
             except Exception as error:  # whatever the libraries raise: the other one still gets it
-                log.error(f"the alert could not be sent to {receivers}: {error}")  # noqa: TRY400
+                why = f"{type(error).__name__}: {error}"
+                log.error(f"the alert could not be sent to {receivers}: {why}")  # noqa: TRY400
             else:
                 log.info(f"the alert was sent to {receivers}")
 

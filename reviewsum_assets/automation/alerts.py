@@ -26,8 +26,8 @@ _log = logging.getLogger("reviewsum.alerts")
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
         "Says what failed, why, what landed and what to do: in its log, and to Slack and by "
-        "e-mail where the settings `slack_channel` and `alert_email_to` name somebody. Of a run of "
-        "the command line, that has told people itself if it could."
+        "e-mail where the settings `slack_channel` and `alert_email_to` name somebody. A run "
+        "of the command line sends that itself."
     ),
 )
 def alert_on_failure(context: dg.RunFailureSensorContext) -> None:
@@ -46,7 +46,7 @@ def telling_of_failure(
     """Tell people if ``reviewsum run`` fails in this context: nobody need run a daemon for that."""
     try:
         yield
-    except RunInterrupted:  # somebody is sitting there
+    except RunInterrupted:  # whoever did that knows
         raise
     except Exception as error:
         run = last_run_of_this_process(instance)

@@ -59,6 +59,16 @@ def test_a_run_of_the_command_line_without_its_process_fails(
     assert status(small, run_id) is FAILED
 
 
+def test_a_process_that_ended_unnoticed_by_its_parent_is_gone(small: SmallPipeline) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read()  # until its end, and nobody waits for it
+    run_id = launched(small, "merge", process.pid)
+    fail_lost_runs(small.instance)
+    assert status(small, run_id) is FAILED
+    process.communicate()
+
+
 def test_what_goes_on_here_or_may_elsewhere_is_left_alone(small: SmallPipeline, gone: int) -> None:
     runs = [
         launched(small, "merge", os.getpid()),

@@ -155,20 +155,21 @@ class DagsterServers:
         found = re.search(r"Started process for run \(pid: (\d+)\)", told)
         return None if found is None else int(found[1])
 
-    def runs_in(self, status: str) -> list[str]:
-        """The ids of all runs in this state."""
+    def runs_in(self, *statuses: str) -> list[str]:
+        """The ids of all runs in these states."""
         data = self.query(
             "query($filter: RunsFilter!) { runsOrError(filter: $filter) {"
             " ... on Runs { results { runId } } } }",
-            filter={"statuses": [status]},
+            filter={"statuses": statuses},
         )
         return [run["runId"] for run in data["runsOrError"]["results"]]
 
     def test_sensor(self, sensor: str) -> str:
         """Evaluate a sensor at once, as its page's test does; why it launched nothing."""
         data = self.query(
-            "mutation($sensor: SensorSelector!) { sensorDryRun(selectorData: $sensor) {"
-            " __typename ... on DryRunInstigationTick { evaluationResult { skipReason"
+            "mutation($sensor: SensorSelector!) { sensorDryRun("
+            "selectorData: $sensor, cursor: null) { __typename"
+            " ... on DryRunInstigationTick { evaluationResult { skipReason"
             " error { message } } } ... on PythonError { message } } }",
             sensor={**_LOCATION, "sensorName": sensor},
         )["sensorDryRun"]
