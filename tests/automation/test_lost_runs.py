@@ -60,13 +60,12 @@ def test_a_run_of_the_command_line_without_its_process_fails(
 
 
 def test_a_process_that_ended_unnoticed_by_its_parent_is_gone(small: SmallPipeline) -> None:
-    process = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.read()  # until its end, and nobody waits for it
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     run_id = launched(small, "merge", process.pid)
     fail_lost_runs(small.instance)
     assert status(small, run_id) is FAILED
-    process.communicate()
+    process.wait()
 
 
 def test_what_goes_on_here_or_may_elsewhere_is_left_alone(small: SmallPipeline, gone: int) -> None:

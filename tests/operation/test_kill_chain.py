@@ -34,6 +34,7 @@ from reviewsum_assets.lake import Lake
 from tests.support.dagster_servers import DagsterServers, dagster_servers
 from tests.support.dumps import FORMATS, Review, reviews_of, write
 from tests.support.pipeline import FAST, SmallPipeline
+from tests.support.ready_models import put_ready_model
 
 # One of each victim but the machine, which is all of them at once. With more kills, by hand, every
 # dump is summarized and merged before the next one comes; one kill takes about ten seconds.
@@ -188,7 +189,8 @@ class Chain:
 def chain(
     lake: Lake, pegasus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Chain]:
-    """Webserver and daemon over an empty lake."""
+    """Webserver and daemon over a lake that holds nothing but a ready model."""
+    put_ready_model(lake, pegasus)
     for name, value in {"lake": lake.uri, "model": pegasus, **SETTINGS}.items():
         monkeypatch.setenv(f"REVIEWSUM_{name.upper()}", str(value))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
