@@ -54,11 +54,12 @@ class Conversion(BaseModel):
 
 
 def read_conversion(lake: Lake, model_version: str) -> Conversion | None:
-    """The record of a model's conversion; None if it was not tried yet."""
+    """The record of a model's conversion; None if it was not tried yet, or cannot be read."""
     try:
-        return Conversion.model_validate_json(lake.get(_record_key(model_version)) or b"")
+        found = Conversion.model_validate_json(lake.get(_record_key(model_version)) or b"")
     except ValidationError:
         return None
+    return found if found.model_version == model_version else None
 
 
 def conversion_obstacle(conversion: Conversion | None) -> str:
@@ -108,12 +109,13 @@ def local_conversion(
         provided: a directory that may hold a copy of just this conversion already.
 
     Raises:
-        ModelError: a file is missing, or is not the one that was published.
+        ModelError: a file is missing, or not the one that was published, or was put beside them.
     """
     if provided is not None and not (provided / _RECORD).exists():
         provided = None
-    prefix = places.converted_model_directory(conversion.model_version)
-    return local_copy(lake, prefix, conversion.files, cache, provided)
+    return local_copy(
+        lake, _record_key(conversion.model_version), conversion.files, cache, provided
+    )
 
 
 def _is_final(known: Conversion) -> bool:
@@ -195,7 +197,11 @@ def _largest_gap(source: Path, target: Path, trials: Sequence[Sequence[int]]) ->
     from transformers import AutoModelForSeq2SeqLM
 
     model = AutoModelForSeq2SeqLM.from_pretrained(
-        source, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        source,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
     )
     tokenizer = load_tokenizer(source)
     translator = ctranslate2.Translator(str(target), compute_type="float32", intra_threads=1)
