@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from reviewsum_assets.record_types import PlaceName
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -46,7 +48,7 @@ class Timings(_Record):
 class Producer(_Record):
     """What made the checkpoint: enough to reproduce or to distrust it."""
 
-    job_name: str
+    job_name: PlaceName
     host: str
     instance_type: str
     engine: str

@@ -7,18 +7,19 @@ the next one is created beside it, and creation fails if somebody else was first
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.frames import read_frame
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.record_types import PlaceName
 from reviewsum_assets.settings import SummarySettings
 
 _PLAN_KEY = re.compile(rf"{places.PLANS}/plan_(\d+)\.json")
@@ -29,6 +30,8 @@ _SPACES = tuple(chr(code).encode() for code in range(0x3001) if chr(code).isspac
 _TO_SPACE = bytes(ord(" ") if bytes([byte]) in _SPACES else byte for byte in range(256))
 _WIDE_SPACES = re.compile(b"|".join(re.escape(space) for space in _SPACES if len(space) > 1))
 _FIRST_BYTES = tuple({space[:1] for space in _SPACES if len(space) > 1})
+
+_ANOTHER_PLAN = "Restore it, or remove the plan's document: the plan before is then the current one"
 
 TABLE_SCHEMA = pl.Schema(
     {
@@ -46,7 +49,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model_version: str
+    model_version: PlaceName
     settings: SummarySettings
 
     @cached_property
@@ -68,11 +71,11 @@ class PlannedCheckpoint(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    number: int
-    products: int
+    number: int = Field(ge=1)
+    products: int = Field(ge=0)
     data_version: str
     recipe: str
-    plan_id: str
+    plan_id: PlaceName
 
     @property
     def partition_key(self) -> str:
@@ -91,7 +94,7 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sequence: int
-    plan_id: str
+    plan_id: PlaceName
     grouped_version: str
     top_k: int
     recipe: str
@@ -100,6 +103,13 @@ class Plan(BaseModel):
     retired: tuple[PlannedCheckpoint, ...]
     last_number: int
     selected: int
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Plan:
+        require_recipes(self.recipes, self.checkpoints)
+        if self.recipe not in self.recipes:
+            raise ValueError(f"its recipe {self.recipe!r} is missing")
+        return self
 
     def answers(self, grouped_version: str, top_k: int, recipe: Recipe) -> bool:
         """Whether this plan was made from just this input, so that planning again is needless."""
@@ -119,6 +129,21 @@ class Plan(BaseModel):
             f"{partition_key(number)} is not in the current plan {self.plan_id}, which has "
             f"{len(self.checkpoints)} checkpoints; materialize checkpoint_plan and choose again"
         )
+
+
+def require_recipes(
+    recipes: Mapping[str, Recipe], checkpoints: Iterable[PlannedCheckpoint]
+) -> None:
+    """Prove that every checkpoint's recipe is there.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for planned in checkpoints:
+        if planned.recipe not in recipes:
+            raise ValueError(
+                f"the recipe {planned.recipe!r} of checkpoint {planned.number} is missing"
+            )
 
 
 def partition_key(number: int) -> str:
@@ -170,7 +195,9 @@ def current_plan(lake: Lake) -> Plan | None:
     try:
         return Plan.model_validate_json(lake.get(key) or b"")
     except ValidationError as error:
-        raise PlanError(f"plan {lake.uri_of(key)} cannot be read: {error}") from error
+        raise PlanError(
+            f"plan {lake.uri_of(key)} cannot be read: {error}. {_ANOTHER_PLAN}"
+        ) from error
 
 
 def require_plan(lake: Lake) -> Plan:
@@ -191,12 +218,22 @@ def read_table(lake: Lake, plan: Plan) -> pl.DataFrame:
     """The plan's products, one row each, in ``TABLE_SCHEMA``.
 
     Raises:
-        PlanError: the table is gone.
+        PlanError: the table is gone, cannot be read, or is not this plan's.
     """
-    content = lake.get(places.plan_table(plan.plan_id))
+    key = places.plan_table(plan.plan_id)
+    content = lake.get(key)
     if content is None:
         raise PlanError(f"the table of plan {plan.plan_id} is missing from {lake.uri}")
-    return pl.read_parquet(io.BytesIO(content))
+    try:
+        table = read_frame(content, TABLE_SCHEMA)
+    except ValueError as error:
+        raise PlanError(f"{lake.uri_of(key)} is no table: {error}. {_ANOTHER_PLAN}") from error
+    numbers = {planned.number for planned in plan.checkpoints}
+    if set(table.filter("selected")["checkpoint"].unique()) != numbers:
+        raise PlanError(
+            f"{lake.uri_of(key)} holds other checkpoints than its plan. {_ANOTHER_PLAN}"
+        )
+    return table
 
 
 def _digest(text: str) -> str:

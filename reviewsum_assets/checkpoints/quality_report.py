@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from reviewsum_assets.checkpoints.findings import MOST_EXAMPLES, Finding
+from reviewsum_assets.checkpoints.frames import read_frame
 from reviewsum_assets.checkpoints.merge import merged_slices
 from reviewsum_assets.checkpoints.plan import Plan, read_table
 from reviewsum_assets.checkpoints.summary_numbers import has_number, unsupported_numbers
@@ -18,6 +19,7 @@ from reviewsum_assets.settings import QualitySettings
 # Of each product 3,500 characters of reviews are read, too: 35 MB.
 _ROWS_A_SLICE = 10_000
 _EXCERPT_CHARS = 120
+_REVIEWS_SCHEMA = pl.Schema({"product_id": pl.String, "all_reviews": pl.String})
 
 
 @dataclass
@@ -25,7 +27,7 @@ class QualityReport:
     """How many summaries have which defect.
 
     ``compared`` are the summaries that were held against their reviews: those that name a number
-    and whose reviews are still on the lake.
+    and whose reviews are still on the lake, and readable.
     """
 
     summaries: int = 0
@@ -62,11 +64,10 @@ def _beside_reviews(lake: Lake, plan: Plan, rows: pl.DataFrame) -> pl.DataFrame:
     numeric = rows.filter(has_number(pl.col("abstracted_summary")))
     chosen = set(numeric["checkpoint"].unique())
     keys = [planned.input_key for planned in plan.checkpoints if planned.number in chosen]
-    reviews = [
-        pl.read_parquet(io.BytesIO(content), columns=["product_id", "all_reviews"])
-        for content in lake.get_many(keys)
-        if content is not None
-    ]
+    reviews = []
+    for content in lake.get_many(keys):
+        with suppress(ValueError):  # what is gone or damaged cannot be compared
+            reviews.append(read_frame(content or b"", _REVIEWS_SCHEMA, nullable=("all_reviews",)))
     if not reviews:
         return numeric.clear().with_columns(all_reviews=pl.lit("", dtype=pl.String))
     return numeric.join(pl.concat(reviews), on="product_id")

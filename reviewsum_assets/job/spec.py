@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from reviewsum_assets import __version__
-from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint, Recipe
+from reviewsum_assets.checkpoints.plan import (
+    Plan,
+    PlannedCheckpoint,
+    Recipe,
+    require_recipes,
+)
+from reviewsum_assets.errors import JobError
+from reviewsum_assets.record_types import PlaceName
 from reviewsum_assets.settings import EngineSettings
 
 
@@ -34,9 +42,9 @@ class JobSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: PlaceName
     lake: str
-    plan_id: str
+    plan_id: PlaceName
     checkpoints: tuple[PlannedCheckpoint, ...]
     recipes: dict[str, Recipe]
     engine: EngineSettings
@@ -45,6 +53,11 @@ class JobSpec(BaseModel):
     provided: ProvidedInputs | None = None
     budget: Budget | None = None
     seconds_per_chunk: float | None = None  # what a worker is expected to need
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> JobSpec:
+        require_recipes(self.recipes, self.checkpoints)
+        return self
 
     @property
     def work_hash(self) -> str:
@@ -61,6 +74,18 @@ class JobSpec(BaseModel):
     def products(self) -> int:
         """Products of all checkpoints."""
         return sum(planned.products for planned in self.checkpoints)
+
+
+def read_spec(path: Path) -> JobSpec:
+    """The spec in a file.
+
+    Raises:
+        JobError: there is none, or it is not one.
+    """
+    try:
+        return JobSpec.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise JobError(f"{path} is not the spec of a job: {error}") from error
 
 
 def job_spec(

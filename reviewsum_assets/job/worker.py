@@ -6,7 +6,6 @@ at once, so that nothing computes unobserved.
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import queue
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import polars as pl
 
+from reviewsum_assets.checkpoints.frames import read_frame
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe, data_version
 from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.errors import CheckpointError, ReviewsumError
@@ -36,6 +36,15 @@ from reviewsum_assets.job.writer import write_checkpoint
 from reviewsum_assets.lake import Lake
 
 _log = logging.getLogger("reviewsum.job")
+
+_INPUT_SCHEMA = pl.Schema(
+    {
+        "product_id": pl.String,
+        "all_reviews": pl.String,
+        "review_count": pl.Int64,
+        "input_hash": pl.String,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -274,16 +283,14 @@ def read_input(
             "remove the plan's later documents and plan again"
         )
     try:
-        frame = pl.read_parquet(io.BytesIO(content))
-    except pl.exceptions.PolarsError as error:
+        frame = read_frame(content, _INPUT_SCHEMA, nullable=("all_reviews",))
+    except ValueError as error:
         raise CheckpointError(
             f"its grouped reviews {lake.uri_of(planned.input_key)} cannot be read: {error}"
         ) from error
     products = tuple(
         ProductInput(product_id, text, review_count, input_hash)
-        for product_id, text, review_count, input_hash in frame.select(
-            "product_id", "all_reviews", "review_count", "input_hash"
-        ).iter_rows()
+        for product_id, text, review_count, input_hash in frame.iter_rows()
     )
     changed = [p.product_id for p in products if recipe.input_hash(p.text) != p.input_hash]
     found = data_version((p.product_id, p.input_hash) for p in products)

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.errors import DumpError
@@ -28,12 +29,14 @@ from reviewsum_assets.reviews.lookahead import fetched_ahead, mapped_ahead
 from reviewsum_assets.reviews.quarantine import Quarantine
 from reviewsum_assets.reviews.raw_batch import RawBatch
 from reviewsum_assets.reviews.readers import read_batches
-from reviewsum_assets.reviews.staging import StagedReviews
+from reviewsum_assets.reviews.staging import GROUPED_SCHEMA, StagedReviews
 from reviewsum_assets.settings import Settings
 
+_GROUP_AGAIN = f"remove {places.GROUPED_REVIEWS}/current.json, and dumps are grouped again"
 # Raised when reading, cleaning or grouping changes what comes out.
 READER_VERSION = 1
 RECORD = f"{places.GROUPED_REVIEWS}/current.json"
+_TABLE = rf"^{places.GROUPED_REVIEWS}/tables/[\w-]+/part_\d+\.parquet$"
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,11 @@ class GroupedReviews(_Record):
     """The committed result of grouping."""
 
     version: str
-    tables: tuple[str, ...]
+    # The next grouping removes them.
+    tables: tuple[Annotated[str, Field(pattern=_TABLE)], ...]
     dumps: tuple[DumpSummary, ...]
     counts: ReviewCounts
-    quarantine_key: str | None
+    quarantine_key: Annotated[str, Field(pattern=rf"^{places.QUARANTINE}/[\w-]+\.jsonl$")] | None
     seconds: float
 
 
@@ -101,10 +105,21 @@ def is_current(lake: Lake, settings: Settings) -> bool:
 
 
 def scan_grouped(lake: Lake, record: GroupedReviews) -> pl.LazyFrame:
-    """The grouped table: see ``staging.GROUPED_SCHEMA``; sorted by reviews within each part."""
-    return pl.scan_parquet(
-        [lake.uri_of(key) for key in record.tables], storage_options=lake.storage_options or None
-    )
+    """The grouped table: see ``staging.GROUPED_SCHEMA``; sorted by reviews within each part.
+
+    Raises:
+        DumpError: a part is gone, or is not such a table.
+    """
+    options = lake.storage_options or None
+    uris = [lake.uri_of(key) for key in record.tables]
+    for uri in uris:
+        try:
+            found = pl.scan_parquet(uri, storage_options=options).collect_schema()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DumpError(f"{uri} cannot be read ({error}): {_GROUP_AGAIN}") from error
+        if found != GROUPED_SCHEMA:
+            raise DumpError(f"{uri} has other columns than grouped reviews: {_GROUP_AGAIN}")
+    return pl.scan_parquet(uris, storage_options=options)
 
 
 def group_reviews(
