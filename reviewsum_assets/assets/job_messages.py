@@ -23,6 +23,7 @@ class JobMessages:
 
     def __init__(self, context: dg.AssetExecutionContext, lake: Lake, job: str) -> None:
         self._handler = dg.PipesMessageHandler(context, _NoReader())
+        self._log = context.log
         self._lake = lake
         self._job = job
         self._next = 1
@@ -31,7 +32,12 @@ class JobMessages:
         """Pass on what has come since the last call."""
         while (content := self._lake.get(message_key(self._job, self._next))) is not None:
             self._next += 1
-            self._handler.handle_message(json.loads(content))
+            try:
+                self._handler.handle_message(json.loads(content))
+            except Exception as error:  # what a container says must not fail what it computes
+                self._log.warning(
+                    f"message {self._next - 1} of {self._job} cannot be read: {error!r}"
+                )
 
 
 def pipes_context(context: dg.AssetExecutionContext) -> str:

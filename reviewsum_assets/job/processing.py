@@ -7,6 +7,7 @@ A job with a budget deals no lease that could outlast it.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import time
 from collections import Counter, deque
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import check_checkpoints
@@ -43,6 +44,8 @@ EXIT_OK = 0
 EXIT_FAILED = 3
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run it again to finish
 
+_log = logging.getLogger("reviewsum.job")
+
 _LEASES_A_CHECKPOINT = 2
 _POLL_SECONDS = 0.5
 
@@ -68,14 +71,16 @@ class JobResult(BaseModel):
 
 
 def read_result(lake: Lake, job_name: str) -> JobResult | None:
-    """The result of a job, that of all its hosts together; None if no host ended by itself.
-
-    Raises:
-        ValidationError: a result is not one that this version can read.
-    """
+    """The result of a job, that of all its hosts together; None if no host left one."""
     keys = [item.key for item in lake.list(hosts_prefix(job_name))]
     contents = lake.get_many([key for key in keys if key.endswith("/result.json")])
-    results = [JobResult.model_validate_json(content) for content in contents if content]
+    results = []
+    for content in contents:
+        try:
+            results.append(JobResult.model_validate_json(content or b""))
+        except ValidationError as error:
+            # What landed is told by the checkpoints themselves.
+            _log.warning("a result of job %s cannot be read: %s", job_name, error)
     if not results:
         return None
     return JobResult(
