@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from rich.console import Console
@@ -31,9 +31,22 @@ if TYPE_CHECKING:
     from reviewsum_assets.compute.estimate import Estimate
     from reviewsum_assets.local_run import RunReport
 
+# All but line feed and tab.
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
+
+
+class _Console(Console):
+    """Shows control characters as escapes: what dumps bring must not steer a terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(text.translate(_CONTROLS), **options)
+
+
 # Standard output carries results only, so that --json can be piped.
-out = Console()
-err = Console(stderr=True)
+out = _Console()
+err = _Console(stderr=True)
 
 
 class RunResult(BaseModel):
@@ -234,7 +247,7 @@ def print_status(result: StatusResult) -> None:
             str(report.checkpoint),
             Text(report.state, style=colours.get(report.state, "red")),
             str(report.products),
-            Text(report.reason),
+            Text(report.reason.translate(_CONTROLS)),
         )
     out.print(table)
     out.print(

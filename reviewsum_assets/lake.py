@@ -42,6 +42,7 @@ CHECKPOINT_MANIFESTS = "checkpoint_manifests"
 SUMMARIZED_DATASET = "summarized_dataset"
 MERGED_CSV = f"{SUMMARIZED_DATASET}/merged_summaries.csv"
 MERGED_PARQUET = f"{SUMMARIZED_DATASET}/merged_summaries.parquet"
+MERGED_SPREADSHEET = f"{SUMMARIZED_DATASET}/merged_summaries_spreadsheet.csv"
 MERGED_MANIFEST = f"{SUMMARIZED_DATASET}/merged_summaries.json"
 PROCESSING_JOBS = "processing_jobs"
 LIVE_JOBS = "live_jobs"
@@ -123,9 +124,10 @@ class Lake:
         instance's role.
 
         Raises:
-            LakeError: the URI is of another kind, or the directory is not there and cannot, or
-                must not, be made.
+            LakeError: the URI is of another kind or holds credentials, or the directory is not
+                there and cannot, or must not, be made.
         """
+        refuse_credentials(uri)
         if uri.startswith("s3://"):
             root = uri.rstrip("/")
             if root == "s3:":
@@ -299,6 +301,24 @@ class _ObjectReader(io.RawIOBase):
 
     def tell(self) -> int:
         return self._position
+
+
+def refuse_credentials(uri: str) -> None:
+    """Refuse an address with credentials: it is kept with what was read, and shown to people.
+
+    Raises:
+        LakeError: it has a user, a password or a query, as presigned URLs have.
+    """
+    scheme, is_uri, rest = uri.partition("://")
+    if not is_uri or scheme == "file":
+        return
+    host, _, path = rest.partition("?")[0].partition("/")
+    if "@" in host or "?" in rest:
+        shown = f"{scheme}://{host.rpartition('@')[2]}/{path}"
+        raise LakeError(
+            f"{shown} was given with credentials or a query, which are not taken from an address: "
+            "use the AWS_* variables, a profile or a role"
+        )
 
 
 def _brief(error: BaseException) -> str:

@@ -74,7 +74,9 @@ def _send_to_slack(
         raise SettingsError("slack_channel needs the extra `slack`") from error
     client = SlackResource(token=_secret(SLACK_TOKEN_VARIABLE)).get_client()
     client.base_url = f"{settings.slack_api_url.rstrip('/')}/"
-    client.chat_postMessage(channel=settings.slack_channel, text=text)
+    # Unescaped, the name of a dump could call everybody, or hide where a link leads:
+    # https://docs.slack.dev/messaging/formatting-message-text#escaping
+    client.chat_postMessage(channel=settings.slack_channel, text=html.escape(text, quote=False))
 
 
 def _send_by_email(

@@ -12,7 +12,7 @@ from typing import IO
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.errors import DumpError
-from reviewsum_assets.lake import Lake, LakeObject
+from reviewsum_assets.lake import Lake, LakeObject, refuse_credentials
 from reviewsum_assets.settings import Settings
 
 
@@ -39,7 +39,8 @@ def find_dumps(lake: Lake, settings: Settings) -> list[Dump]:
     grouped CSV of the replaced script.
 
     Raises:
-        DumpError: there are none, or a named one does not exist.
+        DumpError: there are none, a named one does not exist, or one on the lake is a link out of
+            it.
     """
     if settings.dumps:
         return sorted((_named_dump(name) for name in settings.dumps), key=lambda dump: dump.name)
@@ -65,11 +66,31 @@ def listing_fingerprint(dumps: Sequence[Dump]) -> str:
 
 def _on_the_lake(lake: Lake) -> list[LakeObject]:
     found = [item for item in lake.list(places.REVIEW_DUMPS) if _is_dump(item.key)]
+    _refuse_links(lake, found)
     grouped = lake.head(places.GROUPED_CSV)
     return [grouped] if not found and grouped is not None else found
 
 
+def _refuse_links(lake: Lake, found: Sequence[LakeObject]) -> None:
+    """Refuse links out of the folder: who may add dumps could have any file read and quoted.
+
+    Raises:
+        DumpError: there is one.
+    """
+    if lake.directory is None:
+        return
+    folder = (lake.directory / places.REVIEW_DUMPS).resolve()
+    for item in found:
+        path = (lake.directory / item.key).resolve()
+        if not path.is_relative_to(folder):
+            raise DumpError(
+                f"dump {item.key} is a link to {path}, which lies elsewhere and is not read: put a "
+                "copy in its place, or name the file with --dump"
+            )
+
+
 def _named_dump(name: str) -> Dump:
+    refuse_credentials(name)
     folder, _, file = (
         name if "://" in name else str(Path(name).expanduser().absolute())
     ).rpartition("/")

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+from markdown_it import MarkdownIt
+
+from reviewsum_assets.assets import markdown
+
+RENDERER = MarkdownIt("commonmark", {"html": True}).enable("table")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<img src=x onerror=alert(1)>",
+        "<script>alert(1)</script>",
+        "[look](http://example.com)",
+        "![look](http://example.com/seen.png)",
+        "<http://example.com>",
+        "`code`",
+        "**bold** _too_",
+        "a | b",
+        "a\\",
+        "line\n\n# heading",
+    ],
+)
+def test_what_dumps_bring_is_shown_on_a_page_as_it_is(name: str) -> None:
+    page = RENDERER.render(markdown.table(["product_id", "n"], [(name, "1")]).value or "")
+    shown = page.partition("<tbody>")[2].replace("&lt;", "<").replace("&gt;", ">")
+    assert f"<td>{' '.join(name.split())}</td>\n<td>1</td>" in shown
+    assert page.count("<") == RENDERER.render("| a | b |\n| - | - |\n| c | d |").count("<")
