@@ -89,6 +89,7 @@ def materialize_pending(
         bool(computed)
         or not status.is_merged
         or bool(merged_file_problems(pipeline.lake))
+        or _lacks_spreadsheet(pipeline, status)
         or runs.failed_last("merge")
     )
     if merged:
@@ -218,6 +219,11 @@ def _is_planned(pipeline: Pipeline, plan: Plan) -> bool:
         return False
     recipe = Recipe(model_version=model.version, settings=settings.summary_settings())
     return grouped is not None and plan.answers(grouped.version, settings.top_k, recipe)
+
+
+def _lacks_spreadsheet(pipeline: Pipeline, status: LakeStatus) -> bool:
+    has_one = status.merged is not None and bool(status.merged.spreadsheet_sha256)
+    return pipeline.settings.spreadsheet_csv and not has_one
 
 
 def _uses_demo_model(pipeline: Pipeline, plan: Plan) -> bool:

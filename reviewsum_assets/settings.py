@@ -154,7 +154,9 @@ class SageMakerSettings(BaseModel):
     )
     job_tags: Pairs = Field({}, description="More tags of the job (NAME=VALUE,NAME=VALUE).")
     job_environment: Pairs = Field(
-        {}, description="More environment variables of the job (NAME=VALUE,NAME=VALUE)."
+        {},
+        description="More environment variables of the job (NAME=VALUE,NAME=VALUE). AWS shows them "
+        "to whoever may describe the job: no secrets.",
     )
     launch_attempts: int = Field(
         3, ge=1, description="How often a job is started while AWS has no capacity for it."
@@ -224,6 +226,11 @@ class Settings(
         validation_alias=AliasChoices("REVIEWSUM_TOP_K", "REVIEWSUM_END_PRODUCT"),
     )
     checkpoint_size: int = Field(100, ge=1, description="Products a checkpoint.")
+    spreadsheet_csv: bool = Field(
+        False,
+        description="Write the merged table once more, as merged_summaries_spreadsheet.csv, in "
+        "which a text that begins like a formula has an apostrophe in front.",
+    )
 
     model: str = Field(
         "",

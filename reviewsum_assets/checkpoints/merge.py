@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.files import SummaryRow, SummaryWriter
 from reviewsum_assets.checkpoints.plan import Plan, read_table
+from reviewsum_assets.checkpoints.spreadsheet import write_spreadsheet
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import CheckpointError
 from reviewsum_assets.lake import Lake
@@ -42,6 +43,7 @@ class MergedTable(BaseModel):
     csv_bytes: int
     parquet_sha256: str
     parquet_bytes: int
+    spreadsheet_sha256: str = ""  # empty: there is no table for spreadsheets
 
     @property
     def completeness(self) -> float:
@@ -53,13 +55,16 @@ class MergedTable(BaseModel):
         return self.plan_id == plan.plan_id and not self.incomplete_checkpoints
 
 
-def merge_checkpoints(lake: Lake, plan: Plan, *, allow_incomplete: bool = False) -> MergedTable:
+def merge_checkpoints(
+    lake: Lake, plan: Plan, *, allow_incomplete: bool = False, spreadsheet: bool = False
+) -> MergedTable:
     """Write the merged table of ``plan`` as CSV and Parquet.
 
     Args:
         lake: read from and written to.
         plan: the current plan.
         allow_incomplete: merge what is valid, and record what is not.
+        spreadsheet: write it once more, without formulas; else that file is removed.
 
     Raises:
         CheckpointError: a checkpoint is missing or invalid and ``allow_incomplete`` is not set,
@@ -73,6 +78,9 @@ def merge_checkpoints(lake: Lake, plan: Plan, *, allow_incomplete: bool = False)
         pl.scan_csv(csv_path, schema=MERGED_SCHEMA, empty_string_is_null=False).sink_parquet(
             parquet_path
         )
+        spreadsheet_path = Path(scratch, "spreadsheet.csv")
+        if spreadsheet:
+            write_spreadsheet(csv_path, spreadsheet_path)
         merged = MergedTable(
             plan_id=plan.plan_id,
             selected=plan.selected,
@@ -83,9 +91,14 @@ def merge_checkpoints(lake: Lake, plan: Plan, *, allow_incomplete: bool = False)
             csv_bytes=csv_path.stat().st_size,
             parquet_sha256=file_sha256(parquet_path),
             parquet_bytes=parquet_path.stat().st_size,
+            spreadsheet_sha256=file_sha256(spreadsheet_path) if spreadsheet else "",
         )
         lake.put_file(places.MERGED_PARQUET, parquet_path)
         lake.put_file(places.MERGED_CSV, csv_path)
+        if spreadsheet:
+            lake.put_file(places.MERGED_SPREADSHEET, spreadsheet_path)
+        else:
+            lake.delete(places.MERGED_SPREADSHEET)
     lake.put(places.MERGED_MANIFEST, merged.model_dump_json().encode())
     return merged
 

@@ -150,7 +150,10 @@ def _file_problems(lake: Lake, merged: MergedTable, scratch: Path) -> list[str]:
     for key, sha256 in (
         (places.MERGED_CSV, merged.csv_sha256),
         (places.MERGED_PARQUET, merged.parquet_sha256),
+        (places.MERGED_SPREADSHEET, merged.spreadsheet_sha256),
     ):
+        if not sha256:
+            continue
         path = scratch / Path(key).name
         if lake.head(key) is None:
             problems.append(f"{key} is missing")
