@@ -117,6 +117,7 @@ class Endpoint:
             method=request.method,
             bucket=target.bucket,
             key=target.key,
+            prefix=request.args.get("prefix", ""),
         )
         self.calls.append(call)
 
