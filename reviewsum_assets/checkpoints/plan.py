@@ -7,6 +7,7 @@ the next one is created beside it, and creation fails if somebody else was first
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterable, Mapping
