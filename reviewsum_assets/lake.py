@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -55,6 +56,7 @@ _PARALLEL_READS = 16
 # that long whenever it is asked.
 _CREDENTIALS_TTL = timedelta(minutes=9)
 _READ_AHEAD_BYTES = 8 << 20
+_ILLEGAL = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def checkpoint_csv(number: int) -> str:
@@ -197,10 +199,17 @@ class Lake:
             return list(pool.map(self.get, keys))
 
     def open_reader(self, key: str) -> IO[bytes]:
-        """A buffered, seekable reader of an object's bytes."""
-        if self.directory is not None:
-            return (self.directory / _checked(key)).open("rb")
-        return io.BufferedReader(_ObjectReader(self._store, _checked(key)), _READ_AHEAD_BYTES)
+        """A buffered, seekable reader of an object's bytes.
+
+        Raises:
+            LakeError: there is no such object, or the store refused.
+        """
+        try:
+            if self.directory is not None:
+                return (self.directory / _checked(key)).open("rb")
+            return io.BufferedReader(_ObjectReader(self._store, _checked(key)), _READ_AHEAD_BYTES)
+        except (BaseError, OSError) as error:
+            raise LakeError(f"cannot read {self.uri_of(key)}: {_brief(error)}") from error
 
     def download(self, key: str, path: Path) -> None:
         """Copy an object to a local file, streamed; the file appears whole or not at all."""
@@ -307,10 +316,13 @@ def _brief(error: BaseException) -> str:
 
 
 def _checked(key: str) -> str:
-    """Refuse keys that leave the root or have two spellings."""
+    """Refuse keys that leave the root, have two spellings, or that no store takes."""
     parts = PurePosixPath(key).parts
-    if not parts or key.startswith("/") or ".." in parts or "\\" in key or "\0" in key:
-        raise LakeError(f"illegal place {key!r}: expected a relative path without '..'")
+    if not parts or key.startswith("/") or ".." in parts or _ILLEGAL.search(key):
+        raise LakeError(
+            f"illegal place {key!r}: expected a relative path without '..', backslashes, control "
+            "characters and bytes that are no UTF-8"
+        )
     return "/".join(parts)
 
 

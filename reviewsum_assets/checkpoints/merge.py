@@ -109,7 +109,9 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
             f"{lake.uri_of(places.MERGED_PARQUET)} is missing: materialize merged_summaries"
         )
     scan = pl.scan_parquet(
-        lake.uri_of(places.MERGED_PARQUET), storage_options=lake.storage_options or None
+        lake.uri_of(places.MERGED_PARQUET),
+        storage_options=lake.storage_options or None,
+        glob=False,  # a lake's path may hold brackets
     )
     for start in range(0, scan.select(pl.len()).collect().item() or 1, rows):
         yield scan.slice(start, rows).collect()

@@ -64,15 +64,33 @@ def listing_fingerprint(dumps: Sequence[Dump]) -> str:
 
 
 def _on_the_lake(lake: Lake) -> list[LakeObject]:
+    _require_plain_files(lake)
     found = [item for item in lake.list(places.REVIEW_DUMPS) if _is_dump(item.key)]
     grouped = lake.head(places.GROUPED_CSV)
     return [grouped] if not found and grouped is not None else found
 
 
+def _require_plain_files(lake: Lake) -> None:
+    """Refuse what a listing leaves out, or what reading would wait for without end.
+
+    Raises:
+        DumpError: a link leads nowhere, or something is a pipe or the like.
+    """
+    if lake.directory is None:
+        return
+    for path in lake.directory.joinpath(places.REVIEW_DUMPS).rglob("*"):
+        if _is_dump(path.name) and not path.is_file() and not path.is_dir():
+            raise DumpError(
+                f"dump {path} is no file (a link that leads nowhere, or a pipe): remove it"
+            )
+
+
 def _named_dump(name: str) -> Dump:
-    folder, _, file = (
-        name if "://" in name else str(Path(name).expanduser().absolute())
-    ).rpartition("/")
+    try:
+        path = name if "://" in name else str(Path(name).expanduser().absolute())
+    except RuntimeError as error:  # ~somebody, who is not known here
+        raise DumpError(f"dump {name} does not exist: {error}") from error
+    folder, _, file = path.rpartition("/")
     if "://" not in name and not Path(folder, file).is_file():
         raise DumpError(f"dump {name} does not exist, or is not a file")
     place = Lake.open(folder or "/")

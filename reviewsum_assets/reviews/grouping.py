@@ -28,11 +28,11 @@ from reviewsum_assets.reviews.lookahead import fetched_ahead, mapped_ahead
 from reviewsum_assets.reviews.quarantine import Quarantine
 from reviewsum_assets.reviews.raw_batch import RawBatch
 from reviewsum_assets.reviews.readers import read_batches
-from reviewsum_assets.reviews.staging import StagedReviews
+from reviewsum_assets.reviews.staging import GROUPED_SCHEMA, StagedReviews
 from reviewsum_assets.settings import Settings
 
 # Raised when reading, cleaning or grouping changes what comes out.
-READER_VERSION = 1
+READER_VERSION = 2
 RECORD = f"{places.GROUPED_REVIEWS}/current.json"
 
 
@@ -103,7 +103,9 @@ def is_current(lake: Lake, settings: Settings) -> bool:
 def scan_grouped(lake: Lake, record: GroupedReviews) -> pl.LazyFrame:
     """The grouped table: see ``staging.GROUPED_SCHEMA``; sorted by reviews within each part."""
     return pl.scan_parquet(
-        [lake.uri_of(key) for key in record.tables], storage_options=lake.storage_options or None
+        [lake.uri_of(key) for key in record.tables],
+        storage_options=lake.storage_options or None,
+        glob=False,  # a lake's path may hold brackets
     )
 
 
@@ -181,6 +183,8 @@ class _Grouping:
                 "be mixed; name the ones to read with --dump"
             )
         counts = self._copy_products(formats) if all(are_grouped) else self._group_reviews(formats)
+        if not self._tables:  # no review was left
+            self._put_table(pl.DataFrame(schema=GROUPED_SCHEMA))
         return GroupedReviews(
             version=self.version,
             tables=tuple(self._tables),

@@ -22,11 +22,19 @@ class QuarantinedRow(BaseModel):
 
 @dataclass(frozen=True)
 class BadRow:
-    """A bad row as a reader reports it."""
+    """A bad row as a reader reports it; of its content only the beginning is kept."""
 
     line: int
     reason: str
-    content: str
+    excerpt: str
+
+    @classmethod
+    def of(cls, line: int, reason: str, content: str | bytes) -> BadRow:
+        """A bad row; bytes that are no text are kept visible as escapes."""
+        if isinstance(content, bytes):
+            content = content[: 4 * _EXCERPT_CHARS].decode(errors="backslashreplace")
+        excerpt = content[:_EXCERPT_CHARS].encode("utf-8", "backslashreplace").decode()
+        return cls(line, reason, excerpt)
 
 
 class Quarantine:
@@ -46,13 +54,7 @@ class Quarantine:
         with self.path.open("a", encoding="utf-8") as target:
             for row in rows:
                 entry = QuarantinedRow(
-                    file=file,
-                    line=row.line,
-                    reason=row.reason,
-                    # Bytes that are no text are kept visible as escapes.
-                    excerpt=row.content[:_EXCERPT_CHARS]
-                    .encode("utf-8", "backslashreplace")
-                    .decode(),
+                    file=file, line=row.line, reason=row.reason, excerpt=row.excerpt
                 )
                 target.write(entry.model_dump_json() + "\n")
 
