@@ -1,5 +1,14 @@
 """The errors a user meets: each says what was wrong and what to do next."""
 
+from pydantic import ValidationError
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with a document, on one line."""
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(map(str, problem["loc"]))
+    return " ".join(f"{where} {problem['msg']}".split())
+
 
 class ReviewsumError(Exception):
     """Base of every error this package raises on purpose."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# Bounds that real figures are far from, so that no sum or quotient of them overflows.
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
@@ -14,10 +20,10 @@ class SummarizedProduct(_Record):
 
     product_id: str
     input_hash: str
-    chunks: int
-    chunks_reused: int  # chunks whose summary another, identical chunk had paid for
-    tokens_in: int
-    tokens_out: int
+    chunks: Count
+    chunks_reused: Count  # chunks whose summary another, identical chunk had paid for
+    tokens_in: Count
+    tokens_out: Count
 
 
 class QuarantinedProduct(_Record):
@@ -35,12 +41,12 @@ class Timings(_Record):
     and writing that of those after.
     """
 
-    load: float
-    read: float = 0.0
-    tokenize: float
-    generate: float
-    assemble: float = 0.0
-    write: float
+    load: Seconds
+    read: Seconds = 0.0
+    tokenize: Seconds
+    generate: Seconds
+    assemble: Seconds = 0.0
+    write: Seconds
 
 
 class Producer(_Record):
@@ -60,17 +66,17 @@ class Manifest(_Record):
     """The commit record of one checkpoint."""
 
     plan_id: str
-    checkpoint: int
+    checkpoint: Count
     data_version: str
     csv_sha256: str
-    csv_bytes: int
+    csv_bytes: Count
     products: tuple[SummarizedProduct, ...]
     quarantined: tuple[QuarantinedProduct, ...]
-    reviews: int
+    reviews: Count
     producer: Producer
     timings: Timings
-    seconds: float  # from the start of work on it to its CSV being written
-    predicted_seconds: float | None = None  # of one worker, to tokenize and generate it
+    seconds: Seconds  # from the start of work on it to its CSV being written
+    predicted_seconds: Seconds | None = None  # of one worker, to tokenize and generate it
     finished_at: str  # ISO 8601, UTC
 
     @property

@@ -11,16 +11,19 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.files import SummaryRow, SummaryWriter
+from reviewsum_assets.checkpoints.manifest import Count
 from reviewsum_assets.checkpoints.plan import Plan, read_table
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import CheckpointError
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.tables import UNREADABLE, first_line, require_columns
 
 MERGED_SCHEMA = pl.Schema(
     {"product_id": pl.String, "abstracted_summary": pl.String, "review_count": pl.Int64}
@@ -34,14 +37,14 @@ class MergedTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     plan_id: str
-    selected: int
-    rows: int
-    quarantined: int
+    selected: Annotated[Count, Field(ge=1)]
+    rows: Count
+    quarantined: Count
     incomplete_checkpoints: tuple[int, ...]
     csv_sha256: str
-    csv_bytes: int
+    csv_bytes: Count
     parquet_sha256: str
-    parquet_bytes: int
+    parquet_bytes: Count
 
     @property
     def completeness(self) -> float:
@@ -102,19 +105,24 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
     """The merged table, so many rows at a time, in its order; of an empty one a slice of no rows.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or it cannot be read.
     """
+    uri = lake.uri_of(places.MERGED_PARQUET)
     if lake.head(places.MERGED_PARQUET) is None:
-        raise CheckpointError(
-            f"{lake.uri_of(places.MERGED_PARQUET)} is missing: materialize merged_summaries"
+        raise CheckpointError(f"{uri} is missing: materialize merged_summaries")
+    try:
+        scan = pl.scan_parquet(
+            uri,
+            storage_options=lake.storage_options or None,
+            glob=False,  # a lake's path may hold brackets
         )
-    scan = pl.scan_parquet(
-        lake.uri_of(places.MERGED_PARQUET),
-        storage_options=lake.storage_options or None,
-        glob=False,  # a lake's path may hold brackets
-    )
-    for start in range(0, scan.select(pl.len()).collect().item() or 1, rows):
-        yield scan.slice(start, rows).collect()
+        require_columns(scan.collect_schema(), MERGED_SCHEMA)
+        for start in range(0, scan.select(pl.len()).collect().item() or 1, rows):
+            yield scan.slice(start, rows).collect()
+    except (*UNREADABLE, ValueError) as error:
+        raise CheckpointError(
+            f"{uri} cannot be read ({first_line(error)}): materialize merged_summaries"
+        ) from error
 
 
 def file_sha256(path: Path) -> str:

@@ -7,22 +7,22 @@ the next one is created beside it, and creation fails if somebody else was first
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterable
 from functools import cached_property
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reviewsum_assets import lake as places
-from reviewsum_assets.errors import PlanError
+from reviewsum_assets.errors import PlanError, first_problem
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import SummarySettings
+from reviewsum_assets.tables import parse_table
 
-_PLAN_KEY = re.compile(rf"{places.PLANS}/plan_(\d+)\.json")
-_PARTITION_KEY = re.compile(r"checkpoint_(\d+)")
+_PLAN_KEY = re.compile(rf"{places.PLANS}/plan_([0-9]{{6,18}})\.json")
+_PARTITION_KEY = re.compile(r"checkpoint_([0-9]{5,18})")
 
 # All that str.split() splits at, as UTF-8; nothing above the ideographic space is white.
 _SPACES = tuple(chr(code).encode() for code in range(0x3001) if chr(code).isspace())
@@ -37,6 +37,16 @@ TABLE_SCHEMA = pl.Schema(
         "input_hash": pl.String,
         "review_count": pl.Int64,
         "selected": pl.Boolean,  # False: fell out of the top_k, its summary is kept
+    }
+)
+
+# A checkpoint's products, as a job reads them.
+INPUT_SCHEMA = pl.Schema(
+    {
+        "product_id": pl.String,
+        "review_count": pl.Int64,
+        "input_hash": pl.String,
+        "all_reviews": pl.String,
     }
 )
 
@@ -68,8 +78,8 @@ class PlannedCheckpoint(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    number: int
-    products: int
+    number: int = Field(ge=1, le=2**53)
+    products: int = Field(ge=1, le=2**53)
     data_version: str
     recipe: str
     plan_id: str
@@ -90,7 +100,7 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sequence: int
+    sequence: int = Field(ge=1, le=2**53)
     plan_id: str
     grouped_version: str
     top_k: int
@@ -98,8 +108,18 @@ class Plan(BaseModel):
     recipes: dict[str, Recipe]
     checkpoints: tuple[PlannedCheckpoint, ...]
     retired: tuple[PlannedCheckpoint, ...]
-    last_number: int
-    selected: int
+    last_number: int = Field(ge=1, le=2**53)
+    selected: int = Field(ge=1, le=2**53)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Plan:
+        known = (*self.checkpoints, *self.retired)
+        if unknown := {self.recipe, *(c.recipe for c in known)} - self.recipes.keys():
+            raise ValueError(f"recipes are missing: {', '.join(sorted(unknown))}")
+        numbers = [planned.number for planned in known]
+        if len(set(numbers)) < len(numbers) or max(numbers, default=0) > self.last_number:
+            raise ValueError("checkpoints are numbered twice, or beyond last_number")
+        return self
 
     def answers(self, grouped_version: str, top_k: int, recipe: Recipe) -> bool:
         """Whether this plan was made from just this input, so that planning again is needless."""
@@ -170,7 +190,10 @@ def current_plan(lake: Lake) -> Plan | None:
     try:
         return Plan.model_validate_json(lake.get(key) or b"")
     except ValidationError as error:
-        raise PlanError(f"plan {lake.uri_of(key)} cannot be read: {error}") from error
+        raise PlanError(
+            f"plan {lake.uri_of(key)} cannot be read ({first_problem(error)}): restore it, or "
+            "remove it, which makes the plan before it current"
+        ) from error
 
 
 def require_plan(lake: Lake) -> Plan:
@@ -191,12 +214,28 @@ def read_table(lake: Lake, plan: Plan) -> pl.DataFrame:
     """The plan's products, one row each, in ``TABLE_SCHEMA``.
 
     Raises:
-        PlanError: the table is gone.
+        PlanError: the table is gone, damaged, or another plan's.
     """
     content = lake.get(places.plan_table(plan.plan_id))
     if content is None:
         raise PlanError(f"the table of plan {plan.plan_id} is missing from {lake.uri}")
-    return pl.read_parquet(io.BytesIO(content))
+    try:
+        table = parse_table(content, TABLE_SCHEMA)
+        _require_table_of(plan, table)
+    except ValueError as error:
+        raise PlanError(
+            f"{lake.uri_of(places.plan_table(plan.plan_id))} cannot be read ({error}): restore "
+            f"it, or remove plan {plan.sequence} and plan again"
+        ) from error
+    return table
+
+
+def _require_table_of(plan: Plan, table: pl.DataFrame) -> None:
+    if table.null_count().sum_horizontal().item():
+        raise ValueError("it has empty cells")
+    live = set(table.filter("selected")["checkpoint"].unique())
+    if live != {planned.number for planned in plan.checkpoints}:
+        raise ValueError("it names other checkpoints than the plan")
 
 
 def _digest(text: str) -> str:

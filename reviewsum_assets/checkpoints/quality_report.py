@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from reviewsum_assets.checkpoints.findings import MOST_EXAMPLES, Finding
 from reviewsum_assets.checkpoints.merge import merged_slices
-from reviewsum_assets.checkpoints.plan import Plan, read_table
+from reviewsum_assets.checkpoints.plan import INPUT_SCHEMA, Plan, read_table
 from reviewsum_assets.checkpoints.summary_numbers import has_number, unsupported_numbers
 from reviewsum_assets.checkpoints.summary_quality import Defect, with_defects
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import QualitySettings
+from reviewsum_assets.tables import parse_table
 
 # Of each product 3,500 characters of reviews are read, too: 35 MB.
 _ROWS_A_SLICE = 10_000
@@ -62,14 +62,17 @@ def _beside_reviews(lake: Lake, plan: Plan, rows: pl.DataFrame) -> pl.DataFrame:
     numeric = rows.filter(has_number(pl.col("abstracted_summary")))
     chosen = set(numeric["checkpoint"].unique())
     keys = [planned.input_key for planned in plan.checkpoints if planned.number in chosen]
-    reviews = [
-        pl.read_parquet(io.BytesIO(content), columns=["product_id", "all_reviews"])
-        for content in lake.get_many(keys)
-        if content is not None
-    ]
-    if not reviews:
-        return numeric.clear().with_columns(all_reviews=pl.lit("", dtype=pl.String))
-    return numeric.join(pl.concat(reviews), on="product_id")
+    reviews = [_reviews(content) for content in lake.get_many(keys)]
+    return numeric.join(pl.concat([_reviews(None), *reviews]), on="product_id")
+
+
+def _reviews(content: bytes | None) -> pl.DataFrame:
+    """product_id and all_reviews of a checkpoint; none where they are gone, or damaged."""
+    try:
+        table = parse_table(content or b"", INPUT_SCHEMA)
+    except ValueError:  # a job that needs them says so
+        table = pl.DataFrame(schema=INPUT_SCHEMA)
+    return table.select("product_id", "all_reviews")
 
 
 def _add(finding: Finding, rows: pl.DataFrame, detail: pl.Expr) -> None:

@@ -21,6 +21,7 @@ from reviewsum_assets.checkpoints.merge import (
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, read_table, require_plan
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.tables import UNREADABLE, first_line, require_columns
 
 _IDS_IN_A_MESSAGE = 5
 
@@ -165,8 +166,12 @@ def _row_problems(scratch: Path, expected: set[str]) -> list[str]:
     """Whether the table holds every expected product once, in both formats."""
     csv_path = scratch / Path(places.MERGED_CSV).name
     parquet_path = scratch / Path(places.MERGED_PARQUET).name
-    with csv_path.open(encoding="utf-8", newline="") as file:
-        found = Counter(row.product_id for row in read_rows(file))
+    try:
+        with csv_path.open(encoding="utf-8", newline="") as file:
+            found = Counter(row.product_id for row in read_rows(file))
+        rows = _parquet_rows(parquet_path)
+    except ValueError as error:
+        return [f"merged_summaries cannot be read: {error}"]
     problems = [
         f"merged_summaries {what}: {_some(sorted(ids))}"
         for what, ids in (
@@ -176,12 +181,24 @@ def _row_problems(scratch: Path, expected: set[str]) -> list[str]:
         )
         if ids
     ]
-    parquet = pl.scan_parquet(parquet_path)
-    if parquet.collect_schema() != MERGED_SCHEMA:
-        problems.append(f"the Parquet table has other columns: {parquet.collect_schema()}")
-    elif parquet.select(pl.len()).collect().item() != found.total():
+    if rows != found.total():
         problems.append("the Parquet table has another number of rows than the CSV")
     return problems
+
+
+def _parquet_rows(path: Path) -> int:
+    """How many rows there are.
+
+    Raises:
+        ValueError: it is damaged, or has other columns.
+    """
+    try:
+        parquet = pl.scan_parquet(path)
+        require_columns(parquet.collect_schema(), MERGED_SCHEMA)
+        rows: int = parquet.select(pl.len()).collect().item()
+    except UNREADABLE as error:
+        raise ValueError(first_line(error)) from error
+    return rows
 
 
 def _some(ids: list[str]) -> str:

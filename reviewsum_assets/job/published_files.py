@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from reviewsum_assets.checkpoints.merge import file_sha256
 from reviewsum_assets.errors import ModelError
@@ -18,13 +18,21 @@ from reviewsum_assets.lake import Lake
 
 
 class PublishedFile(BaseModel):
-    """One file; ``name`` is its path within the folder."""
+    """One file; ``name`` is its path within the folder, which it cannot leave."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     size: int
     sha256: str
+
+    @field_validator("name")
+    @classmethod
+    def _stays_in_its_folder(cls, name: str) -> str:
+        path = PurePosixPath(name)
+        if path.is_absolute() or not path.parts or ".." in path.parts or "\0" in name:
+            raise ValueError(f"{name!r} is not a path within the folder")
+        return name
 
 
 def described(directory: Path, paths: Iterable[Path]) -> tuple[PublishedFile, ...]:

@@ -72,9 +72,10 @@ if __name__ == "__main__" and not __package__:
     _make_importable()
 
 from dagster_pipes import PipesContext
+from pydantic import ValidationError
 
 import reviewsum_assets
-from reviewsum_assets.errors import ReviewsumError
+from reviewsum_assets.errors import JobError, ReviewsumError, first_problem
 from reviewsum_assets.job.hosts import Host
 from reviewsum_assets.job.job_objects import result_key
 from reviewsum_assets.job.legacy import ContainerPaths, run_legacy
@@ -127,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run_spec(options: argparse.Namespace, stop: StopSignal) -> int:
-    spec = JobSpec.model_validate_json(options.spec.read_bytes())
+    spec = _read_spec(options.spec)
     host = Host.read(options.resource_config)
     lake = Lake.open(spec.lake)
     if not host.is_first:
@@ -139,6 +140,15 @@ def _run_spec(options: argparse.Namespace, stop: StopSignal) -> int:
         named = "; ".join(f"checkpoint {n}: {why}" for n, why in result.failed.items())
         leave_message(options.message_file, f"{len(result.failed)} checkpoints failed: {named}")
     return result.exit_code
+
+
+def _read_spec(path: Path) -> JobSpec:
+    try:
+        return JobSpec.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise JobError(f"job spec {path} cannot be read: {error}") from error
+    except ValidationError as error:
+        raise JobError(f"job spec {path} cannot be read: {first_problem(error)}") from error
 
 
 def _run(

@@ -6,7 +6,6 @@ at once, so that nothing computes unobserved.
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import queue
@@ -19,9 +18,12 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import polars as pl
-
-from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe, data_version
+from reviewsum_assets.checkpoints.plan import (
+    INPUT_SCHEMA,
+    PlannedCheckpoint,
+    Recipe,
+    data_version,
+)
 from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.errors import CheckpointError, ReviewsumError
 from reviewsum_assets.job.loaded_model import LoadedModel, RecipeReader, WorkerOptions
@@ -34,6 +36,7 @@ from reviewsum_assets.job.summarizer import (
 )
 from reviewsum_assets.job.writer import write_checkpoint
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.tables import parse_table
 
 _log = logging.getLogger("reviewsum.job")
 
@@ -274,15 +277,15 @@ def read_input(
             "remove the plan's later documents and plan again"
         )
     try:
-        frame = pl.read_parquet(io.BytesIO(content))
-    except pl.exceptions.PolarsError as error:
+        frame = parse_table(content, INPUT_SCHEMA)
+    except ValueError as error:
         raise CheckpointError(
             f"its grouped reviews {lake.uri_of(planned.input_key)} cannot be read: {error}"
         ) from error
     products = tuple(
         ProductInput(product_id, text, review_count, input_hash)
-        for product_id, text, review_count, input_hash in frame.select(
-            "product_id", "all_reviews", "review_count", "input_hash"
+        for product_id, review_count, input_hash, text in frame.drop_nulls(
+            ["product_id", "review_count", "input_hash"]
         ).iter_rows()
     )
     changed = [p.product_id for p in products if recipe.input_hash(p.text) != p.input_hash]

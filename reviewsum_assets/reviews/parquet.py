@@ -21,11 +21,10 @@ from reviewsum_assets.reviews.raw_batch import (
     wanted,
     without_nameless,
 )
+from reviewsum_assets.tables import UNREADABLE, first_line
 
 # Looked at first, to see how large rows are.
 _FIRST_ROWS = 1_000
-# Damaged files make polars panic now and then, which is no Exception.
-_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 def read_parquet(dump: Dump) -> Iterator[RawBatch]:
@@ -42,9 +41,9 @@ def read_parquet(dump: Dump) -> Iterator[RawBatch]:
             scan = pl.scan_parquet(path, glob=False)
             schema = scan.collect_schema()
             total = scan.select(pl.len()).collect().item()
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise DumpError(
-                f"dump {dump.name} (Parquet) cannot be read: {_first_line(error)}"
+                f"dump {dump.name} (Parquet) cannot be read: {first_line(error)}"
             ) from error
         yield from _batches(dump, scan.select(_as_text(dump, schema)), total)
 
@@ -54,8 +53,8 @@ def _batches(dump: Dump, scan: pl.LazyFrame, total: int) -> Iterator[RawBatch]:
     while start < total:
         try:
             fields = scan.slice(start, rows).collect()
-        except _UNREADABLE as error:
-            reason = f"the file is damaged from about here on: {_first_line(error)}"
+        except UNREADABLE as error:
+            reason = f"the file is damaged from about here on: {first_line(error)}"
             yield RawBatch(scan.clear().collect(), [BadRow.of(start + 1, reason, "")], dump.size)
             return
         numbers = range(start + 1, start + fields.height + 1)
@@ -77,7 +76,3 @@ def _as_text(dump: Dump, schema: pl.Schema) -> list[pl.Expr]:
                 f"{' or '.join(fields)}: found {found}"
             )
     return [pl.col(name).cast(pl.String, strict=False) for name in columns]
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]

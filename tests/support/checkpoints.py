@@ -39,7 +39,7 @@ def grouped(
     texts: Mapping[str, str | None], counts: Mapping[str, int] | None = None
 ) -> pl.LazyFrame:
     """Grouped reviews of some products; the first named have most reviews unless counts say."""
-    ranked = {product: 1000 - rank for rank, product in enumerate(texts)}
+    ranked = {product: max(1000, len(texts)) - rank for rank, product in enumerate(texts)}
     return pl.LazyFrame(
         {
             "product_id": list(texts),
