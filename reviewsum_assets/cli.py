@@ -26,6 +26,7 @@ from reviewsum_assets.cli_output import (
     print_json,
     print_run,
     print_status,
+    printable,
     reconcile_result,
     run_result,
     status_result,
@@ -151,7 +152,7 @@ def verify(lake: LakeOption = None, as_json: JsonOption = False) -> None:
         print_json(VerifyResult(lake=opened.uri, ok=not problems, problems=problems))
     else:
         for problem in problems:
-            out.print(problem, style="red", markup=False, highlight=False)
+            out.print(printable(problem), style="red", markup=False, highlight=False)
         out.print(f"{len(problems)} problems" if problems else "all is well")
     if problems:
         raise typer.Exit(EXIT_FAILED)
@@ -297,5 +298,6 @@ def main() -> None:
 
 
 def _fail(message: object, code: int) -> None:
-    err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    text = f"error: {printable(str(message))}"
+    err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)

@@ -172,7 +172,11 @@ def print_run(result: RunResult) -> None:
         out.print(f"[dim]{name:>12}[/dim]  {escape(value)}", soft_wrap=True, highlight=False)
     for warning in result.warnings:
         out.print(
-            f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True
+            f"warning: {printable(warning)}",
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
     if result.demo_model:
         out.print(
@@ -281,6 +285,14 @@ def print_estimate(result: Estimate) -> None:
     out.print(table)
     out.print(f"{result.instances} x {result.instance_type}, {result.workers} workers")
     out.print(f"basis: {result.basis}", highlight=False)
+
+
+def printable(text: str) -> str:
+    """A text in which no name of a file or product can drive the terminal: escapes are shown."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def print_json(result: BaseModel) -> None:

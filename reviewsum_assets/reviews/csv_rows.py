@@ -50,7 +50,7 @@ def csv_rows(text: TextIO, width: int) -> Iterator[CsvRow | BadRow]:
             reason = TOO_LONG
         if fields is None:
             break
-        if reason is None:
+        if reason is None and (len(fields) != width or len(lines.of_row) > 1):
             reason = _what_is_wrong(fields, width, lines.of_row)
         if reason is not None:
             yield lines.give_back(reason)

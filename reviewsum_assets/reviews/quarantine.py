@@ -9,6 +9,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 _EXCERPT_CHARS = 200
+# Of one dump; a file that is no dump at all would fill the disk with its bad rows.
+MOST_LISTED = 1_000_000
 
 
 class QuarantinedRow(BaseModel):
@@ -49,10 +51,15 @@ class Quarantine:
         """Set rows of a dump aside."""
         if not rows:
             return
+        listed = rows[: max(0, MOST_LISTED - self.counts[file])]
+        if self.counts[file] < MOST_LISTED < self.counts[file] + len(rows):
+            rest = rows[len(listed)]
+            reason = f"{rest.reason}; from here on bad rows are counted, but not listed"
+            listed.append(BadRow(rest.line, reason, rest.excerpt))
         self.counts[file] += len(rows)
         self._first.setdefault(file, f"line {rows[0].line}: {rows[0].reason}")
         with self.path.open("a", encoding="utf-8") as target:
-            for row in rows:
+            for row in listed:
                 entry = QuarantinedRow(
                     file=file, line=row.line, reason=row.reason, excerpt=row.excerpt
                 )
