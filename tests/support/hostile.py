@@ -66,4 +66,4 @@ def damaged(content: bytes) -> st.SearchStrategy[bytes]:
 
 def examples(share: float) -> settings:
     """So many examples, as a share of those of the profile: ``--hypothesis-profile thorough``."""
-    return settings(max_examples=max(1, int(share * settings.default.max_examples)))
+    return settings(max_examples=max(1, int(share * settings().max_examples)))
