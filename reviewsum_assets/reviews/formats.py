@@ -73,10 +73,11 @@ def detect_format(dump: Dump) -> Format:
         gzipped = start.startswith(_GZIP_MAGIC)
         file.seek(0)
         head, damage = _read_head(file, gzipped=gzipped)
+    head = head.removeprefix(_BYTE_ORDER_MARK)
     if not head.strip():
         found = f"cannot be unpacked ({damage})" if damage else "is empty"
         raise DumpError(f"dump {dump.name} {found}: {_EXPECTED}")
-    lines = head.removeprefix(_BYTE_ORDER_MARK).splitlines()
+    lines = head.splitlines()
     detected = _json_lines(lines, gzipped=gzipped) or _delimited(lines[0], gzipped=gzipped)
     if detected is None:
         raise DumpError(

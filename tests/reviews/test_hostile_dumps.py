@@ -127,6 +127,7 @@ def table(**columns: pl.Expr) -> bytes:
         (b"\x1f\x8b" + b"no gzip at all", "cannot be unpacked"),
         (b"\x1f\x8b\x08\0", "cannot be unpacked"),
         (gzip.compress(b""), "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
         ('{"asin": "B1", "reviewText": "x"}\n'.encode("utf-16"), "the first: line 1: not UTF-8"),
         (b"PAR1", r"\(Parquet\) cannot be read"),
         (parquet(GOOD)[:-20], r"\(Parquet\) cannot be read"),
@@ -135,7 +136,7 @@ def table(**columns: pl.Expr) -> bytes:
         (b"asin,text,asin\nB1,x,B2\n", "has several columns named asin: rename"),
         (b"asin\ttext\ttext\nB1\tx\ty\n", "has several columns named text: rename"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_what_is_no_dump_is_refused_in_a_sentence(
     lake: Lake, tmp_path: Path, content: bytes, message: str
