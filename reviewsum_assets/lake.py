@@ -48,6 +48,9 @@ PROCESSING_JOBS = "processing_jobs"
 LIVE_JOBS = "live_jobs"
 JOB_CODE = "job_code"
 
+_CHECKPOINT_KEY = re.compile(
+    rf"(?:{CHECKPOINT_FILES}|{CHECKPOINT_MANIFESTS})/checkpoint_file_(\d+)\.(?:csv|json)"
+)
 # Local writes are staged here and renamed into place, so that a killed writer leaves nothing
 # beside the objects themselves.
 _STAGING = ".staging"
@@ -67,6 +70,12 @@ def checkpoint_csv(number: int) -> str:
 def checkpoint_manifest(number: int) -> str:
     """Key of the manifest that commits a checkpoint."""
     return f"{CHECKPOINT_MANIFESTS}/checkpoint_file_{number}.json"
+
+
+def checkpoint_number_of(key: str) -> int | None:
+    """The number of the checkpoint whose summaries or manifest lie at a key, if it is such one."""
+    match = _CHECKPOINT_KEY.fullmatch(key)
+    return None if match is None else int(match[1])
 
 
 def checkpoint_input(plan_id: str, number: int) -> str:

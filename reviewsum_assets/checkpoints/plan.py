@@ -7,6 +7,7 @@ the next one is created beside it, and creation fails if somebody else was first
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterable
@@ -236,6 +237,37 @@ def _require_table_of(plan: Plan, table: pl.DataFrame) -> None:
     live = set(table.filter("selected")["checkpoint"].unique())
     if live != {planned.number for planned in plan.checkpoints}:
         raise ValueError("it names other checkpoints than the plan")
+
+
+def new_plan_id(parent: Plan | None, table: pl.DataFrame) -> str:
+    """Hash of a plan's content: a planner killed half-way writes the same objects again.
+
+    Args:
+        parent: the plan before.
+        table: in ``TABLE_SCHEMA``.
+    """
+    rows = table.select(
+        pl.format("{}|{}|{}", "checkpoint", "review_count", "selected"), "product_id", "input_hash"
+    )
+    return data_version(
+        [
+            (parent.plan_id if parent else "", ""),
+            *((f"{a}|{b}", c) for a, b, c in rows.iter_rows()),
+        ]
+    )[:12]
+
+
+def make_current(lake: Lake, plan: Plan, table: pl.DataFrame) -> bool:
+    """Store a plan and make it current; False if another plan of its number is there already."""
+    lake.put(places.plan_table(plan.plan_id), as_parquet(table))
+    return lake.create(places.plan_document(plan.sequence), plan.model_dump_json().encode())
+
+
+def as_parquet(frame: pl.DataFrame) -> bytes:
+    """A frame as the content of a Parquet file, compressed."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()
 
 
 def _digest(text: str) -> str:
