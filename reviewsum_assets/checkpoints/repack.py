@@ -10,7 +10,6 @@ become current: killed before that, nothing has changed.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from reviewsum_assets.checkpoints.manifest import (
     Timings,
 )
 from reviewsum_assets.checkpoints.plan import (
+    INPUT_SCHEMA,
     Plan,
     PlannedCheckpoint,
     as_parquet,
@@ -42,6 +42,7 @@ from reviewsum_assets.checkpoints.plan import (
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.tables import parse_table
 
 _Record = TypeVar("_Record", SummarizedProduct, QuarantinedProduct)
 
@@ -242,10 +243,19 @@ def _filled(
         content = lake.get(state.planned.input_key)
         if not state.is_valid or content is None:
             raise PlanError(f"{state.planned.partition_key} changed meanwhile: repack again")
-        inputs = pl.read_parquet(io.BytesIO(content))
+        inputs = _inputs(state.planned, content)
         for number, chosen in products[state.planned.number].items():
             target = target or _Target(targets[number])
             target.take(state, inputs, chosen)
             if target.is_full:
                 yield target
                 target = None
+
+
+def _inputs(planned: PlannedCheckpoint, content: bytes) -> pl.DataFrame:
+    try:
+        return parse_table(content, INPUT_SCHEMA)
+    except ValueError as error:
+        raise PlanError(
+            f"the grouped reviews of {planned.partition_key} cannot be read ({error}): restore them"
+        ) from error
