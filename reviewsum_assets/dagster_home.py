@@ -16,6 +16,8 @@ import dagster as dg
 from reviewsum_assets.errors import SettingsError
 
 DEFAULT_HOME = ".dagster_home"
+# Runs that start Processing jobs are in it; the instance says how many of them work at a time.
+GPU_POOL = "gpu_processing"
 
 # Written once into a new home; from then on it is the user's to change.
 _CONFIGS = Path(__file__).parent / "instance"
@@ -32,7 +34,7 @@ _PID_TAG, _HOST_TAG = "reviewsum/pid", "reviewsum/host"
 
 
 def prepare_home() -> Path:
-    """Make the home with its configuration, if there is none, and point ``DAGSTER_HOME`` at it.
+    """Make the home, if there is none, and point ``DAGSTER_HOME`` at it: whole, for many to open.
 
     Raises:
         SettingsError: it cannot be made, or a variable that it needs is missing.
@@ -50,6 +52,9 @@ def prepare_home() -> Path:
             "DAGSTER_HOME to a directory that can be written to"
         ) from error
     os.environ["DAGSTER_HOME"] = str(home)
+    # It makes its tables at the first opening, which two processes must not do at once.
+    with _locked(home), dg.DagsterInstance.get() as instance:
+        _limit_gpu_pool(instance)
     return home
 
 
@@ -99,13 +104,22 @@ def persistent_instance() -> Iterator[dg.DagsterInstance]:
     Runs of the command line whose process is gone are marked as failed first, so that no page
     shows them as running for ever.
     """
-    home = prepare_home()
-    with _locked(home):
-        # It makes its tables at the first opening, which two processes must not do at once.
-        opened = dg.DagsterInstance.get()
-    with opened as instance:
+    prepare_home()
+    with dg.DagsterInstance.get() as instance:
         fail_orphans(instance)
         yield instance
+
+
+def _limit_gpu_pool(instance: dg.DagsterInstance) -> None:
+    """Give the pool the instance's default limit, unless it has one.
+
+    The daemon does so too late: it lets the first runs that it sees of a pool through, all of them.
+    """
+    storage = instance.event_log_storage
+    if instance.global_op_concurrency_default_limit is not None and not any(
+        pool.name == GPU_POOL for pool in storage.get_pool_limits()
+    ):
+        storage.initialize_concurrency_limit_to_default(GPU_POOL)
 
 
 def run_tags() -> dict[str, str]:

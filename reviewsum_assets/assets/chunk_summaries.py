@@ -15,6 +15,7 @@ from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.summarize_run import SummarizeRun
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.checkpoints.plan import checkpoint_number, require_plan
+from reviewsum_assets.dagster_home import GPU_POOL
 from reviewsum_assets.errors import PlanError
 
 
@@ -49,7 +50,7 @@ class SummarizeConfig(dg.Config):
     name="chunk_summaries",
     partitions_def=checkpoint_partitions,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    pool="gpu_processing",
+    pool=GPU_POOL,
 )
 def chunk_summaries(
     context: dg.AssetExecutionContext,
