@@ -97,6 +97,7 @@ class ReconcileResult(BaseModel):
     added: list[str]
     retired: list[str]
     merged_adopted: bool
+    merged_failed: str
     in_progress: int
 
 
@@ -254,7 +255,8 @@ def reconcile_result(lake: Lake, found: Reconciliation) -> ReconcileResult:
         failed={state.planned.partition_key: state.reason for state in found.lost},
         added=list(found.alignment.added),
         retired=list(found.alignment.retired),
-        merged_adopted=found.adopted_merged,
+        merged_adopted=found.merged.adopted,
+        merged_failed=found.merged.lost,
         in_progress=found.in_progress,
     )
 

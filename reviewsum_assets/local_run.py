@@ -16,6 +16,7 @@ from reviewsum_assets.assets.check_results import failed_checks
 from reviewsum_assets.assets.checkpoint_plan import align_partitions, enclosing_range_tags
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
+from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.checkpoints.plan import Plan, Recipe, current_plan, require_plan
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, merged_file_problems
 from reviewsum_assets.compute import Launch
@@ -119,7 +120,7 @@ def reconcile_lake(instance: dg.DagsterInstance, pipeline: Pipeline) -> Reconcil
         PlanError: there is no plan yet.
     """
     plan = require_plan(pipeline.lake)
-    return reconcile(instance, pipeline, plan, defs.resolve_job_def("summarize"))
+    return reconcile(instance, pipeline, plan, RecordedFailures(defs.get_repository_def()))
 
 
 def dry_run(instance: dg.DagsterInstance, pipeline: Pipeline, *, log_level: str) -> dict[str, Any]:

@@ -26,10 +26,22 @@ _PREVIEW_CHARS = 300
 
 
 def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict[str, Any]:
-    """Metadata of the merged table's materialization."""
+    """Metadata of the merged table's materialization; reads the table and every manifest."""
     lake = pipeline.lake
     grouped = current_grouped_reviews(lake)
     statistics = merged_statistics(lake, None if grouped is None else scan_grouped(lake, grouped))
+    return {
+        **record_metadata(pipeline, merged),
+        **_coverage(statistics),
+        **_totals(pipeline, plan),
+        "words_per_summary": round(statistics.words / max(1, merged.rows), 1),
+        "length_chart": _length_chart(statistics),
+    }
+
+
+def record_metadata(pipeline: Pipeline, merged: MergedTable) -> dict[str, Any]:
+    """What the record of the merge and the table's first rows say."""
+    lake = pipeline.lake
     return {
         "dagster/row_count": merged.rows,
         "dagster/uri": lake.uri_of(places.MERGED_CSV),
@@ -45,10 +57,6 @@ def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict
         "products_quarantined": merged.quarantined,
         "completeness": merged.completeness,
         "incomplete_checkpoints": len(merged.incomplete_checkpoints),
-        **_coverage(statistics),
-        **_totals(pipeline, plan),
-        "words_per_summary": round(statistics.words / max(1, merged.rows), 1),
-        "length_chart": _length_chart(statistics),
         "preview": _preview(pipeline),
     }
 

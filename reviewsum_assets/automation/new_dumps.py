@@ -5,9 +5,9 @@ from __future__ import annotations
 import dagster as dg
 
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.runs_in_progress import run_in_progress
 from reviewsum_assets.automation.attempts import Work, request_run
 from reviewsum_assets.automation.jobs import ingest
-from reviewsum_assets.automation.runs_in_progress import run_in_progress
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import DumpError
 from reviewsum_assets.reviews import grouping

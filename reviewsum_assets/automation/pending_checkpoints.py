@@ -11,9 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from reviewsum_assets.assets.checkpoint_plan import align_partitions, enclosing_range_tags
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.runs_in_progress import run_in_progress
 from reviewsum_assets.automation.attempts import Work, request_run
 from reviewsum_assets.automation.jobs import merge, summarize
-from reviewsum_assets.automation.runs_in_progress import run_in_progress
 from reviewsum_assets.checkpoints.judging import Judgement, judge
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint, current_plan
 from reviewsum_assets.checkpoints.status import is_merge_needed

@@ -120,16 +120,19 @@ def is_merge_needed(lake: Lake, plan: Plan, newest: datetime | None) -> bool:
         return True
     if newest is not None and newest > record.last_modified:
         return True
-    sizes = {places.MERGED_CSV: merged.csv_bytes, places.MERGED_PARQUET: merged.parquet_bytes}
-    found = {key: lake.head(key) for key in sizes}
-    return any(item is None or item.size != sizes[key] for key, item in found.items())
+    return bool(_size_problems(lake, merged))
 
 
-def merged_file_problems(lake: Lake) -> list[str]:
-    """Whether the files of the last merge are still those that were merged."""
+def merged_file_problems(lake: Lake, *, thorough: bool = True) -> list[str]:
+    """How the files of the last merge differ from what was merged; by their sizes if not thorough.
+
+    Thorough is to read them whole.
+    """
     merged = current_merged_table(lake)
     if merged is None:
         return ["merged_summaries has no readable record: materialize it"]
+    if not thorough:
+        return _size_problems(lake, merged)
     with tempfile.TemporaryDirectory(prefix="reviewsum-verify-") as scratch:
         return _file_problems(lake, merged, Path(scratch))
 
@@ -142,6 +145,20 @@ def _merged_problems(lake: Lake, plan: Plan, expected: set[str]) -> list[str]:
         return [f"merged_summaries was made for plan {merged.plan_id}, current is {plan.plan_id}"]
     with tempfile.TemporaryDirectory(prefix="reviewsum-verify-") as scratch:
         return _file_problems(lake, merged, Path(scratch)) or _row_problems(Path(scratch), expected)
+
+
+def _size_problems(lake: Lake, merged: MergedTable) -> list[str]:
+    problems = []
+    for key, size in (
+        (places.MERGED_CSV, merged.csv_bytes),
+        (places.MERGED_PARQUET, merged.parquet_bytes),
+    ):
+        found = lake.head(key)
+        if found is None:
+            problems.append(f"{key} is missing")
+        elif found.size != size:
+            problems.append(f"{key} has {found.size:,} bytes, {size:,} were merged")
+    return problems
 
 
 def _file_problems(lake: Lake, merged: MergedTable, scratch: Path) -> list[str]:
