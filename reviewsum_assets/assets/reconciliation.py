@@ -80,7 +80,7 @@ class Reconciliation:
             told.append("merged_summaries adopted")
         if self.merged.lost:
             told.append(f"merged_summaries lost: {self.merged.lost}")
-        if self.did_nothing:
+        if self.did_nothing and not self.left:
             told.append("Dagster and the lake agree")
         if self.in_progress:
             told.append(f"{self.in_progress} left to runs in progress")

@@ -19,7 +19,7 @@ _READING_SECONDS = 2.5
 @dg.sensor(
     name="reconcile_checkpoints",
     jobs=[merge],
-    minimum_interval_seconds=120,
+    minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
         "Makes partition states agree with the lake. Valid checkpoints that this instance does "

@@ -116,6 +116,53 @@ class DagsterServers:
         backfill_id: str = data["backfillId"]
         return backfill_id
 
+    def reexecute(self, run_id: str, strategy: str) -> str:
+        """Re-execute a run as its page does, by ``ALL_STEPS`` or ``FROM_FAILURE``; the new id."""
+        data = self.query(
+            "mutation($params: ReexecutionParams!) { launchRunReexecution("
+            "reexecutionParams: $params) { __typename ... on LaunchRunSuccess { run { runId } }"
+            " ... on PythonError { message } } }",
+            params={"parentRunId": run_id, "strategy": strategy},
+        )["launchRunReexecution"]
+        assert data["__typename"] == "LaunchRunSuccess", data
+        new_id: str = data["run"]["runId"]
+        return new_id
+
+    def tick(self, sensor: str, cursor: str | None = None) -> dict[str, Any]:
+        """Evaluate a sensor as the daemon does, and launch nothing.
+
+        Returns:
+            ``cursor``, ``skipReason`` and ``runRequests``.
+
+        Raises:
+            AssertionError: the sensor failed.
+        """
+        data = self.query(
+            "mutation($sensor: SensorSelector!, $cursor: String) {"
+            " sensorDryRun(selectorData: $sensor, cursor: $cursor) { __typename"
+            " ... on DryRunInstigationTick { evaluationResult {"
+            " cursor skipReason runRequests { jobName } error { message } } }"
+            " ... on PythonError { message } } }",
+            sensor={**_JOB, "sensorName": sensor},
+            cursor=cursor,
+        )["sensorDryRun"]
+        assert data["__typename"] == "DryRunInstigationTick", data
+        result: dict[str, Any] = data["evaluationResult"]
+        assert result["error"] is None, result["error"]
+        return result
+
+    def run_spans(self, job: str) -> list[tuple[str, float, float]]:
+        """Id, start and end of the runs of a job, as seconds since 1970, the last one first."""
+        data = self.query(
+            "query($filter: RunsFilter!) { runsOrError(filter: $filter) { ... on Runs {"
+            " results { runId startTime endTime } } } }",
+            filter={"pipelineName": job},
+        )
+        return [
+            (run["runId"], run["startTime"], run["endTime"])
+            for run in data["runsOrError"]["results"]
+        ]
+
     def run_status(self, run_id: str) -> str:
         """Such as ``STARTED`` or ``SUCCESS``."""
         data = self.query(
@@ -128,7 +175,7 @@ class DagsterServers:
         """Such as ``REQUESTED`` or ``COMPLETED_SUCCESS``."""
         data = self.query(
             "query($id: String!) { partitionBackfillOrError(backfillId: $id) {"
-            " ... on PartitionBackfill { status } } }",
+            " ... on PartitionBackfill { status } ... on PythonError { message } } }",
             id=backfill_id,
         )
         status: str = data["partitionBackfillOrError"]["status"]
