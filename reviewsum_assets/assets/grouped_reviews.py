@@ -97,7 +97,7 @@ def _preview(pipeline: Pipeline, record: GroupedReviews) -> dg.MarkdownMetadataV
         .top_k(_PREVIEW_PRODUCTS, by="review_count")
         .collect()
     )
-    return markdown.table(
+    return markdown.preview(
         ["product_id", "reviews", "rating", "text"],
         (
             (

@@ -22,7 +22,7 @@ from reviewsum_assets.compute.checkpoint_cost import checkpoint_usd
 from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grouped
 
 _PREVIEW_PRODUCTS = 5
-_PREVIEW_CHARS = 300
+_PREVIEW_CHARS = 240
 
 
 def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict[str, Any]:
@@ -62,7 +62,8 @@ def _coverage(statistics: MergedStatistics) -> dict[str, Any]:
         **covered,
         "review_coverage": round(share, 4),
         "coverage_chart": bar_chart(
-            "Reviews whose product has a summary, by how many reviews it has",
+            "reviews of a product",
+            "those of products with a summary",
             [
                 Bar(_class_label(one), one.reviews_covered, _class_text(one), one.reviews)
                 for one in statistics.classes
@@ -81,9 +82,10 @@ def _class_text(one: ReviewClass) -> str:
 
 def _length_chart(statistics: MergedStatistics) -> dg.MarkdownMetadataValue:
     return bar_chart(
-        "How many words a summary has",
+        "words",
+        "summaries",
         [
-            Bar(f"{one.first} to {one.last}", one.summaries, f"{one.summaries:,} summaries")
+            Bar(f"{one.first} to {one.last}", one.summaries, f"{one.summaries:,}")
             for one in statistics.lengths
         ],
     )
@@ -109,7 +111,7 @@ def _totals(pipeline: Pipeline, plan: Plan) -> dict[str, float]:
 
 def _preview(pipeline: Pipeline) -> dg.MarkdownMetadataValue:
     first = next(merged_slices(pipeline.lake, _PREVIEW_PRODUCTS))
-    return markdown.table(
+    return markdown.preview(
         ["product_id", "summary", "reviews"],
         (
             (product_id, markdown.shortened(summary, _PREVIEW_CHARS), count)

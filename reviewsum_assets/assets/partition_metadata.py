@@ -21,7 +21,7 @@ CHUNK_SUMMARIES = dg.AssetKey("chunk_summaries")
 DATA_VERSION_TAG = "dagster/data_version"
 
 _PREVIEW_PRODUCTS = 5
-_PREVIEW_CHARS = 300
+_PREVIEW_CHARS = 240
 
 
 def materialization(
@@ -107,7 +107,7 @@ def _products_per_hour(manifest: Manifest) -> int:
 
 
 def _products(state: CheckpointState, manifest: Manifest) -> dict[str, dg.MarkdownMetadataValue]:
-    preview = markdown.table(
+    preview = markdown.preview(
         ["product_id", "summary", "reviews"],
         (
             (r.product_id, markdown.shortened(r.abstracted_summary, _PREVIEW_CHARS), r.review_count)
