@@ -41,8 +41,9 @@ class SummarizeConfig(dg.Config):
                 "all partitions, or those that are missing: a run or a backfill, however "
                 "scattered, starts one Processing job, on this machine or on SageMaker. A "
                 "partition turns green when its checkpoint is complete; what is complete is not "
-                "computed again, unless the run's config says `recompute`. The plots show pace, "
-                "tokens and cost from checkpoint to checkpoint."
+                "computed again, unless the run's config says `recompute`. After a new plan older "
+                "partitions are called unsynced, but hold what they should: what changed is in new "
+                "partitions. The plots show pace, tokens and cost from checkpoint to checkpoint."
             ),
         )
     ],

@@ -233,6 +233,11 @@ class SummarizeRun:
             job.stop()
             self._looked_at.clear()
             self._log_landed(job)
+            self.context.log.warning(
+                f"stopped: {len(self.requested) - len(self._pending)} of {len(self.requested)} "
+                "requested checkpoints are complete and kept; materialize the missing partitions "
+                "to compute the rest"
+            )
         except ReviewsumError as error:
             self.context.log.error(f"{error}.{where_to_look(job)}")  # noqa: TRY400 - no traceback for users
 

@@ -24,7 +24,7 @@ from reviewsum_assets.settings import load_automation_settings
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
         "Says what failed, why, what landed and what to do: in its log, and to Slack and by "
-        "e-mail where the settings `slack_channel` and `alert_email_to` name somebody."
+        "e-mail where the settings slack_channel and alert_email_to name somebody."
     ),
 )
 def alert_on_failure(context: dg.RunFailureSensorContext) -> None:

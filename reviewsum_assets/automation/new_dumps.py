@@ -23,7 +23,7 @@ _DIGITS = 16
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.STOPPED,
     description=(
-        "Launches `ingest` when a dump on the lake is new, changed or gone, once two looks in a "
+        "Launches ingest when a dump on the lake is new, changed or gone, once two looks in a "
         "row have found the same files, so that no half of an upload is read. Nothing is launched "
         "for dumps that are planned already."
     ),

@@ -33,11 +33,11 @@ _BLOCKS = TypeAdapter(dict[str, list[int]])
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.STOPPED,
     description=(
-        "Launches one run of `summarize` over all checkpoints of the current plan that are not "
-        "valid, and `merge` once they all are. Waits for runs and Processing jobs that do so "
+        "Launches one run of summarize over all checkpoints of the current plan that are not "
+        "valid, and merge once they all are. Waits for runs and Processing jobs that do so "
         "already. After a run that got no further it waits, longer each time, and leaves it to "
-        "people after `max_run_attempts`, after a cancelled run and after a budget is reached. "
-        "Runs cost what they cost: set `max_cost_usd` first."
+        "people after max_run_attempts, after a cancelled run and after a budget is reached. "
+        "Runs cost what they cost: set max_cost_usd first."
     ),
 )
 def pending_checkpoints(

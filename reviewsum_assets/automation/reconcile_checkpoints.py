@@ -20,7 +20,7 @@ CHECKPOINTS_A_TICK = 1_000
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
         "Makes partition states agree with the lake. Valid checkpoints that this instance does "
-        "not know, or knows as failed, are materialized with `adopted: true`. Partitions whose "
+        "not know, or knows as failed, are materialized with adopted: true. Partitions whose "
         "checkpoint is gone or invalid fail, with the reason. Retired checkpoints leave. It "
         "computes nothing, reads only what has changed, and leaves alone what a run works on."
     ),

@@ -33,7 +33,7 @@ from reviewsum_assets.compute.launches import note_waiting
 from reviewsum_assets.job.devices import worker_devices
 from reviewsum_assets.job.job_objects import pipes_context_key
 from reviewsum_assets.job.model_directory import read_ready_model
-from reviewsum_assets.job.processing import read_result
+from reviewsum_assets.job.processing import death, read_result
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import EngineSettings
@@ -77,8 +77,8 @@ class LocalJob:
         code = self._process.wait() if self._process is not None else None
         result = read_result(self.lake, self.spec.name)
         if result is None:
-            ended = "" if code is None else f" with code {code}"
-            reason = f"its process ended{ended} before it could write a result"
+            ended = "its process ended" if code is None else death(code)
+            reason = f"{ended}; it wrote no result"
             return JobEnd(failure=JobFailure(FailureKind.JOB, self._message() or reason))
         if result.stopped:
             failure = JobFailure(FailureKind.STOPPED, "it was stopped by a signal")

@@ -348,7 +348,7 @@ class _Crew:
         """Take back what a dead worker had, and hire another if there is work for it."""
         member.process.join()
         self._members.remove(member)
-        reason = member.broken or _death(member.process.exitcode)
+        reason = member.broken or death(member.process.exitcode)
         self._dealer.reporter.error(f"worker {member.process.pid} ended: {reason}")
         self._dealer.take_back(member.leases, reason)
         self._barren_deaths += 1
@@ -367,7 +367,8 @@ class _Crew:
             member.process.join(_POLL_SECONDS)
 
 
-def _death(exit_code: int | None) -> str:
+def death(exit_code: int | None) -> str:
+    """How a process ended that said nothing: negative codes are signals, as in subprocess."""
     if exit_code is not None and exit_code < 0:
         hint = ", as the kernel does when memory runs out" if exit_code == -9 else ""
         return f"its process was killed by signal {-exit_code}{hint}"
