@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import dagster as dg
+
 from reviewsum_assets.dagster_home import workspace_file
 from tests.support.ports import free_port
 
@@ -27,10 +29,14 @@ _JOB = {"repositoryName": "__repository__", "repositoryLocationName": "reviewsum
 
 @dataclass
 class DagsterServers:
-    """Webserver and daemon; ``environment`` is what both and all runs see."""
+    """Webserver and daemon; ``environment`` is what both and all runs see.
+
+    ``definitions`` is a file that takes the place of the project's own definitions.
+    """
 
     home: Path
     environment: Mapping[str, str]
+    definitions: Path | None = None
     port: int = field(default_factory=free_port)
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -124,6 +130,14 @@ class DagsterServers:
         status: str = data["runOrError"]["status"]
         return status
 
+    def runs(self) -> list[dict[str, str]]:
+        """``id``, ``job`` and ``status`` of all runs, newest first."""
+        data = self.query(
+            "query { runsOrError { ... on Runs { results { id job: jobName status } } } }"
+        )
+        found: list[dict[str, str]] = data["runsOrError"]["results"]
+        return found
+
     def backfill_status(self, backfill_id: str) -> str:
         """Such as ``REQUESTED`` or ``COMPLETED_SUCCESS``."""
         data = self.query(
@@ -162,11 +176,19 @@ class DagsterServers:
         raise AssertionError(f"waited {seconds:.0f} s for {what}\n{logs}")
 
     def _command(self, name: str) -> list[str]:
-        workspace = ["-w", str(workspace_file(self.home))]
+        workspace = ["-w", str(self._workspace())]
         program = str(Path(sys.executable).with_name(f"dagster-{name}"))
         if name == "daemon":
             return [program, "run", *workspace]
         return [program, *workspace, "--host", "127.0.0.1", "--port", str(self.port)]
+
+    def _workspace(self) -> Path:
+        if self.definitions is None:
+            return workspace_file(self.home)
+        path = self.home / "other_workspace.yaml"
+        location = {"relative_path": str(self.definitions), "location_name": "reviewsum_assets"}
+        path.write_text(json.dumps({"load_from": [{"python_file": location}]}))
+        return path
 
     def _answers(self) -> bool:
         try:
@@ -177,9 +199,14 @@ class DagsterServers:
 
 
 @contextmanager
-def dagster_servers(home: Path, environment: Mapping[str, str]) -> Iterator[DagsterServers]:
+def dagster_servers(
+    home: Path, environment: Mapping[str, str], definitions: Path | None = None
+) -> Iterator[DagsterServers]:
     """Servers that end with the context; ``home`` holds a dagster.yaml already."""
-    servers = DagsterServers(home, environment)
+    # It makes its tables at the first opening, which two processes must not do at once.
+    with dg.DagsterInstance.from_config(str(home)):
+        pass
+    servers = DagsterServers(home, environment, definitions)
     try:
         servers.start()
         yield servers
