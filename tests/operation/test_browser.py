@@ -252,6 +252,9 @@ def the_new_dump_becomes_a_new_table(desk: Desk, before: Mapping[int, object]) -
         ui.text(sensor).wait_for()
     assert [run["job"] for run in desk.servers.runs()[:3]] == ["merge", "summarize", "ingest"]
     ui.keep("runs_that_nobody_launched")
+    ui.open("automation")
+    ui.text("Standard sensor").wait_for()
+    ui.keep("automation")
     ui.open(PARTITIONS)
     desk.shows(Materialized=len(after))
     ui.keep("new_partitions")

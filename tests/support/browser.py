@@ -114,7 +114,12 @@ class DagsterUI:
         self.open(f"locations/reviewsum_assets/sensors/{sensor}")
         switch = self.page.get_by_role("checkbox").first
         switch.locator("..").click()
-        self.wait_for(switch.is_checked, f"sensor {sensor} to be on", _CLICK_SECONDS)
+        # It looks on while the server is being told, but cannot be clicked.
+        self.wait_for(
+            lambda: switch.is_checked() and switch.is_enabled(),
+            f"sensor {sensor} to be on",
+            _CLICK_SECONDS,
+        )
 
 
 @contextmanager
