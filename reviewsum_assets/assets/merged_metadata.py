@@ -40,6 +40,7 @@ def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict
                 dg.TableColumn("review_count", "int", "reviews in the current dumps"),
             ]
         ),
+        "preview": _preview(pipeline),
         "parquet": dg.MetadataValue.path(lake.uri_of(places.MERGED_PARQUET)),
         "products_selected": merged.selected,
         "products_quarantined": merged.quarantined,
@@ -49,7 +50,6 @@ def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict
         **_totals(pipeline, plan),
         "words_per_summary": round(statistics.words / max(1, merged.rows), 1),
         "length_chart": _length_chart(statistics),
-        "preview": _preview(pipeline),
     }
 
 

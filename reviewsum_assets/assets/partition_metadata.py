@@ -54,6 +54,7 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
     return {
         "dagster/partition_row_count": len(manifest.products),
         "dagster/uri": lake.uri_of(places.checkpoint_csv(state.planned.number)),
+        **_products(state, manifest),
         "manifest": dg.MetadataValue.path(
             lake.uri_of(places.checkpoint_manifest(state.planned.number))
         ),
@@ -64,7 +65,6 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
         "job": producer.job_name,
         **({"repacked_from": sorted(manifest.repacked_from)} if manifest.repacked_from else {}),
         **link_metadata(pipeline.compute.links_of(producer)),
-        **_products(state, manifest),
     }
 
 
