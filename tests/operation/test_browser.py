@@ -219,8 +219,7 @@ def the_pages_show_checks_charts_previews_and_plots(desk: Desk) -> None:
     ui.keep("checks")
 
     ui.open("assets/merged_summaries")
-    ui.page.get_by_text("█").first.wait_for()
-    ui.text("preview").scroll_into_view_if_needed()
+    ui.page.get_by_text("█").last.scroll_into_view_if_needed()
     assert ui.count("[Show Markdown]") == 0, "charts and preview are seen without a click"
     ui.keep("charts")
 
