@@ -154,12 +154,12 @@ def test_a_person_computes_cancels_and_repairs_and_then_a_new_dump_needs_nobody(
         what_failed_is_computed_and_nothing_else(desk, total)
         desk.materialize("merge")
 
-        before = desk.landed()
+        before, products = desk.landed(), desk.merged()
         put_dump(lake, late=True)
         for sensor in SENSORS:
             ui.switch_on(sensor)
         the_pages_show_checks_charts_previews_and_plots(desk)
-        the_new_dump_becomes_a_new_table(desk, before)
+        the_new_dump_becomes_a_new_table(desk, before, products)
 
 
 def a_cancelled_run_keeps_what_landed(desk: Desk, total: int) -> None:
@@ -211,9 +211,7 @@ def what_failed_is_computed_and_nothing_else(desk: Desk, total: int) -> None:
 
 def the_pages_show_checks_charts_previews_and_plots(desk: Desk) -> None:
     ui = desk.ui
-    checks = sum(
-        len([*each.check_keys]) for each in (merged_summaries_checks, summary_quality_checks)
-    )
+    checks = len([*merged_summaries_checks.check_keys, *summary_quality_checks.check_keys])
     ui.open("assets/merged_summaries?view=checks")
     ui.wait_for(lambda: ui.count("Succeeded") == checks, f"{checks} checks", _REFRESH_SECONDS)
     ui.keep("checks")
@@ -237,8 +235,10 @@ def the_pages_show_checks_charts_previews_and_plots(desk: Desk) -> None:
     ui.keep("plots")
 
 
-def the_new_dump_becomes_a_new_table(desk: Desk, before: Mapping[int, object]) -> None:
-    ui, products = desk.ui, desk.merged()
+def the_new_dump_becomes_a_new_table(
+    desk: Desk, before: Mapping[int, object], products: set[str]
+) -> None:
+    ui = desk.ui
     ui.wait_for(lambda: desk.merged() > products, "a new table", 2 * _RUN_SECONDS)
     ui.wait_for(lambda: desk.succeeded("merge"), "the merge to succeed", _RUN_SECONDS)
     added = desk.merged() - products
