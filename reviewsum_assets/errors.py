@@ -43,3 +43,7 @@ class JobError(ReviewsumError):
 
 class BenchmarkError(ReviewsumError):
     """A benchmark could not be measured, or the results it compares are not the same."""
+
+
+class EvaluationError(ReviewsumError):
+    """Summaries cannot be evaluated: references, summaries and reviews do not fit together."""
