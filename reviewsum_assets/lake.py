@@ -46,6 +46,7 @@ MERGED_MANIFEST = f"{SUMMARIZED_DATASET}/merged_summaries.json"
 PROCESSING_JOBS = "processing_jobs"
 LIVE_JOBS = "live_jobs"
 JOB_CODE = "job_code"
+CANARY_SUMMARIES = "canary_summaries"
 
 # Local writes are staged here and renamed into place, so that a killed writer leaves nothing
 # beside the objects themselves.
@@ -80,6 +81,11 @@ def plan_document(sequence: int) -> str:
 def plan_table(plan_id: str) -> str:
     """Key of a plan's table of products."""
     return f"{PLANS}/tables/{plan_id}.parquet"
+
+
+def canary_reference(recipe_key: str) -> str:
+    """Key of what the first worker of a recipe said of the canary texts."""
+    return f"{CANARY_SUMMARIES}/{recipe_key}.json"
 
 
 def model_directory(version: str) -> str:

@@ -107,7 +107,7 @@ def materialize_pending(
         merged=merged,
         grouped=grouped,
         demo_model=_uses_demo_model(pipeline, plan),
-        warnings=tuple(runs.warnings),
+        warnings=tuple(f"{check}: {said}" for check, said in runs.warnings.items()),
         seconds=time.monotonic() - started,
     )
 
@@ -161,7 +161,7 @@ class _Runs:
     instance: dg.DagsterInstance
     pipeline: Pipeline
     log_level: str
-    warnings: list[str] = field(default_factory=list)
+    warnings: dict[str, str] = field(default_factory=dict)  # by check; of each the last
 
     def execute(self, job: str, tags: dict[str, str] | None = None) -> None:
         """Execute one job, and note what its asset checks warn of.
@@ -189,8 +189,10 @@ class _Runs:
             blocking = failed_checks(self.instance, run_id, is_blocking=True)
             if not blocking:
                 raise
-            raise CheckError("; ".join(blocking)) from error
-        self.warnings.extend(failed_checks(self.instance, run_id, is_blocking=False))
+            raise CheckError(
+                "; ".join(f"{check}: {said}" for check, said in blocking.items())
+            ) from error
+        self.warnings.update(failed_checks(self.instance, run_id, is_blocking=False))
 
     def failed_last(self, job: str) -> bool:
         """Whether this job's last run here failed, so that what it left is not to be trusted."""

@@ -110,6 +110,12 @@ class EngineSettings(BaseModel):
         "that.",
     )
 
+    canary: bool = Field(
+        True,
+        description="Let every worker first summarize four fixed texts, which tells when another "
+        "GPU, engine or library makes the model say something else.",
+    )
+
     def pool_products(self, *, on_gpu: bool) -> int:
         """Products whose chunks a worker pools: some ten batches, so that the last is no loss."""
         return self.batch_size * (_GPU_FACTOR if on_gpu else 1)
@@ -185,6 +191,13 @@ class QualitySettings(BaseModel):
     )
     min_summary_words: int = Field(5, ge=0, description="Fewer words are a defect of a summary.")
     max_summary_words: int = Field(400, ge=1, description="More words are a defect of a summary.")
+    min_canary_rouge_l: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="ROUGE-L F1 to the first worker's canary summaries that is a drift no more, "
+        "but a fault.",
+    )
     english_summaries: bool = Field(True, description="Another language than English is a defect.")
 
 

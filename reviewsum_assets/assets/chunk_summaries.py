@@ -64,6 +64,7 @@ def chunk_summaries(
     run = SummarizeRun(context, pipeline, plan, requested, recompute=config.recompute)
     run.log_reused()
     run.compute_missing()
+    run.log_canaries()
     run.require_all()
     # Every materialization was logged as its checkpoint landed.
     yield from ()

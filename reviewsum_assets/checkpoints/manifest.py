@@ -54,6 +54,7 @@ class Producer(_Record):
     dtype: str
     model_version: str
     package_versions: dict[str, str]
+    canary_summaries: dict[str, str] = {}  # by a hash of the text; empty: it was not asked
 
 
 class Manifest(_Record):

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.job.canaries import CANARY_TEXTS
 from reviewsum_assets.job.engines import EngineName, load_engine
 from reviewsum_assets.job.engines.decoding_rules import rules_of
 from reviewsum_assets.job.model_directory import ReadyModel, local_model_directory
@@ -28,15 +29,6 @@ from reviewsum_assets.settings import SummarySettings
 
 _RECORD = "converted.json"
 
-# Both engines must say the same of these, word for word, before the faster one is trusted.
-_TRIALS = (
-    "Works well. I have used it every day for two months, and it still looks like new.",
-    "Stopped working after a week! The seller never answered, so I sent it back. Do not buy this.",
-    "The sound is clear and the battery lasts about 10 hours, but the case feels cheap and the "
-    "manual is no help. For $25 I am happy with it; my brother bought the larger one and says it "
-    "charges faster. Two of us had to update the firmware first.",
-    "My daughter (8) loves the color. Easy to set up, easy to clean, a bit heavy for small hands.",
-)
 _ENCODER_TOKENS = SummarySettings().encoder_tokens
 # Of natural logarithms; float32 arithmetic in another order differs by some 1e-4.
 _TOLERATED_GAP = 0.01
@@ -171,8 +163,8 @@ def _name_layout(config: Any) -> None:
 
 def _difference(source: Path, target: Path, prefix: str) -> str:
     """Whether both engines think and summarize alike in float32, on the CPU."""
-    trials = ChunkTokenizer.load(source, prefix, _ENCODER_TOKENS).encode_many(_TRIALS)
-    if ChunkTokenizer.load(target, prefix, _ENCODER_TOKENS).encode_many(_TRIALS) != trials:
+    trials = ChunkTokenizer.load(source, prefix, _ENCODER_TOKENS).encode_many(CANARY_TEXTS)
+    if ChunkTokenizer.load(target, prefix, _ENCODER_TOKENS).encode_many(CANARY_TEXTS) != trials:
         return "its tokenizer cannot be saved: read again, it splits texts differently"
     gap = _largest_gap(source, target, trials)
     if gap > _TOLERATED_GAP:

@@ -18,12 +18,10 @@ from reviewsum_assets.checkpoints.manifest import QuarantinedProduct, Summarized
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.errors import JobError
 from reviewsum_assets.job.batching import batches
+from reviewsum_assets.job.canaries import CANARY_TEXTS
 from reviewsum_assets.job.chunking import Chunk, Chunker
 from reviewsum_assets.job.engines.base import Engine, EngineOutOfMemory
 from reviewsum_assets.job.tokenization import ChunkTokenizer
-
-# Any ordinary text: if the engine cannot summarize this, the fault is not the product's.
-_CANARY = "This product works well and I would buy it again."
 
 _log = logging.getLogger("reviewsum.job")
 
@@ -191,8 +189,9 @@ class Summarizer:
         return [_ChunkSummary((), f"{type(failure).__name__}: {failure}")]
 
     def _require_working_engine(self, failure: Exception) -> None:
+        # If the engine cannot summarize an ordinary text, the fault is not the product's.
         try:
-            self._engine.generate([self._tokenizer.encode(_CANARY)])
+            self._engine.generate([self._tokenizer.encode(CANARY_TEXTS[0])])
         except Exception as error:
             raise JobError(
                 f"the engine fails on plain text too ({type(error).__name__}: {error}), so no "

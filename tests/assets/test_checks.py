@@ -69,7 +69,7 @@ def test_every_check_of_a_good_table_passes(small: SmallPipeline) -> None:
     run = small.execute("merge")
     assert run.success
     assert failed(run) == set()
-    assert len(evaluations(run)) == 12
+    assert len(evaluations(run)) == 13
 
 
 BAD = {
