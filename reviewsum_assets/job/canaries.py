@@ -36,7 +36,10 @@ def canary_summaries(engine: Engine, tokenizer: ChunkTokenizer) -> dict[str, str
         # Products are the test that counts: they say by themselves whether the engine works.
         _log.warning("the canary texts cannot be summarized: %s: %s", type(error).__name__, error)
         return {}
-    return {
-        hashlib.sha256(text.encode()).hexdigest()[:_HASH_CHARS]: tokenizer.decode(ids)
-        for text, ids in zip(CANARY_TEXTS, summaries, strict=True)
-    }
+    decoded = map(tokenizer.decode, summaries)
+    return dict(zip(map(text_key, CANARY_TEXTS), decoded, strict=True))
+
+
+def text_key(text: str) -> str:
+    """What a canary text is called in records."""
+    return hashlib.sha256(text.encode()).hexdigest()[:_HASH_CHARS]

@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -109,6 +110,8 @@ class _Reports:
 def worker_main(connection: Connection, options: WorkerOptions) -> None:
     """Run one worker until its parent has no more work; the target of a spawned process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Ctrl-C reaches the parent too, which ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Before torch is loaded, so that this process sees its one device only.
     os.environ["CUDA_VISIBLE_DEVICES"] = (
         "" if options.device.gpu is None else str(options.device.gpu)

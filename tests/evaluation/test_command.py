@@ -27,7 +27,12 @@ from tests.support.jobs import FAST
 
 # What buyers of three products say, and what two people made of it.
 REVIEWS = {
-    "B1": ("The sound is great.", "Great sound, weak battery.", "The battery is weak.", "I like it"),
+    "B1": (
+        "The sound is great.",
+        "Great sound, weak battery.",
+        "The battery is weak.",
+        "I like it",
+    ),
     "B2": ("It broke at once.", "Broke after a week.", "Nice color, but it broke.", "Never again"),
     "B3": ("Easy to clean.", "So easy to clean!", "It is heavy.", "Heavy, but easy to clean it is"),
 }
@@ -43,7 +48,9 @@ STARS = {"B1": 4, "B2": 1, "B3": 5}
 def dump(tmp_path: Path) -> str:
     """The reviews as they are published; the first is the most helpful one."""
     reviews = [
-        Review(product, f"A{place}", f"{text} Said by somebody.", rating=STARS[product], votes=-place)
+        Review(
+            product, f"A{place}", f"{text} Said by somebody.", rating=STARS[product], votes=-place
+        )
         for product, texts in REVIEWS.items()
         for place, text in enumerate(texts, start=-4)
     ]
@@ -109,12 +116,13 @@ def test_lakes_and_tables_are_compared_with_baselines_and_people(
     assert found["ours"].rouge_l.mean > found["best review"].rouge_l.mean
     assert found["best review"].rouge_l.mean >= found["central review"].rouge_l.mean
     assert found["copying"].novelty == 0 < found["ours"].novelty
-    assert found["lead sentences"].difference == (0, 0, 0)
+    assert found["lead sentences"].difference.low == found["lead sentences"].difference.high == 0
     expected = found["ours"].rouge_l.mean - found["lead sentences"].rouge_l.mean
     assert found["ours"].difference.mean == pytest.approx(expected)
-    assert evaluated(
+    other = evaluated(
         references, lakes=(lake.uri,), tables=(f"ours={perfect}",), compared_with="ours"
-    ).systems[1].difference == (0, 0, 0)
+    )
+    assert by_name(other)["lead sentences"].difference.mean == pytest.approx(-expected)
 
 
 def test_systems_are_compared_on_the_products_that_all_have(

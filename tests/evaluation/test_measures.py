@@ -76,7 +76,7 @@ def test_the_best_review_is_most_like_the_references(rouge: Rouge) -> None:
 
 def test_the_random_review_depends_on_the_seed_and_not_on_other_products(rouge: Rouge) -> None:
     reviews = {str(product): tuple("abcdefgh") for product in range(20)}
-    references = {product: ("a good product",) for product in reviews}
+    references = dict.fromkeys(reviews, ("a good product",))
 
     def chosen(seed: int, count: int) -> list[tuple[str, ...]]:
         some = dict(list(reviews.items())[:count])

@@ -17,7 +17,8 @@ def written(folder: Path, content: str) -> Path:
 def test_every_reference_column_counts_and_others_are_passed_over(tmp_path: Path) -> None:
     path = written(
         tmp_path,
-        'product_id,category,reference_1,reference_2\n1,shoes,"Good, but small.",Fits.\n2,,Nice.,\n',
+        "product_id,category,reference_1,reference_2\n"
+        '1,shoes,"Good, but small.",Fits.\n2,,Nice.,\n',
     )
     assert read_references(path) == {"1": ("Good, but small.", "Fits."), "2": ("Nice.",)}
 

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.canary_reference import read_reference
 from reviewsum_assets.checkpoints.files import decode_rows
+from reviewsum_assets.checkpoints.manifests import read_manifests
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
 from reviewsum_assets.job import run_processing
+from reviewsum_assets.job.canaries import CANARY_TEXTS
 from reviewsum_assets.lake import Lake
 from tests.support.checkpoints import complete
 from tests.support.jobs import incomplete, result, run, spec_for, start, texts
@@ -20,12 +23,17 @@ from tests.support.models import POISON
 
 
 def test_a_job_lands_every_checkpoint(any_lake: Lake, pegasus: Path, tmp_path: Path) -> None:
-    _, spec = spec_for(any_lake, pegasus, texts(10))
+    plan, spec = spec_for(any_lake, pegasus, texts(10))
     code, log = run(spec, tmp_path)
     assert code == 0, log
     assert incomplete(any_lake) == []
     assert result(any_lake, spec).landed == (1, 2, 3)
     assert "checkpoint_00003 landed: 2 products" in log
+    reference = read_reference(any_lake, plan.recipe)
+    assert reference is not None
+    assert len(reference.canary_summaries) == len(CANARY_TEXTS)
+    for manifest in read_manifests(any_lake, plan):
+        assert manifest.producer.canary_summaries == reference.canary_summaries
 
 
 def test_a_job_skips_what_is_valid(lake: Lake, pegasus: Path, tmp_path: Path) -> None:

@@ -74,12 +74,13 @@ def complete(
     numbers: Iterable[int] | None = None,
     poison: Iterable[str] = (),
     texts: Mapping[str, str] | None = None,
+    producer: Producer = PRODUCER,
 ) -> None:
     """Write the plan's checkpoints, or some; ``poison`` products are quarantined."""
     chosen = None if numbers is None else set(numbers)
     for planned in plan.checkpoints:
         if chosen is None or planned.number in chosen:
-            complete_one(lake, plan, planned, set(poison), texts)
+            complete_one(lake, plan, planned, set(poison), texts, producer)
 
 
 def complete_one(
@@ -88,12 +89,13 @@ def complete_one(
     planned: PlannedCheckpoint,
     poison: set[str] | None = None,
     texts: Mapping[str, str] | None = None,
+    producer: Producer = PRODUCER,
 ) -> Manifest:
     """Write one checkpoint whose summaries repeat the product's text, unless ``texts`` has one."""
     source = read_input(lake, planned, plan.recipes[planned.recipe])
     summaries = _summaries(source, poison or set(), texts or {})
     return write_checkpoint(
-        lake, summaries, PRODUCER, load_seconds=0.0, started_at=time.monotonic()
+        lake, summaries, producer, load_seconds=0.0, started_at=time.monotonic()
     )
 
 
