@@ -66,8 +66,8 @@ def canary_result(pipeline: Pipeline, comparison: CanaryComparison) -> dg.AssetC
     where = pipeline.lake.uri_of(places.CANARY_SUMMARIES)
     silent = f"; {comparison.silent:,} others were not asked" if comparison.silent else ""
     rule = Rule(
-        f"checkpoints come from workers that summarize the canary texts differently (ROUGE-L to "
-        f"the first worker's {least:.2f} at least)",
+        "checkpoints come from workers that say something else of the canary texts than the first "
+        f"one, ROUGE-L {least:.2f} or more",
         "Compare the texts and decide which is right: compute the checkpoints of the wrong one "
         f"again with `recompute`, where the right one ran; if the first worker, in {where}, was "
         "wrong, remove that first. If either will do, lower min_canary_rouge_l",

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.planning import make_plan
+from reviewsum_assets.cli import app
 from reviewsum_assets.errors import CheckpointError, EvaluationError
 from reviewsum_assets.evaluation.command import EvaluationOptions, evaluate
 from reviewsum_assets.evaluation.report import print_csv, print_markdown, print_tables
@@ -175,6 +177,19 @@ def test_every_way_to_print_holds_the_same_figures(
     assert [row["name"] for row in rows] == [system.name for system in result.systems]
     assert float(rows[0]["rouge_l_low"]) == ours.rouge_l.low
     assert EvaluationResult.model_validate_json(result.model_dump_json()) == result
+
+
+def test_the_command_prints_one_object_or_one_row_a_system(
+    tmp_path: Path, dump: str, references: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REVIEWSUM_MIN_REVIEWS", "4")
+    call = ["evaluate", "--references", str(references), "--dump", dump, "--seed", "7"]
+    call += ["--table", f"ours={table(tmp_path / 'any.csv', PERFECT)}", "--compare-with", "human"]
+    printed = CliRunner().invoke(app, [*call, "--json"], catch_exceptions=False)
+    found = EvaluationResult.model_validate_json(printed.stdout)
+    assert (found.seed, found.compared_with, found.products) == (7, "human", 3)
+    rows = CliRunner().invoke(app, [*call, "--csv"], catch_exceptions=False).stdout.splitlines()
+    assert len(rows) == 1 + len(found.systems)
 
 
 def test_what_does_not_fit_together_is_named(tmp_path: Path, dump: str, references: Path) -> None:
