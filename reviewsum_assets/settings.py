@@ -195,8 +195,8 @@ class QualitySettings(BaseModel):
         0.6,
         ge=0,
         le=1,
-        description="ROUGE-L F1 to the first worker's canary summaries that is a drift no more, "
-        "but a fault.",
+        description="Nothing is merged if a worker's canary summaries have less ROUGE-L F1 to the "
+        "first worker's.",
     )
     english_summaries: bool = Field(True, description="Another language than English is a defect.")
 

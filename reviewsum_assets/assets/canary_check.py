@@ -7,12 +7,15 @@ import dagster as dg
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.assets.check_results import Rule, judged
+from reviewsum_assets.assets.markdown import shortened
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.findings import MOST_EXAMPLES, Finding
 from reviewsum_assets.checkpoints.manifests import read_manifests
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.evaluation.canary_drift import CanaryComparison
+
+_EXCERPT_CHARS = 200
 
 _SPEC = dg.AssetCheckSpec(
     "canary_summaries",
@@ -80,7 +83,9 @@ def canary_result(pipeline: Pipeline, comparison: CanaryComparison) -> dg.AssetC
         (
             drift.place,
             f"{drift.checkpoints:,} checkpoints; {drift.differing} of {drift.texts} texts, "
-            f"ROUGE-L {drift.rouge_l:.2f}; {drift.changes}",
+            f"ROUGE-L {drift.rouge_l:.2f}; {drift.changes}; for example: "
+            f"{shortened(drift.found, _EXCERPT_CHARS)} - was: "
+            f"{shortened(drift.expected, _EXCERPT_CHARS)}",
         )
         for drift in drifts[:MOST_EXAMPLES]
     ]

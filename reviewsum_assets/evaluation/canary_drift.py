@@ -20,7 +20,8 @@ _PLACE = ("engine", "device", "dtype", "instance_type")
 class Drift:
     """Checkpoints of workers that say the same, and not what the reference says.
 
-    ``rouge_l`` is the mean F1 of all ``texts`` that both summarized, equal ones included.
+    ``rouge_l`` is the mean F1 of all ``texts`` that both summarized, equal ones included;
+    ``expected`` and ``found`` are the summaries of the first text that differ.
     """
 
     checkpoints: int
@@ -29,6 +30,8 @@ class Drift:
     differing: int
     texts: int
     rouge_l: float
+    expected: str
+    found: str
 
     @property
     def place(self) -> str:
@@ -85,14 +88,17 @@ class CanaryComparison:
             reference = self._references[recipe_key]
             assert reference is not None  # there is nothing to differ from otherwise
             pairs = list(_pairs(reference, producer))
+            differing = [pair for pair in pairs if pair[0] != pair[1]]
             found.append(
                 Drift(
                     checkpoints=checkpoints,
                     producer=producer,
                     reference=reference,
-                    differing=sum(expected != said for expected, said in pairs),
+                    differing=len(differing),
                     texts=len(pairs),
                     rouge_l=statistics.fmean(rouge.similarity(*pair) for pair in pairs),
+                    expected=differing[0][0],
+                    found=differing[0][1],
                 )
             )
         return sorted(found, key=lambda drift: drift.rouge_l)

@@ -34,15 +34,21 @@ class ReviewTable:
     source: str
 
     def by_product(self, max_chars: int) -> Mapping[str, ProductReviews]:
-        """Each product's first reviews, so many characters in all; the last may be cut."""
+        """Each product's first reviews, so many characters in all."""
         return {
-            product_id: ProductReviews(
-                tuple(one for one in text[:max_chars].split(_BETWEEN_REVIEWS) if one), rating
-            )
+            product_id: ProductReviews(_first_reviews(text, max_chars), rating)
             for product_id, text, rating in self.grouped.select(
                 "product_id", pl.col("all_reviews").fill_null(""), "avg_rating"
             ).iter_rows()
         }
+
+
+def _first_reviews(text: str, max_chars: int) -> tuple[str, ...]:
+    """Those that are whole; if not even one is, its beginning."""
+    reviews = text[:max_chars].split(_BETWEEN_REVIEWS)
+    is_cut = len(text) > max_chars and text[max_chars] != _BETWEEN_REVIEWS
+    whole = reviews[:-1] if is_cut else reviews
+    return tuple(one for one in whole or reviews if one)
 
 
 def reviews_of_lakes(lakes: Sequence[Lake], products: Collection[str]) -> ReviewTable:

@@ -82,7 +82,10 @@ def test_a_few_other_words_are_a_warning_that_says_what_differs(small: SmallPipe
     assert (
         "| test, cuda (NVIDIA A10G), float32, local | 1 checkpoints; 1 of 4 texts, ROUGE-L 0.9"
     ) in str(found.metadata["examples"].value)
-    assert "; device cuda (NVIDIA A10G), was cpu |" in str(found.metadata["examples"].value)
+    assert (
+        "; device cuda (NVIDIA A10G), was cpu; for example: My son loves the color. Easy to set up "
+        "and to clean. - was: My daughter (8) loves"
+    ) in str(found.metadata["examples"].value)
 
 
 def test_what_is_too_far_off_is_not_merged_until_it_is_computed_again(

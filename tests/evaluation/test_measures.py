@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
 from reviewsum_assets.evaluation.baselines import baselines, best_review, central_review, lead
 from reviewsum_assets.evaluation.bootstrap import Bootstrap
+from reviewsum_assets.evaluation.product_reviews import ReviewTable
 from reviewsum_assets.evaluation.rouge import Rouge
 from reviewsum_assets.evaluation.sentiment import Sentiment
 from reviewsum_assets.evaluation.text_measures import measure_text
@@ -55,6 +57,19 @@ REVIEWS = (
     "The sound is good and the battery lasts!",
     "Broke at once.",
 )
+
+
+def test_baselines_see_the_whole_reviews_that_the_model_sees() -> None:
+    text = "\n".join(REVIEWS)
+
+    def seen(max_chars: int) -> tuple[str, ...]:
+        row = {"product_id": "P", "all_reviews": text, "avg_rating": 4.5}
+        return ReviewTable(pl.DataFrame([row]), "here").by_product(max_chars)["P"].reviews
+
+    assert seen(1000) == REVIEWS
+    assert seen(len(text) - 1) == REVIEWS[:2]
+    assert seen(len(REVIEWS[0]) + 1 + len(REVIEWS[1])) == REVIEWS[:2]
+    assert seen(9) == ("The sound",)
 
 
 def test_the_lead_is_the_first_sentence_of_each_review_then_the_second() -> None:
