@@ -30,6 +30,7 @@ from reviewsum_assets.cli_output import (
     run_result,
     status_result,
 )
+from reviewsum_assets.cli_upkeep import prune, repack
 from reviewsum_assets.errors import ReviewsumError, RunInterrupted, SettingsError
 from reviewsum_assets.lake import Lake
 
@@ -174,6 +175,10 @@ def reconcile(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     else:
         for sentence in found.told():
             out.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+app.command()(prune)
+app.command()(repack)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -48,6 +49,9 @@ LIVE_JOBS = "live_jobs"
 JOB_CODE = "job_code"
 CANARY_SUMMARIES = "canary_summaries"
 
+_CHECKPOINT_KEY = re.compile(
+    rf"(?:{CHECKPOINT_FILES}|{CHECKPOINT_MANIFESTS})/checkpoint_file_(\d+)\.(?:csv|json)"
+)
 # Local writes are staged here and renamed into place, so that a killed writer leaves nothing
 # beside the objects themselves.
 _STAGING = ".staging"
@@ -66,6 +70,12 @@ def checkpoint_csv(number: int) -> str:
 def checkpoint_manifest(number: int) -> str:
     """Key of the manifest that commits a checkpoint."""
     return f"{CHECKPOINT_MANIFESTS}/checkpoint_file_{number}.json"
+
+
+def checkpoint_number_of(key: str) -> int | None:
+    """The number of the checkpoint whose summaries or manifest lie at a key, if it is such one."""
+    match = _CHECKPOINT_KEY.fullmatch(key)
+    return None if match is None else int(match[1])
 
 
 def checkpoint_input(plan_id: str, number: int) -> str:

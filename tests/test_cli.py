@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
 from reviewsum_assets.lake import Lake
 from tests.support.dumps import FORMATS, Review, reviews_of, write
+from tests.support.ready_models import put_ready_model
 
 FAST = {
     "REVIEWSUM_MAX_LENGTH": "16",
@@ -71,8 +73,32 @@ class Command:
 
 @pytest.fixture
 def command(tmp_path: Path, pegasus: Path) -> Command:
-    """``reviewsum`` on an empty lake with a small model."""
-    return Command(tmp_path, pegasus)
+    """``reviewsum`` on a lake that holds a small model, made ready, and nothing else."""
+    command = Command(tmp_path, pegasus)
+    put_ready_model(command.lake, pegasus)
+    return command
+
+
+@dataclass
+class Finished:
+    """A lake on which everything is done, and the command that did it."""
+
+    command: Command
+    dump: str
+    result: dict[str, Any]
+
+    def copy(self, folder: Path) -> Command:
+        """The same lake and Dagster home elsewhere."""
+        shutil.copytree(self.command.folder, folder, dirs_exist_ok=True)
+        return Command(folder, self.command.model)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, pegasus: Path) -> Finished:
+    """Three products in two checkpoints, summarized from nothing and merged."""
+    command = Command(tmp_path_factory.mktemp("finished"), pegasus)
+    path = dump(command.folder, 3)
+    return Finished(command, path, command.run(path, "--checkpoint-size", "2"))
 
 
 def dump(folder: Path, products: int, extra: list[Review] | None = None, name: str = "2018") -> str:
@@ -80,29 +106,29 @@ def dump(folder: Path, products: int, extra: list[Review] | None = None, name: s
     return write(folder / f"dump-{name}", FORMATS[name](reviews + (extra or [])))
 
 
-def test_run_goes_from_a_dump_to_the_merged_table(command: Command, tmp_path: Path) -> None:
-    result = command.run(dump(tmp_path, 5), "--checkpoint-size", "2")
-    assert (result["products"], result["checkpoints"], result["checkpoints_computed"]) == (5, 3, 3)
-    assert result["merged_csv"] == command.lake.uri_of(places.MERGED_CSV)
-    lines = command.merged().decode().splitlines()
+def test_run_goes_from_a_dump_to_the_merged_table(finished: Finished) -> None:
+    result, lake = finished.result, finished.command.lake
+    assert (result["products"], result["checkpoints"], result["checkpoints_computed"]) == (3, 2, 2)
+    assert result["merged_csv"] == lake.uri_of(places.MERGED_CSV)
+    lines = finished.command.merged().decode().splitlines()
     assert lines[0] == ",".join(COLUMNS)
-    assert len(lines) == 6
-    assert verify_lake(command.lake) == []
+    assert len(lines) == 4
+    assert verify_lake(lake) == []
 
 
-def test_running_again_does_nothing_and_says_so(command: Command, tmp_path: Path) -> None:
-    path = dump(tmp_path, 3)
-    command.run(path)
-    code, out, _ = command(*command.run_arguments(path))
+def test_running_again_does_nothing_and_says_so(finished: Finished, tmp_path: Path) -> None:
+    command = finished.copy(tmp_path)
+    same = ("--checkpoint-size", "2")
+    code, out, _ = command(*command.run_arguments(finished.dump, *same))
     assert code == 0
     assert "Nothing to do" in out
-    assert command.run(path)["did_nothing"] is True
+    assert command.run(finished.dump, *same)["did_nothing"] is True
 
 
 def test_the_same_reviews_in_another_format_give_the_same_merged_table(
-    command: Command, tmp_path: Path
+    finished: Finished, tmp_path: Path
 ) -> None:
-    command.run(dump(tmp_path, 3))
+    command = finished.copy(tmp_path)
     before = command.merged()
     command.run(dump(tmp_path, 3, name="2023"))
     assert command.merged() == before
@@ -125,8 +151,8 @@ def test_top_k_selects_the_most_reviewed(command: Command, tmp_path: Path) -> No
     assert [row.product_id for row in decode_rows(command.merged())] == ["B002"]
 
 
-def test_status_and_verify_tell_a_lake_that_is_complete(command: Command, tmp_path: Path) -> None:
-    command.run(dump(tmp_path, 3), "--checkpoint-size", "2")
+def test_status_and_verify_tell_a_lake_that_is_complete(finished: Finished) -> None:
+    command = finished.command
     code, out, _ = command("status", "--json")
     status = json.loads(out)
     assert code == 0
@@ -135,8 +161,8 @@ def test_status_and_verify_tell_a_lake_that_is_complete(command: Command, tmp_pa
     assert command("verify")[:2] == (0, "all is well\n")
 
 
-def test_status_and_verify_name_what_is_off(command: Command, tmp_path: Path) -> None:
-    command.run(dump(tmp_path, 3), "--checkpoint-size", "2")
+def test_status_and_verify_name_what_is_off(finished: Finished, tmp_path: Path) -> None:
+    command = finished.copy(tmp_path)
     command.lake.put(places.checkpoint_csv(1), b"tampered with")
     command.lake.delete(places.checkpoint_manifest(2))
     code, out, _ = command("status", "--json")
@@ -150,9 +176,9 @@ def test_status_and_verify_name_what_is_off(command: Command, tmp_path: Path) ->
 
 
 def test_estimate_shows_what_the_pending_checkpoints_will_take(
-    command: Command, tmp_path: Path
+    finished: Finished, tmp_path: Path
 ) -> None:
-    command.run(dump(tmp_path, 3), "--checkpoint-size", "2")
+    command = finished.copy(tmp_path)
     command.lake.delete(places.checkpoint_manifest(2))
     code, out, _ = command("estimate", "--json")
     found = json.loads(out)
@@ -163,18 +189,16 @@ def test_estimate_shows_what_the_pending_checkpoints_will_take(
     assert "wall-clock" in command("estimate")[1]
 
 
-def test_estimate_says_when_there_is_nothing_to_pay(command: Command, tmp_path: Path) -> None:
+def test_estimate_says_when_there_is_nothing_to_pay(command: Command, finished: Finished) -> None:
     code, out, _ = command("estimate")
     assert code == 0
     assert "there is no plan yet" in out
-    command.run(dump(tmp_path, 3))
-    assert "nothing is pending" in command("estimate")[1]
-    assert json.loads(command("estimate", "--json")[1])["checkpoints"] == 0
+    assert "nothing is pending" in finished.command("estimate")[1]
+    assert json.loads(finished.command("estimate", "--json")[1])["checkpoints"] == 0
 
 
-def test_what_is_off_is_computed_again_by_the_next_run(command: Command, tmp_path: Path) -> None:
-    path = dump(tmp_path, 3)
-    command.run(path, "--checkpoint-size", "2")
+def test_what_is_off_is_computed_again_by_the_next_run(finished: Finished, tmp_path: Path) -> None:
+    command, path = finished.copy(tmp_path), finished.dump
     before = command.merged()
     command.lake.put(places.checkpoint_csv(1), b"tampered with")
     command.lake.put(places.MERGED_CSV, b"tampered with too")
@@ -301,11 +325,11 @@ def wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:
 
 
 def test_running_again_without_naming_dump_and_model_changes_nothing(
-    command: Command, tmp_path: Path
+    finished: Finished, tmp_path: Path
 ) -> None:
-    command.run(dump(tmp_path, 3))
+    command = finished.copy(tmp_path)
     before = command.merged()
-    code, out, err = command("run", "--json")
+    code, out, err = command("run", "--json", "--checkpoint-size", "2")
     assert code == 0, err
     assert json.loads(out)["did_nothing"] is True
     assert command.merged() == before

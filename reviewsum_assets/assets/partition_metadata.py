@@ -62,6 +62,7 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
         "engine": f"{producer.engine}, {producer.device}, {producer.dtype}",
         "instance_type": producer.instance_type,
         "job": producer.job_name,
+        **({"repacked_from": sorted(manifest.repacked_from)} if manifest.repacked_from else {}),
         **link_metadata(pipeline.compute.links_of(producer)),
         **_products(state, manifest),
     }
@@ -96,11 +97,13 @@ def _pace(manifest: Manifest, usd_per_hour: float | None) -> dict[str, float]:
             f"{stage}_seconds": round(seconds, 3)
             for stage, seconds in manifest.timings.model_dump().items()
         },
-        "products_per_hour": round(
-            3600 * len(manifest.products) / max(manifest.worker_seconds, 1e-9)
-        ),
+        **({} if manifest.repacked_from else {"products_per_hour": _products_per_hour(manifest)}),
         **({} if usd is None else {"usd": round(usd, 6)}),
     }
+
+
+def _products_per_hour(manifest: Manifest) -> int:
+    return round(3600 * len(manifest.products) / max(manifest.worker_seconds, 1e-9))
 
 
 def _products(state: CheckpointState, manifest: Manifest) -> dict[str, dg.MarkdownMetadataValue]:

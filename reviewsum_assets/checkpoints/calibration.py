@@ -7,8 +7,7 @@ Chunks whose summary was reused cost nothing and do not count.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -19,7 +18,6 @@ from reviewsum_assets.lake import Lake
 
 # Enough for a steady mean, and read in well under a second from S3 too.
 _NEWEST_MANIFESTS = 50
-_MANIFEST_KEY = re.compile(rf"{places.CHECKPOINT_MANIFESTS}/checkpoint_file_(\d+)\.json")
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,8 @@ def calibrate(lake: Lake, workplace: Workplace) -> Calibration | None:
 
 def _newest_manifests(lake: Lake) -> Iterator[Manifest]:
     """The readable ones among the manifests with the highest numbers, highest first."""
-    keys = [item.key for item in lake.list(places.CHECKPOINT_MANIFESTS)]
-    numbers = sorted(_numbers(keys), reverse=True)[:_NEWEST_MANIFESTS]
+    found = (places.checkpoint_number_of(o.key) for o in lake.list(places.CHECKPOINT_MANIFESTS))
+    numbers = sorted((n for n in found if n is not None), reverse=True)[:_NEWEST_MANIFESTS]
     for content in lake.get_many([places.checkpoint_manifest(number) for number in numbers]):
         try:
             yield Manifest.model_validate_json(content or b"")
@@ -100,12 +98,9 @@ def _newest_manifests(lake: Lake) -> Iterator[Manifest]:
             continue  # it is invalid, and computed again before long
 
 
-def _numbers(keys: Iterable[str]) -> Iterator[int]:
-    return (int(match[1]) for key in keys if (match := _MANIFEST_KEY.fullmatch(key)))
-
-
 def _sample(manifest: Manifest) -> _Sample:
-    fresh = [(p, p.chunks - p.chunks_reused) for p in manifest.products if p.chunks]
+    computed = [p for p in manifest.products if p.chunks and p.repacked_from is None]
+    fresh = [(p, p.chunks - p.chunks_reused) for p in computed]
     return _Sample(
         seconds=manifest.worker_seconds,
         chunks=sum(chunks for _, chunks in fresh),

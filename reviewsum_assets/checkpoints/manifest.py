@@ -18,6 +18,7 @@ class SummarizedProduct(_Record):
     chunks_reused: int  # chunks whose summary another, identical chunk had paid for
     tokens_in: int
     tokens_out: int
+    repacked_from: int | None = None  # the checkpoint it was computed in, if not in this one
 
 
 class QuarantinedProduct(_Record):
@@ -26,6 +27,7 @@ class QuarantinedProduct(_Record):
     product_id: str
     input_hash: str
     reason: str
+    repacked_from: int | None = None
 
 
 class Timings(_Record):
@@ -58,7 +60,11 @@ class Producer(_Record):
 
 
 class Manifest(_Record):
-    """The commit record of one checkpoint."""
+    """The commit record of one checkpoint.
+
+    A repacked checkpoint computed nothing: its times are zero, its ``producer`` is that of the
+    newest checkpoint it took summaries from, and ``repacked_from`` has those of all of them.
+    """
 
     plan_id: str
     checkpoint: int
@@ -73,6 +79,7 @@ class Manifest(_Record):
     seconds: float  # from the start of work on it to its CSV being written
     predicted_seconds: float | None = None  # of one worker, to tokenize and generate it
     finished_at: str  # ISO 8601, UTC
+    repacked_from: dict[int, Producer] = {}  # by checkpoint
 
     @property
     def inputs(self) -> list[tuple[str, str]]:
@@ -81,6 +88,12 @@ class Manifest(_Record):
             *((product.product_id, product.input_hash) for product in self.products),
             *((product.product_id, product.input_hash) for product in self.quarantined),
         ]
+
+    def producer_of(self, product: SummarizedProduct | QuarantinedProduct) -> Producer:
+        """What made the summary of one of the products, or failed to."""
+        if product.repacked_from is None:
+            return self.producer
+        return self.repacked_from[product.repacked_from]
 
     @property
     def worker_seconds(self) -> float:

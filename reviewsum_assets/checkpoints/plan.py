@@ -199,5 +199,36 @@ def read_table(lake: Lake, plan: Plan) -> pl.DataFrame:
     return pl.read_parquet(io.BytesIO(content))
 
 
+def new_plan_id(parent: Plan | None, table: pl.DataFrame) -> str:
+    """Hash of a plan's content: a planner killed half-way writes the same objects again.
+
+    Args:
+        parent: the plan before.
+        table: in ``TABLE_SCHEMA``.
+    """
+    rows = table.select(
+        pl.format("{}|{}|{}", "checkpoint", "review_count", "selected"), "product_id", "input_hash"
+    )
+    return data_version(
+        [
+            (parent.plan_id if parent else "", ""),
+            *((f"{a}|{b}", c) for a, b, c in rows.iter_rows()),
+        ]
+    )[:12]
+
+
+def make_current(lake: Lake, plan: Plan, table: pl.DataFrame) -> bool:
+    """Store a plan and make it current; False if another plan of its number is there already."""
+    lake.put(places.plan_table(plan.plan_id), as_parquet(table))
+    return lake.create(places.plan_document(plan.sequence), plan.model_dump_json().encode())
+
+
+def as_parquet(frame: pl.DataFrame) -> bytes:
+    """A frame as the content of a Parquet file, compressed."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -6,7 +6,6 @@ itself, and the plan becomes current in one step that only one planner can win.
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +20,11 @@ from reviewsum_assets.checkpoints.plan import (
     Plan,
     PlannedCheckpoint,
     Recipe,
+    as_parquet,
     current_plan,
     data_version,
+    make_current,
+    new_plan_id,
     read_table,
 )
 from reviewsum_assets.checkpoints.selected_texts import SelectedTexts
@@ -83,8 +85,7 @@ def make_plan(
                 return PlanOutcome(plan=parent, made=False, unchanged=selection.height)
             plan = draft.plan(parent, grouped_version, settings.top_k, recipe)
             _write_inputs(lake, plan.plan_id, texts, draft.planned)
-            lake.put(places.plan_table(plan.plan_id), _parquet(draft.table))
-            if lake.create(places.plan_document(plan.sequence), plan.model_dump_json().encode()):
+            if make_current(lake, plan, draft.table):
                 return draft.outcome(parent, plan)
     raise PlanError(
         f"other planners made {_RACES} plans current meanwhile: let them end, try again"
@@ -126,7 +127,7 @@ class _Draft:
 
     def plan(self, parent: Plan | None, grouped_version: str, top_k: int, recipe: Recipe) -> Plan:
         sequence = 1 if parent is None else parent.sequence + 1
-        plan_id = self._plan_id(parent)
+        plan_id = new_plan_id(parent, self.table)
         added = [
             PlannedCheckpoint(
                 number=number,
@@ -167,20 +168,6 @@ class _Draft:
             added=tuple(sorted(after - before)),
         )
 
-    def _plan_id(self, parent: Plan | None) -> str:
-        """Hash of the plan's content: a planner killed half-way writes the same objects again."""
-        rows = self.table.select(
-            pl.format("{}|{}|{}", "checkpoint", "review_count", "selected"),
-            "product_id",
-            "input_hash",
-        )
-        return data_version(
-            [
-                (parent.plan_id if parent else "", ""),
-                *((f"{a}|{b}", c) for a, b, c in rows.iter_rows()),
-            ]
-        )[:12]
-
 
 def _most_reviewed(grouped: pl.LazyFrame, top_k: int) -> pl.DataFrame:
     """The ``top_k`` products with most reviews: product_id, review_count."""
@@ -214,7 +201,9 @@ def _write_inputs(lake: Lake, plan_id: str, texts: SelectedTexts, planned: pl.Da
             )
             parts = full.partition_by("checkpoint", include_key=False, as_dict=True)
             writes = [
-                pool.submit(lake.put, places.checkpoint_input(plan_id, int(number)), _parquet(part))
+                pool.submit(
+                    lake.put, places.checkpoint_input(plan_id, int(number)), as_parquet(part)
+                )
                 for (number,), part in parts.items()
             ]
             for write in writes:
@@ -225,9 +214,3 @@ def _rows_by_checkpoint(planned: pl.DataFrame) -> Iterator[tuple[int, list[tuple
     parts = planned.partition_by("checkpoint", as_dict=True, maintain_order=True)
     for (number,), part in parts.items():
         yield int(number), list(part.select("product_id", "input_hash").iter_rows())
-
-
-def _parquet(frame: pl.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd")
-    return buffer.getvalue()

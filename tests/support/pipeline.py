@@ -15,6 +15,7 @@ from reviewsum_assets.definitions import defs
 from reviewsum_assets.job.spec import JobSpec, job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
+from tests.support.ready_models import put_ready_model
 
 FAST = {"max_length": 16, "min_length": 4, "device": "cpu", "workers": 1, "checkpoint_size": 2}
 
@@ -46,7 +47,8 @@ class SmallPipeline:
     def build(
         cls, instance: dg.DagsterInstance, lake: Lake, model: Path, dump: Path, **settings: Any
     ) -> SmallPipeline:
-        """A pipeline that reads one dump."""
+        """A pipeline that reads one dump; its model is ready."""
+        put_ready_model(lake, model)
         chosen = load_settings(
             lake=lake.uri, model=str(model), dumps=(str(dump),), **{**FAST, **settings}
         )

@@ -1,0 +1,170 @@
+"""Removes what the current plan does not need: retired checkpoints, old plans, models no one uses.
+
+A removal is safe because it comes second: first a plan that knows nothing of the retired
+checkpoints becomes current, so that a product that returns is planned anew rather than looked for
+in a file that is gone; only then are files removed. Killed half-way, what is left is in nobody's
+way, and the next call removes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.merge import current_merged_table
+from reviewsum_assets.checkpoints.plan import (
+    Plan,
+    Recipe,
+    make_current,
+    new_plan_id,
+    read_table,
+    require_plan,
+)
+from reviewsum_assets.errors import PlanError
+from reviewsum_assets.lake import Lake, LakeObject
+
+_PLAN = re.compile(rf"{places.PLANS}/(?:plan_\d+\.json|tables/\w+\.parquet)")
+_INPUT = re.compile(rf"{places.GROUPED_REVIEWS}/plans/(\w+)/checkpoint_(\d+)\.parquet")
+_MODEL = re.compile(rf"{places.MODELS}/(\w+)(?:\.ctranslate2)?/.+")
+_MODEL_SOURCES = "sources"
+_PARALLEL_REMOVALS = 16
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a call removed, or would remove; ``retired`` are the checkpoints forgotten by the plan.
+
+    The objects are sorted by key, and named by what they are: ``checkpoints``, ``plans``,
+    ``inputs`` (grouped reviews of single checkpoints) and ``models``.
+    """
+
+    retired: tuple[int, ...]
+    objects: dict[str, tuple[LakeObject, ...]]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all that was removed."""
+        return sum(item.size for items in self.objects.values() for item in items)
+
+
+def prune(lake: Lake, *, older_than: timedelta, dry_run: bool = False) -> Pruned:
+    """Remove what the current plan does not need.
+
+    Args:
+        lake: to be pruned.
+        older_than: younger objects stay: whoever plans or merges right now may need them.
+        dry_run: change nothing, tell what would be removed.
+
+    Raises:
+        PlanError: there is no plan; a job may be running; or others planned meanwhile.
+        LakeError: something cannot be listed, written or removed.
+    """
+    plan = require_plan(lake)
+    jobs = [item.key.rpartition("/")[2] for item in lake.list(places.LIVE_JOBS)]
+    if jobs:
+        raise PlanError(
+            f"a job may be running, and may need what is to be removed: {', '.join(jobs)}; "
+            "prune when it has ended (a job that died is taken off the list when the run that "
+            "waits for it, or the sensor stop_abandoned_jobs, sees it)"
+        )
+    retired = tuple(planned.number for planned in plan.retired)
+    if retired and not dry_run:
+        plan = _forget_retired(lake, plan)
+    objects = _Needs(plan).unneeded(lake, datetime.now(timezone.utc) - older_than)
+    if not dry_run:
+        with ThreadPoolExecutor(_PARALLEL_REMOVALS) as pool:
+            keys = [item.key for items in objects.values() for item in items]
+            for _ in pool.map(lake.delete, keys):
+                pass
+    return Pruned(retired, objects)
+
+
+def _forget_retired(lake: Lake, plan: Plan) -> Plan:
+    """Make a plan current that is the same but for the retired checkpoints and their products."""
+    live = [planned.number for planned in plan.checkpoints]
+    table = read_table(lake, plan)
+    table = table.filter(table["checkpoint"].is_in(live))
+    slim = plan.model_copy(
+        update={
+            "sequence": plan.sequence + 1,
+            "plan_id": new_plan_id(plan, table),
+            "recipes": _live_recipes(plan),
+            "retired": (),
+        }
+    )
+    merged = current_merged_table(lake)
+    if not make_current(lake, slim, table):
+        raise PlanError("another plan was made meanwhile; nothing was removed, prune again")
+    if merged is not None and merged.plan_id == plan.plan_id:
+        # The selected products and their checkpoints are the same, and so is the merged table.
+        record = merged.model_copy(update={"plan_id": slim.plan_id})
+        lake.put(places.MERGED_MANIFEST, record.model_dump_json().encode())
+    return slim
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """Tells what a plan needs by its place alone."""
+
+    plan: Plan
+
+    def unneeded(self, lake: Lake, before: datetime) -> dict[str, tuple[LakeObject, ...]]:
+        """What was written before a time and is not needed, by kind, each sorted by key."""
+        kinds: dict[str, tuple[Callable[[str], bool], tuple[str, ...]]] = {
+            "checkpoints": (
+                self._is_old_checkpoint,
+                (places.CHECKPOINT_FILES, places.CHECKPOINT_MANIFESTS),
+            ),
+            "plans": (self._is_old_plan, (places.PLANS,)),
+            "inputs": (self._is_old_input, (f"{places.GROUPED_REVIEWS}/plans",)),
+            "models": (self._is_old_model, (places.MODELS,)),
+        }
+        return {
+            kind: tuple(
+                item
+                for prefix in prefixes
+                for item in lake.list(prefix)
+                if item.last_modified < before and is_unneeded(item.key)
+            )
+            for kind, (is_unneeded, prefixes) in kinds.items()
+        }
+
+    @cached_property
+    def _live(self) -> frozenset[int]:
+        return frozenset(planned.number for planned in self.plan.checkpoints)
+
+    @cached_property
+    def _inputs(self) -> frozenset[str]:
+        return frozenset(planned.input_key for planned in self.plan.checkpoints)
+
+    @cached_property
+    def _models(self) -> frozenset[str]:
+        recipes = _live_recipes(self.plan)
+        return frozenset(recipe.model_version for recipe in recipes.values())
+
+    def _is_old_checkpoint(self, key: str) -> bool:
+        number = places.checkpoint_number_of(key)
+        # A number that this plan has not given away yet is that of a newer plan, which this lake
+        # was perhaps restored without: when it is planned again, its checkpoint is there.
+        return number is not None and number not in self._live and number <= self.plan.last_number
+
+    def _is_old_plan(self, key: str) -> bool:
+        current = places.plan_document(self.plan.sequence), places.plan_table(self.plan.plan_id)
+        return _PLAN.fullmatch(key) is not None and key not in current
+
+    def _is_old_input(self, key: str) -> bool:
+        return _INPUT.fullmatch(key) is not None and key not in self._inputs
+
+    def _is_old_model(self, key: str) -> bool:
+        match = _MODEL.fullmatch(key)
+        return match is not None and match[1] not in {*self._models, _MODEL_SOURCES}
+
+
+def _live_recipes(plan: Plan) -> dict[str, Recipe]:
+    keys = {plan.recipe, *(planned.recipe for planned in plan.checkpoints)}
+    return {key: recipe for key, recipe in plan.recipes.items() if key in keys}

@@ -1,0 +1,124 @@
+"""Commands that keep a lake small: ``reviewsum prune`` and ``reviewsum repack``."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel
+
+from reviewsum_assets.cli_options import JsonOption, LakeOption, chosen_settings
+from reviewsum_assets.cli_output import out, print_json
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import Settings
+
+_MEGABYTE = 1e6
+
+
+class PrunedKind(BaseModel):
+    """How much of one kind was removed."""
+
+    objects: int
+    bytes: int
+
+
+class PruneResult(BaseModel):
+    """What ``reviewsum prune --json`` prints; ``keys`` are the objects that were removed."""
+
+    lake: str
+    dry_run: bool
+    retired_checkpoints: list[int]
+    removed: dict[str, PrunedKind]
+    keys: list[str]
+
+
+class RepackResult(BaseModel):
+    """What ``reviewsum repack --json`` prints."""
+
+    lake: str
+    products: int
+    packed: list[int]
+    into: list[int]
+
+
+def prune(
+    lake: LakeOption = None,
+    older_than: Annotated[
+        float, typer.Option(help="Hours; what was written later stays.", min=0)
+    ] = 24.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be removed; remove nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove retired checkpoints, old plans and models that the current plan does not need."""
+    from reviewsum_assets.checkpoints import prune as pruning
+
+    opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
+    found = pruning.prune(opened, older_than=timedelta(hours=older_than), dry_run=dry_run)
+    result = PruneResult(
+        lake=opened.uri,
+        dry_run=dry_run,
+        retired_checkpoints=list(found.retired),
+        removed={
+            kind: PrunedKind(objects=len(items), bytes=sum(item.size for item in items))
+            for kind, items in found.objects.items()
+        },
+        keys=[item.key for items in found.objects.values() for item in items],
+    )
+    if as_json:
+        print_json(result)
+        return
+    for kind, some in result.removed.items():
+        out.print(f"{kind}: {some.objects:,} objects, {some.bytes / _MEGABYTE:,.1f} MB")
+    out.print("nothing was removed: this was a dry run" if dry_run else "removed")
+
+
+def repack(
+    lake: LakeOption = None,
+    below: Annotated[
+        float,
+        typer.Option(
+            help="Pack checkpoints of which less than this share is current.", min=0, max=1
+        ),
+    ] = 0.5,
+    as_json: JsonOption = False,
+) -> None:
+    """Pack the summaries of rather empty checkpoints into full ones; compute nothing."""
+    from reviewsum_assets.checkpoints import repack as repacking
+
+    settings = chosen_settings(lake=lake)
+    opened = Lake.open(settings.lake, create=False)
+    found = repacking.repack(opened, checkpoint_size=settings.checkpoint_size, below=below)
+    if found.targets:
+        _tell_dagster(settings)
+    result = RepackResult(
+        lake=opened.uri,
+        products=found.products,
+        packed=list(found.sources),
+        into=list(found.targets),
+    )
+    if as_json:
+        print_json(result)
+    elif found.targets:
+        out.print(
+            f"{found.products:,} products of {len(found.sources)} checkpoints are in "
+            f"{len(found.targets)} new ones; `reviewsum run` merges them, `reviewsum prune` "
+            "removes the old ones",
+            soft_wrap=True,
+        )
+    else:
+        out.print("nothing to pack: fewer checkpoints would not come of it", soft_wrap=True)
+
+
+def _tell_dagster(settings: Settings) -> None:
+    """Let the new checkpoints be partitions, and the old ones be none."""
+    warnings.filterwarnings("ignore", module="dagster")
+    from reviewsum_assets.assets.pipeline import Pipeline
+    from reviewsum_assets.dagster_home import persistent_instance
+    from reviewsum_assets.local_run import reconcile_lake
+
+    with persistent_instance() as instance:
+        reconcile_lake(instance, Pipeline(settings))

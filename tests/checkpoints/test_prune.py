@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.merge import merge_checkpoints
+from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
+from reviewsum_assets.checkpoints.prune import prune
+from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.checkpoints.validity import check_checkpoints
+from reviewsum_assets.errors import PlanError
+from reviewsum_assets.lake import Lake
+from tests.support.checkpoints import complete, plan_products, products
+
+AT_ONCE = timedelta(0)
+
+
+def planned_anew(lake: Lake, texts: dict[str, str], version: str, **settings: Any) -> Plan:
+    """A plan, its checkpoints and its merged table, all complete."""
+    outcome = plan_products(lake, texts, version=version, checkpoint_size=2, **settings)
+    missing = [
+        s.planned.number
+        for s in check_checkpoints(lake, outcome.plan.checkpoints)
+        if not s.is_valid
+    ]
+    complete(lake, outcome.plan, missing)
+    merge_checkpoints(lake, outcome.plan)
+    return outcome.plan
+
+
+def with_a_retired_checkpoint(lake: Lake) -> Plan:
+    """Checkpoints 1 to 3 of two products; the first was replaced by 4."""
+    texts = products(6)
+    planned_anew(lake, texts, "grouped-1")
+    changed = {product: f"{text}, changed" for product, text in list(texts.items())[:2]}
+    return planned_anew(lake, {**texts, **changed}, "grouped-2")
+
+
+def keys(lake: Lake) -> set[str]:
+    return {item.key for prefix in lake_folders() for item in lake.list(prefix)}
+
+
+def lake_folders() -> tuple[str, ...]:
+    return (
+        places.CHECKPOINT_FILES,
+        places.CHECKPOINT_MANIFESTS,
+        places.PLANS,
+        places.GROUPED_REVIEWS,
+        places.SUMMARIZED_DATASET,
+        places.MODELS,
+    )
+
+
+def test_what_the_plan_needs_stays_and_the_rest_goes(any_lake: Lake) -> None:
+    plan = with_a_retired_checkpoint(any_lake)
+    assert [planned.number for planned in plan.retired] == [1]
+    merged = any_lake.get(places.MERGED_CSV)
+
+    pruned = prune(any_lake, older_than=AT_ONCE)
+
+    now = require_plan(any_lake)
+    assert pruned.retired == (1,)
+    assert now.checkpoints == plan.checkpoints and now.retired == ()
+    live = {planned.number for planned in now.checkpoints}
+    assert live == {2, 3, 4}
+    assert keys(any_lake) == {
+        *map(places.checkpoint_csv, live),
+        *map(places.checkpoint_manifest, live),
+        *(planned.input_key for planned in now.checkpoints),
+        places.plan_document(now.sequence),
+        places.plan_table(now.plan_id),
+        places.MERGED_CSV,
+        places.MERGED_PARQUET,
+        places.MERGED_MANIFEST,
+    }
+    assert verify_lake(any_lake) == []
+    status = lake_status(any_lake)
+    assert status is not None and status.is_merged and not status.incomplete
+    assert any_lake.get(places.MERGED_CSV) == merged
+
+
+def test_a_product_that_returns_after_its_checkpoint_was_removed_is_planned_anew(
+    lake: Lake,
+) -> None:
+    texts = products(6)
+    planned_anew(lake, texts, "grouped-1")
+    planned_anew(lake, texts, "grouped-2", top_k=4)  # 5 and 6, all of checkpoint 3, fall out
+    prune(lake, older_than=AT_ONCE)
+    outcome = plan_products(lake, texts, version="grouped-3", checkpoint_size=2)
+    assert (outcome.new, outcome.unchanged, outcome.added) == (2, 4, (4,))
+    complete(lake, outcome.plan, outcome.added)
+    merge_checkpoints(lake, outcome.plan)
+    assert verify_lake(lake) == []
+
+
+def test_a_second_call_finds_nothing_to_do(lake: Lake) -> None:
+    with_a_retired_checkpoint(lake)
+    prune(lake, older_than=AT_ONCE)
+    plan = current_plan(lake)
+    again = prune(lake, older_than=AT_ONCE)
+    assert (again.retired, again.bytes) == ((), 0)
+    assert current_plan(lake) == plan
+
+
+def test_a_dry_run_names_what_would_go_and_changes_nothing(lake: Lake) -> None:
+    with_a_retired_checkpoint(lake)
+    before = keys(lake)
+    told = prune(lake, older_than=AT_ONCE, dry_run=True)
+    assert keys(lake) == before
+    named = {item.key for items in told.objects.values() for item in items}
+    assert {places.checkpoint_csv(1), places.checkpoint_manifest(1)} <= named
+    assert named < before
+
+
+def test_what_is_young_stays(lake: Lake) -> None:
+    with_a_retired_checkpoint(lake)
+    before = keys(lake)
+    pruned = prune(lake, older_than=timedelta(hours=1))
+    assert pruned.bytes == 0
+    assert before < keys(lake)  # one plan more, which has forgotten the retired one
+
+
+def test_the_model_in_use_stays_and_others_go(lake: Lake) -> None:
+    texts = products(2)
+    planned_anew(lake, texts, "grouped-1", model="old")
+    planned_anew(lake, texts, "grouped-1", model="new")
+    for version in ("old", "new"):
+        lake.put(f"{places.model_directory(version)}/model.safetensors", b"weights")
+        lake.put(f"{places.converted_model_directory(version)}/model.bin", b"weights")
+        lake.put(f"{places.MODELS}/sources/{version}", version.encode())
+    prune(lake, older_than=AT_ONCE)
+    assert [item.key for item in lake.list(places.MODELS)] == [
+        "models/new.ctranslate2/model.bin",
+        "models/new/model.safetensors",
+        "models/sources/new",
+        "models/sources/old",
+    ]
+
+
+def test_nothing_is_removed_while_a_job_may_run(lake: Lake) -> None:
+    with_a_retired_checkpoint(lake)
+    lake.put(f"{places.LIVE_JOBS}/some-job", b"")
+    before = keys(lake)
+    with pytest.raises(PlanError, match="some-job"):
+        prune(lake, older_than=AT_ONCE)
+    assert keys(lake) == before
+
+
+def test_checkpoints_of_a_newer_plan_that_this_lake_was_restored_without_stay(lake: Lake) -> None:
+    newer = with_a_retired_checkpoint(lake)
+    lake.delete(places.plan_document(newer.sequence))  # a backup of yesterday
+    prune(lake, older_than=AT_ONCE)
+    again = with_a_retired_checkpoint(lake)
+    assert again.checkpoint(4).data_version == newer.checkpoint(4).data_version
+    assert verify_lake(lake) == []

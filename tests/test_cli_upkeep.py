@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from typer.testing import CliRunner
+
+from reviewsum_assets.assets.checkpoint_plan import checkpoint_partitions
+from reviewsum_assets.checkpoints.plan import require_plan
+from reviewsum_assets.checkpoints.status import verify_lake
+from reviewsum_assets.cli import app
+from reviewsum_assets.lake import Lake
+from tests.checkpoints.test_repack import spread_out
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command keeps its runs."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("REVIEWSUM_CHECKPOINT_SIZE", "4")
+    return tmp_path / "home"
+
+
+def reviewsum(*arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_a_lake_is_packed_and_pruned_and_dagster_shows_what_is_left(lake: Lake, home: Path) -> None:
+    spread_out(lake)
+    packed = reviewsum("repack", "--lake", lake.uri, "--below", "0.6")
+    assert (packed["packed"], packed["into"]) == ([3, 4, 5, 6, 7, 8], [9, 10])
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        keys = ["checkpoint_00002", "checkpoint_00009", "checkpoint_00010"]
+        assert instance.get_dynamic_partitions("checkpoints") == keys
+        statuses = instance.get_status_by_partition(
+            dg.AssetKey("chunk_summaries"), keys, checkpoint_partitions
+        )
+        assert set((statuses or {}).values()) == {dg.AssetPartitionStatus.MATERIALIZED}
+
+    told = reviewsum("prune", "--lake", lake.uri, "--older-than", "0", "--dry-run")
+    assert require_plan(lake).retired
+    done = reviewsum("prune", "--lake", lake.uri, "--older-than", "0")
+    assert set(told["keys"]) < set(done["keys"])
+    assert done["retired_checkpoints"] == [1, 3, 4, 5, 6, 7, 8]
+    assert done["removed"]["checkpoints"]["objects"] == 14
+    assert not require_plan(lake).retired
+    assert verify_lake(lake)[0].startswith("merged_summaries was made for plan")
+
+
+def test_a_lake_that_is_not_there_cannot_be_pruned(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["prune", "--lake", str(tmp_path / "nowhere")])
+    assert result.exit_code == 1
+    assert "does not exist" in str(result.exception)
