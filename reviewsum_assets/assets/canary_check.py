@@ -34,7 +34,7 @@ def canary_check(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
     recipes = {planned.number: planned.recipe for planned in plan.checkpoints}
     comparison = CanaryComparison(pipeline.lake)
     for manifest in read_manifests(pipeline.lake, plan):
-        comparison.add(recipes.get(manifest.checkpoint, plan.recipe), manifest.producer)
+        comparison.add(recipes.get(manifest.checkpoint, plan.recipe), manifest)
     return canary_result(pipeline, comparison)
 
 

@@ -261,7 +261,7 @@ class SummarizeRun:
         self._pending.pop(state.planned.number, None)
         self._elsewhere.pop(state.planned.number, None)
         assert state.manifest is not None
-        self._canaries.add(state.planned.recipe, state.manifest.producer)
+        self._canaries.add(state.planned.recipe, state.manifest)
         self.context.log_event(materialization(self.pipeline, state, reused=reused))
 
     def _tell(self, job: RunningJob) -> None:

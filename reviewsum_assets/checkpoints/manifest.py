@@ -89,6 +89,11 @@ class Manifest(_Record):
             *((product.product_id, product.input_hash) for product in self.quarantined),
         ]
 
+    @property
+    def producers(self) -> tuple[Producer, ...]:
+        """All that made its summaries."""
+        return tuple(self.repacked_from.values()) or (self.producer,)
+
     def producer_of(self, product: SummarizedProduct | QuarantinedProduct) -> Producer:
         """What made the summary of one of the products, or failed to."""
         if product.repacked_from is None:

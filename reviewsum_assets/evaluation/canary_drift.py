@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from reviewsum_assets.checkpoints.canary_reference import read_reference
-from reviewsum_assets.checkpoints.manifest import Producer
+from reviewsum_assets.checkpoints.manifest import Manifest, Producer
 from reviewsum_assets.evaluation.rouge import Rouge
 from reviewsum_assets.lake import Lake
 
@@ -63,11 +63,14 @@ class CanaryComparison:
     _references: dict[str, Producer | None] = field(default_factory=dict)
     _different: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, recipe_key: str, producer: Producer) -> None:
-        """Add one checkpoint."""
+    def add(self, recipe_key: str, manifest: Manifest) -> None:
+        """Add one checkpoint; of a repacked one, all that it was made from."""
         if recipe_key not in self._references:
             self._references[recipe_key] = read_reference(self.lake, recipe_key)
-        reference = self._references[recipe_key]
+        for producer in manifest.producers:
+            self._add(recipe_key, producer, self._references[recipe_key])
+
+    def _add(self, recipe_key: str, producer: Producer, reference: Producer | None) -> None:
         pairs = [] if reference is None else list(_pairs(reference, producer))
         if not pairs:
             self.silent += 1
