@@ -26,6 +26,7 @@ from reviewsum_assets.settings import load_settings
 from tests.support.checkpoints import complete
 from tests.support.dumps import FORMATS, Review, write
 from tests.support.jobs import FAST
+from tests.support.ready_models import put_ready_model
 
 # What buyers of three products say, and what two people made of it.
 REVIEWS = {
@@ -141,8 +142,9 @@ def test_a_model_summarizes_once_and_is_then_only_read(
     tmp_path: Path, dump: str, references: Path, pegasus: Path
 ) -> None:
     options: dict[str, Any] = {"models": (f"small={pegasus}",), "model_lakes": tmp_path / "lakes"}
-    first = evaluated(references, dump, **options)
     lake = Lake.open(str(tmp_path / "lakes" / "small"))
+    put_ready_model(lake, pegasus)
+    first = evaluated(references, dump, **options)
     assert [planned.products for planned in require_plan(lake).checkpoints] == [3]
     before = lake.head(places.checkpoint_manifest(1))
     assert evaluated(references, dump, **options) == first
