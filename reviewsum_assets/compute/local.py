@@ -198,6 +198,17 @@ class LocalCompute:
     def _launch(self, spec: JobSpec, directory: Path, launch: Launch) -> LocalJob | None:
         """Start the process; None if another process laid out the same job first."""
         staged = directory.with_name(f".{uuid.uuid4().hex}")
+        try:
+            return self._lay_out(spec, staged, directory, launch)
+        except OSError as error:
+            reason = f"job {spec.name} cannot be started: {error}"
+            raise LaunchError(JobFailure(FailureKind.JOB, reason)) from error
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def _lay_out(
+        self, spec: JobSpec, staged: Path, directory: Path, launch: Launch
+    ) -> LocalJob | None:
         staged.mkdir()
         (staged / _SPEC).write_text(spec.model_dump_json(indent=1))
         with (staged / _LOCK).open("wb") as lock:
@@ -207,16 +218,13 @@ class LocalCompute:
             try:
                 staged.rename(directory)
             except OSError:
-                shutil.rmtree(staged)
+                if not directory.exists():
+                    raise
                 return None
             note_waiting(self.lake, spec.name, launch.run_id)
             if launch.pipes_context is not None:
                 self.lake.put(pipes_context_key(spec.name), launch.pipes_context.encode())
-            try:
-                process = self._spawn(directory, lock.fileno())
-            except OSError as error:
-                reason = f"job {spec.name} cannot be started: {error}"
-                raise LaunchError(JobFailure(FailureKind.JOB, reason)) from error
+            process = self._spawn(directory, lock.fileno())
         pid = directory / f"{_PID}.partial"
         pid.write_text(str(process.pid))
         pid.rename(directory / _PID)

@@ -12,6 +12,7 @@ SIGINT, run again to finish.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -30,8 +31,10 @@ _MESSAGE_CHARS = 1000
 
 def leave_message(path: Path, message: str) -> None:
     """Leave the exit message where the service looks for it, if there is such a place."""
-    if path.parent.is_dir():
-        path.write_text(message[:_MESSAGE_CHARS], encoding="utf-8")
+    # The log has it too: a disk that is full must not hide why a job ended.
+    with contextlib.suppress(OSError):
+        if path.parent.is_dir():
+            path.write_text(message[:_MESSAGE_CHARS], encoding="utf-8")
 
 
 def _make_importable() -> None:
