@@ -10,6 +10,7 @@ A lake is a local directory or ``s3://bucket/prefix``; both behave alike through
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -29,7 +30,7 @@ from obstore.store import LocalStore, S3Store
 from reviewsum_assets.errors import LakeError
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore.store import ObjectStore, RetryConfig
 
 REVIEW_DUMPS = "review_dumps"
 GROUPED_CSV = "grouping_dataset/product_grouped.csv"
@@ -59,6 +60,22 @@ _PARALLEL_READS = 16
 # that long whenever it is asked.
 _CREDENTIALS_TTL = timedelta(minutes=9)
 _READ_AHEAD_BYTES = 8 << 20
+_S3_ANSWER = re.compile(
+    r"(?:<\?xml.*?)?<Error>.*?<Code>(.*?)</Code>.*?<Message>(.*?)</Message>.*", re.S
+)
+# A checkpoint must not be lost to a bucket that is slowed down for half a minute. The store's own
+# pauses are often over after two seconds: each is drawn from 100 ms to twice the one before it.
+_RETRIES: RetryConfig = {
+    "max_retries": 15,
+    "retry_timeout": timedelta(minutes=3),
+    "backoff": {
+        "init_backoff": timedelta(milliseconds=100),
+        "max_backoff": timedelta(seconds=10),
+        "base": 4,
+    },
+}
+# A request on which nothing arrives for so long is tried again.
+_SILENCE = timedelta(seconds=60)
 
 
 def checkpoint_csv(number: int) -> str:
@@ -90,6 +107,11 @@ def plan_document(sequence: int) -> str:
 def plan_table(plan_id: str) -> str:
     """Key of a plan's table of products."""
     return f"{PLANS}/tables/{plan_id}.parquet"
+
+
+def plan_copy(key: str) -> str:
+    """Key of the copy of a plan document or table, which stands in for it should it be damaged."""
+    return f"{PLANS}/copies/{PurePosixPath(key).name}"
 
 
 def model_directory(version: str) -> str:
@@ -140,7 +162,9 @@ class Lake:
             root = uri.rstrip("/")
             if root == "s3:":
                 raise LakeError(f"lake {uri!r} names no bucket: expected s3://bucket/prefix")
-            store = S3Store.from_url(root, client_options=_s3_client_options(), **_from_boto3())
+            store = S3Store.from_url(
+                root, client_options=_s3_client_options(), retry_config=_RETRIES, **_from_boto3()
+            )
             return cls(root, store, None)
         if "://" in uri and not uri.startswith("file://"):
             raise LakeError(f"lake {uri!r} is neither a directory nor s3://bucket/prefix")
@@ -211,6 +235,22 @@ class Lake:
         if self.directory is not None:
             return (self.directory / _checked(key)).open("rb")
         return io.BufferedReader(_ObjectReader(self._store, _checked(key)), _READ_AHEAD_BYTES)
+
+    def sha256(self, key: str) -> str | None:
+        """SHA-256 of an object, read in pieces; None if there is no such object.
+
+        Raises:
+            LakeError: it cannot be read.
+        """
+        digest = hashlib.sha256()
+        try:
+            for piece in obstore.get(self._store, _checked(key)).stream():
+                digest.update(piece)
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise LakeError(f"cannot read {self.uri_of(key)}: {_brief(error)}") from error
+        return digest.hexdigest()
 
     def download(self, key: str, path: Path) -> None:
         """Copy an object to a local file, streamed; the file appears whole or not at all."""
@@ -312,8 +352,9 @@ class _ObjectReader(io.RawIOBase):
 
 
 def _brief(error: BaseException) -> str:
-    """What the store says, without the dump of its own objects that follows."""
-    return str(error).partition("\n\nDebug source")[0].strip()
+    """What the store says on one line, without XML and the dump of its own objects."""
+    said = str(error).partition("\n\nDebug source")[0]
+    return " ".join(_S3_ANSWER.sub(r"\1: \2", said).split())
 
 
 def _checked(key: str) -> str:
@@ -345,5 +386,13 @@ def _from_boto3() -> dict[str, Any]:
 
 
 def _s3_client_options() -> Any:
-    """Plain HTTP only where the configured endpoint itself is plain HTTP."""
-    return {"allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")}
+    """Plain HTTP only where the configured endpoint itself is plain HTTP; no limit but on silence.
+
+    The store's own limit is one of 30 seconds on a whole request, which a model that comes in
+    slowly exceeds time and again.
+    """
+    return {
+        "allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"),
+        "timeout": timedelta(days=1),
+        "read_timeout": _SILENCE,
+    }
