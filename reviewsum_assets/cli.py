@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from reviewsum_assets import __version__
-from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.checkpoints.status import lake_status
 from reviewsum_assets.cli_options import JsonOption, LakeOption, chosen_settings
 from reviewsum_assets.cli_output import (
     ProgressBars,
@@ -145,9 +145,11 @@ def estimate_pending(lake: LakeOption = None, as_json: JsonOption = False) -> No
 
 @app.command()
 def verify(lake: LakeOption = None, as_json: JsonOption = False) -> None:
-    """Check every manifest, CSV and the merged table against the plan."""
+    """Read every byte that a run has written: is it what was written, and what was planned?"""
+    from reviewsum_assets.verification import verify as problems_of
+
     opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
-    problems = verify_lake(opened)
+    problems = problems_of(opened)
     if as_json:
         print_json(VerifyResult(lake=opened.uri, ok=not problems, problems=problems))
     else:

@@ -17,6 +17,7 @@ from reviewsum_assets.assets.checkpoint_plan import align_partitions, enclosing_
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
 from reviewsum_assets.checkpoints.plan import Plan, Recipe, current_plan, require_plan
+from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints, mend_plan
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, merged_file_problems
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.compute.ordering import order_job
@@ -35,6 +36,7 @@ from reviewsum_assets.job.conversion import is_converted
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import has_dumps
 from reviewsum_assets.reviews.grouping import GroupedReviews
+from reviewsum_assets.verification import remove_damaged_sources
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def materialize_pending(
     """
     started = time.monotonic()
     runs = _Runs(instance, pipeline, log_level)
+    mend_plan(pipeline.lake)
     plan = _plan_if_needed(runs, pipeline)
     align_partitions(instance, plan)
     status = _status(pipeline)
@@ -200,11 +203,15 @@ class _Runs:
 
 def _plan_if_needed(runs: _Runs, pipeline: Pipeline) -> Plan:
     """The plan for what there is now."""
-    plan = current_plan(pipeline.lake)
-    if plan is not None and _is_planned(pipeline, plan):
-        return plan
+    lake = pipeline.lake
+    plan = current_plan(lake)
+    if plan is not None:
+        remove_damaged_sources(lake, plan)
+        lost = grouping.damaged_tables(lake, read=False) or lost_checkpoints(lake, plan)
+        if not lost and _is_planned(pipeline, plan):
+            return plan
     runs.execute("ingest")
-    return require_plan(pipeline.lake)
+    return require_plan(lake)
 
 
 def _is_planned(pipeline: Pipeline, plan: Plan) -> bool:

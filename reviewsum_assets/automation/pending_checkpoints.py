@@ -93,7 +93,7 @@ def _summarize(
 def _merge(
     context: dg.SensorEvaluationContext, pipeline: Pipeline, plan: Plan, found: Judgement
 ) -> dg.RunRequest | dg.SkipReason:
-    if not is_merge_needed(pipeline.lake, plan, found.newest):
+    if not is_merge_needed(pipeline.lake, plan, found.content):
         return dg.SkipReason(
             f"all {len(plan.checkpoints):,} checkpoints of plan {plan.plan_id} are valid and merged"
         )
@@ -102,7 +102,7 @@ def _merge(
         purpose="merge of a finished plan",
         scope=(PLAN_TAG, plan.plan_id),
         # A checkpoint that is computed again later makes another table.
-        state=f"merge of what was written until {found.newest}",
+        state=f"merge of {found.content}",
         by_hand="launch merge",
     )
     return request_run(context.instance, work, pipeline.settings.max_run_attempts, {})

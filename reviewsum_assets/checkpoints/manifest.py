@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from reviewsum_assets.integrity import SealedRecord
 
 
 class _Record(BaseModel):
@@ -58,7 +60,7 @@ class Producer(_Record):
     package_versions: dict[str, str]
 
 
-class Manifest(_Record):
+class Manifest(SealedRecord):
     """The commit record of one checkpoint.
 
     A repacked checkpoint computed nothing: its times are zero, its ``producer`` is that of the
@@ -78,7 +80,7 @@ class Manifest(_Record):
     seconds: float  # from the start of work on it to its CSV being written
     predicted_seconds: float | None = None  # of one worker, to tokenize and generate it
     finished_at: str  # ISO 8601, UTC
-    repacked_from: dict[int, Producer] = {}  # by checkpoint
+    repacked_from: dict[int, Producer] = Field(default_factory=dict)  # by checkpoint
 
     @property
     def inputs(self) -> list[tuple[str, str]]:

@@ -7,19 +7,19 @@ replacement is complete; the record written last names what was merged.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.files import SummaryRow, SummaryWriter
+from reviewsum_assets.checkpoints.listing import content_digest, list_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, read_table
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import CheckpointError
+from reviewsum_assets.integrity import SealedRecord, file_sha256
 from reviewsum_assets.lake import Lake
 
 MERGED_SCHEMA = pl.Schema(
@@ -28,10 +28,8 @@ MERGED_SCHEMA = pl.Schema(
 _NAMES_IN_A_MESSAGE = 10
 
 
-class MergedTable(BaseModel):
+class MergedTable(SealedRecord):
     """What the merged table holds; sizes in bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     plan_id: str
     selected: int
@@ -42,6 +40,7 @@ class MergedTable(BaseModel):
     csv_bytes: int
     parquet_sha256: str
     parquet_bytes: int
+    merged_from: str = ""  # ``listing.content_digest``; empty in records from before it was kept
 
     @property
     def completeness(self) -> float:
@@ -65,6 +64,8 @@ def merge_checkpoints(lake: Lake, plan: Plan, *, allow_incomplete: bool = False)
         CheckpointError: a checkpoint is missing or invalid and ``allow_incomplete`` is not set,
             or none is valid.
     """
+    # Before anything is read: what changes meanwhile is merged again, not missed.
+    merged_from = content_digest(list_checkpoints(lake), plan)
     with tempfile.TemporaryDirectory(prefix="reviewsum-merge-") as scratch:
         csv_path, parquet_path = Path(scratch, "merged.csv"), Path(scratch, "merged.parquet")
         rows, quarantined, bad = _write_csv(lake, plan, csv_path)
@@ -83,18 +84,19 @@ def merge_checkpoints(lake: Lake, plan: Plan, *, allow_incomplete: bool = False)
             csv_bytes=csv_path.stat().st_size,
             parquet_sha256=file_sha256(parquet_path),
             parquet_bytes=parquet_path.stat().st_size,
+            merged_from=merged_from,
         )
         lake.put_file(places.MERGED_PARQUET, parquet_path)
         lake.put_file(places.MERGED_CSV, csv_path)
-    lake.put(places.MERGED_MANIFEST, merged.model_dump_json().encode())
+    lake.put(places.MERGED_MANIFEST, merged.sealed())
     return merged
 
 
 def current_merged_table(lake: Lake) -> MergedTable | None:
     """The record of the last merge, or None if there is none that can be read."""
     try:
-        return MergedTable.model_validate_json(lake.get(places.MERGED_MANIFEST) or b"")
-    except ValidationError:
+        return MergedTable.unsealed(lake.get(places.MERGED_MANIFEST) or b"")
+    except ValueError:
         return None
 
 
@@ -113,15 +115,6 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
     )
     for start in range(0, scan.select(pl.len()).collect().item() or 1, rows):
         yield scan.slice(start, rows).collect()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _write_csv(lake: Lake, plan: Plan, path: Path) -> tuple[int, int, list[CheckpointState]]:

@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from functools import cached_property
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.errors import PlanError
+from reviewsum_assets.integrity import SealedRecord
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import SummarySettings
 
@@ -73,6 +74,7 @@ class PlannedCheckpoint(BaseModel):
     data_version: str
     recipe: str
     plan_id: str
+    input_sha256: str = ""  # of its grouped reviews; empty in plans from before it was kept
 
     @property
     def partition_key(self) -> str:
@@ -85,10 +87,8 @@ class PlannedCheckpoint(BaseModel):
         return places.checkpoint_input(self.plan_id, self.number)
 
 
-class Plan(BaseModel):
+class Plan(SealedRecord):
     """One plan document; the products are in the table beside it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sequence: int
     plan_id: str
@@ -100,6 +100,7 @@ class Plan(BaseModel):
     retired: tuple[PlannedCheckpoint, ...]
     last_number: int
     selected: int
+    table_sha256: str = ""  # empty in plans from before it was kept
 
     def answers(self, grouped_version: str, top_k: int, recipe: Recipe) -> bool:
         """Whether this plan was made from just this input, so that planning again is needless."""
@@ -161,16 +162,16 @@ def current_plan(lake: Lake) -> Plan | None:
     """The current plan, or None before the first one.
 
     Raises:
-        PlanError: the plan document cannot be read.
+        PlanError: neither the plan document nor its copy can be read.
     """
     sequences = [int(m[1]) for o in lake.list(places.PLANS) if (m := _PLAN_KEY.fullmatch(o.key))]
     if not sequences:
         return None
     key = places.plan_document(max(sequences))
     try:
-        return Plan.model_validate_json(lake.get(key) or b"")
-    except ValidationError as error:
-        raise PlanError(f"plan {lake.uri_of(key)} cannot be read: {error}") from error
+        return Plan.unsealed(lake.get(key) or b"")
+    except ValueError as error:
+        return _copied_plan(lake, key, error)
 
 
 def require_plan(lake: Lake) -> Plan:
@@ -191,12 +192,42 @@ def read_table(lake: Lake, plan: Plan) -> pl.DataFrame:
     """The plan's products, one row each, in ``TABLE_SCHEMA``.
 
     Raises:
-        PlanError: the table is gone.
+        PlanError: the table and its copy are gone or damaged.
     """
-    content = lake.get(places.plan_table(plan.plan_id))
-    if content is None:
-        raise PlanError(f"the table of plan {plan.plan_id} is missing from {lake.uri}")
-    return pl.read_parquet(io.BytesIO(content))
+    return pl.read_parquet(io.BytesIO(table_content(lake, plan)))
+
+
+def table_content(lake: Lake, plan: Plan) -> bytes:
+    """The bytes of the plan's table, or of its copy.
+
+    Raises:
+        PlanError: both are gone or damaged.
+    """
+    key = places.plan_table(plan.plan_id)
+    for place in (key, places.plan_copy(key)):
+        content = lake.get(place)
+        if content is not None and _is_table_of(plan, content):
+            return content
+    raise PlanError(
+        f"the table of plan {plan.plan_id}, {lake.uri_of(key)}, is missing or damaged, and so is "
+        "its copy: restore it from a backup"
+    )
+
+
+def _is_table_of(plan: Plan, content: bytes) -> bool:
+    """Whether these are the bytes of the plan's table."""
+    return plan.table_sha256 in ("", hashlib.sha256(content).hexdigest())
+
+
+def _copied_plan(lake: Lake, key: str, damage: ValueError) -> Plan:
+    """The plan of a document that cannot be read, from its copy."""
+    try:
+        return Plan.unsealed(lake.get(places.plan_copy(key)) or b"")
+    except ValueError:
+        raise PlanError(
+            f"plan {lake.uri_of(key)} cannot be read, nor its copy; restore it from a backup: "
+            f"{damage}"
+        ) from damage
 
 
 def new_plan_id(parent: Plan | None, table: pl.DataFrame) -> str:
@@ -217,10 +248,22 @@ def new_plan_id(parent: Plan | None, table: pl.DataFrame) -> str:
     )[:12]
 
 
-def make_current(lake: Lake, plan: Plan, table: pl.DataFrame) -> bool:
-    """Store a plan and make it current; False if another plan of its number is there already."""
-    lake.put(places.plan_table(plan.plan_id), as_parquet(table))
-    return lake.create(places.plan_document(plan.sequence), plan.model_dump_json().encode())
+def make_current(lake: Lake, plan: Plan, table: pl.DataFrame) -> Plan | None:
+    """Store a plan with its table, make it current, and copy both.
+
+    Returns:
+        The plan as it is stored; None if another plan of its number is there already.
+    """
+    content = as_parquet(table)
+    plan = plan.model_copy(update={"table_sha256": hashlib.sha256(content).hexdigest()})
+    document_key, table_key = places.plan_document(plan.sequence), places.plan_table(plan.plan_id)
+    lake.put(table_key, content)
+    if not lake.create(document_key, plan.sealed()):
+        return None
+    # Whoever is killed before this is made up for by ``mend_plan``.
+    lake.put(places.plan_copy(table_key), content)
+    lake.put(places.plan_copy(document_key), plan.sealed())
+    return plan
 
 
 def as_parquet(frame: pl.DataFrame) -> bytes:

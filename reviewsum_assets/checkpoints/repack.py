@@ -84,9 +84,9 @@ def repack(lake: Lake, *, checkpoint_size: int, below: float = 0.5) -> Repacked:
     plan_id = new_plan_id(plan, packed_table)
     targets = _planned(moved, plan, plan_id)
     for target in _filled(lake, moved, sources, targets):
-        target.write(lake)
+        targets[target.planned.number] = target.write(lake)
     packed = _packed_plan(plan, plan_id, targets, set(sources))
-    if not make_current(lake, packed, packed_table):
+    if make_current(lake, packed, packed_table) is None:
         raise PlanError("another plan was made meanwhile, and nothing is packed: repack again")
     return Repacked(tuple(sorted(sources)), tuple(targets), moved.height)
 
@@ -187,8 +187,11 @@ class _Target:
         self.producers[origin] = manifest.producer_of(product)
         return product.model_copy(update={"repacked_from": origin})
 
-    def write(self, lake: Lake) -> None:
+    def write(self, lake: Lake) -> PlannedCheckpoint:
         """Write its input, CSV and manifest, where nothing is yet.
+
+        Returns:
+            The checkpoint as the plan is to name it.
 
         Raises:
             PlanError: somebody else has written a checkpoint of that number.
@@ -210,16 +213,16 @@ class _Target:
             finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             repacked_from=self.producers,
         )
-        lake.put(self.planned.input_key, as_parquet(inputs))
+        source = as_parquet(inputs)
+        lake.put(self.planned.input_key, source)
         for key, data in (
             (places.checkpoint_csv(self.planned.number), content),
-            (
-                places.checkpoint_manifest(self.planned.number),
-                manifest.model_dump_json(indent=1).encode(),
-            ),
+            (places.checkpoint_manifest(self.planned.number), manifest.sealed()),
         ):
             if not lake.create(key, data):
                 raise PlanError(f"{key} was written by others meanwhile: repack again")
+        digest = hashlib.sha256(source).hexdigest()
+        return self.planned.model_copy(update={"input_sha256": digest})
 
 
 def _filled(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -16,10 +15,11 @@ from reviewsum_assets.checkpoints.merge import (
     MERGED_SCHEMA,
     MergedTable,
     current_merged_table,
-    file_sha256,
 )
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, read_table, require_plan
+from reviewsum_assets.checkpoints.plan_damage import plan_problems
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
+from reviewsum_assets.integrity import file_sha256
 from reviewsum_assets.lake import Lake
 
 _IDS_IN_A_MESSAGE = 5
@@ -90,7 +90,7 @@ def verify_lake(lake: Lake) -> list[str]:
         PlanError: there is no plan to verify against.
     """
     plan = require_plan(lake)
-    problems: list[str] = []
+    problems = plan_problems(lake, plan)
     expected: set[str] = set()
     holders = dict(
         read_table(lake, plan).filter("selected").select("product_id", "checkpoint").iter_rows()
@@ -106,19 +106,16 @@ def verify_lake(lake: Lake) -> list[str]:
     return problems + _merged_problems(lake, plan, expected)
 
 
-def is_merge_needed(lake: Lake, plan: Plan, newest: datetime | None) -> bool:
-    """Whether a plan's finished checkpoints are to be merged, by sizes and times alone.
+def is_merge_needed(lake: Lake, plan: Plan, content: str) -> bool:
+    """Whether a plan's finished checkpoints are to be merged, by sizes and tags alone.
 
     Args:
         lake: holds the table, or does not.
         plan: the current one.
-        newest: when the last of its checkpoints was written.
+        content: ``listing.content_digest`` of its checkpoints as they lie there now.
     """
     merged = current_merged_table(lake)
-    record = lake.head(places.MERGED_MANIFEST)
-    if merged is None or record is None or not merged.is_whole(plan):
-        return True
-    if newest is not None and newest > record.last_modified:
+    if merged is None or not merged.is_whole(plan) or merged.merged_from != content:
         return True
     sizes = {places.MERGED_CSV: merged.csv_bytes, places.MERGED_PARQUET: merged.parquet_bytes}
     found = {key: lake.head(key) for key in sizes}

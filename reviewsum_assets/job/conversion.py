@@ -14,14 +14,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from reviewsum_assets import lake as places
+from reviewsum_assets.integrity import SealedRecord
 from reviewsum_assets.job.engines import EngineName, load_engine
 from reviewsum_assets.job.engines.decoding_rules import rules_of
 from reviewsum_assets.job.model_directory import ReadyModel, local_model_directory
 from reviewsum_assets.job.model_weights import stored_type
-from reviewsum_assets.job.published_files import PublishedFile, described, local_copy, publish
+from reviewsum_assets.job.published_files import (
+    PublishedFile,
+    damaged_files,
+    described,
+    is_folder_whole,
+    local_copy,
+    publish,
+)
 from reviewsum_assets.job.tokenization import ChunkTokenizer, load_tokenizer
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import SummarySettings
@@ -42,10 +48,8 @@ _ENCODER_TOKENS = SummarySettings().encoder_tokens
 _TOLERATED_GAP = 0.01
 
 
-class Conversion(BaseModel):
+class Conversion(SealedRecord):
     """The record of a conversion; ``obstacle`` says why there is none, and is else empty."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_version: str
     converter: str
@@ -56,8 +60,8 @@ class Conversion(BaseModel):
 def read_conversion(lake: Lake, model_version: str) -> Conversion | None:
     """The record of a model's conversion; None if it was not tried yet."""
     try:
-        return Conversion.model_validate_json(lake.get(_record_key(model_version)) or b"")
-    except ValidationError:
+        return Conversion.unsealed(lake.get(_record_key(model_version)) or b"")
+    except ValueError:
         return None
 
 
@@ -71,7 +75,16 @@ def conversion_obstacle(conversion: Conversion | None) -> str:
 def is_converted(lake: Lake, model_version: str) -> bool:
     """Whether there is nothing left for ``ensure_converted`` to do."""
     known = read_conversion(lake, model_version)
-    return known is not None and _is_final(known)
+    return known is not None and _is_final(known) and is_folder_whole(lake, *_folder(known))
+
+
+def damaged_conversion(lake: Lake, model_version: str) -> list[str]:
+    """Keys of a conversion's objects that are not those published; reads them all."""
+    known = read_conversion(lake, model_version)
+    if known is not None:
+        return damaged_files(lake, *_folder(known))
+    record = _record_key(model_version)
+    return [record] if lake.head(record) is not None else []
 
 
 def ensure_converted(lake: Lake, model: ReadyModel) -> Conversion:
@@ -80,7 +93,7 @@ def ensure_converted(lake: Lake, model: ReadyModel) -> Conversion:
     Takes some seconds, and about twice the model's float32 size in memory.
     """
     known = read_conversion(lake, model.version)
-    if known is not None and _is_final(known):
+    if known is not None and is_converted(lake, model.version):
         return known
     with tempfile.TemporaryDirectory(prefix="reviewsum-conversion-") as scratch:
         source = local_model_directory(lake, model.version, Path(scratch, "model"))
@@ -114,6 +127,10 @@ def local_conversion(
         provided = None
     prefix = places.converted_model_directory(conversion.model_version)
     return local_copy(lake, prefix, conversion.files, cache, provided)
+
+
+def _folder(known: Conversion) -> tuple[str, tuple[PublishedFile, ...]]:
+    return places.converted_model_directory(known.model_version), known.files
 
 
 def _is_final(known: Conversion) -> bool:

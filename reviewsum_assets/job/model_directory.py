@@ -15,16 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import ModelError
+from reviewsum_assets.integrity import SealedRecord
 from reviewsum_assets.job.model_source import ModelSource, find_source, needed_files
 from reviewsum_assets.job.model_weights import convert_weights, parameter_count
 from reviewsum_assets.job.published_files import (
     PublishedFile,
+    damaged_files,
     described,
+    is_folder_whole,
     local_copy,
     publish,
 )
@@ -38,10 +39,8 @@ _TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "vocab.json")
 _READY = "ready.json"
 
 
-class ReadyModel(BaseModel):
+class ReadyModel(SealedRecord):
     """A model that a job can load; ``version`` is the hash of all its files."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: str
     family: Family
@@ -65,11 +64,16 @@ def ready_model(lake: Lake, settings: Settings) -> tuple[ReadyModel, bool]:
         ModelError: it cannot be found, is incomplete, of an unknown family, or unsafe.
     """
     planned = _planned_model(lake, settings)
-    if planned is not None:
+    if planned is not None and is_whole(lake, planned):
         return planned, True
+    if planned is not None and not planned.is_demo:
+        raise ModelError(
+            f"model {planned.version}, made ready from {planned.source}, lacks files on the lake: "
+            "name it again (--model), so that it can be made ready again"
+        )
     source = find_source(lake, settings.model)
     known = _known_model(lake, source)
-    if known is not None:
+    if known is not None and is_whole(lake, known):
         return known, True
     with source.files() as directory, _safe_directory(directory) as safe:
         model = _examine(safe, source)
@@ -81,9 +85,24 @@ def ready_model(lake: Lake, settings: Settings) -> tuple[ReadyModel, bool]:
 
 def is_current(lake: Lake, settings: Settings) -> bool:
     """Whether the model that the settings name is ready; looks at sizes and times only."""
-    if _planned_model(lake, settings) is not None:
-        return True
-    return _known_model(lake, find_source(lake, settings.model)) is not None
+    model = _planned_model(lake, settings)
+    if model is None:
+        model = _known_model(lake, find_source(lake, settings.model))
+    return model is not None and is_whole(lake, model)
+
+
+def is_whole(lake: Lake, model: ReadyModel) -> bool:
+    """Whether the files of a ready model are there; what is in them is not read."""
+    return is_folder_whole(lake, places.model_directory(model.version), model.files)
+
+
+def damaged_model(lake: Lake, version: str) -> list[str]:
+    """Keys of a ready model's objects that are not those published; reads them all."""
+    prefix = places.model_directory(version)
+    try:
+        return damaged_files(lake, prefix, read_ready_model(lake, version).files)
+    except ModelError:
+        return [f"{prefix}/{_READY}"]
 
 
 def read_ready_model(lake: Lake, version: str) -> ReadyModel:
@@ -94,8 +113,8 @@ def read_ready_model(lake: Lake, version: str) -> ReadyModel:
     """
     key = f"{places.model_directory(version)}/{_READY}"
     try:
-        return ReadyModel.model_validate_json(lake.get(key) or b"")
-    except ValidationError as error:
+        return ReadyModel.unsealed(lake.get(key) or b"")
+    except ValueError as error:
         raise ModelError(
             f"model {version} is not on the lake ({lake.uri_of(key)}): materialize "
             "summarizer_model and checkpoint_plan"
@@ -125,8 +144,8 @@ def local_model_directory(
 def _holds(directory: Path, model: ReadyModel) -> bool:
     """Whether a directory is a copy of this ready model; its files are not looked at."""
     try:
-        return ReadyModel.model_validate_json((directory / _READY).read_bytes()) == model
-    except (OSError, ValidationError):
+        return ReadyModel.unsealed((directory / _READY).read_bytes()) == model
+    except (OSError, ValueError):
         return False
 
 

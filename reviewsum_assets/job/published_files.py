@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict
 
-from reviewsum_assets.checkpoints.merge import file_sha256
 from reviewsum_assets.errors import ModelError
+from reviewsum_assets.integrity import SealedRecord, file_sha256
 from reviewsum_assets.lake import Lake
 
 
@@ -41,15 +41,43 @@ def described(directory: Path, paths: Iterable[Path]) -> tuple[PublishedFile, ..
 
 
 def publish(
-    lake: Lake, record_key: str, record: BaseModel, directory: Path, files: Sequence[PublishedFile]
+    lake: Lake,
+    record_key: str,
+    record: SealedRecord,
+    directory: Path,
+    files: Sequence[PublishedFile],
 ) -> None:
     """Copy files to the folder of ``record_key``, then commit them by writing the record there."""
+    prefix = str(PurePosixPath(record_key).parent)
     for file in files:
-        key = f"{PurePosixPath(record_key).parent}/{file.name}"
-        found = lake.head(key)
-        if found is None or found.size != file.size:
-            lake.put_file(key, directory / file.name)
-    lake.put(record_key, record.model_dump_json().encode())
+        if damaged_files(lake, prefix, [file]):
+            lake.put_file(f"{prefix}/{file.name}", directory / file.name)
+    lake.put(record_key, record.sealed())
+
+
+def damaged_files(
+    lake: Lake, prefix: str, files: Iterable[PublishedFile], *, read: bool = True
+) -> list[str]:
+    """Keys of a folder's files that are gone, or not those that were published.
+
+    Args:
+        lake: holds the folder.
+        prefix: of the folder.
+        files: that it should hold.
+        read: compare the content too, not only the size.
+    """
+    sizes = {item.key: item.size for item in lake.list(prefix)}
+    expected = {f"{prefix}/{file.name}": file for file in files}
+    return [
+        key
+        for key, file in expected.items()
+        if sizes.get(key) != file.size or (read and lake.sha256(key) != file.sha256)
+    ]
+
+
+def is_folder_whole(lake: Lake, prefix: str, files: Iterable[PublishedFile]) -> bool:
+    """Whether a folder holds files of those names and sizes; what is in them is not read."""
+    return not damaged_files(lake, prefix, files, read=False)
 
 
 def local_copy(

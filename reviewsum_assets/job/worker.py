@@ -270,8 +270,8 @@ def read_input(
     content = copy.read_bytes() if copy is not None and has_copy else lake.get(planned.input_key)
     if content is None:
         raise CheckpointError(
-            f"its grouped reviews {lake.uri_of(planned.input_key)} are missing: restore them, or "
-            "remove the plan's later documents and plan again"
+            f"its grouped reviews {lake.uri_of(planned.input_key)} are missing: materialize "
+            "checkpoint_plan, or use `reviewsum run`, to plan its products again"
         )
     try:
         frame = pl.read_parquet(io.BytesIO(content))
@@ -290,6 +290,7 @@ def read_input(
     if changed or found != planned.data_version:
         named = f" (products {', '.join(changed[:5])})" if changed else ""
         raise CheckpointError(
-            f"its grouped reviews {lake.uri_of(planned.input_key)} are not those planned{named}"
+            f"its grouped reviews {lake.uri_of(planned.input_key)} are not those planned{named}: "
+            "remove them, then plan again"
         )
     return CheckpointInput(planned, products, time.monotonic() - started)

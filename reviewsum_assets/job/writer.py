@@ -71,7 +71,7 @@ def write_checkpoint(
         predicted_seconds=None if seconds_per_chunk is None else chunks * seconds_per_chunk,
         finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
-    _put(lake, places.checkpoint_manifest(number), manifest.model_dump_json(indent=1).encode())
+    _put(lake, places.checkpoint_manifest(number), manifest.sealed())
     return manifest
 
 
