@@ -16,37 +16,26 @@ OBEYS_MODES = ("setpriv", "--bounding-set", "-dac_override", "--") if os.geteuid
 
 @dataclass
 class SmallDisk:
-    """A directory with little room: a file system of its own, where one may be mounted.
-
-    Elsewhere no file of the processes at ``pid`` and below may become larger than so much.
-    """
+    """A directory with a file system of its own that has so little room."""
 
     directory: Path
-    pid: int
     bytes: int
-    is_mounted: bool = False
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Be so small, then as large as it was."""
-        before = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
-        self.is_mounted = self._mount(f"size={self.bytes}")
-        self.grow(0)
+    def mounted(self) -> Iterator[bool]:
+        """Mount it, and take it away again; False where nothing may be mounted."""
+        if not self._mount(f"size={self.bytes}"):
+            yield False
+            return
         try:
-            yield
+            yield True
         finally:
-            if self.is_mounted:
-                subprocess.run(["umount", "--lazy", str(self.directory)], check=True)
-            resource.prlimit(self.pid, resource.RLIMIT_FSIZE, before)
+            subprocess.run(["umount", "--lazy", str(self.directory)], check=True)
 
     def grow(self, more: int) -> None:
         """Have so much more room."""
         self.bytes += more
-        if self.is_mounted:
-            assert self._mount(f"remount,size={self.bytes}")
-        else:
-            _, most = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
-            resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (self.bytes, most))
+        assert self._mount(f"remount,size={self.bytes}")
 
     def _mount(self, options: str) -> bool:
         mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.directory)]
@@ -54,6 +43,17 @@ class SmallDisk:
             return subprocess.run(mount, capture_output=True, check=False).returncode == 0
         except FileNotFoundError:
             return False
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """Let this process write no file beyond so many bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @contextmanager

@@ -53,11 +53,6 @@ class WarmProcess:
             yield cls(process)
             process.kill()  # it has nothing to finish, and much to let go of
 
-    @property
-    def pid(self) -> int:
-        """Its process id; what limits it limits the calls that follow."""
-        return self._process.pid
-
     def call(self, folder: Path, environment: Mapping[str, str], arguments: list[str]) -> Ended:
         """Call ``reviewsum`` in a folder and wait for its end."""
         assert self._process.stdin is not None and self._process.stdout is not None
