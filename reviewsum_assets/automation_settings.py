@@ -54,6 +54,11 @@ class AutomationSettings(BaseModel):
     smtp_port: int = Field(0, ge=0, description="Its port; 0: 465 for SSL, 587 for STARTTLS.")
     smtp_user: str = Field("", description="Login there. Empty: alert_email_from.")
 
+    @property
+    def sends_alerts(self) -> bool:
+        """Whether anybody is told of failed runs."""
+        return bool(self.slack_channel or self.alert_email_to)
+
     @model_validator(mode="after")
     def _email_is_whole(self) -> AutomationSettings:
         if self.alert_email_to and not (self.alert_email_from and self.smtp_host):

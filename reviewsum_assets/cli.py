@@ -15,17 +15,21 @@ from typing import Annotated
 import typer
 
 from reviewsum_assets import __version__
-from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.checkpoints.status import lake_status
+from reviewsum_assets.cli_bench import bench
+from reviewsum_assets.cli_estimate import estimate
+from reviewsum_assets.cli_evaluate import evaluate
+from reviewsum_assets.cli_explain import explain
 from reviewsum_assets.cli_options import JsonOption, LakeOption, chosen_settings
 from reviewsum_assets.cli_output import (
     ProgressBars,
     VerifyResult,
     err,
     out,
-    print_estimate,
     print_json,
     print_run,
     print_status,
+    printable,
     reconcile_result,
     run_result,
     status_result,
@@ -77,6 +81,7 @@ def run(
     warnings.filterwarnings("ignore", module="dagster")
     from reviewsum_assets import local_run
     from reviewsum_assets.assets.pipeline import Pipeline
+    from reviewsum_assets.automation.alerts import telling_of_failure
     from reviewsum_assets.dagster_home import persistent_instance
 
     settings = chosen_settings(
@@ -87,7 +92,11 @@ def run(
         checkpoint_size=checkpoint_size,
         compute=compute,
     )
-    with persistent_instance() as instance, ProgressBars() as bars:
+    with (
+        persistent_instance() as instance,
+        telling_of_failure(instance, settings),
+        ProgressBars() as bars,
+    ):
         pipeline = Pipeline(settings, on_progress=bars.update_stage)
         if local_run.seed_empty_lake(pipeline):
             err.print(f"{pipeline.lake.uri} is empty: using the sample reviews", soft_wrap=True)
@@ -118,41 +127,18 @@ def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
         print_status(result)
 
 
-@app.command("estimate")
-def estimate_pending(lake: LakeOption = None, as_json: JsonOption = False) -> None:
-    """Show what the pending checkpoints will take, in time and money, before it is spent."""
-    # Polars and the tokenizer take seconds to import, which other commands need not pay.
-    from reviewsum_assets.compute import compute_for
-    from reviewsum_assets.compute.estimate import estimate
-
-    settings = chosen_settings(lake=lake)
-    opened = Lake.open(settings.lake)
-    found = lake_status(opened)
-    result = estimate(
-        opened,
-        None if found is None else found.plan,
-        [] if found is None else [state.planned for state in found.incomplete],
-        settings,
-        compute_for(settings, opened).capacity,
-    )
-    if as_json:
-        print_json(result)
-    elif not result.checkpoints:
-        out.print(f"{opened.uri}: {result.basis}", soft_wrap=True)
-    else:
-        print_estimate(result)
-
-
 @app.command()
 def verify(lake: LakeOption = None, as_json: JsonOption = False) -> None:
-    """Check every manifest, CSV and the merged table against the plan."""
+    """Read every byte that a run has written: is it what was written, and what was planned?"""
+    from reviewsum_assets.verification import verify as problems_of
+
     opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
-    problems = verify_lake(opened)
+    problems = problems_of(opened)
     if as_json:
         print_json(VerifyResult(lake=opened.uri, ok=not problems, problems=problems))
     else:
         for problem in problems:
-            out.print(problem, style="red", markup=False, highlight=False)
+            out.print(printable(problem), style="red", markup=False, highlight=False)
         out.print(f"{len(problems)} problems" if problems else "all is well")
     if problems:
         raise typer.Exit(EXIT_FAILED)
@@ -177,76 +163,12 @@ def reconcile(lake: LakeOption = None, as_json: JsonOption = False) -> None:
             out.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
+app.command()(estimate)
+app.command()(explain)
 app.command()(prune)
 app.command()(repack)
-
-
-@app.command()
-def bench(
-    part: Annotated[
-        list[str] | None, typer.Option(help="engines or stages; may be repeated. Default: both.")
-    ] = None,
-    stage: Annotated[
-        list[str] | None, typer.Option(help="One stage of several; may be repeated.")
-    ] = None,
-    dump: Annotated[
-        list[str] | None, typer.Option(help="Reviews for the engines. Default: the sample dump.")
-    ] = None,
-    model: Annotated[str, typer.Option(help="Model for the engines, as for run.")] = "demo",
-    shape: Annotated[
-        str,
-        typer.Option(help="In place of a model: random weights, as pegasus-cnn_dailymail."),
-    ] = "",
-    products: Annotated[int, typer.Option(help="Products of a turn of the engines.")] = 20,
-    repeats: Annotated[int, typer.Option(help="Turns of the engines.")] = 3,
-    compared_chunks: Annotated[
-        int, typer.Option(help="Chunks that the engines are compared on.")
-    ] = 2_000,
-    output_tokens: Annotated[
-        int | None, typer.Option(help="Tokens that every chunk summary has exactly.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    batch_tokens: Annotated[
-        list[int] | None, typer.Option(help="Source tokens a batch; may be repeated.")
-    ] = None,
-    full: Annotated[
-        bool,
-        typer.Option("--full", help="Stages at full size: 6.7 million reviews, takes an hour."),
-    ] = False,
-    scratch: Annotated[
-        Path | None, typer.Option(help="Where to make inputs, which are removed again.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure engines and stages beside the script they replace; nothing of a lake is touched."""
-    from reviewsum_assets.bench.command import BenchOptions, measure_all
-    from reviewsum_assets.bench.preparation import EngineBenchOptions
-    from reviewsum_assets.bench.report import print_report
-
-    result = measure_all(
-        BenchOptions(
-            parts=tuple(part or ()),
-            stages=tuple(stage or ()),
-            engines=EngineBenchOptions(
-                dumps=tuple(dump or ()),
-                model=model,
-                shape=shape,
-                products=products,
-                repeats=repeats,
-                compared_chunks=compared_chunks,
-                output_tokens=output_tokens,
-                device=device,
-                batch_tokens=tuple(batch_tokens or ()),
-            ),
-            full=full,
-            scratch=scratch,
-        ),
-        on_step=lambda step: err.print(step, highlight=False, soft_wrap=True),
-    )
-    if as_json:
-        print_json(result)
-    else:
-        print_report(out, result)
+app.command()(bench)
+app.command()(evaluate)
 
 
 @app.command()
@@ -302,5 +224,6 @@ def main() -> None:
 
 
 def _fail(message: object, code: int) -> None:
-    err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    text = f"error: {printable(str(message))}"
+    err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)

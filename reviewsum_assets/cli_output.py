@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from rich.console import Console
@@ -31,9 +31,22 @@ if TYPE_CHECKING:
     from reviewsum_assets.compute.estimate import Estimate
     from reviewsum_assets.local_run import RunReport
 
+# All but line feed and tab.
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
+
+
+class _Console(Console):
+    """Shows control characters as escapes: what dumps bring must not steer a terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(text.translate(_CONTROLS), **options)
+
+
 # Standard output carries results only, so that --json can be piped.
-out = Console()
-err = Console(stderr=True)
+out = _Console()
+err = _Console(stderr=True)
 
 
 class RunResult(BaseModel):
@@ -97,6 +110,7 @@ class ReconcileResult(BaseModel):
     added: list[str]
     retired: list[str]
     merged_adopted: bool
+    merged_failed: str
     in_progress: int
 
 
@@ -172,7 +186,11 @@ def print_run(result: RunResult) -> None:
         out.print(f"[dim]{name:>12}[/dim]  {escape(value)}", soft_wrap=True, highlight=False)
     for warning in result.warnings:
         out.print(
-            f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True
+            f"warning: {printable(warning)}",
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
     if result.demo_model:
         out.print(
@@ -234,7 +252,7 @@ def print_status(result: StatusResult) -> None:
             str(report.checkpoint),
             Text(report.state, style=colours.get(report.state, "red")),
             str(report.products),
-            Text(report.reason),
+            Text(report.reason.translate(_CONTROLS)),
         )
     out.print(table)
     out.print(
@@ -254,7 +272,8 @@ def reconcile_result(lake: Lake, found: Reconciliation) -> ReconcileResult:
         failed={state.planned.partition_key: state.reason for state in found.lost},
         added=list(found.alignment.added),
         retired=list(found.alignment.retired),
-        merged_adopted=found.adopted_merged,
+        merged_adopted=found.merged.adopted,
+        merged_failed=found.merged.lost,
         in_progress=found.in_progress,
     )
 
@@ -281,6 +300,14 @@ def print_estimate(result: Estimate) -> None:
     out.print(table)
     out.print(f"{result.instances} x {result.instance_type}, {result.workers} workers")
     out.print(f"basis: {result.basis}", highlight=False)
+
+
+def printable(text: str) -> str:
+    """A text in which no name of a file or product can drive the terminal: escapes are shown."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def print_json(result: BaseModel) -> None:

@@ -8,14 +8,18 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import NoReturn
 
 import dagster as dg
+import psutil
 
 from reviewsum_assets.errors import SettingsError
 
 DEFAULT_HOME = ".dagster_home"
+# Runs that start Processing jobs are in it; the instance says how many of them work at a time.
+GPU_POOL = "gpu_processing"
 
 # Written once into a new home; from then on it is the user's to change.
 _CONFIGS = Path(__file__).parent / "instance"
@@ -29,10 +33,13 @@ load_from:
       location_name: reviewsum_assets
 """
 _PID_TAG, _HOST_TAG = "reviewsum/pid", "reviewsum/host"
+_ALERTS_TAG, _BY_COMMAND, _BY_SENSOR = "reviewsum/alerts", "command", "sensor"
+# A clock that was set makes a process look younger or older than it is.
+_CLOCK_SECONDS = 60.0
 
 
 def prepare_home() -> Path:
-    """Make the home with its configuration, if there is none, and point ``DAGSTER_HOME`` at it.
+    """Make the home, if there is none, and point ``DAGSTER_HOME`` at it: whole, for many to open.
 
     Raises:
         SettingsError: it cannot be made, or a variable that it needs is missing.
@@ -50,6 +57,9 @@ def prepare_home() -> Path:
             "DAGSTER_HOME to a directory that can be written to"
         ) from error
     os.environ["DAGSTER_HOME"] = str(home)
+    # It makes its tables at the first opening, which two processes must not do at once.
+    with _locked(home), dg.DagsterInstance.get() as instance:
+        _limit_gpu_pool(instance)
     return home
 
 
@@ -99,23 +109,53 @@ def persistent_instance() -> Iterator[dg.DagsterInstance]:
     Runs of the command line whose process is gone are marked as failed first, so that no page
     shows them as running for ever.
     """
-    home = prepare_home()
-    with _locked(home):
-        # It makes its tables at the first opening, which two processes must not do at once.
-        opened = dg.DagsterInstance.get()
-    with opened as instance:
+    prepare_home()
+    with dg.DagsterInstance.get() as instance:
         fail_orphans(instance)
         yield instance
 
 
-def run_tags() -> dict[str, str]:
-    """Tags by which a run of this process is found again."""
+def _limit_gpu_pool(instance: dg.DagsterInstance) -> None:
+    """Give the pool the instance's default limit, unless it has one.
+
+    The daemon does so too late: it lets the first runs that it sees of a pool through, all of them.
+    """
+    storage = instance.event_log_storage
+    if instance.global_op_concurrency_default_limit is not None and not any(
+        pool.name == GPU_POOL for pool in storage.get_pool_limits()
+    ):
+        storage.initialize_concurrency_limit_to_default(GPU_POOL)
+
+
+def run_tags(*, tells_of_failure: bool) -> dict[str, str]:
+    """Tags by which a run of this process is found again.
+
+    Args:
+        tells_of_failure: whether this process alerts people if the run fails.
+    """
     return {
         _PID_TAG: str(os.getpid()),
         _HOST_TAG: socket.gethostname(),
+        _ALERTS_TAG: _BY_COMMAND if tells_of_failure else _BY_SENSOR,
         # Whoever called the command calls it again; the daemon must not do so by itself.
         "dagster/max_retries": "0",
     }
+
+
+def last_run_of_this_process(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    """The newest run that was given this process's ``run_tags``."""
+    started = datetime.fromtimestamp(psutil.Process().create_time(), tz=timezone.utc)
+    mine = dg.RunsFilter(
+        tags={_PID_TAG: str(os.getpid()), _HOST_TAG: socket.gethostname()},
+        # Another process had the same id once.
+        created_after=started,
+    )
+    return next(iter(instance.get_runs(mine, limit=1)), None)
+
+
+def tells_of_its_failure(run: dg.DagsterRun) -> bool:
+    """Whether the process of this run alerts people of its failure, so that nobody else need."""
+    return run.tags.get(_ALERTS_TAG) == _BY_COMMAND
 
 
 def fail_orphans(instance: dg.DagsterInstance) -> None:
@@ -124,16 +164,33 @@ def fail_orphans(instance: dg.DagsterInstance) -> None:
         statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED],
         tags={_HOST_TAG: socket.gethostname()},
     )
-    for run in instance.get_runs(running):
-        if not _is_alive(int(run.tags[_PID_TAG])):
-            instance.report_run_failed(run, "its process ended without reporting an end")
+    for record in instance.get_run_records(running):
+        run = record.dagster_run
+        fail_if_gone(
+            instance, run.run_id, int(run.tags[_PID_TAG]), record.create_timestamp.timestamp()
+        )
 
 
-def _is_alive(pid: int) -> bool:
+def fail_if_gone(instance: dg.DagsterInstance, run_id: str, pid: int, since: float) -> None:
+    """Mark a run as failed if its process is gone, which was there ``since`` (a POSIX time)."""
+    if _is_alive(pid, since):
+        return
+    # Looked at again: it may have ended since it was listed, and its process with it.
+    run = instance.get_run_by_id(run_id)
+    if run is not None and not run.is_finished:
+        instance.add_run_tags(run_id, {_ALERTS_TAG: _BY_SENSOR})
+        instance.report_run_failed(run, "its process ended without reporting an end")
+
+
+def _is_alive(pid: int, since: float) -> bool:
+    """Whether this process runs; a younger one has the id of one that is gone, after a reboot."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        process = psutil.Process(pid)
+        # In a container, there may be nobody to whom an orphan could report its end.
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return bool(process.create_time() <= since + _CLOCK_SECONDS)
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         return True
-    return True

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from reviewsum_assets.assets.canary_check import canary_check
 from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan
 from reviewsum_assets.assets.chunk_summaries import chunk_summaries
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
@@ -30,7 +31,12 @@ defs = dg.Definitions(
         chunk_summaries,
         merged_summaries,
     ],
-    asset_checks=[grouped_reviews_checks, merged_summaries_checks, summary_quality_checks],
+    asset_checks=[
+        grouped_reviews_checks,
+        canary_check,
+        merged_summaries_checks,
+        summary_quality_checks,
+    ],
     jobs=[ingest, summarize, merge],
     schedules=[ingest_schedule(load_automation_settings().ingest_cron)],
     sensors=[

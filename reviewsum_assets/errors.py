@@ -1,5 +1,16 @@
 """The errors a user meets: each says what was wrong and what to do next."""
 
+from pydantic import ValidationError
+
+
+def first_problem(error: ValueError) -> str:
+    """The first thing that is wrong with a document, on one line."""
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(map(str, problem["loc"]))
+    return " ".join(f"{where} {problem['msg']}".split())
+
 
 class ReviewsumError(Exception):
     """Base of every error this package raises on purpose."""
@@ -43,3 +54,7 @@ class JobError(ReviewsumError):
 
 class BenchmarkError(ReviewsumError):
     """A benchmark could not be measured, or the results it compares are not the same."""
+
+
+class EvaluationError(ReviewsumError):
+    """Summaries cannot be evaluated: references, summaries and reviews do not fit together."""

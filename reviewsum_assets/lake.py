@@ -10,6 +10,7 @@ A lake is a local directory or ``s3://bucket/prefix``; both behave alike through
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -29,7 +30,7 @@ from obstore.store import LocalStore, S3Store
 from reviewsum_assets.errors import LakeError
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore.store import ObjectStore, RetryConfig
 
 REVIEW_DUMPS = "review_dumps"
 GROUPED_CSV = "grouping_dataset/product_grouped.csv"
@@ -40,16 +41,20 @@ MODELS = "models"
 PLANS = "checkpoint_plans"
 CHECKPOINT_FILES = "checkpoint_files"
 CHECKPOINT_MANIFESTS = "checkpoint_manifests"
+CHECKPOINT_CHUNKS = "checkpoint_chunks"
 SUMMARIZED_DATASET = "summarized_dataset"
 MERGED_CSV = f"{SUMMARIZED_DATASET}/merged_summaries.csv"
 MERGED_PARQUET = f"{SUMMARIZED_DATASET}/merged_summaries.parquet"
+MERGED_SPREADSHEET = f"{SUMMARIZED_DATASET}/merged_summaries_spreadsheet.csv"
 MERGED_MANIFEST = f"{SUMMARIZED_DATASET}/merged_summaries.json"
 PROCESSING_JOBS = "processing_jobs"
 LIVE_JOBS = "live_jobs"
 JOB_CODE = "job_code"
+CANARY_SUMMARIES = "canary_summaries"
 
 _CHECKPOINT_KEY = re.compile(
-    rf"(?:{CHECKPOINT_FILES}|{CHECKPOINT_MANIFESTS})/checkpoint_file_(\d+)\.(?:csv|json)"
+    rf"(?:{CHECKPOINT_FILES}|{CHECKPOINT_MANIFESTS}|{CHECKPOINT_CHUNKS})"
+    r"/checkpoint_file_(\d+)\.(?:csv|json|parquet)"
 )
 # Local writes are staged here and renamed into place, so that a killed writer leaves nothing
 # beside the objects themselves.
@@ -59,6 +64,23 @@ _PARALLEL_READS = 16
 # that long whenever it is asked.
 _CREDENTIALS_TTL = timedelta(minutes=9)
 _READ_AHEAD_BYTES = 8 << 20
+_ILLEGAL = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_S3_ANSWER = re.compile(
+    r"(?:<\?xml.*?)?<Error>.*?<Code>(.*?)</Code>.*?<Message>(.*?)</Message>.*", re.S
+)
+# A checkpoint must not be lost to a bucket that is slowed down for half a minute. The store's own
+# pauses are often over after two seconds: each is drawn from 100 ms to twice the one before it.
+_RETRIES: RetryConfig = {
+    "max_retries": 15,
+    "retry_timeout": timedelta(minutes=3),
+    "backoff": {
+        "init_backoff": timedelta(milliseconds=100),
+        "max_backoff": timedelta(seconds=10),
+        "base": 4,
+    },
+}
+# A request on which nothing arrives for so long is tried again.
+_SILENCE = timedelta(seconds=60)
 
 
 def checkpoint_csv(number: int) -> str:
@@ -71,8 +93,13 @@ def checkpoint_manifest(number: int) -> str:
     return f"{CHECKPOINT_MANIFESTS}/checkpoint_file_{number}.json"
 
 
+def checkpoint_chunks(number: int) -> str:
+    """Key of the chunk summaries that a checkpoint's summaries were made of."""
+    return f"{CHECKPOINT_CHUNKS}/checkpoint_file_{number}.parquet"
+
+
 def checkpoint_number_of(key: str) -> int | None:
-    """The number of the checkpoint whose summaries or manifest lie at a key, if it is such one."""
+    """The number of the checkpoint whose CSV, manifest or chunks lie at a key, if it is one."""
     match = _CHECKPOINT_KEY.fullmatch(key)
     return None if match is None else int(match[1])
 
@@ -90,6 +117,16 @@ def plan_document(sequence: int) -> str:
 def plan_table(plan_id: str) -> str:
     """Key of a plan's table of products."""
     return f"{PLANS}/tables/{plan_id}.parquet"
+
+
+def canary_reference(recipe_key: str) -> str:
+    """Key of what the first worker of a recipe said of the canary texts."""
+    return f"{CANARY_SUMMARIES}/{recipe_key}.json"
+
+
+def plan_copy(key: str) -> str:
+    """Key of the copy of a plan document or table, which stands in for it should it be damaged."""
+    return f"{PLANS}/copies/{PurePosixPath(key).name}"
 
 
 def model_directory(version: str) -> str:
@@ -133,14 +170,17 @@ class Lake:
         instance's role.
 
         Raises:
-            LakeError: the URI is of another kind, or the directory is not there and cannot, or
-                must not, be made.
+            LakeError: the URI is of another kind or holds credentials, or the directory is not
+                there and cannot, or must not, be made.
         """
+        refuse_credentials(uri)
         if uri.startswith("s3://"):
             root = uri.rstrip("/")
             if root == "s3:":
                 raise LakeError(f"lake {uri!r} names no bucket: expected s3://bucket/prefix")
-            store = S3Store.from_url(root, client_options=_s3_client_options(), **_from_boto3())
+            store = S3Store.from_url(
+                root, client_options=_s3_client_options(), retry_config=_RETRIES, **_from_boto3()
+            )
             return cls(root, store, None)
         if "://" in uri and not uri.startswith("file://"):
             raise LakeError(f"lake {uri!r} is neither a directory nor s3://bucket/prefix")
@@ -207,10 +247,33 @@ class Lake:
             return list(pool.map(self.get, keys))
 
     def open_reader(self, key: str) -> IO[bytes]:
-        """A buffered, seekable reader of an object's bytes."""
-        if self.directory is not None:
-            return (self.directory / _checked(key)).open("rb")
-        return io.BufferedReader(_ObjectReader(self._store, _checked(key)), _READ_AHEAD_BYTES)
+        """A buffered, seekable reader of an object's bytes.
+
+        Raises:
+            LakeError: there is no such object, or the store refused.
+        """
+        try:
+            if self.directory is not None:
+                return (self.directory / _checked(key)).open("rb")
+            return io.BufferedReader(_ObjectReader(self._store, _checked(key)), _READ_AHEAD_BYTES)
+        except (BaseError, OSError) as error:
+            raise LakeError(f"cannot read {self.uri_of(key)}: {_brief(error)}") from error
+
+    def sha256(self, key: str) -> str | None:
+        """SHA-256 of an object, read in pieces; None if there is no such object.
+
+        Raises:
+            LakeError: it cannot be read.
+        """
+        digest = hashlib.sha256()
+        try:
+            for piece in obstore.get(self._store, _checked(key)).stream():
+                digest.update(piece)
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise LakeError(f"cannot read {self.uri_of(key)}: {_brief(error)}") from error
+        return digest.hexdigest()
 
     def download(self, key: str, path: Path) -> None:
         """Copy an object to a local file, streamed; the file appears whole or not at all."""
@@ -311,16 +374,38 @@ class _ObjectReader(io.RawIOBase):
         return self._position
 
 
+def refuse_credentials(uri: str) -> None:
+    """Refuse an address with credentials: it is kept with what was read, and shown to people.
+
+    Raises:
+        LakeError: it has a user, a password or a query, as presigned URLs have.
+    """
+    scheme, is_uri, rest = uri.partition("://")
+    if not is_uri or scheme == "file":
+        return
+    host, _, path = rest.partition("?")[0].partition("/")
+    if "@" in host or "?" in rest:
+        shown = f"{scheme}://{host.rpartition('@')[2]}/{path}"
+        raise LakeError(
+            f"{shown} was given with credentials or a query, which are not taken from an address: "
+            "use the AWS_* variables, a profile or a role"
+        )
+
+
 def _brief(error: BaseException) -> str:
-    """What the store says, without the dump of its own objects that follows."""
-    return str(error).partition("\n\nDebug source")[0].strip()
+    """What the store says on one line, without XML and the dump of its own objects."""
+    said = str(error).partition("\n\nDebug source")[0]
+    return " ".join(_S3_ANSWER.sub(r"\1: \2", said).split())
 
 
 def _checked(key: str) -> str:
-    """Refuse keys that leave the root or have two spellings."""
+    """Refuse keys that leave the root, have two spellings, or that no store takes."""
     parts = PurePosixPath(key).parts
-    if not parts or key.startswith("/") or ".." in parts or "\\" in key or "\0" in key:
-        raise LakeError(f"illegal place {key!r}: expected a relative path without '..'")
+    if not parts or key.startswith("/") or ".." in parts or _ILLEGAL.search(key):
+        raise LakeError(
+            f"illegal place {key!r}: expected a relative path without '..', backslashes, control "
+            "characters and bytes that are no UTF-8"
+        )
     return "/".join(parts)
 
 
@@ -345,5 +430,13 @@ def _from_boto3() -> dict[str, Any]:
 
 
 def _s3_client_options() -> Any:
-    """Plain HTTP only where the configured endpoint itself is plain HTTP."""
-    return {"allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")}
+    """Plain HTTP only where the configured endpoint itself is plain HTTP; no limit but on silence.
+
+    The store's own limit is one of 30 seconds on a whole request, which a model that comes in
+    slowly exceeds time and again.
+    """
+    return {
+        "allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"),
+        "timeout": timedelta(days=1),
+        "read_timeout": _SILENCE,
+    }

@@ -16,7 +16,9 @@ from reviewsum_assets.assets.check_results import failed_checks
 from reviewsum_assets.assets.checkpoint_plan import align_partitions, enclosing_range_tags
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
+from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.checkpoints.plan import Plan, Recipe, current_plan, require_plan
+from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints, mend_plan
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, merged_file_problems
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.compute.ordering import order_job
@@ -35,6 +37,7 @@ from reviewsum_assets.job.conversion import is_converted
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import has_dumps
 from reviewsum_assets.reviews.grouping import GroupedReviews
+from reviewsum_assets.verification import remove_damaged
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def materialize_pending(
     """
     started = time.monotonic()
     runs = _Runs(instance, pipeline, log_level)
+    mend_plan(pipeline.lake)
     plan = _plan_if_needed(runs, pipeline)
     align_partitions(instance, plan)
     status = _status(pipeline)
@@ -89,6 +93,7 @@ def materialize_pending(
         bool(computed)
         or not status.is_merged
         or bool(merged_file_problems(pipeline.lake))
+        or _lacks_spreadsheet(pipeline, status)
         or runs.failed_last("merge")
     )
     if merged:
@@ -107,7 +112,7 @@ def materialize_pending(
         merged=merged,
         grouped=grouped,
         demo_model=_uses_demo_model(pipeline, plan),
-        warnings=tuple(runs.warnings),
+        warnings=tuple(f"{check}: {said}" for check, said in runs.warnings.items()),
         seconds=time.monotonic() - started,
     )
 
@@ -119,7 +124,7 @@ def reconcile_lake(instance: dg.DagsterInstance, pipeline: Pipeline) -> Reconcil
         PlanError: there is no plan yet.
     """
     plan = require_plan(pipeline.lake)
-    return reconcile(instance, pipeline, plan, defs.resolve_job_def("summarize"))
+    return reconcile(instance, pipeline, plan, RecordedFailures(defs.get_repository_def()))
 
 
 def dry_run(instance: dg.DagsterInstance, pipeline: Pipeline, *, log_level: str) -> dict[str, Any]:
@@ -161,7 +166,7 @@ class _Runs:
     instance: dg.DagsterInstance
     pipeline: Pipeline
     log_level: str
-    warnings: list[str] = field(default_factory=list)
+    warnings: dict[str, str] = field(default_factory=dict)  # by check; of each the last
 
     def execute(self, job: str, tags: dict[str, str] | None = None) -> None:
         """Execute one job, and note what its asset checks warn of.
@@ -173,12 +178,13 @@ class _Runs:
             ReviewsumError: what an asset raised.
         """
         run_id = str(uuid.uuid4())
+        tells = self.pipeline.settings.sends_alerts
         try:
             defs.resolve_job_def(job).execute_in_process(
                 run_id=run_id,
                 instance=self.instance,
                 resources={"pipeline": self.pipeline},
-                tags={**run_tags(), **(tags or {})},
+                tags={**run_tags(tells_of_failure=tells), **(tags or {})},
                 run_config={"loggers": {"console": {"config": {"log_level": self.log_level}}}},
             )
         except dg.Failure as failure:
@@ -189,8 +195,10 @@ class _Runs:
             blocking = failed_checks(self.instance, run_id, is_blocking=True)
             if not blocking:
                 raise
-            raise CheckError("; ".join(blocking)) from error
-        self.warnings.extend(failed_checks(self.instance, run_id, is_blocking=False))
+            raise CheckError(
+                "; ".join(f"{check}: {said}" for check, said in blocking.items())
+            ) from error
+        self.warnings.update(failed_checks(self.instance, run_id, is_blocking=False))
 
     def failed_last(self, job: str) -> bool:
         """Whether this job's last run here failed, so that what it left is not to be trusted."""
@@ -200,11 +208,15 @@ class _Runs:
 
 def _plan_if_needed(runs: _Runs, pipeline: Pipeline) -> Plan:
     """The plan for what there is now."""
-    plan = current_plan(pipeline.lake)
-    if plan is not None and _is_planned(pipeline, plan):
-        return plan
+    lake = pipeline.lake
+    plan = current_plan(lake)
+    if plan is not None:
+        remove_damaged(lake, plan)
+        lost = grouping.damaged_tables(lake, read=False) or lost_checkpoints(lake, plan)
+        if not lost and _is_planned(pipeline, plan):
+            return plan
     runs.execute("ingest")
-    return require_plan(pipeline.lake)
+    return require_plan(lake)
 
 
 def _is_planned(pipeline: Pipeline, plan: Plan) -> bool:
@@ -218,6 +230,11 @@ def _is_planned(pipeline: Pipeline, plan: Plan) -> bool:
         return False
     recipe = Recipe(model_version=model.version, settings=settings.summary_settings())
     return grouped is not None and plan.answers(grouped.version, settings.top_k, recipe)
+
+
+def _lacks_spreadsheet(pipeline: Pipeline, status: LakeStatus) -> bool:
+    has_one = status.merged is not None and bool(status.merged.spreadsheet_sha256)
+    return pipeline.settings.spreadsheet_csv and not has_one
 
 
 def _uses_demo_model(pipeline: Pipeline, plan: Plan) -> bool:

@@ -34,12 +34,31 @@ _GPU_FACTOR = 10
 class SummarySettings(BaseModel):
     """The settings that change what a summary says: part of every product's input hash.
 
-    Lengths are in tokens of the model's tokenizer, ``max_chars`` in Unicode code points.
+    Lengths are in tokens of the model's tokenizer, characters are Unicode code points.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_chars: int = Field(3500, ge=1, description="Characters of a product's reviews read.")
+    strategy: Literal["join", "hierarchical"] = Field(
+        "join",
+        description="What becomes of a product's chunk summaries. join: they are put side by side. "
+        "hierarchical: they are summarized again, until one is left.",
+    )
+    max_chars: int = Field(
+        3500, ge=1, description="Characters of a product's reviews read, with join."
+    )
+    hierarchical_chars: int = Field(
+        200_000,
+        ge=1,
+        description="Characters of a product's reviews read, with hierarchical: about 45,000 "
+        "tokens, in 160 chunks.",
+    )
+    review_order: Literal["helpful", "representative"] = Field(
+        "helpful",
+        description="Which reviews are read first. helpful: the most helpful, then the most "
+        "recent. representative: the same among critical, mixed and favourable ones, each in "
+        "proportion to its share, and of each that there is at least one.",
+    )
     chunk_tokens: int = Field(
         300, ge=8, description="Tokens every chunk stays below, end token included."
     )
@@ -59,6 +78,22 @@ class SummarySettings(BaseModel):
         "same summaries; false scores as the replaced script did.",
     )
 
+    @property
+    def window_chars(self) -> int:
+        """Characters of a product's reviews that the strategy reads."""
+        return self.hierarchical_chars if self.strategy == "hierarchical" else self.max_chars
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides a summary, by name, for hashing.
+
+        Without what the strategy does not look at; and settings that were added later are part of
+        it only where they differ from what was done before, so that old hashes still hold.
+        """
+        idle = {"strategy", "hierarchical_chars"} if self.strategy == "join" else {"max_chars"}
+        if self.review_order == "helpful":
+            idle.add("review_order")
+        return self.model_dump(exclude=idle)
+
     @model_validator(mode="after")
     def _lengths_fit(self) -> SummarySettings:
         if self.min_length >= self.max_length:
@@ -69,6 +104,11 @@ class SummarySettings(BaseModel):
             raise ValueError(
                 f"chunk_tokens {self.chunk_tokens} must not exceed encoder_tokens "
                 f"{self.encoder_tokens}: the end of every chunk would be cut off"
+            )
+        if self.strategy == "hierarchical" and 2 * self.max_length > self.encoder_tokens:
+            raise ValueError(
+                f"strategy hierarchical joins two summaries at least, so that max_length "
+                f"{self.max_length} must be at most half of encoder_tokens {self.encoder_tokens}"
             )
         return self
 
@@ -108,6 +148,12 @@ class EngineSettings(BaseModel):
         ge=0,
         description="Source tokens a batch; 0: chunk_batch_size x chunk_tokens, on a GPU ten times "
         "that.",
+    )
+
+    canary: bool = Field(
+        True,
+        description="Let every worker first summarize four fixed texts, which tells when another "
+        "GPU, engine or library makes the model say something else.",
     )
 
     def pool_products(self, *, on_gpu: bool) -> int:
@@ -154,7 +200,9 @@ class SageMakerSettings(BaseModel):
     )
     job_tags: Pairs = Field({}, description="More tags of the job (NAME=VALUE,NAME=VALUE).")
     job_environment: Pairs = Field(
-        {}, description="More environment variables of the job (NAME=VALUE,NAME=VALUE)."
+        {},
+        description="More environment variables of the job (NAME=VALUE,NAME=VALUE). AWS shows them "
+        "to whoever may describe the job: no secrets.",
     )
     launch_attempts: int = Field(
         3, ge=1, description="How often a job is started while AWS has no capacity for it."
@@ -185,6 +233,13 @@ class QualitySettings(BaseModel):
     )
     min_summary_words: int = Field(5, ge=0, description="Fewer words are a defect of a summary.")
     max_summary_words: int = Field(400, ge=1, description="More words are a defect of a summary.")
+    min_canary_rouge_l: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="Nothing is merged if a worker's canary summaries have less ROUGE-L F1 to the "
+        "first worker's.",
+    )
     english_summaries: bool = Field(True, description="Another language than English is a defect.")
 
 
@@ -224,6 +279,11 @@ class Settings(
         validation_alias=AliasChoices("REVIEWSUM_TOP_K", "REVIEWSUM_END_PRODUCT"),
     )
     checkpoint_size: int = Field(100, ge=1, description="Products a checkpoint.")
+    spreadsheet_csv: bool = Field(
+        False,
+        description="Write the merged table once more, as merged_summaries_spreadsheet.csv, in "
+        "which a text that begins like a formula has an apostrophe in front.",
+    )
 
     model: str = Field(
         "",

@@ -7,12 +7,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+import hypothesis
 import pytest
 
 from reviewsum_assets.lake import Lake
 from tests.support.models import build_bart, build_pegasus, build_t5
 from tests.support.processing import ProcessingEmulator, processing_emulator
 from tests.support.s3 import s3_endpoint
+
+# A test must not fail by chance where nobody changed anything; whoever looks for faults takes
+# the other profile: pytest --hypothesis-profile thorough.
+hypothesis.settings.register_profile(
+    "usual",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[
+        hypothesis.HealthCheck.function_scoped_fixture,
+        hypothesis.HealthCheck.too_slow,
+    ],
+)
+hypothesis.settings.register_profile(
+    "thorough", hypothesis.settings.get_profile("usual"), max_examples=5_000, derandomize=False
+)
+hypothesis.settings.load_profile("usual")
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from reviewsum_assets.checkpoints.files import COLUMNS, decode_rows
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
 from reviewsum_assets.lake import Lake
+from tests.support.checkpoints import plan_products, products
 from tests.support.dumps import FORMATS, Review, reviews_of, write
 from tests.support.ready_models import put_ready_model
 
@@ -375,3 +376,18 @@ def test_a_mistyped_lake_is_not_made(command: Command, tmp_path: Path) -> None:
     assert code == 1
     assert "typo does not exist" in " ".join(err.split())
     assert not (tmp_path / "typo").exists()
+
+
+def test_what_is_damaged_is_said_in_a_sentence_that_cannot_drive_the_terminal(
+    command: Command,
+) -> None:
+    plan = plan_products(command.lake, products(2)).plan
+    document = places.plan_document(plan.sequence)
+    for key in (document, places.plan_copy(document)):
+        command.lake.put(key, b'{"\\u001b]0;title\\u0007\\n": 1, "sequence": 1}')
+    for name in ("status", "verify"):
+        code, out, err = command(name)
+        assert (code, out) == (1, "")
+        assert "plan_000001.json cannot be read" in err
+        assert "Traceback" not in err and "\x1b]" not in err
+        assert len(err.splitlines()) == 1

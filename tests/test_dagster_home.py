@@ -19,5 +19,5 @@ def test_several_processes_can_set_up_one_home_at_once(tmp_path: Path) -> None:
         for _ in range(4)
     ]
     for process in processes:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=240)
         assert process.returncode == 0, err.decode()

@@ -4,12 +4,18 @@ import json
 import subprocess
 import sys
 
+from reviewsum_assets.assets.canary_check import canary_check
 from reviewsum_assets.assets.grouped_reviews_checks import grouped_reviews_checks
 from reviewsum_assets.assets.merged_summaries_checks import merged_summaries_checks
 from reviewsum_assets.assets.summary_quality_checks import summary_quality_checks
 from reviewsum_assets.definitions import defs
 
-CHECKS = (grouped_reviews_checks, merged_summaries_checks, summary_quality_checks)
+CHECKS = (
+    grouped_reviews_checks,
+    canary_check,
+    merged_summaries_checks,
+    summary_quality_checks,
+)
 
 
 def test_loading_definitions_loads_no_heavy_library() -> None:
@@ -30,7 +36,7 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
 
 def test_every_check_is_described() -> None:
     specs = [spec for check in CHECKS for spec in check.check_specs]
-    assert len(specs) == 14
+    assert len(specs) == 16
     assert all(spec.description for spec in specs)
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from reviewsum_assets.errors import LakeError
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.reviews.dumps import find_dumps
+from reviewsum_assets.settings import load_settings
 
 
 def test_what_was_put_is_read_back(any_lake: Lake) -> None:
@@ -103,6 +105,23 @@ def test_an_object_stored_under_a_file_is_an_error_that_names_it(lake: Lake) -> 
 def test_a_lake_of_unknown_kind_is_refused(uri: str) -> None:
     with pytest.raises(LakeError, match="lake"):
         Lake.open(uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://AKIAKEY:hidden@bucket/prefix",
+        "s3://bucket/prefix?X-Amz-Signature=hidden",
+        "https://user:hidden@host/prefix?token=hidden",
+    ],
+)
+def test_an_address_with_credentials_is_refused_and_not_repeated(lake: Lake, uri: str) -> None:
+    with pytest.raises(LakeError, match="with credentials or a query") as refused:
+        Lake.open(uri)
+    assert "hidden" not in str(refused.value)
+    with pytest.raises(LakeError, match="with credentials or a query") as refused:
+        find_dumps(lake, load_settings(dumps=(f"{uri}/dump.csv",)))
+    assert "hidden" not in str(refused.value)
 
 
 def test_an_object_is_read_as_a_stream(any_lake: Lake) -> None:

@@ -57,6 +57,12 @@ def test_chunks_longer_than_the_encoder_reads_are_refused() -> None:
         load_settings(chunk_tokens=600)
 
 
+def test_two_summaries_that_the_encoder_would_cut_are_refused_where_they_are_joined() -> None:
+    with pytest.raises(SettingsError, match="max_length 300 must be at most half of encoder_token"):
+        load_settings(strategy="hierarchical", max_length=300)
+    assert load_settings(max_length=300).strategy == "join"
+
+
 def test_the_batch_budget_follows_from_chunks_unless_given() -> None:
     engine = load_settings().engine_settings()
     assert engine.tokens_per_batch(300, on_gpu=False) == 3600

@@ -51,19 +51,21 @@ def judged(
     )
 
 
-def failed_checks(instance: dg.DagsterInstance, run_id: str, *, is_blocking: bool) -> list[str]:
-    """What the failed checks of a run say, asset and check first; blocking ones, or the others."""
+def failed_checks(
+    instance: dg.DagsterInstance, run_id: str, *, is_blocking: bool
+) -> dict[str, str]:
+    """What the failed checks of a run say, by asset and check; blocking ones, or the others."""
     evaluations = [
         entry.asset_check_evaluation
         for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     ]
-    return [
-        f"{found.asset_key.to_user_string()}: {found.check_name}: {found.description}"
+    return {
+        f"{found.asset_key.to_user_string()}: {found.check_name}": found.description or ""
         for found in evaluations
         if found is not None
         and not found.passed
         and is_blocking is (found.blocking and found.severity is dg.AssetCheckSeverity.ERROR)
-    ]
+    }
 
 
 def _description(rule: Rule, finding: Finding, total: int, *, passed: bool) -> str:

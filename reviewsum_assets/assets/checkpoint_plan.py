@@ -25,6 +25,7 @@ RANGE_END_TAG = "dagster/asset_partition_range_end"
 checkpoint_partitions = dg.DynamicPartitionsDefinition(name="checkpoints")
 
 _PREVIEW_CHECKPOINTS = 10
+_DIGITS = 12  # of a hash, to tell it from others
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:
         "settings": dg.MetadataValue.json(plan.recipes[plan.recipe].settings.model_dump()),
         "first_checkpoints": markdown.table(
             ["checkpoint", "products", "data version"],
-            ((c.partition_key, c.products, c.data_version) for c in first),
+            ((c.partition_key, c.products, c.data_version[:_DIGITS]) for c in first),
         ),
     }
 

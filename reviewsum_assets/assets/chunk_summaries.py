@@ -15,6 +15,7 @@ from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.summarize_run import SummarizeRun
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.checkpoints.plan import checkpoint_number, require_plan
+from reviewsum_assets.dagster_home import GPU_POOL
 from reviewsum_assets.errors import PlanError
 
 
@@ -41,15 +42,16 @@ class SummarizeConfig(dg.Config):
                 "all partitions, or those that are missing: a run or a backfill, however "
                 "scattered, starts one Processing job, on this machine or on SageMaker. A "
                 "partition turns green when its checkpoint is complete; what is complete is not "
-                "computed again, unless the run's config says `recompute`. The plots show pace, "
-                "tokens and cost from checkpoint to checkpoint."
+                "computed again, unless the run's config says `recompute`. After a new plan older "
+                "partitions are called unsynced, but hold what they should: what changed is in new "
+                "partitions. The plots show pace, tokens and cost from checkpoint to checkpoint."
             ),
         )
     ],
     name="chunk_summaries",
     partitions_def=checkpoint_partitions,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    pool="gpu_processing",
+    pool=GPU_POOL,
 )
 def chunk_summaries(
     context: dg.AssetExecutionContext,
@@ -64,6 +66,7 @@ def chunk_summaries(
     run = SummarizeRun(context, pipeline, plan, requested, recompute=config.recompute)
     run.log_reused()
     run.compute_missing()
+    run.log_canaries()
     run.require_all()
     # Every materialization was logged as its checkpoint landed.
     yield from ()

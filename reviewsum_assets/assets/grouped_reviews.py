@@ -70,6 +70,7 @@ def _metadata(pipeline: Pipeline, record: GroupedReviews, *, reused: bool) -> di
     metadata: dict[str, Any] = {
         "dagster/row_count": counts.products,
         "dagster/uri": lake.uri_of(record.tables[0]),
+        "preview": _preview(pipeline, record),
         "reviews_read": counts.reviews_read,
         "reviews_kept": counts.reviews_kept,
         "duplicate_reviews": counts.duplicates,
@@ -82,7 +83,6 @@ def _metadata(pipeline: Pipeline, record: GroupedReviews, *, reused: bool) -> di
             ["dump", "format", "rows", "quarantined"],
             ((dump.name, dump.format, dump.rows, dump.quarantined) for dump in record.dumps),
         ),
-        "preview": _preview(pipeline, record),
     }
     if record.quarantine_key is not None:
         metadata["quarantine"] = dg.MetadataValue.path(lake.uri_of(record.quarantine_key))
@@ -97,7 +97,7 @@ def _preview(pipeline: Pipeline, record: GroupedReviews) -> dg.MarkdownMetadataV
         .top_k(_PREVIEW_PRODUCTS, by="review_count")
         .collect()
     )
-    return markdown.table(
+    return markdown.preview(
         ["product_id", "reviews", "rating", "text"],
         (
             (

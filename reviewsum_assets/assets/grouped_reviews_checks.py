@@ -28,7 +28,16 @@ _ROWS_READ = dg.AssetCheckSpec(
 )
 
 
-@dg.multi_asset_check(specs=[_ONE_ROW, _ROWS_READ], name="grouped_reviews_checks", can_subset=True)
+_DUMPS_WHOLE = dg.AssetCheckSpec(
+    "dumps_are_whole",
+    asset=grouped_reviews,
+    description="No dump breaks off: how many reviews a damaged file has lost, nobody knows.",
+)
+
+
+@dg.multi_asset_check(
+    specs=[_ONE_ROW, _ROWS_READ, _DUMPS_WHOLE], name="grouped_reviews_checks", can_subset=True
+)
 def grouped_reviews_checks(
     context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> Iterator[dg.AssetCheckResult]:
@@ -40,6 +49,8 @@ def grouped_reviews_checks(
         yield _one_row_a_product(pipeline.lake, record)
     if _ROWS_READ.key in context.selected_asset_check_keys:
         yield _rows_could_be_read(pipeline, record)
+    if _DUMPS_WHOLE.key in context.selected_asset_check_keys:
+        yield _dumps_are_whole(record)
 
 
 def _one_row_a_product(lake: Lake, record: GroupedReviews) -> dg.AssetCheckResult:
@@ -67,6 +78,19 @@ def _rows_could_be_read(pipeline: Pipeline, record: GroupedReviews) -> dg.AssetC
     counts = record.counts
     finding = Finding(counts.quarantined, _first_rows(pipeline.lake, record.quarantine_key))
     return judged(_ROWS_READ, rule, finding, counts.reviews_read + counts.quarantined)
+
+
+def _dumps_are_whole(record: GroupedReviews) -> dg.AssetCheckResult:
+    damaged = [(dump.name, dump.damage) for dump in record.dumps if dump.damage]
+    rule = Rule(
+        "dumps break off: their reviews up to there are read, the rest is lost",
+        "Get them anew and put them in the place of the damaged ones",
+        severity=dg.AssetCheckSeverity.WARN,
+        detail="where, and why",
+        subject="dump",
+    )
+    finding = Finding(len(damaged), damaged[:MOST_EXAMPLES])
+    return judged(_DUMPS_WHOLE, rule, finding, len(record.dumps))
 
 
 def _first_rows(lake: Lake, key: str | None) -> list[tuple[str, str]]:

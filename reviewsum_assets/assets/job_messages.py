@@ -22,6 +22,7 @@ class JobMessages:
     """
 
     def __init__(self, context: dg.AssetExecutionContext, lake: Lake, job: str) -> None:
+        self._log = context.log
         self._handler = dg.PipesMessageHandler(context, _NoReader())
         self._lake = lake
         self._job = job
@@ -30,8 +31,12 @@ class JobMessages:
     def pass_on(self) -> None:
         """Pass on what has come since the last call."""
         while (content := self._lake.get(message_key(self._job, self._next))) is not None:
-            self._next += 1
-            self._handler.handle_message(json.loads(content))
+            number, self._next = self._next, self._next + 1
+            try:
+                self._handler.handle_message(json.loads(content))
+            except Exception as error:  # whatever a damaged message makes the handler raise
+                # Messages are a courtesy: work that goes on must not end for one.
+                self._log.warning(f"message {number} of the job cannot be read: {error!r}")
 
 
 def pipes_context(context: dg.AssetExecutionContext) -> str:

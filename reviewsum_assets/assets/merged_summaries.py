@@ -35,7 +35,12 @@ def merged_summaries(
 ) -> dg.MaterializeResult[None]:
     """Merge all checkpoints of the current plan."""
     plan = require_plan(pipeline.lake)
-    merged = merge_checkpoints(pipeline.lake, plan, allow_incomplete=config.allow_incomplete)
+    merged = merge_checkpoints(
+        pipeline.lake,
+        plan,
+        allow_incomplete=config.allow_incomplete,
+        spreadsheet=pipeline.settings.spreadsheet_csv,
+    )
     if merged.incomplete_checkpoints:
         context.log.warning(f"merged without {len(merged.incomplete_checkpoints)} checkpoints")
     return dg.MaterializeResult(

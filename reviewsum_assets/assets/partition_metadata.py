@@ -21,7 +21,7 @@ CHUNK_SUMMARIES = dg.AssetKey("chunk_summaries")
 DATA_VERSION_TAG = "dagster/data_version"
 
 _PREVIEW_PRODUCTS = 5
-_PREVIEW_CHARS = 300
+_PREVIEW_CHARS = 240
 
 
 def materialization(
@@ -54,6 +54,7 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
     return {
         "dagster/partition_row_count": len(manifest.products),
         "dagster/uri": lake.uri_of(places.checkpoint_csv(state.planned.number)),
+        **_products(state, manifest),
         "manifest": dg.MetadataValue.path(
             lake.uri_of(places.checkpoint_manifest(state.planned.number))
         ),
@@ -64,7 +65,6 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
         "job": producer.job_name,
         **({"repacked_from": sorted(manifest.repacked_from)} if manifest.repacked_from else {}),
         **link_metadata(pipeline.compute.links_of(producer)),
-        **_products(state, manifest),
     }
 
 
@@ -72,6 +72,7 @@ def _amounts(manifest: Manifest) -> dict[str, float]:
     return {
         "products": len(manifest.products),
         "reviews": manifest.reviews,
+        **({} if manifest.reviews_read is None else {"reviews_read": manifest.reviews_read}),
         "quarantined": len(manifest.quarantined),
         "chunks": manifest.chunks,
         "chunks_reused": manifest.chunks_reused,
@@ -107,7 +108,7 @@ def _products_per_hour(manifest: Manifest) -> int:
 
 
 def _products(state: CheckpointState, manifest: Manifest) -> dict[str, dg.MarkdownMetadataValue]:
-    preview = markdown.table(
+    preview = markdown.preview(
         ["product_id", "summary", "reviews"],
         (
             (r.product_id, markdown.shortened(r.abstracted_summary, _PREVIEW_CHARS), r.review_count)

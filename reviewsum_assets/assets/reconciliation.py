@@ -8,6 +8,7 @@ and nothing is executed. Partitions that a run is working on are left to it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,22 +22,21 @@ from reviewsum_assets.assets.checkpoint_plan import (
     align_partitions,
     checkpoint_partitions,
 )
-from reviewsum_assets.assets.merged_metadata import merged_metadata
+from reviewsum_assets.assets.merged_reconciliation import MergedChange, reconcile_merged
 from reviewsum_assets.assets.partition_metadata import (
     CHUNK_SUMMARIES,
     DATA_VERSION_TAG,
     materialization,
 )
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.checkpoints.listing import MERGED, Listing, group_of, list_lake
-from reviewsum_assets.checkpoints.merge import current_merged_table
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
-from reviewsum_assets.checkpoints.status import merged_file_problems
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.lake import Lake
 
-MERGED_SUMMARIES = dg.AssetKey("merged_summaries")
-
+# A call with a time limit tells Dagster of no more losses, of which each takes some time.
+_LOSSES_AT_ONCE = 50
 _NAMES_IN_A_MESSAGE = 10
 
 
@@ -45,23 +45,24 @@ class Reconciliation:
     """What had to be told to Dagster.
 
     ``lost`` come without manifests and rows. ``left`` counts the checkpoints that are still to be
-    looked at; ``seen`` is for the next call.
+    looked at; ``is_complete`` is whether every planned one is there; ``seen`` is for the next call.
     """
 
     alignment: Alignment
     adopted: tuple[str, ...]
     lost: tuple[CheckpointState, ...]
-    adopted_merged: bool
+    merged: MergedChange
     in_progress: int
     left: int
+    is_complete: bool
     seen: Mapping[str, str]
 
     @property
     def did_nothing(self) -> bool:
         """Whether Dagster and the lake agreed already, as far as this call looked."""
         alignment = self.alignment
-        changed = (alignment.added, alignment.retired, self.adopted, self.lost, self.adopted_merged)
-        return not any(changed)
+        changed = (alignment.added, alignment.retired, self.adopted, self.lost)
+        return not any(changed) and not self.merged.is_any
 
     def told(self) -> list[str]:
         """A sentence on each kind of change, with names and reasons; never empty."""
@@ -75,9 +76,11 @@ class Reconciliation:
             )
             if keys
         ]
-        if self.adopted_merged:
+        if self.merged.adopted:
             told.append("merged_summaries adopted")
-        if self.did_nothing:
+        if self.merged.lost:
+            told.append(f"merged_summaries lost: {self.merged.lost}")
+        if self.did_nothing and not self.left:
             told.append("Dagster and the lake agree")
         if self.in_progress:
             told.append(f"{self.in_progress} left to runs in progress")
@@ -90,10 +93,10 @@ def reconcile(
     instance: dg.DagsterInstance,
     pipeline: Pipeline,
     plan: Plan,
-    summarize: dg.JobDefinition,
+    failures: RecordedFailures,
     *,
     seen: Mapping[str, str] | None = None,
-    limit: int | None = None,
+    seconds: float | None = None,
 ) -> Reconciliation:
     """Adopt, fail, add and retire until Dagster says what the lake says; a second call is idle.
 
@@ -101,10 +104,11 @@ def reconcile(
         instance: what believes.
         pipeline: its lake decides.
         plan: the lake's current plan.
-        summarize: the job in whose name lost checkpoints fail.
+        failures: record the runs of lost checkpoints, and of a lost table.
         seen: what the last call returned as such: what has not changed since is not read again.
             None: every checkpoint is read.
-        limit: look at no more checkpoints than so many.
+        seconds: look at checkpoints for so long, at one at least, and judge the merged table by its
+            size. None: as long as it takes.
 
     Raises:
         LakeError: the lake is out of reach. Nothing is called lost because of that.
@@ -117,10 +121,12 @@ def reconcile(
     suspects = [c for c in plan.checkpoints if _is_suspect(c, listing, seen, beliefs)]
     # What Dagster does not know comes first, so that no limit keeps it waiting for ever.
     suspects.sort(key=beliefs.is_known)
-    looked_at = suspects[:limit]
+    deadline = None if seconds is None else time.monotonic() + seconds
+    looked_at = 0
     adopted: list[str] = []
     lost: list[CheckpointState] = []
-    for state in check_checkpoints(lake, looked_at):
+    for state in check_checkpoints(lake, suspects):
+        looked_at += 1
         if not state.is_valid and beliefs.is_materialized(state.planned):
             lost.append(state)
         if state.is_valid and not beliefs.is_known(state.planned):
@@ -128,17 +134,24 @@ def reconcile(
                 materialization(pipeline, state, reused=True, adopted=True)
             )
             adopted.append(state.planned.partition_key)
-    _fail(instance, lake, summarize, lost)
-    left = suspects[len(looked_at) :]
-    open_groups = {group_of(planned.number) for planned in left}
+        if deadline is not None and (time.monotonic() > deadline or len(lost) == _LOSSES_AT_ONCE):
+            break
+    _fail(instance, lake, failures, lost)
+    merged = MergedChange()
+    if seen.get(MERGED) != listing.digests[MERGED]:
+        merged = reconcile_merged(instance, pipeline, plan, failures, thorough=deadline is None)
+    left = suspects[looked_at:]
+    open_groups = {group_of(planned.number) for planned in left} | (
+        {MERGED} if merged.left else set()
+    )
     return Reconciliation(
         alignment=alignment,
         adopted=tuple(adopted),
         lost=tuple(lost),
-        adopted_merged=seen.get(MERGED) != listing.digests[MERGED]
-        and _adopt_merged(instance, pipeline, plan),
+        merged=merged,
         in_progress=sum(beliefs.is_in_progress(planned) for planned in plan.checkpoints),
         left=len(left),
+        is_complete=len(listing.present) == len(plan.checkpoints),
         seen={g: digest for g, digest in listing.digests.items() if g not in open_groups},
     )
 
@@ -198,27 +211,19 @@ def _is_suspect(
 def _fail(
     instance: dg.DagsterInstance,
     lake: Lake,
-    summarize: dg.JobDefinition,
+    failures: RecordedFailures,
     lost: Sequence[CheckpointState],
 ) -> None:
     """Show partitions as failed, with the reason on each and in the run that stands for it."""
     for some in _contiguous(instance, lost):
         first, last = some[0].planned.partition_key, some[-1].planned.partition_key
-        run = instance.create_run_for_job(
-            summarize,
-            tags={
-                RANGE_START_TAG: first,
-                RANGE_END_TAG: last,
-                # Whoever retries runs by itself must not spend money that nobody asked for.
-                "dagster/max_retries": "0",
-            },
-            status=dg.DagsterRunStatus.FAILURE,
-        )
-        instance.report_run_failed(
-            run,
-            "nothing was executed; these checkpoints were complete, and on the lake they are not "
-            f"any more: {named([state.describe() for state in some])}. Materialize the failed "
-            "partitions of chunk_summaries to compute them again.",
+        run = failures.record(
+            instance,
+            "summarize",
+            "these checkpoints were complete, and on the lake they are not any more: "
+            f"{named([state.describe() for state in some])}. Re-execute this run, or materialize "
+            "the failed partitions of chunk_summaries, to compute them again.",
+            {RANGE_START_TAG: first, RANGE_END_TAG: last},
         )
         for state in some:
             instance.report_runless_asset_event(
@@ -255,24 +260,3 @@ def _contiguous(
         some.append(state)
     if some:
         yield some
-
-
-def _adopt_merged(instance: dg.DagsterInstance, pipeline: Pipeline, plan: Plan) -> bool:
-    """Materialize ``merged_summaries`` if the lake has the plan's table and Dagster does not."""
-    merged = current_merged_table(pipeline.lake)
-    if merged is None or merged.plan_id != plan.plan_id:
-        return False
-    record = instance.get_latest_data_version_record(MERGED_SUMMARIES)
-    known = record.asset_materialization if record is not None else None
-    if known is not None and (known.tags or {}).get(DATA_VERSION_TAG) == merged.csv_sha256:
-        return False
-    if merged_file_problems(pipeline.lake):
-        return False
-    instance.report_runless_asset_event(
-        dg.AssetMaterialization(
-            MERGED_SUMMARIES,
-            metadata={**merged_metadata(pipeline, plan, merged), "adopted": True},
-            tags={DATA_VERSION_TAG: merged.csv_sha256},
-        )
-    )
-    return True

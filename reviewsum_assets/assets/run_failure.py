@@ -74,5 +74,6 @@ def _job_metadata(job: RunningJob | None) -> dict[str, Any]:
     return {
         "job": job.spec.name,
         **link_metadata(job.links),
-        "job_log_tail": dg.MetadataValue.md(f"```\n{job.log_tail()}\n```"),
+        # A log that ended the fence would be shown as Markdown from there on.
+        "job_log_tail": dg.MetadataValue.md(f"```\n{job.log_tail().replace('```', '` ` `')}\n```"),
     }

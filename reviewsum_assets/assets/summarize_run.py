@@ -9,6 +9,7 @@ import dagster as dg
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.assets.backfill_selection import pending_elsewhere
+from reviewsum_assets.assets.canary_check import log_canaries
 from reviewsum_assets.assets.job_messages import JobMessages, pipes_context
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES, materialization
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
@@ -25,6 +26,7 @@ from reviewsum_assets.compute.launches import note_waiting
 from reviewsum_assets.compute.ordering import JobOrder, order_job
 from reviewsum_assets.compute.patience import Patience
 from reviewsum_assets.errors import LakeError, ReviewsumError
+from reviewsum_assets.evaluation.canary_drift import CanaryComparison
 from reviewsum_assets.job.progress import read_progress
 from reviewsum_assets.lake import Lake
 
@@ -52,8 +54,10 @@ class SummarizeRun:
     _job: RunningJob | None = None
     _usd: float = 0.0
     _told: float = 0.0
+    _canaries: CanaryComparison = field(init=False)
 
     def __post_init__(self) -> None:
+        self._canaries = CanaryComparison(self._lake)
         self._pending = {planned.number: planned for planned in self.requested}
 
     def log_reused(self) -> None:
@@ -85,6 +89,10 @@ class SummarizeRun:
             )
             time.sleep(pause)
             attempt += 1
+
+    def log_canaries(self) -> None:
+        """Log whether the workers of what landed, or was there, say the same of the canaries."""
+        log_canaries(self.context, self.pipeline, self._canaries)
 
     def require_all(self) -> None:
         """Fail, with names and reasons, if a requested checkpoint did not land."""
@@ -233,6 +241,11 @@ class SummarizeRun:
             job.stop()
             self._looked_at.clear()
             self._log_landed(job)
+            self.context.log.warning(
+                f"stopped: {len(self.requested) - len(self._pending)} of {len(self.requested)} "
+                "requested checkpoints are complete and kept; materialize the missing partitions "
+                "to compute the rest"
+            )
         except ReviewsumError as error:
             self.context.log.error(f"{error}.{where_to_look(job)}")  # noqa: TRY400 - no traceback for users
 
@@ -252,6 +265,8 @@ class SummarizeRun:
     def _materialized(self, state: CheckpointState, *, reused: bool) -> None:
         self._pending.pop(state.planned.number, None)
         self._elsewhere.pop(state.planned.number, None)
+        assert state.manifest is not None
+        self._canaries.add(state.planned.recipe, state.manifest)
         self.context.log_event(materialization(self.pipeline, state, reused=reused))
 
     def _tell(self, job: RunningJob) -> None:

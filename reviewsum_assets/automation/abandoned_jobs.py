@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import dagster as dg
 
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.automation.lost_runs import fail_lost_runs
 from reviewsum_assets.compute import RunningJob
 from reviewsum_assets.compute.launches import waiting_runs
-from reviewsum_assets.dagster_home import fail_orphans
 from reviewsum_assets.errors import ReviewsumError
 
 # Time for a run that is retried or re-executed to attach to the job of the one before it.
@@ -21,42 +22,53 @@ GRACE_SECONDS = 600.0
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Stops every Processing job whose run has ended without it, ten minutes after that: a "
-        "run that is retried or re-executed meanwhile attaches to the job. What the job has "
-        "finished is kept. Jobs of runs that this Dagster instance does not know are reported and "
-        "left alone."
+        "Stops every Processing job whose run has ended without it, ten minutes after it has seen "
+        "that: a run that is retried or re-executed meanwhile attaches to the job. What the job "
+        "has finished is kept. Jobs of runs that this Dagster instance does not know are reported "
+        "and left alone."
     ),
 )
 def stop_abandoned_jobs(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.SkipReason:
     """Look at every live job's runs."""
-    # A command line that was killed has left a run that seems to go on.
-    fail_orphans(context.instance)
-    told = [_look_at(context, pipeline, job) for job in pipeline.compute.live_jobs()]
+    fail_lost_runs(context.instance)
+    # By this clock alone: that of the host on which a run ended may show another time.
+    seen_alone = json.loads(context.cursor or "{}")
+    alone: dict[str, float] = {}
+    told = []
+    for job in pipeline.compute.live_jobs():
+        waits = _waiting(context.instance, pipeline, job)
+        if waits is None:
+            since = alone[job.spec.name] = seen_alone.get(job.spec.name, time.time())
+            told.append(_stop_in_time(context, job, time.time() - since))
+        else:
+            told.append(waits)
+    context.update_cursor(json.dumps(alone))
     return dg.SkipReason("; ".join(told) or "no job is running")
 
 
-def _look_at(context: dg.SensorEvaluationContext, pipeline: Pipeline, job: RunningJob) -> str:
-    """Stop one job if it is abandoned; returns what was found and done."""
+def _waiting(instance: dg.DagsterInstance, pipeline: Pipeline, job: RunningJob) -> str | None:
+    """Who waits, or may wait, for a job; None if nobody does any more."""
+    runs = waiting_runs(pipeline.lake, job.spec.name)
+    known = [run for run_id in runs if (run := instance.get_run_by_id(run_id)) is not None]
+    if len(known) < len(runs) or not known:
+        return f"job {job.spec.name} belongs to a run that is not known here: left alone"
+    if not all(run.is_finished for run in known):
+        return f"job {job.spec.name} has a run that waits for it"
+    return None
+
+
+def _stop_in_time(context: dg.SensorEvaluationContext, job: RunningJob, alone: float) -> str:
+    """Stop a job that has been without a run for long enough; returns what was done."""
     name = job.spec.name
-    runs = waiting_runs(pipeline.lake, name)
-    records = [context.instance.get_run_record_by_id(run_id) for run_id in runs]
-    known = [record for record in records if record is not None]
-    if len(known) < len(records) or not known:
-        return f"job {name} belongs to a run that is not known here: left alone"
-    ends = [record.end_time for record in known if record.dagster_run.is_finished]
-    ended = [end for end in ends if end is not None]
-    if len(ended) < len(known):
-        return f"job {name} has a run that waits for it"
-    gone = time.time() - max(ended)
-    if gone < GRACE_SECONDS:
-        return f"the last run of job {name} ended {gone:.0f} s ago: stopping it soon"
+    if alone < GRACE_SECONDS:
+        return f"job {name} has been without its runs for {alone:.0f} s: stopping it soon"
     try:
         job.request_stop()
     except ReviewsumError as error:
         context.log.exception(f"job {name} has lost its runs and cannot be stopped")
         return f"job {name} cannot be stopped: {error}"
-    told = f"stopped job {name}: its last run ended {gone:.0f} s ago without it"
+    told = f"stopped job {name}: for {alone:.0f} s no run has waited for it"
     context.log.warning(told)
     return told

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import html
-import os
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dagster as dg
 
+from reviewsum_assets.automation.alert_delivery import deliver
 from reviewsum_assets.automation.jobs import PURPOSE_TAG
 from reviewsum_assets.automation.run_failure import read_run_failure
-from reviewsum_assets.automation_settings import (
-    SLACK_TOKEN_VARIABLE,
-    SMTP_PASSWORD_VARIABLE,
-    AutomationSettings,
-)
-from reviewsum_assets.errors import SettingsError
+from reviewsum_assets.automation_settings import AutomationSettings
+from reviewsum_assets.dagster_home import last_run_of_this_process, tells_of_its_failure
+from reviewsum_assets.errors import RunInterrupted
 from reviewsum_assets.settings import load_automation_settings
+
+_log = logging.getLogger("reviewsum.alerts")
 
 
 @dg.run_failure_sensor(
@@ -24,7 +26,8 @@ from reviewsum_assets.settings import load_automation_settings
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
         "Says what failed, why, what landed and what to do: in its log, and to Slack and by "
-        "e-mail where the settings `slack_channel` and `alert_email_to` name somebody."
+        "e-mail where the settings slack_channel and alert_email_to name somebody. A run "
+        "of the command line sends that itself."
     ),
 )
 def alert_on_failure(context: dg.RunFailureSensorContext) -> None:
@@ -32,17 +35,27 @@ def alert_on_failure(context: dg.RunFailureSensorContext) -> None:
     settings = load_automation_settings()
     text = failure_text(context.instance, context.dagster_run, settings.webserver_url)
     context.log.error(text)
-    for send, receivers in (
-        (_send_to_slack, settings.slack_channel),
-        (_send_by_email, ", ".join(settings.alert_email_to)),
-    ):
-        if receivers:
-            try:
-                send(context, settings, text)
-            except Exception:  # whatever the two libraries raise: the other one still gets it
-                context.log.exception(f"the alert could not be sent to {receivers}")
-            else:
-                context.log.info(f"the alert was sent to {receivers}")
+    if not tells_of_its_failure(context.dagster_run):
+        deliver(text, settings, context.log)
+
+
+@contextmanager
+def telling_of_failure(
+    instance: dg.DagsterInstance, settings: AutomationSettings
+) -> Iterator[None]:
+    """Tell people if ``reviewsum run`` fails in this context: nobody need run a daemon for that."""
+    try:
+        yield
+    except RunInterrupted:  # whoever did that knows
+        raise
+    except Exception as error:
+        run = last_run_of_this_process(instance)
+        if run is not None and run.status is dg.DagsterRunStatus.FAILURE:
+            text = failure_text(instance, run, settings.webserver_url)
+        else:
+            text = f"reviewsum run failed\nWhy: {error}"
+        deliver(f"{text}\nHost: {socket.gethostname()}", settings, _log)
+        raise
 
 
 def failure_text(instance: dg.DagsterInstance, run: dg.DagsterRun, webserver_url: str) -> str:
@@ -61,43 +74,3 @@ def failure_text(instance: dg.DagsterInstance, run: dg.DagsterRun, webserver_url
         f"Run: {where}",
     ]
     return "\n".join(line for line in lines if line)
-
-
-def _send_to_slack(
-    context: dg.RunFailureSensorContext,  # noqa: ARG001 - as the other one
-    settings: AutomationSettings,
-    text: str,
-) -> None:
-    try:
-        from dagster_slack import SlackResource
-    except ImportError as error:
-        raise SettingsError("slack_channel needs the extra `slack`") from error
-    client = SlackResource(token=_secret(SLACK_TOKEN_VARIABLE)).get_client()
-    client.base_url = f"{settings.slack_api_url.rstrip('/')}/"
-    client.chat_postMessage(channel=settings.slack_channel, text=text)
-
-
-def _send_by_email(
-    context: dg.RunFailureSensorContext, settings: AutomationSettings, text: str
-) -> None:
-    """Let Dagster's own sensor for this look at the failure, with our text."""
-    # It sends HTML in ASCII.
-    body = html.escape(text).encode("ascii", "xmlcharrefreplace").decode().replace("\n", "<br>\n")
-    sensor = dg.make_email_on_run_failure_sensor(
-        email_from=settings.alert_email_from,
-        email_password=_secret(SMTP_PASSWORD_VARIABLE),
-        email_to=settings.alert_email_to,
-        email_body_fn=lambda _: body,
-        smtp_host=settings.smtp_host,
-        smtp_type=settings.smtp_security,
-        smtp_port=settings.smtp_port or None,
-        smtp_user=settings.smtp_user or None,
-    )
-    sensor(context)
-
-
-def _secret(variable: str) -> str:
-    value = os.environ.get(variable)
-    if not value:
-        raise SettingsError(f"the environment variable {variable} is not set")
-    return value

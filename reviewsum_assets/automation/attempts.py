@@ -91,7 +91,8 @@ def _obstacle(
         )
     pause = FIRST_PAUSE_SECONDS * 2 ** (len(in_a_row) - 1) if in_a_row else 0.0
     left = (last.end_time or 0.0) + pause - time.time()
-    if left > 0:
+    # More than the pause is left where the run's host has a clock that is ahead of this one's.
+    if 0 < left <= pause:
         return (
             f"attempt {len(in_a_row) + 1} of {max_attempts} of {work.job} starts in {left:.0f} s: "
             f"run {_id(last)} got no further: {why}. What to do meanwhile: {advice}"

@@ -27,7 +27,7 @@ def ingest_schedule(cron: str) -> dg.ScheduleDefinition:
             default_status=status.RUNNING if cron else status.STOPPED,
             description=(
                 "Reads the dumps and plans what is new or changed, at fixed times (setting "
-                "`ingest_cron`). What has not changed is not read again."
+                "ingest_cron). What has not changed is not read again."
             ),
         )
     except dg.DagsterInvalidDefinitionError as error:

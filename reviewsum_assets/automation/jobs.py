@@ -17,11 +17,13 @@ ingest = dg.define_asset_job(
 )
 summarize = dg.define_asset_job(
     "summarize",
-    selection=dg.AssetSelection.assets(chunk_summaries),
+    # A run logs what its check would find, see ``log_canaries``.
+    selection=dg.AssetSelection.assets(chunk_summaries).without_checks(),
     description="Second, and what costs: computes the chosen checkpoints with one Processing job.",
 )
 merge = dg.define_asset_job(
     "merge",
-    selection=dg.AssetSelection.assets(merged_summaries),
+    selection=dg.AssetSelection.assets(merged_summaries)
+    | dg.AssetSelection.checks_for_assets(chunk_summaries),
     description="Last: merges all checkpoints of the current plan into one table, and checks it.",
 )

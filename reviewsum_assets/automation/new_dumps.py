@@ -5,9 +5,10 @@ from __future__ import annotations
 import dagster as dg
 
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.runs_in_progress import run_in_progress
 from reviewsum_assets.automation.attempts import Work, request_run
 from reviewsum_assets.automation.jobs import ingest
-from reviewsum_assets.automation.runs_in_progress import run_in_progress
+from reviewsum_assets.automation.lost_runs import fail_lost_runs
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import DumpError
 from reviewsum_assets.reviews import grouping
@@ -23,7 +24,7 @@ _DIGITS = 16
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.STOPPED,
     description=(
-        "Launches `ingest` when a dump on the lake is new, changed or gone, once two looks in a "
+        "Launches ingest when a dump on the lake is new, changed or gone, once two looks in a "
         "row have found the same files, so that no half of an upload is read. Nothing is launched "
         "for dumps that are planned already."
     ),
@@ -47,6 +48,7 @@ def new_dumps(
             f"{len(dumps)} dumps of {size:,} bytes are not planned as they are now: waiting until "
             "a second look finds them the same"
         )
+    fail_lost_runs(context.instance)
     running = run_in_progress(context.instance, "ingest")
     if running:
         return dg.SkipReason(f"waiting for {running}")

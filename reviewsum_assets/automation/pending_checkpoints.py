@@ -11,14 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from reviewsum_assets.assets.checkpoint_plan import align_partitions, enclosing_range_tags
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.runs_in_progress import run_in_progress
 from reviewsum_assets.automation.attempts import Work, request_run
 from reviewsum_assets.automation.jobs import merge, summarize
-from reviewsum_assets.automation.runs_in_progress import run_in_progress
+from reviewsum_assets.automation.lost_runs import fail_lost_runs
 from reviewsum_assets.checkpoints.judging import Judgement, judge
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint, current_plan
 from reviewsum_assets.checkpoints.status import is_merge_needed
 from reviewsum_assets.compute.launches import waiting_runs
-from reviewsum_assets.dagster_home import fail_orphans
 
 PLAN_TAG = "reviewsum/plan"
 
@@ -33,19 +33,18 @@ _BLOCKS = TypeAdapter(dict[str, list[int]])
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.STOPPED,
     description=(
-        "Launches one run of `summarize` over all checkpoints of the current plan that are not "
-        "valid, and `merge` once they all are. Waits for runs and Processing jobs that do so "
+        "Launches one run of summarize over all checkpoints of the current plan that are not "
+        "valid, and merge once they all are. Waits for runs and Processing jobs that do so "
         "already. After a run that got no further it waits, longer each time, and leaves it to "
-        "people after `max_run_attempts`, after a cancelled run and after a budget is reached. "
-        "Runs cost what they cost: set `max_cost_usd` first."
+        "people after max_run_attempts, after a cancelled run and after a budget is reached. "
+        "Runs cost what they cost: set max_cost_usd first."
     ),
 )
 def pending_checkpoints(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.RunRequest | dg.SkipReason:
     """Look at runs, plan, checkpoints and merged table, in this order: cheap things first."""
-    # A command line that was killed has left a run that seems to go on.
-    fail_orphans(context.instance)
+    fail_lost_runs(context.instance)
     running = run_in_progress(context.instance, "ingest", "summarize", "merge")
     if running:
         return dg.SkipReason(f"waiting for {running}")
@@ -93,7 +92,7 @@ def _summarize(
 def _merge(
     context: dg.SensorEvaluationContext, pipeline: Pipeline, plan: Plan, found: Judgement
 ) -> dg.RunRequest | dg.SkipReason:
-    if not is_merge_needed(pipeline.lake, plan, found.newest):
+    if not is_merge_needed(pipeline.lake, plan, found.content):
         return dg.SkipReason(
             f"all {len(plan.checkpoints):,} checkpoints of plan {plan.plan_id} are valid and merged"
         )
@@ -102,7 +101,7 @@ def _merge(
         purpose="merge of a finished plan",
         scope=(PLAN_TAG, plan.plan_id),
         # A checkpoint that is computed again later makes another table.
-        state=f"merge of what was written until {found.newest}",
+        state=f"merge of {found.content}",
         by_hand="launch merge",
     )
     return request_run(context.instance, work, pipeline.settings.max_run_attempts, {})

@@ -1,4 +1,4 @@
-"""Keeps partition states true when the lake changes without Dagster, or Dagster without it."""
+"""Keeps what Dagster shows true when the lake changes without it, or it without the lake."""
 
 from __future__ import annotations
 
@@ -8,41 +8,58 @@ import dagster as dg
 
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import reconcile
+from reviewsum_assets.assets.recorded_failures import RecordedFailures
+from reviewsum_assets.automation.jobs import PURPOSE_TAG, merge
 from reviewsum_assets.checkpoints.plan import current_plan
 
-# A tick has a minute, and so many take ten seconds on a disk. The next tick goes on.
-CHECKPOINTS_A_TICK = 1_000
+# A tick that has to look at checkpoints takes some two seconds more. The next tick goes on.
+_READING_SECONDS = 2.5
 
 
 @dg.sensor(
     name="reconcile_checkpoints",
-    minimum_interval_seconds=120,
+    jobs=[merge],
+    minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
         "Makes partition states agree with the lake. Valid checkpoints that this instance does "
-        "not know, or knows as failed, are materialized with `adopted: true`. Partitions whose "
-        "checkpoint is gone or invalid fail, with the reason. Retired checkpoints leave. It "
-        "computes nothing, reads only what has changed, and leaves alone what a run works on."
+        "not know, or knows as failed, are materialized with adopted: true. Partitions whose "
+        "checkpoint is gone or invalid fail, with the reason. Retired checkpoints leave. A merged "
+        "table that is gone fails too, and is merged again if every checkpoint is there. It "
+        "computes no summary, reads only what has changed, and leaves alone what a run works on."
     ),
 )
 def reconcile_checkpoints(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
-) -> dg.SkipReason:
+) -> dg.SkipReason | dg.RunRequest:
     """List the lake, and tell Dagster what it does not know."""
     plan = current_plan(pipeline.lake)
     if plan is None:
         return dg.SkipReason("there is no plan yet")
-    assert context.repository_def is not None  # whoever evaluates sensors gives it
     found = reconcile(
         context.instance,
         pipeline,
         plan,
-        context.repository_def.get_job("summarize"),
+        _failures(context),
         seen=json.loads(context.cursor or "{}"),
-        limit=CHECKPOINTS_A_TICK,
+        seconds=_READING_SECONDS,
     )
     context.update_cursor(json.dumps(found.seen))
     told = "; ".join(found.told())
     if not found.did_nothing:
         context.log.warning(told)
+    if found.merged.lost and found.is_complete:
+        return dg.RunRequest(
+            run_key=f"after {found.merged.failed_run}",
+            job_name="merge",
+            tags={PURPOSE_TAG: "merged table lost"},
+        )
     return dg.SkipReason(told)
+
+
+def _failures(context: dg.SensorEvaluationContext) -> RecordedFailures:
+    repository, location = context.repository_def, context.code_location_origin
+    assert repository is not None  # whoever evaluates sensors gives it
+    return (
+        RecordedFailures(repository) if location is None else RecordedFailures(repository, location)
+    )

@@ -10,9 +10,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.listing import finished_numbers
 from reviewsum_assets.checkpoints.manifest import Manifest, Producer
 from reviewsum_assets.lake import Lake
 
@@ -89,12 +88,11 @@ def calibrate(lake: Lake, workplace: Workplace) -> Calibration | None:
 
 def _newest_manifests(lake: Lake) -> Iterator[Manifest]:
     """The readable ones among the manifests with the highest numbers, highest first."""
-    found = (places.checkpoint_number_of(o.key) for o in lake.list(places.CHECKPOINT_MANIFESTS))
-    numbers = sorted((n for n in found if n is not None), reverse=True)[:_NEWEST_MANIFESTS]
+    numbers = finished_numbers(lake)[: -_NEWEST_MANIFESTS - 1 : -1]
     for content in lake.get_many([places.checkpoint_manifest(number) for number in numbers]):
         try:
-            yield Manifest.model_validate_json(content or b"")
-        except ValidationError:
+            yield Manifest.unsealed(content or b"")
+        except ValueError:
             continue  # it is invalid, and computed again before long
 
 

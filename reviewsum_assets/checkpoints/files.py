@@ -11,6 +11,7 @@ COLUMNS = ("product_id", "abstracted_summary", "review_count")
 
 # The csv module refuses fields above 128 KiB unless told otherwise.
 csv.field_size_limit(2**31 - 1)
+_HEADER_CHARS = 200  # shown of a header that is another
 
 
 class SummaryRow(NamedTuple):
@@ -58,9 +59,13 @@ def read_rows(file: Iterable[str]) -> Iterator[SummaryRow]:
         ValueError: the columns are others, or a row does not fit them.
     """
     reader = csv.reader(file)
-    header = tuple(next(reader, ()))
+    try:
+        header = tuple(next(reader, ()))
+    except csv.Error as error:
+        raise ValueError(f"line 1 is not CSV: {error}") from error
     if header != COLUMNS:
-        raise ValueError(f"expected the columns {','.join(COLUMNS)}, found {','.join(header)!r}")
+        found = ",".join(header)[:_HEADER_CHARS]
+        raise ValueError(f"expected the columns {','.join(COLUMNS)}, found {found!r}")
     try:
         for row in reader:
             product_id, summary, review_count = row

@@ -12,11 +12,10 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import groupby
 
 from reviewsum_assets import lake as places
-from reviewsum_assets.checkpoints.listing import group_of, list_checkpoints
+from reviewsum_assets.checkpoints.listing import content_digest, group_of, list_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import check_checkpoints
 from reviewsum_assets.lake import Lake, LakeObject
@@ -30,13 +29,13 @@ class Judgement:
 
     ``blocks`` holds, by a hash of what is listed of a block, the numbers of its checkpoints that
     are there and not valid: give it to the next call. ``unread`` counts checkpoints for which time
-    did not suffice; ``newest`` is when the last object of a checkpoint was written.
+    did not suffice; ``content`` is the listing's ``content_digest``.
     """
 
     pending: tuple[PlannedCheckpoint, ...]
     unread: int
     blocks: Mapping[str, Sequence[int]]
-    newest: datetime | None
+    content: str
 
 
 def judge(lake: Lake, plan: Plan, known: Mapping[str, Sequence[int]], seconds: float) -> Judgement:
@@ -45,13 +44,11 @@ def judge(lake: Lake, plan: Plan, known: Mapping[str, Sequence[int]], seconds: f
     reader = _Reader(lake, known, time.monotonic() + seconds)
     pending: list[PlannedCheckpoint] = []
     blocks: dict[str, Sequence[int]] = {}
-    written: list[datetime] = []
     unread = 0
     for _, members in groupby(plan.checkpoints, lambda planned: group_of(planned.number)):
         found = [(planned, _objects(listed, planned)) for planned in members]
         there = [(planned, objects) for planned, objects in found if objects]
         pending.extend(planned for planned, objects in found if not objects)
-        written.extend(item.last_modified for _, objects in there for item in objects)
         digest = _digest(there)
         invalid = reader.invalid(digest, [planned for planned, _ in there])
         if invalid is None:
@@ -60,7 +57,7 @@ def judge(lake: Lake, plan: Plan, known: Mapping[str, Sequence[int]], seconds: f
             blocks[digest] = invalid
             pending.extend(planned for planned, _ in there if planned.number in invalid)
     ordered = tuple(sorted(pending, key=lambda planned: planned.number))
-    return Judgement(ordered, unread, blocks, max(written, default=None))
+    return Judgement(ordered, unread, blocks, content_digest(listed, plan))
 
 
 @dataclass

@@ -33,6 +33,12 @@ def group_of(number: int) -> str:
     return str(number // _CHECKPOINTS_IN_A_GROUP)
 
 
+def finished_numbers(lake: Lake) -> list[int]:
+    """Numbers of all checkpoints that have a manifest, of whichever plan."""
+    found = (places.checkpoint_number_of(o.key) for o in lake.list(places.CHECKPOINT_MANIFESTS))
+    return sorted(number for number in found if number is not None)
+
+
 def list_checkpoints(lake: Lake) -> dict[str, LakeObject]:
     """Every manifest and CSV of a checkpoint, by key.
 
@@ -41,6 +47,16 @@ def list_checkpoints(lake: Lake) -> dict[str, LakeObject]:
     """
     prefixes = (places.CHECKPOINT_MANIFESTS, places.CHECKPOINT_FILES)
     return {item.key: item for prefix in prefixes for item in lake.list(prefix)}
+
+
+def content_digest(listed: Mapping[str, LakeObject], plan: Plan) -> str:
+    """Hash of the sizes and tags of a plan's checkpoints: another one means another content.
+
+    Times are left out: hosts and stores need not agree on them.
+    """
+    keys = [places.checkpoint_csv(planned.number) for planned in plan.checkpoints]
+    found = [listed[key] for key in keys if key in listed]
+    return _digest([f"{item.key} {item.e_tag} {item.size}" for item in found])
 
 
 def list_lake(lake: Lake, plan: Plan) -> Listing:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reviewsum_assets.integrity import SealedRecord
+from reviewsum_assets.record_types import PlaceName
+
+# Bounds that real figures are far from, so that no sum or quotient of them overflows.
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
@@ -10,15 +19,35 @@ class _Record(BaseModel):
 
 
 class SummarizedProduct(_Record):
-    """What one product cost. Tokens are those of the model's tokenizer."""
+    """What one product cost, and how many of its reviews went in.
+
+    Tokens are those of the model's tokenizer. A review counts as read if all of it was in the
+    window that the model reads, and as cut if only a beginning was; the rest of ``reviews`` was
+    left out. The three are None where that is not known: in manifests from before they were
+    counted, and the latter two where grouped reviews do not tell one review from the next.
+
+    ``chunks_by_level`` are the chunks of the reviews and, where chunk summaries were summarized
+    again, those of each level above; they add up to ``chunks``. Empty in manifests from before.
+    """
 
     product_id: str
     input_hash: str
-    chunks: int
-    chunks_reused: int  # chunks whose summary another, identical chunk had paid for
-    tokens_in: int
-    tokens_out: int
-    repacked_from: int | None = None  # the checkpoint it was computed in, if not in this one
+    chunks: Count
+    chunks_reused: Count  # chunks whose summary another, identical chunk had paid for
+    tokens_in: Count
+    tokens_out: Count
+    reviews: Count | None = None
+    reviews_read: Count | None = None
+    reviews_cut: Count | None = None
+    chunks_by_level: tuple[Count, ...] = ()
+    repacked_from: Count | None = None  # the checkpoint it was computed in, if not in this one
+
+    @property
+    def reviews_left_out(self) -> int | None:
+        """Reviews of which the window held nothing, if that is known."""
+        if self.reviews is None or self.reviews_read is None or self.reviews_cut is None:
+            return None
+        return self.reviews - self.reviews_read - self.reviews_cut
 
 
 class QuarantinedProduct(_Record):
@@ -27,7 +56,7 @@ class QuarantinedProduct(_Record):
     product_id: str
     input_hash: str
     reason: str
-    repacked_from: int | None = None
+    repacked_from: Count | None = None
 
 
 class Timings(_Record):
@@ -37,18 +66,18 @@ class Timings(_Record):
     and writing that of those after.
     """
 
-    load: float
-    read: float = 0.0
-    tokenize: float
-    generate: float
-    assemble: float = 0.0
-    write: float
+    load: Seconds
+    read: Seconds = 0.0
+    tokenize: Seconds
+    generate: Seconds
+    assemble: Seconds = 0.0
+    write: Seconds
 
 
-class Producer(_Record):
+class Producer(SealedRecord):
     """What made the checkpoint: enough to reproduce or to distrust it."""
 
-    job_name: str
+    job_name: PlaceName
     host: str
     instance_type: str
     engine: str
@@ -56,9 +85,12 @@ class Producer(_Record):
     dtype: str
     model_version: str
     package_versions: dict[str, str]
+    canary_summaries: dict[str, str] = Field(
+        default_factory=dict
+    )  # by a hash of the text; empty: it was not asked
 
 
-class Manifest(_Record):
+class Manifest(SealedRecord):
     """The commit record of one checkpoint.
 
     A repacked checkpoint computed nothing: its times are zero, its ``producer`` is that of the
@@ -66,19 +98,20 @@ class Manifest(_Record):
     """
 
     plan_id: str
-    checkpoint: int
+    checkpoint: Count
     data_version: str
     csv_sha256: str
-    csv_bytes: int
+    csv_bytes: Count
     products: tuple[SummarizedProduct, ...]
     quarantined: tuple[QuarantinedProduct, ...]
-    reviews: int
+    reviews: Count
     producer: Producer
     timings: Timings
-    seconds: float  # from the start of work on it to its CSV being written
-    predicted_seconds: float | None = None  # of one worker, to tokenize and generate it
+    seconds: Seconds  # from the start of work on it to its CSV being written
+    predicted_seconds: Seconds | None = None  # of one worker, to tokenize and generate it
     finished_at: str  # ISO 8601, UTC
-    repacked_from: dict[int, Producer] = {}  # by checkpoint
+    chunks_sha256: str | None = None  # of the file of chunk summaries; None: there is none
+    repacked_from: dict[Count, Producer] = Field(default_factory=dict)  # by checkpoint
 
     @property
     def inputs(self) -> list[tuple[str, str]]:
@@ -87,6 +120,11 @@ class Manifest(_Record):
             *((product.product_id, product.input_hash) for product in self.products),
             *((product.product_id, product.input_hash) for product in self.quarantined),
         ]
+
+    @property
+    def producers(self) -> tuple[Producer, ...]:
+        """All that made its summaries."""
+        return tuple(self.repacked_from.values()) or (self.producer,)
 
     def producer_of(self, product: SummarizedProduct | QuarantinedProduct) -> Producer:
         """What made the summary of one of the products, or failed to."""
@@ -98,6 +136,12 @@ class Manifest(_Record):
     def worker_seconds(self) -> float:
         """What tokenizing and generating took one worker; to be held against the prediction."""
         return self.timings.tokenize + self.timings.generate
+
+    @property
+    def reviews_read(self) -> int | None:
+        """Reviews read whole, of the products for which that is known; None if for none."""
+        known = [p.reviews_read for p in self.products if p.reviews_read is not None]
+        return sum(known) if known else None
 
     @property
     def chunks(self) -> int:

@@ -7,41 +7,50 @@ replacement is complete; the record written last names what was merged.
 
 from __future__ import annotations
 
-import hashlib
+import csv
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.files import SummaryRow, SummaryWriter
+from reviewsum_assets.checkpoints.listing import content_digest, list_checkpoints
+from reviewsum_assets.checkpoints.manifest import Count
 from reviewsum_assets.checkpoints.plan import Plan, read_table
+from reviewsum_assets.checkpoints.spreadsheet import write_spreadsheet
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import CheckpointError
+from reviewsum_assets.integrity import SealedRecord, file_sha256
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.tables import UNREADABLE, first_line, require_columns
 
 MERGED_SCHEMA = pl.Schema(
     {"product_id": pl.String, "abstracted_summary": pl.String, "review_count": pl.Int64}
 )
+# What the Parquet table has beside them, see ``SummarizedProduct``; null where not known. Tables
+# merged before they were counted lack these columns.
+COVERAGE_COLUMNS = pl.Schema({"reviews_read": pl.Int64, "reviews_cut": pl.Int64})
 _NAMES_IN_A_MESSAGE = 10
 
 
-class MergedTable(BaseModel):
+class MergedTable(SealedRecord):
     """What the merged table holds; sizes in bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     plan_id: str
-    selected: int
-    rows: int
-    quarantined: int
+    selected: Annotated[Count, Field(ge=1)]
+    rows: Count
+    quarantined: Count
     incomplete_checkpoints: tuple[int, ...]
     csv_sha256: str
-    csv_bytes: int
+    csv_bytes: Count
     parquet_sha256: str
-    parquet_bytes: int
+    parquet_bytes: Count
+    spreadsheet_sha256: str = ""  # empty: there is no table for spreadsheets
+    merged_from: str = ""  # ``listing.content_digest``; empty in records from before it was kept
 
     @property
     def completeness(self) -> float:
@@ -53,26 +62,33 @@ class MergedTable(BaseModel):
         return self.plan_id == plan.plan_id and not self.incomplete_checkpoints
 
 
-def merge_checkpoints(lake: Lake, plan: Plan, *, allow_incomplete: bool = False) -> MergedTable:
+def merge_checkpoints(
+    lake: Lake, plan: Plan, *, allow_incomplete: bool = False, spreadsheet: bool = False
+) -> MergedTable:
     """Write the merged table of ``plan`` as CSV and Parquet.
 
     Args:
         lake: read from and written to.
         plan: the current plan.
         allow_incomplete: merge what is valid, and record what is not.
+        spreadsheet: write it once more, without formulas; else that file is removed.
 
     Raises:
         CheckpointError: a checkpoint is missing or invalid and ``allow_incomplete`` is not set,
             or none is valid.
     """
+    # Before anything is read: what changes meanwhile is merged again, not missed.
+    merged_from = content_digest(list_checkpoints(lake), plan)
     with tempfile.TemporaryDirectory(prefix="reviewsum-merge-") as scratch:
         csv_path, parquet_path = Path(scratch, "merged.csv"), Path(scratch, "merged.parquet")
-        rows, quarantined, bad = _write_csv(lake, plan, csv_path)
+        coverage_path = Path(scratch, "coverage.csv")
+        rows, quarantined, bad = _write_csv(lake, plan, csv_path, coverage_path)
         if bad and (not allow_incomplete or len(bad) == len(plan.checkpoints)):
             raise CheckpointError(_cannot_merge(plan, bad))
-        pl.scan_csv(csv_path, schema=MERGED_SCHEMA, empty_string_is_null=False).sink_parquet(
-            parquet_path
-        )
+        _write_parquet(csv_path, coverage_path, parquet_path)
+        spreadsheet_path = Path(scratch, "spreadsheet.csv")
+        if spreadsheet:
+            write_spreadsheet(csv_path, spreadsheet_path)
         merged = MergedTable(
             plan_id=plan.plan_id,
             selected=plan.selected,
@@ -83,64 +99,103 @@ def merge_checkpoints(lake: Lake, plan: Plan, *, allow_incomplete: bool = False)
             csv_bytes=csv_path.stat().st_size,
             parquet_sha256=file_sha256(parquet_path),
             parquet_bytes=parquet_path.stat().st_size,
+            spreadsheet_sha256=file_sha256(spreadsheet_path) if spreadsheet else "",
+            merged_from=merged_from,
         )
         lake.put_file(places.MERGED_PARQUET, parquet_path)
         lake.put_file(places.MERGED_CSV, csv_path)
-    lake.put(places.MERGED_MANIFEST, merged.model_dump_json().encode())
+        if spreadsheet:
+            lake.put_file(places.MERGED_SPREADSHEET, spreadsheet_path)
+        else:
+            lake.delete(places.MERGED_SPREADSHEET)
+    lake.put(places.MERGED_MANIFEST, merged.sealed())
     return merged
 
 
 def current_merged_table(lake: Lake) -> MergedTable | None:
     """The record of the last merge, or None if there is none that can be read."""
     try:
-        return MergedTable.model_validate_json(lake.get(places.MERGED_MANIFEST) or b"")
-    except ValidationError:
+        return MergedTable.unsealed(lake.get(places.MERGED_MANIFEST) or b"")
+    except ValueError:
         return None
 
 
 def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
     """The merged table, so many rows at a time, in its order; of an empty one a slice of no rows.
 
+    Columns are those of ``MERGED_SCHEMA`` and ``COVERAGE_COLUMNS``.
+
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or it cannot be read.
     """
+    uri = lake.uri_of(places.MERGED_PARQUET)
     if lake.head(places.MERGED_PARQUET) is None:
-        raise CheckpointError(
-            f"{lake.uri_of(places.MERGED_PARQUET)} is missing: materialize merged_summaries"
+        raise CheckpointError(f"{uri} is missing: materialize merged_summaries")
+    try:
+        scan = pl.scan_parquet(
+            uri,
+            storage_options=lake.storage_options or None,
+            glob=False,  # a lake's path may hold brackets
         )
-    scan = pl.scan_parquet(
-        lake.uri_of(places.MERGED_PARQUET), storage_options=lake.storage_options or None
-    )
-    for start in range(0, scan.select(pl.len()).collect().item() or 1, rows):
-        yield scan.slice(start, rows).collect()
+        found = scan.collect_schema()
+        require_merged_columns(found)
+        absent = {name: kind for name, kind in COVERAGE_COLUMNS.items() if name not in found}
+        scan = scan.with_columns(pl.lit(None, dtype=d).alias(name) for name, d in absent.items())
+        for start in range(0, scan.select(pl.len()).collect().item() or 1, rows):
+            yield scan.slice(start, rows).collect()
+    except (*UNREADABLE, ValueError) as error:
+        raise CheckpointError(
+            f"{uri} cannot be read ({first_line(error)}): materialize merged_summaries"
+        ) from error
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+def require_merged_columns(found: pl.Schema) -> None:
+    """Refuse a Parquet table that is not a merged one.
+
+    Raises:
+        ValueError: what it has and what it should have.
+    """
+    if found != MERGED_SCHEMA:
+        require_columns(found, pl.Schema({**MERGED_SCHEMA, **COVERAGE_COLUMNS}))
 
 
-def _write_csv(lake: Lake, plan: Plan, path: Path) -> tuple[int, int, list[CheckpointState]]:
-    """Write every newest row; returns rows, quarantined products and checkpoints not valid."""
+def _write_csv(
+    lake: Lake, plan: Plan, path: Path, coverage_path: Path
+) -> tuple[int, int, list[CheckpointState]]:
+    """Write every newest row, and beside it how many of the product's reviews were read.
+
+    Returns:
+        Rows, quarantined products and checkpoints that are not valid.
+    """
     review_counts = _review_counts(lake, plan)
     rows = quarantined = 0
     bad: list[CheckpointState] = []
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with (
+        path.open("w", encoding="utf-8", newline="") as file,
+        coverage_path.open("w", encoding="utf-8", newline="") as coverage_file,
+    ):
         writer = SummaryWriter(file)
+        coverage_writer = csv.writer(coverage_file)
+        coverage_writer.writerow(COVERAGE_COLUMNS.names())
         for state in check_checkpoints(lake, plan.checkpoints):
             if state.manifest is None:
                 bad.append(state)
                 continue
             newest = review_counts.pop(state.planned.number)
+            read = {p.product_id: (p.reviews_read, p.reviews_cut) for p in state.manifest.products}
             for row in _newest_rows(state, newest):
                 writer.write(row)
+                coverage_writer.writerow(read[row.product_id])
                 rows += 1
             quarantined += sum(q.product_id in newest for q in state.manifest.quarantined)
     return rows, quarantined, bad
+
+
+def _write_parquet(csv_path: Path, coverage_path: Path, path: Path) -> None:
+    """Put the two side by side, some rows at a time."""
+    table = pl.scan_csv(csv_path, schema=MERGED_SCHEMA, empty_string_is_null=False)
+    coverage = pl.scan_csv(coverage_path, schema=COVERAGE_COLUMNS)
+    pl.concat([table, coverage], how="horizontal").sink_parquet(path)
 
 
 def _review_counts(lake: Lake, plan: Plan) -> dict[int, dict[str, int]]:

@@ -38,13 +38,31 @@ class ReviewClass:
 
 
 @dataclass(frozen=True)
+class ReadClass:
+    """Summarized products of ``fewest`` to ``most`` reviews, and what the model read of them.
+
+    Reviews are those of products for which that is known; ``read`` and ``cut`` are part of them.
+    """
+
+    fewest: int
+    most: int | None
+    reviews: int
+    read: int
+    cut: int
+
+
+@dataclass(frozen=True)
 class MergedStatistics:
-    """Lengths in words; ``classes`` is empty if the grouped reviews are gone."""
+    """Lengths in words; ``classes`` is empty if the grouped reviews are gone.
+
+    ``reads`` is empty if of no product it is known how many of its reviews were read.
+    """
 
     words: int
     lengths: tuple[LengthBin, ...]
     reviews_covered: int
     classes: tuple[ReviewClass, ...]
+    reads: tuple[ReadClass, ...]
 
     @property
     def review_coverage(self) -> float | None:
@@ -54,14 +72,17 @@ class MergedStatistics:
 
 
 def merged_statistics(lake: Lake, grouped: pl.LazyFrame | None) -> MergedStatistics:
-    """Count words and reviews; memory holds two numbers a product.
+    """Count words and reviews; memory holds four numbers a product.
 
     Args:
         lake: holds the merged table.
         grouped: one row a product with review_count, if there still is such a table.
     """
     rows = pl.concat(
-        slice_.select("review_count", words=pl.col("abstracted_summary").str.count_matches(r"\S+"))
+        slice_.select(
+            *("review_count", "reviews_read", "reviews_cut"),
+            words=pl.col("abstracted_summary").str.count_matches(r"\S+"),
+        )
         for slice_ in merged_slices(lake, _ROWS_A_SLICE)
     )
     return MergedStatistics(
@@ -69,6 +90,7 @@ def merged_statistics(lake: Lake, grouped: pl.LazyFrame | None) -> MergedStatist
         lengths=_bins(rows["words"]),
         reviews_covered=int(rows["review_count"].sum()),
         classes=() if grouped is None else _classes(grouped, rows.lazy()),
+        reads=_reads(rows.lazy()),
     )
 
 
@@ -91,6 +113,14 @@ def _classes(grouped: pl.LazyFrame, merged: pl.LazyFrame) -> tuple[ReviewClass, 
     return tuple(ReviewClass(*_limits(place), *counts) for place, *counts in found.iter_rows())
 
 
+def _reads(merged: pl.LazyFrame) -> tuple[ReadClass, ...]:
+    known = merged.filter(pl.col("reviews_read").is_not_null()).group_by(place=_place())
+    sums = known.agg(pl.col("review_count", "reviews_read", "reviews_cut").sum()).sort("place")
+    return tuple(
+        ReadClass(*_limits(place), *counts) for place, *counts in sums.collect().iter_rows()
+    )
+
+
 def _limits(place: int) -> tuple[int, int | None]:
     """Of the class above so many lower limits."""
     limits = (0, *_CLASSES)
@@ -98,6 +128,12 @@ def _limits(place: int) -> tuple[int, int | None]:
 
 
 def _by_class(products: pl.LazyFrame) -> pl.LazyFrame:
+    return products.group_by(place=_place()).agg(
+        products=pl.len().cast(pl.Int64), reviews=pl.col("review_count").cast(pl.Int64).sum()
+    )
+
+
+def _place() -> pl.Expr:
+    """A product's class, as a number."""
     count = pl.col("review_count").cast(pl.Int64)
-    place = pl.sum_horizontal((count >= fewest).cast(pl.Int64) for fewest in _CLASSES)
-    return products.group_by(place=place).agg(products=pl.len().cast(pl.Int64), reviews=count.sum())
+    return pl.sum_horizontal((count >= fewest).cast(pl.Int64) for fewest in _CLASSES)

@@ -7,22 +7,24 @@ the next one is created beside it, and creation fails if somebody else was first
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reviewsum_assets import lake as places
-from reviewsum_assets.errors import PlanError
+from reviewsum_assets.errors import PlanError, first_problem
+from reviewsum_assets.integrity import SealedRecord
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.record_types import PlaceName
 from reviewsum_assets.settings import SummarySettings
+from reviewsum_assets.tables import as_parquet, parse_table
 
-_PLAN_KEY = re.compile(rf"{places.PLANS}/plan_(\d+)\.json")
-_PARTITION_KEY = re.compile(r"checkpoint_(\d+)")
+_PLAN_KEY = re.compile(rf"{places.PLANS}/plan_([0-9]{{6,18}})\.json")
+_PARTITION_KEY = re.compile(r"checkpoint_([0-9]{5,18})")
 
 # All that str.split() splits at, as UTF-8; nothing above the ideographic space is white.
 _SPACES = tuple(chr(code).encode() for code in range(0x3001) if chr(code).isspace())
@@ -40,26 +42,37 @@ TABLE_SCHEMA = pl.Schema(
     }
 )
 
+# A checkpoint's products, as a job reads them.
+INPUT_SCHEMA = pl.Schema(
+    {
+        "product_id": pl.String,
+        "review_count": pl.Int64,
+        "input_hash": pl.String,
+        "all_reviews": pl.String,
+    }
+)
+
 
 class Recipe(BaseModel):
     """Everything but a product's text that decides what its summary says."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model_version: str
+    model_version: PlaceName
     settings: SummarySettings
 
     @cached_property
     def key(self) -> str:
         """A short name for this recipe, equal for equal recipes."""
-        return _digest(json.dumps(self.model_dump(), sort_keys=True))[:12]
+        decided_by = {"model_version": self.model_version, "settings": self.settings.deciding()}
+        return _digest(json.dumps(decided_by, sort_keys=True))[:12]
 
     def input_hash(self, text: str | None) -> str:
         """Hash of a product's text as the model sees it, under this recipe.
 
         White space only separates words for the chunker, so it is normalized here too.
         """
-        words = words_of((text or "")[: self.settings.max_chars])
+        words = words_of((text or "")[: self.settings.window_chars])
         return hashlib.sha256(f"{self.key}\n".encode() + words).hexdigest()[:32]
 
 
@@ -68,11 +81,12 @@ class PlannedCheckpoint(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    number: int
-    products: int
+    number: int = Field(ge=1, le=2**53)
+    products: int = Field(ge=1, le=2**53)
     data_version: str
     recipe: str
-    plan_id: str
+    plan_id: PlaceName
+    input_sha256: str = ""  # of its grouped reviews; empty in plans from before it was kept
 
     @property
     def partition_key(self) -> str:
@@ -85,21 +99,31 @@ class PlannedCheckpoint(BaseModel):
         return places.checkpoint_input(self.plan_id, self.number)
 
 
-class Plan(BaseModel):
+class Plan(SealedRecord):
     """One plan document; the products are in the table beside it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sequence: int
-    plan_id: str
+    sequence: int = Field(ge=1, le=2**53)
+    plan_id: PlaceName
     grouped_version: str
     top_k: int
     recipe: str
     recipes: dict[str, Recipe]
     checkpoints: tuple[PlannedCheckpoint, ...]
     retired: tuple[PlannedCheckpoint, ...]
-    last_number: int
-    selected: int
+    last_number: int = Field(ge=1, le=2**53)
+    selected: int = Field(ge=1, le=2**53)
+    table_sha256: str = ""  # empty in plans from before it was kept
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Plan:
+        known = (*self.checkpoints, *self.retired)
+        require_recipes(self.recipes, known)
+        if self.recipe not in self.recipes:
+            raise ValueError(f"its recipe {self.recipe!r} is missing")
+        numbers = [planned.number for planned in known]
+        if len(set(numbers)) < len(numbers) or max(numbers, default=0) > self.last_number:
+            raise ValueError("checkpoints are numbered twice, or beyond last_number")
+        return self
 
     def answers(self, grouped_version: str, top_k: int, recipe: Recipe) -> bool:
         """Whether this plan was made from just this input, so that planning again is needless."""
@@ -119,6 +143,21 @@ class Plan(BaseModel):
             f"{partition_key(number)} is not in the current plan {self.plan_id}, which has "
             f"{len(self.checkpoints)} checkpoints; materialize checkpoint_plan and choose again"
         )
+
+
+def require_recipes(
+    recipes: Mapping[str, Recipe], checkpoints: Iterable[PlannedCheckpoint]
+) -> None:
+    """Prove that every checkpoint's recipe is there.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for planned in checkpoints:
+        if planned.recipe not in recipes:
+            raise ValueError(
+                f"the recipe {planned.recipe!r} of checkpoint {planned.number} is missing"
+            )
 
 
 def partition_key(number: int) -> str:
@@ -161,16 +200,16 @@ def current_plan(lake: Lake) -> Plan | None:
     """The current plan, or None before the first one.
 
     Raises:
-        PlanError: the plan document cannot be read.
+        PlanError: neither the plan document nor its copy can be read.
     """
     sequences = [int(m[1]) for o in lake.list(places.PLANS) if (m := _PLAN_KEY.fullmatch(o.key))]
     if not sequences:
         return None
     key = places.plan_document(max(sequences))
     try:
-        return Plan.model_validate_json(lake.get(key) or b"")
-    except ValidationError as error:
-        raise PlanError(f"plan {lake.uri_of(key)} cannot be read: {error}") from error
+        return Plan.unsealed(lake.get(key) or b"")
+    except ValueError as error:
+        return _copied_plan(lake, key, error)
 
 
 def require_plan(lake: Lake) -> Plan:
@@ -191,12 +230,57 @@ def read_table(lake: Lake, plan: Plan) -> pl.DataFrame:
     """The plan's products, one row each, in ``TABLE_SCHEMA``.
 
     Raises:
-        PlanError: the table is gone.
+        PlanError: the table and its copy are gone, damaged, or another plan's.
     """
-    content = lake.get(places.plan_table(plan.plan_id))
-    if content is None:
-        raise PlanError(f"the table of plan {plan.plan_id} is missing from {lake.uri}")
-    return pl.read_parquet(io.BytesIO(content))
+    try:
+        table = parse_table(table_content(lake, plan), TABLE_SCHEMA)
+        _require_table_of(plan, table)
+    except ValueError as error:
+        key = places.plan_table(plan.plan_id)
+        raise PlanError(
+            f"{lake.uri_of(key)} cannot be read ({error}): restore "
+            f"it, or remove plan {plan.sequence} and plan again"
+        ) from error
+    return table
+
+
+def table_content(lake: Lake, plan: Plan) -> bytes:
+    """The bytes of the plan's table, or of its copy.
+
+    Raises:
+        PlanError: both are gone or damaged.
+    """
+    key = places.plan_table(plan.plan_id)
+    for place in (key, places.plan_copy(key)):
+        content = lake.get(place)
+        if content is not None and _is_table_of(plan, content):
+            return content
+    raise PlanError(
+        f"the table of plan {plan.plan_id}, {lake.uri_of(key)}, is missing or damaged, and so is "
+        "its copy: restore it from a backup"
+    )
+
+
+def _is_table_of(plan: Plan, content: bytes) -> bool:
+    """Whether these are the bytes of the plan's table."""
+    return plan.table_sha256 in ("", hashlib.sha256(content).hexdigest())
+
+
+def _require_table_of(plan: Plan, table: pl.DataFrame) -> None:
+    live = set(table.filter("selected")["checkpoint"].unique())
+    if live != {planned.number for planned in plan.checkpoints}:
+        raise ValueError("it names other checkpoints than the plan")
+
+
+def _copied_plan(lake: Lake, key: str, damage: ValueError) -> Plan:
+    """The plan of a document that cannot be read, from its copy."""
+    try:
+        return Plan.unsealed(lake.get(places.plan_copy(key)) or b"")
+    except ValueError:
+        raise PlanError(
+            f"plan {lake.uri_of(key)} cannot be read ({first_problem(damage)}), nor its copy: "
+            "restore it from a backup, or remove both, which makes the plan before it current"
+        ) from damage
 
 
 def new_plan_id(parent: Plan | None, table: pl.DataFrame) -> str:
@@ -217,17 +301,22 @@ def new_plan_id(parent: Plan | None, table: pl.DataFrame) -> str:
     )[:12]
 
 
-def make_current(lake: Lake, plan: Plan, table: pl.DataFrame) -> bool:
-    """Store a plan and make it current; False if another plan of its number is there already."""
-    lake.put(places.plan_table(plan.plan_id), as_parquet(table))
-    return lake.create(places.plan_document(plan.sequence), plan.model_dump_json().encode())
+def make_current(lake: Lake, plan: Plan, table: pl.DataFrame) -> Plan | None:
+    """Store a plan with its table, make it current, and copy both.
 
-
-def as_parquet(frame: pl.DataFrame) -> bytes:
-    """A frame as the content of a Parquet file, compressed."""
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd")
-    return buffer.getvalue()
+    Returns:
+        The plan as it is stored; None if another plan of its number is there already.
+    """
+    content = as_parquet(table)
+    plan = plan.model_copy(update={"table_sha256": hashlib.sha256(content).hexdigest()})
+    document_key, table_key = places.plan_document(plan.sequence), places.plan_table(plan.plan_id)
+    lake.put(table_key, content)
+    if not lake.create(document_key, plan.sealed()):
+        return None
+    # Whoever is killed before this is made up for by ``mend_plan``.
+    lake.put(places.plan_copy(table_key), content)
+    lake.put(places.plan_copy(document_key), plan.sealed())
+    return plan
 
 
 def _digest(text: str) -> str:

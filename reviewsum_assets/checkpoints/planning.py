@@ -6,6 +6,7 @@ itself, and the plan becomes current in one step that only one planner can win.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,22 +16,26 @@ from pathlib import Path
 import polars as pl
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.listing import finished_numbers
+from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.plan import (
     TABLE_SCHEMA,
     Plan,
     PlannedCheckpoint,
     Recipe,
-    as_parquet,
     current_plan,
     data_version,
     make_current,
     new_plan_id,
     read_table,
 )
+from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints, mend_plan
+from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.checkpoints.selected_texts import SelectedTexts
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings
+from reviewsum_assets.tables import as_parquet
 
 _PARALLEL_WRITES = 8
 _RACES = 5
@@ -56,13 +61,15 @@ def make_plan(
 
     Args:
         lake: where plans, their tables and checkpoint inputs are written.
-        grouped: one row a product with product_id, all_reviews and review_count.
+        grouped: one row a product with product_id, all_reviews, review_count and, for a
+            representative order, review_ratings.
         grouped_version: names the state of ``grouped``, for the record.
         model_version: the model the summaries will come from.
         settings: top_k, checkpoint_size and all that changes a summary.
 
     Raises:
-        PlanError: no product is left to plan, or other planners won every race.
+        PlanError: no product is left to plan, reviews have no ratings to be sampled by, or other
+            planners won every race.
     """
     recipe = Recipe(model_version=model_version, settings=settings.summary_settings())
     chosen = _most_reviewed(grouped, settings.top_k)
@@ -72,9 +79,10 @@ def make_plan(
             f"{settings.min_reviews} usable reviews; lower min_reviews or add a dump"
         )
     with tempfile.TemporaryDirectory(prefix="reviewsum-plan-") as scratch:
-        texts = SelectedTexts.copy(grouped, chosen, recipe.settings.max_chars, Path(scratch))
+        texts = SelectedTexts.copy(grouped, chosen, recipe.settings, Path(scratch))
         selection = _with_hashes(chosen, texts, recipe)
         for _ in range(_RACES):
+            mend_plan(lake)
             parent = current_plan(lake)
             draft = _Draft.build(lake, parent, selection, settings.checkpoint_size)
             if (
@@ -83,9 +91,11 @@ def make_plan(
                 and draft.table.equals(read_table(lake, parent))
             ):
                 return PlanOutcome(plan=parent, made=False, unchanged=selection.height)
-            plan = draft.plan(parent, grouped_version, settings.top_k, recipe)
-            _write_inputs(lake, plan.plan_id, texts, draft.planned)
-            if make_current(lake, plan, draft.table):
+            plan_id = new_plan_id(parent, draft.table)
+            inputs = _write_inputs(lake, plan_id, texts, draft.planned)
+            draft_plan = draft.plan(parent, grouped_version, settings.top_k, recipe, inputs)
+            plan = make_current(lake, draft_plan, draft.table)
+            if plan is not None:
                 return draft.outcome(parent, plan)
     raise PlanError(
         f"other planners made {_RACES} plans current meanwhile: let them end, try again"
@@ -102,17 +112,21 @@ class _Draft:
 
     @classmethod
     def build(cls, lake: Lake, parent: Plan | None, selection: pl.DataFrame, size: int) -> _Draft:
-        before = pl.DataFrame(schema=TABLE_SCHEMA) if parent is None else read_table(lake, parent)
+        before = pl.DataFrame(schema=TABLE_SCHEMA)
+        if parent is not None:
+            # What can never be computed is planned again, in checkpoints of its own.
+            is_lost = pl.col("checkpoint").is_in(lost_checkpoints(lake, parent))
+            before = read_table(lake, parent).filter(~is_lost)
         known = before.select("product_id", "checkpoint", held_hash="input_hash")
         joined = selection.join(known, on="product_id", how="left", maintain_order="left")
         is_kept = pl.col("input_hash") == pl.col("held_hash")
         kept = joined.filter(is_kept.fill_null(False))
         fresh = joined.filter(~is_kept.fill_null(False))
         first = 1 if parent is None else parent.last_number + 1
-        # Selection is ordered most-reviewed first, so the numbers are too.
-        planned = fresh.with_columns(
-            checkpoint=(pl.int_range(pl.len(), dtype=pl.Int64) // size) + first
-        )
+        planned = _numbered(fresh, first, size)
+        used = _used_otherwise(lake, first, planned)
+        if used:
+            planned = _numbered(fresh, max(used) + 1, size)
         unselected = before.join(selection, on="product_id", how="anti").with_columns(
             selected=pl.lit(value=False)
         )
@@ -125,7 +139,14 @@ class _Draft:
         ).sort("checkpoint", "product_id")
         return cls(table, planned, new=fresh["held_hash"].null_count())
 
-    def plan(self, parent: Plan | None, grouped_version: str, top_k: int, recipe: Recipe) -> Plan:
+    def plan(
+        self,
+        parent: Plan | None,
+        grouped_version: str,
+        top_k: int,
+        recipe: Recipe,
+        inputs: dict[int, str],
+    ) -> Plan:
         sequence = 1 if parent is None else parent.sequence + 1
         plan_id = new_plan_id(parent, self.table)
         added = [
@@ -135,6 +156,7 @@ class _Draft:
                 data_version=data_version(rows),
                 recipe=recipe.key,
                 plan_id=plan_id,
+                input_sha256=inputs[number],
             )
             for number, rows in _rows_by_checkpoint(self.planned)
         ]
@@ -169,6 +191,32 @@ class _Draft:
         )
 
 
+def _numbered(fresh: pl.DataFrame, first: int, size: int) -> pl.DataFrame:
+    """Give products, most-reviewed first, a checkpoint each, numbered from ``first``."""
+    return fresh.with_columns(checkpoint=(pl.int_range(pl.len(), dtype=pl.Int64) // size) + first)
+
+
+def _used_otherwise(lake: Lake, first: int, planned: pl.DataFrame) -> list[int]:
+    """Numbers from ``first`` on, if on the lake any of them is a checkpoint of other products.
+
+    A lake that was restored from a backup may hold checkpoints of a plan that it has lost. They
+    are reused where they are those planned now, and else left alone.
+    """
+    later = [number for number in finished_numbers(lake) if number >= first]
+    if not later:
+        return []
+    versions = {number: data_version(rows) for number, rows in _rows_by_checkpoint(planned)}
+    contents = lake.get_many([places.checkpoint_manifest(number) for number in later])
+    for number, content in zip(later, contents, strict=True):
+        try:
+            found = Manifest.unsealed(content or b"").data_version
+        except ValueError:
+            continue  # nothing that could be reused, or lost
+        if versions.get(number) != found:
+            return later
+    return []
+
+
 def _most_reviewed(grouped: pl.LazyFrame, top_k: int) -> pl.DataFrame:
     """The ``top_k`` products with most reviews: product_id, review_count."""
     # Among equals the id decides, so that every run selects the same products.
@@ -192,22 +240,33 @@ def _with_hashes(chosen: pl.DataFrame, texts: SelectedTexts, recipe: Recipe) -> 
     return chosen.join(pl.concat(hashes), on="product_id", how="left", maintain_order="left")
 
 
-def _write_inputs(lake: Lake, plan_id: str, texts: SelectedTexts, planned: pl.DataFrame) -> None:
-    """Write each new checkpoint's products: product_id, review_count, input_hash, all_reviews."""
+def _write_inputs(
+    lake: Lake, plan_id: str, texts: SelectedTexts, planned: pl.DataFrame
+) -> dict[int, str]:
+    """Write each new checkpoint's products: hash, text and what of the reviews is in it.
+
+    Returns:
+        The SHA-256 of each, by the checkpoint's number.
+    """
+    written: dict[int, str] = {}
+
+    def write(number: int, rows: pl.DataFrame) -> None:
+        content = as_parquet(rows)
+        written[number] = hashlib.sha256(content).hexdigest()
+        lake.put(places.checkpoint_input(plan_id, number), content)
+
     with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
         for rows in texts.beside(planned):
             full = rows.select(
-                "checkpoint", "product_id", "review_count", "input_hash", all_reviews="text"
+                *("checkpoint", "product_id", "review_count", "input_hash"),
+                *COVERAGE.names(),
+                all_reviews="text",
             )
             parts = full.partition_by("checkpoint", include_key=False, as_dict=True)
-            writes = [
-                pool.submit(
-                    lake.put, places.checkpoint_input(plan_id, int(number)), as_parquet(part)
-                )
-                for (number,), part in parts.items()
-            ]
-            for write in writes:
-                write.result()
+            writes = [pool.submit(write, int(number), part) for (number,), part in parts.items()]
+            for each in writes:
+                each.result()
+    return written
 
 
 def _rows_by_checkpoint(planned: pl.DataFrame) -> Iterator[tuple[int, list[tuple[str, str]]]]:

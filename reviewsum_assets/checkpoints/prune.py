@@ -28,7 +28,7 @@ from reviewsum_assets.checkpoints.plan import (
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.lake import Lake, LakeObject
 
-_PLAN = re.compile(rf"{places.PLANS}/(?:plan_\d+\.json|tables/\w+\.parquet)")
+_PLAN = re.compile(rf"{places.PLANS}/(?:(?:copies/)?plan_\d+\.json|(?:tables|copies)/\w+\.parquet)")
 _INPUT = re.compile(rf"{places.GROUPED_REVIEWS}/plans/(\w+)/checkpoint_(\d+)\.parquet")
 _MODEL = re.compile(rf"{places.MODELS}/(\w+)(?:\.ctranslate2)?/.+")
 _MODEL_SOURCES = "sources"
@@ -98,13 +98,14 @@ def _forget_retired(lake: Lake, plan: Plan) -> Plan:
         }
     )
     merged = current_merged_table(lake)
-    if not make_current(lake, slim, table):
+    made = make_current(lake, slim, table)
+    if made is None:
         raise PlanError("another plan was made meanwhile; nothing was removed, prune again")
     if merged is not None and merged.plan_id == plan.plan_id:
         # The selected products and their checkpoints are the same, and so is the merged table.
-        record = merged.model_copy(update={"plan_id": slim.plan_id})
-        lake.put(places.MERGED_MANIFEST, record.model_dump_json().encode())
-    return slim
+        record = merged.model_copy(update={"plan_id": made.plan_id})
+        lake.put(places.MERGED_MANIFEST, record.sealed())
+    return made
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class _Needs:
         kinds: dict[str, tuple[Callable[[str], bool], tuple[str, ...]]] = {
             "checkpoints": (
                 self._is_old_checkpoint,
-                (places.CHECKPOINT_FILES, places.CHECKPOINT_MANIFESTS),
+                (places.CHECKPOINT_FILES, places.CHECKPOINT_MANIFESTS, places.CHECKPOINT_CHUNKS),
             ),
             "plans": (self._is_old_plan, (places.PLANS,)),
             "inputs": (self._is_old_input, (f"{places.GROUPED_REVIEWS}/plans",)),
@@ -155,7 +156,8 @@ class _Needs:
 
     def _is_old_plan(self, key: str) -> bool:
         current = places.plan_document(self.plan.sequence), places.plan_table(self.plan.plan_id)
-        return _PLAN.fullmatch(key) is not None and key not in current
+        needed = {*current, *map(places.plan_copy, current)}
+        return _PLAN.fullmatch(key) is not None and key not in needed
 
     def _is_old_input(self, key: str) -> bool:
         return _INPUT.fullmatch(key) is not None and key not in self._inputs

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from reviewsum_assets.checkpoints.findings import MOST_EXAMPLES, Finding
 from reviewsum_assets.checkpoints.merge import merged_slices
-from reviewsum_assets.checkpoints.plan import Plan, read_table
+from reviewsum_assets.checkpoints.plan import INPUT_SCHEMA, Plan, read_table
 from reviewsum_assets.checkpoints.summary_numbers import has_number, unsupported_numbers
 from reviewsum_assets.checkpoints.summary_quality import Defect, with_defects
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import QualitySettings
+from reviewsum_assets.tables import parse_table
 
-# Of each product 3,500 characters of reviews are read, too: 35 MB.
 _ROWS_A_SLICE = 10_000
+# The reviews of a slice's products are read, too.
+_CHARS_A_SLICE = 35_000_000
 _EXCERPT_CHARS = 120
+_REVIEWS_SCHEMA = pl.Schema({"product_id": pl.String, "all_reviews": pl.String})
 
 
 @dataclass
@@ -25,7 +27,7 @@ class QualityReport:
     """How many summaries have which defect.
 
     ``compared`` are the summaries that were held against their reviews: those that name a number
-    and whose reviews are still on the lake.
+    and whose reviews are still on the lake, and readable.
     """
 
     summaries: int = 0
@@ -44,7 +46,7 @@ def judge_summaries(lake: Lake, plan: Plan, settings: QualitySettings) -> Qualit
     """
     holders = read_table(lake, plan).select("product_id", "checkpoint")
     report = QualityReport()
-    for rows in merged_slices(lake, _ROWS_A_SLICE):
+    for rows in merged_slices(lake, _rows_a_slice(plan)):
         report.summaries += rows.height
         judged = with_defects(rows, settings)
         for defect, finding in report.defects.items():
@@ -57,19 +59,28 @@ def judge_summaries(lake: Lake, plan: Plan, settings: QualitySettings) -> Qualit
     return report
 
 
+def _rows_a_slice(plan: Plan) -> int:
+    recipes = {planned.recipe for planned in plan.checkpoints}
+    longest = max(plan.recipes[recipe].settings.window_chars for recipe in recipes)
+    return min(_ROWS_A_SLICE, max(1, _CHARS_A_SLICE // longest))
+
+
 def _beside_reviews(lake: Lake, plan: Plan, rows: pl.DataFrame) -> pl.DataFrame:
     """The summaries that name a number, and the reviews that each was made from."""
     numeric = rows.filter(has_number(pl.col("abstracted_summary")))
     chosen = set(numeric["checkpoint"].unique())
     keys = [planned.input_key for planned in plan.checkpoints if planned.number in chosen]
-    reviews = [
-        pl.read_parquet(io.BytesIO(content), columns=["product_id", "all_reviews"])
-        for content in lake.get_many(keys)
-        if content is not None
-    ]
-    if not reviews:
-        return numeric.clear().with_columns(all_reviews=pl.lit("", dtype=pl.String))
-    return numeric.join(pl.concat(reviews), on="product_id")
+    reviews = [_reviews(content) for content in lake.get_many(keys)]
+    return numeric.join(pl.concat([_reviews(None), *reviews]), on="product_id")
+
+
+def _reviews(content: bytes | None) -> pl.DataFrame:
+    """product_id and all_reviews of a checkpoint; none where they are gone, or damaged."""
+    try:
+        table = parse_table(content or b"", INPUT_SCHEMA, nullable=("all_reviews",))
+    except ValueError:  # a job that needs them says so
+        table = pl.DataFrame(schema=INPUT_SCHEMA)
+    return table.select("product_id", "all_reviews")
 
 
 def _add(finding: Finding, rows: pl.DataFrame, detail: pl.Expr) -> None:

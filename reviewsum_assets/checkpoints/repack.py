@@ -10,7 +10,6 @@ become current: killed before that, nothing has changed.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import TypeVar
 import polars as pl
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.chunk_records import read_chunks
 from reviewsum_assets.checkpoints.files import SummaryRow, encode_rows
 from reviewsum_assets.checkpoints.listing import list_checkpoints
 from reviewsum_assets.checkpoints.manifest import (
@@ -30,18 +30,20 @@ from reviewsum_assets.checkpoints.manifest import (
     Timings,
 )
 from reviewsum_assets.checkpoints.plan import (
+    INPUT_SCHEMA,
     Plan,
     PlannedCheckpoint,
-    as_parquet,
     data_version,
     make_current,
     new_plan_id,
     read_table,
     require_plan,
 )
+from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.tables import as_parquet, parse_table
 
 _Record = TypeVar("_Record", SummarizedProduct, QuarantinedProduct)
 
@@ -84,9 +86,9 @@ def repack(lake: Lake, *, checkpoint_size: int, below: float = 0.5) -> Repacked:
     plan_id = new_plan_id(plan, packed_table)
     targets = _planned(moved, plan, plan_id)
     for target in _filled(lake, moved, sources, targets):
-        target.write(lake)
+        targets[target.planned.number] = target.write(lake)
     packed = _packed_plan(plan, plan_id, targets, set(sources))
-    if not make_current(lake, packed, packed_table):
+    if make_current(lake, packed, packed_table) is None:
         raise PlanError("another plan was made meanwhile, and nothing is packed: repack again")
     return Repacked(tuple(sorted(sources)), tuple(targets), moved.height)
 
@@ -163,14 +165,21 @@ class _Target:
     products: list[SummarizedProduct] = field(default_factory=list)
     quarantined: list[QuarantinedProduct] = field(default_factory=list)
     inputs: list[pl.DataFrame] = field(default_factory=list)
+    chunks: list[pl.DataFrame] = field(default_factory=list)
     producers: dict[int, Producer] = field(default_factory=dict)
 
     @property
     def is_full(self) -> bool:
         return len(self.products) + len(self.quarantined) == self.planned.products
 
-    def take(self, source: CheckpointState, inputs: pl.DataFrame, chosen: set[str]) -> None:
-        """Add some products of a valid checkpoint."""
+    def take(
+        self,
+        source: CheckpointState,
+        inputs: pl.DataFrame,
+        chunks: pl.DataFrame | None,
+        chosen: set[str],
+    ) -> None:
+        """Add some products of a valid checkpoint, and of its chunk summaries what is theirs."""
         manifest = source.manifest
         assert manifest is not None
         self.rows += [row for row in source.rows if row.product_id in chosen]
@@ -180,21 +189,28 @@ class _Target:
         for failed in manifest.quarantined:
             if failed.product_id in chosen:
                 self.quarantined.append(self._moved(manifest, failed))
-        self.inputs.append(inputs.filter(pl.col("product_id").is_in(sorted(chosen))))
+        is_chosen = pl.col("product_id").is_in(sorted(chosen))
+        self.inputs.append(inputs.filter(is_chosen))
+        if chunks is not None:
+            self.chunks.append(chunks.filter(is_chosen))
 
     def _moved(self, manifest: Manifest, product: _Record) -> _Record:
         origin = product.repacked_from or manifest.checkpoint
         self.producers[origin] = manifest.producer_of(product)
         return product.model_copy(update={"repacked_from": origin})
 
-    def write(self, lake: Lake) -> None:
+    def write(self, lake: Lake) -> PlannedCheckpoint:
         """Write its input, CSV and manifest, where nothing is yet.
+
+        Returns:
+            The checkpoint as the plan is to name it.
 
         Raises:
             PlanError: somebody else has written a checkpoint of that number.
         """
         inputs = pl.concat(self.inputs, how="diagonal_relaxed")
         content = encode_rows(self.rows)
+        chunks = as_parquet(pl.concat(self.chunks)) if self.chunks else None
         manifest = Manifest(
             plan_id=self.planned.plan_id,
             checkpoint=self.planned.number,
@@ -209,17 +225,20 @@ class _Target:
             seconds=0.0,
             finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             repacked_from=self.producers,
+            chunks_sha256=None if chunks is None else hashlib.sha256(chunks).hexdigest(),
         )
-        lake.put(self.planned.input_key, as_parquet(inputs))
+        source = as_parquet(inputs)
+        lake.put(self.planned.input_key, source)
+        if chunks is not None:
+            lake.put(places.checkpoint_chunks(self.planned.number), chunks)
         for key, data in (
             (places.checkpoint_csv(self.planned.number), content),
-            (
-                places.checkpoint_manifest(self.planned.number),
-                manifest.model_dump_json(indent=1).encode(),
-            ),
+            (places.checkpoint_manifest(self.planned.number), manifest.sealed()),
         ):
             if not lake.create(key, data):
                 raise PlanError(f"{key} was written by others meanwhile: repack again")
+        digest = hashlib.sha256(source).hexdigest()
+        return self.planned.model_copy(update={"input_sha256": digest})
 
 
 def _filled(
@@ -242,10 +261,21 @@ def _filled(
         content = lake.get(state.planned.input_key)
         if not state.is_valid or content is None:
             raise PlanError(f"{state.planned.partition_key} changed meanwhile: repack again")
-        inputs = pl.read_parquet(io.BytesIO(content))
+        inputs = _inputs(state.planned, content)
+        assert state.manifest is not None
+        chunks = read_chunks(lake, state.manifest)
         for number, chosen in products[state.planned.number].items():
             target = target or _Target(targets[number])
-            target.take(state, inputs, chosen)
+            target.take(state, inputs, chunks, chosen)
             if target.is_full:
                 yield target
                 target = None
+
+
+def _inputs(planned: PlannedCheckpoint, content: bytes) -> pl.DataFrame:
+    try:
+        return parse_table(content, INPUT_SCHEMA, nullable=("all_reviews",), optional=COVERAGE)
+    except ValueError as error:
+        raise PlanError(
+            f"the grouped reviews of {planned.partition_key} cannot be read ({error}): restore them"
+        ) from error

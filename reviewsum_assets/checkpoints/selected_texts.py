@@ -1,6 +1,6 @@
 """The texts of selected products on local disk, so that grouped reviews are read once.
 
-However many products there are, memory holds the texts of ``PRODUCTS_IN_MEMORY`` of them.
+However many products there are, memory holds as many of their texts as ``CHARS_IN_MEMORY`` allows.
 """
 
 from __future__ import annotations
@@ -11,49 +11,59 @@ from pathlib import Path
 
 import polars as pl
 
-# 50,000 products of 3,500 characters are about 200 MB.
-PRODUCTS_IN_MEMORY = 50_000
+from reviewsum_assets.checkpoints.review_window import windows
+from reviewsum_assets.settings import SummarySettings
+
+# Of 50,000 products of 3,500 characters, or of 875 that are read in full: about 200 MB.
+CHARS_IN_MEMORY = 175_000_000
 _ROWS_A_GROUP = 10_000
 
 
 @dataclass(frozen=True)
 class SelectedTexts:
-    """The first characters of each selected product's reviews, in no particular order.
+    """The window of each selected product's reviews, in no particular order.
 
-    ``directory`` is a local one that holds nothing else.
+    ``directory`` is a local one that holds nothing else. So many products are held in memory.
     """
 
     directory: Path
+    products_in_memory: int
 
     @classmethod
     def copy(
-        cls, grouped: pl.LazyFrame, products: pl.DataFrame, max_chars: int, directory: Path
+        cls,
+        grouped: pl.LazyFrame,
+        products: pl.DataFrame,
+        settings: SummarySettings,
+        directory: Path,
     ) -> SelectedTexts:
         """Copy the texts of ``products`` out of the grouped reviews.
 
         Args:
-            grouped: one row a product with product_id and all_reviews.
+            grouped: one row a product, as ``review_window.windows`` takes it.
             products: those to take, by product_id.
-            max_chars: characters taken of each text.
+            settings: say which part of each text is taken.
             directory: where to.
         """
-        texts = cls(directory)
+        texts = cls(directory, max(1, CHARS_IN_MEMORY // settings.window_chars))
         # Not a semi-join, which holds all texts in memory.
         is_chosen = pl.col("product_id").is_in(products["product_id"].implode())
-        grouped.filter(is_chosen).select(
-            "product_id", text=pl.col("all_reviews").str.slice(0, max_chars)
-        ).sink_parquet(texts._path, compression="lz4", row_group_size=_ROWS_A_GROUP)
+        windows(grouped.filter(is_chosen), settings).sink_parquet(
+            texts._path,
+            compression="lz4",
+            row_group_size=min(_ROWS_A_GROUP, texts.products_in_memory),
+        )
         return texts
 
     def batches(self) -> Iterator[pl.DataFrame]:
-        """(product_id, text) of all products, so many at a time as memory bears."""
+        """``review_window.windows``, of as many products at a time as memory bears."""
         scan = pl.scan_parquet(self._path)
         rows = scan.select(pl.len()).collect().item()
-        for start in range(0, rows, PRODUCTS_IN_MEMORY):
-            yield scan.slice(start, PRODUCTS_IN_MEMORY).collect()
+        for start in range(0, rows, self.products_in_memory):
+            yield scan.slice(start, self.products_in_memory).collect()
 
     def beside(self, planned: pl.DataFrame) -> Iterator[pl.DataFrame]:
-        """Rows of ``planned`` with one more column, ``text``; a checkpoint's rows come together.
+        """Rows of ``planned`` with the columns of ``windows``; a checkpoint's rows come together.
 
         Args:
             planned: product_id and checkpoint, in the order of checkpoints; its order is kept.
@@ -64,7 +74,7 @@ class SelectedTexts:
         assert isinstance(largest, int)
         # Slices end between checkpoints; one checkpoint too large for memory is a slice by itself.
         place = pl.col("checkpoint") - planned["checkpoint"].min()
-        sliced = planned.with_columns(slice=place // max(1, PRODUCTS_IN_MEMORY // largest))
+        sliced = planned.with_columns(slice=place // max(1, self.products_in_memory // largest))
         self._scatter(sliced)
         for (number,), rows in sliced.partition_by(
             "slice", as_dict=True, include_key=False, maintain_order=True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -13,14 +12,16 @@ import polars as pl
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.files import read_rows
 from reviewsum_assets.checkpoints.merge import (
-    MERGED_SCHEMA,
     MergedTable,
     current_merged_table,
-    file_sha256,
+    require_merged_columns,
 )
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, read_table, require_plan
+from reviewsum_assets.checkpoints.plan_damage import plan_problems
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
+from reviewsum_assets.integrity import file_sha256
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.tables import UNREADABLE, first_line
 
 _IDS_IN_A_MESSAGE = 5
 
@@ -90,7 +91,7 @@ def verify_lake(lake: Lake) -> list[str]:
         PlanError: there is no plan to verify against.
     """
     plan = require_plan(lake)
-    problems: list[str] = []
+    problems = plan_problems(lake, plan)
     expected: set[str] = set()
     holders = dict(
         read_table(lake, plan).filter("selected").select("product_id", "checkpoint").iter_rows()
@@ -106,30 +107,30 @@ def verify_lake(lake: Lake) -> list[str]:
     return problems + _merged_problems(lake, plan, expected)
 
 
-def is_merge_needed(lake: Lake, plan: Plan, newest: datetime | None) -> bool:
-    """Whether a plan's finished checkpoints are to be merged, by sizes and times alone.
+def is_merge_needed(lake: Lake, plan: Plan, content: str) -> bool:
+    """Whether a plan's finished checkpoints are to be merged, by sizes and tags alone.
 
     Args:
         lake: holds the table, or does not.
         plan: the current one.
-        newest: when the last of its checkpoints was written.
+        content: ``listing.content_digest`` of its checkpoints as they lie there now.
     """
     merged = current_merged_table(lake)
-    record = lake.head(places.MERGED_MANIFEST)
-    if merged is None or record is None or not merged.is_whole(plan):
+    if merged is None or not merged.is_whole(plan) or merged.merged_from != content:
         return True
-    if newest is not None and newest > record.last_modified:
-        return True
-    sizes = {places.MERGED_CSV: merged.csv_bytes, places.MERGED_PARQUET: merged.parquet_bytes}
-    found = {key: lake.head(key) for key in sizes}
-    return any(item is None or item.size != sizes[key] for key, item in found.items())
+    return bool(_size_problems(lake, merged))
 
 
-def merged_file_problems(lake: Lake) -> list[str]:
-    """Whether the files of the last merge are still those that were merged."""
+def merged_file_problems(lake: Lake, *, thorough: bool = True) -> list[str]:
+    """How the files of the last merge differ from what was merged; by their sizes if not thorough.
+
+    Thorough is to read them whole.
+    """
     merged = current_merged_table(lake)
     if merged is None:
         return ["merged_summaries has no readable record: materialize it"]
+    if not thorough:
+        return _size_problems(lake, merged)
     with tempfile.TemporaryDirectory(prefix="reviewsum-verify-") as scratch:
         return _file_problems(lake, merged, Path(scratch))
 
@@ -144,13 +145,30 @@ def _merged_problems(lake: Lake, plan: Plan, expected: set[str]) -> list[str]:
         return _file_problems(lake, merged, Path(scratch)) or _row_problems(Path(scratch), expected)
 
 
+def _size_problems(lake: Lake, merged: MergedTable) -> list[str]:
+    problems = []
+    for key, size in (
+        (places.MERGED_CSV, merged.csv_bytes),
+        (places.MERGED_PARQUET, merged.parquet_bytes),
+    ):
+        found = lake.head(key)
+        if found is None:
+            problems.append(f"{key} is missing")
+        elif found.size != size:
+            problems.append(f"{key} has {found.size:,} bytes, {size:,} were merged")
+    return problems
+
+
 def _file_problems(lake: Lake, merged: MergedTable, scratch: Path) -> list[str]:
     """Copy the merged files to ``scratch`` and compare their hashes."""
     problems = []
     for key, sha256 in (
         (places.MERGED_CSV, merged.csv_sha256),
         (places.MERGED_PARQUET, merged.parquet_sha256),
+        (places.MERGED_SPREADSHEET, merged.spreadsheet_sha256),
     ):
+        if not sha256:
+            continue
         path = scratch / Path(key).name
         if lake.head(key) is None:
             problems.append(f"{key} is missing")
@@ -165,8 +183,12 @@ def _row_problems(scratch: Path, expected: set[str]) -> list[str]:
     """Whether the table holds every expected product once, in both formats."""
     csv_path = scratch / Path(places.MERGED_CSV).name
     parquet_path = scratch / Path(places.MERGED_PARQUET).name
-    with csv_path.open(encoding="utf-8", newline="") as file:
-        found = Counter(row.product_id for row in read_rows(file))
+    try:
+        with csv_path.open(encoding="utf-8", newline="") as file:
+            found = Counter(row.product_id for row in read_rows(file))
+        rows = _parquet_rows(parquet_path)
+    except ValueError as error:
+        return [f"merged_summaries cannot be read: {error}"]
     problems = [
         f"merged_summaries {what}: {_some(sorted(ids))}"
         for what, ids in (
@@ -176,12 +198,24 @@ def _row_problems(scratch: Path, expected: set[str]) -> list[str]:
         )
         if ids
     ]
-    parquet = pl.scan_parquet(parquet_path)
-    if parquet.collect_schema() != MERGED_SCHEMA:
-        problems.append(f"the Parquet table has other columns: {parquet.collect_schema()}")
-    elif parquet.select(pl.len()).collect().item() != found.total():
+    if rows != found.total():
         problems.append("the Parquet table has another number of rows than the CSV")
     return problems
+
+
+def _parquet_rows(path: Path) -> int:
+    """How many rows there are.
+
+    Raises:
+        ValueError: it is damaged, or has other columns.
+    """
+    try:
+        parquet = pl.scan_parquet(path)
+        require_merged_columns(parquet.collect_schema())
+        rows: int = parquet.select(pl.len()).collect().item()
+    except UNREADABLE as error:
+        raise ValueError(first_line(error)) from error
+    return rows
 
 
 def _some(ids: list[str]) -> str:

@@ -14,8 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 
-from pydantic import ValidationError
-
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.files import SummaryRow, decode_rows
 from reviewsum_assets.checkpoints.manifest import Manifest
@@ -59,11 +57,12 @@ def check_checkpoint(lake: Lake, planned: PlannedCheckpoint) -> CheckpointState:
     if content is None:
         return CheckpointState(planned, Validity.MISSING, "no manifest")
     try:
-        manifest = Manifest.model_validate_json(content)
-        csv_content = lake.get(places.checkpoint_csv(planned.number))
-        rows = _matching_rows(planned, manifest, csv_content)
-    except ValidationError:
+        manifest = Manifest.unsealed(content)
+    except ValueError:
         return CheckpointState(planned, Validity.INVALID, "the manifest cannot be read")
+    csv_content = lake.get(places.checkpoint_csv(planned.number))
+    try:
+        rows = _matching_rows(planned, manifest, csv_content)
     except ValueError as error:
         return CheckpointState(planned, Validity.INVALID, str(error))
     return CheckpointState(planned, Validity.VALID, manifest=manifest, rows=rows)

@@ -68,8 +68,8 @@ class Estimate(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Share:
-    """The pending checkpoints of one recipe."""
+class Share:
+    """The checkpoints of one recipe: their pace, and what they hold."""
 
     pace: Pace
     counts: ChunkCounts
@@ -108,14 +108,21 @@ def estimate(
         _share(lake, plan.recipes[key], checkpoints, settings, capacity)
         for key, checkpoints in by_recipe.items()
     ]
-    busy = max(1, min(capacity.workers, len(pending)))
-    products = sum(planned.products for planned in pending)
+    return priced(shares, sum(planned.products for planned in pending), settings, capacity)
+
+
+def priced(
+    shares: Sequence[Share], products: int, settings: Settings, capacity: Capacity
+) -> Estimate:
+    """What one job over all checkpoints of some shares, of so many products, will take."""
+    checkpoints = sum(len(share.counts.checkpoints) for share in shares)
+    busy = max(1, min(capacity.workers, checkpoints))
     counted = sum(share.counts.products_counted for share in shares)
     work, loads = _sum(map(_work, shares)), _sum(map(_load, shares))
     running = loads + _sum(_generating(share, busy) for share in shares)
     startup = _fixed(capacity.startup_seconds)
     return Estimate(
-        checkpoints=len(pending),
+        checkpoints=checkpoints,
         products=products,
         products_counted=counted,
         chunks=round(sum(share.counts.chunks for share in shares)),
@@ -145,31 +152,42 @@ def seconds_per_chunk(
     return expected_pace(lake, recipe, model, settings, capacity).seconds_per_chunk
 
 
+def chunks_per_product(
+    lake: Lake, plan: Plan, planned: PlannedCheckpoint, settings: Settings, capacity: Capacity
+) -> float | None:
+    """Chunks a product of this checkpoint; None where ``max_chars`` tells it well enough."""
+    if plan.recipes[planned.recipe].settings.strategy == "join":
+        return None
+    share = _share(lake, plan.recipes[planned.recipe], [planned], settings, capacity)
+    return share.counts.chunks / planned.products
+
+
 def _share(
     lake: Lake,
     recipe: Recipe,
     planned: Sequence[PlannedCheckpoint],
     settings: Settings,
     capacity: Capacity,
-) -> _Share:
+) -> Share:
     model = read_ready_model(lake, recipe.model_version)
     pace = expected_pace(lake, recipe, model, settings, capacity)
-    return _Share(pace, count_chunks(lake, planned, recipe, model))
+    counts = count_chunks(lake, planned, recipe, model, summary_tokens=pace.tokens_out_per_chunk)
+    return Share(pace, counts)
 
 
-def _work(share: _Share) -> Span:
+def _work(share: Share) -> Span:
     """Seconds of all workers together."""
     return _ranged(
         share.pace, share.pace.worker_seconds(share.counts.chunks, share.counts.tokens_in)
     )
 
 
-def _load(share: _Share) -> Span:
+def _load(share: Share) -> Span:
     """Seconds until a worker has its model; all workers load side by side."""
     return _fixed(share.pace.load_seconds)
 
 
-def _generating(share: _Share, workers: int) -> Span:
+def _generating(share: Share, workers: int) -> Span:
     """Wall-clock seconds: each worker takes the next checkpoint when it is done with one."""
     free_at = [0.0] * workers
     for count in share.counts.checkpoints:
@@ -191,7 +209,7 @@ def _sum(spans: Iterable[Span]) -> Span:
     return sum(spans, Span())
 
 
-def _basis(shares: Sequence[_Share], counted: int, products: int) -> str:
+def _basis(shares: Sequence[Share], counted: int, products: int) -> str:
     counting = (
         "chunks and tokens counted"
         if counted == products

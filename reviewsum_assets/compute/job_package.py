@@ -15,25 +15,34 @@ from pathlib import Path
 
 import reviewsum_assets
 from reviewsum_assets import lake as places
+from reviewsum_assets.errors import JobError
 from reviewsum_assets.lake import Lake
 
 ENTRY_POINT = "run_processing.py"
 _ARCHIVE = "reviewsum_assets.zip"
 _REQUIREMENTS = "requirements.txt"
 
-# What the job imports and the image lacks or has in other versions. PyTorch, transformers and
-# accelerate are the image's, which fit its CUDA.
+# What the job imports and the image lacks or has in other versions, and what that needs in turn:
+# nothing is left for the day of the job to choose. PyTorch, transformers, accelerate and NumPy are
+# the image's, which fit its CUDA and each other.
 _NEEDED = (
+    "annotated-types",
     "ctranslate2",
     "dagster-pipes",
     "obstore",
     "polars",
+    "polars-runtime-32",
     "protobuf",
     "psutil",
     "pydantic",
+    "pydantic-core",
     "pydantic-settings",
+    "python-dotenv",
+    "pyyaml",
     "safetensors",
     "sentencepiece",
+    "typing-extensions",
+    "typing-inspection",
 )
 _OLDEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -71,9 +80,18 @@ def build_package() -> JobPackage:
 
 
 def publish(lake: Lake, package: JobPackage) -> None:
-    """Put the files on the lake, where they are not there already."""
+    """Put the files on the lake, where they are not there already.
+
+    Raises:
+        JobError: something else lies there, which jobs would run.
+    """
     for name, content in package.files.items():
-        lake.create(f"{package.prefix}/{name}", content)
+        key = f"{package.prefix}/{name}"
+        if not lake.create(key, content) and lake.get(key) != content:
+            raise JobError(
+                f"{lake.uri_of(key)} is not the file that belongs there, and jobs would run it: "
+                "find out who has changed it, then remove it"
+            )
 
 
 def write(package: JobPackage, directory: Path) -> None:

@@ -52,10 +52,15 @@ def noted_jobs(lake: Lake) -> list[JobSpec]:
     found = []
     for name, content in zip(names, lake.get_many([spec_key(name) for name in names]), strict=True):
         try:
-            found.append(JobSpec.model_validate_json(content or b""))
+            spec = JobSpec.model_validate_json(content or b"")
         except ValidationError as error:
             # Written by another version: it must not keep this one from working.
             _log.warning("the spec of job %s cannot be read: %s", name, error)
+            continue
+        if spec.name == name:
+            found.append(spec)
+        else:  # who looks for jobs may stop them
+            _log.warning("the spec of job %s names another one, %s: ignored", name, spec.name)
     return found
 
 

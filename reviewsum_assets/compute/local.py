@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from pydantic import ValidationError
+import psutil
 
 import reviewsum_assets
 from reviewsum_assets import lake as places
@@ -30,11 +30,12 @@ from reviewsum_assets.compute.base import Capacity, JobEnd, Launch
 from reviewsum_assets.compute.budget import budget_failure
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
 from reviewsum_assets.compute.launches import note_waiting
+from reviewsum_assets.errors import JobError
 from reviewsum_assets.job.devices import worker_devices
 from reviewsum_assets.job.job_objects import pipes_context_key
 from reviewsum_assets.job.model_directory import read_ready_model
-from reviewsum_assets.job.processing import read_result
-from reviewsum_assets.job.spec import JobSpec
+from reviewsum_assets.job.processing import death, read_result
+from reviewsum_assets.job.spec import JobSpec, read_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import EngineSettings
 
@@ -77,8 +78,8 @@ class LocalJob:
         code = self._process.wait() if self._process is not None else None
         result = read_result(self.lake, self.spec.name)
         if result is None:
-            ended = "" if code is None else f" with code {code}"
-            reason = f"its process ended{ended} before it could write a result"
+            ended = "its process ended" if code is None else death(code)
+            reason = f"{ended}; it wrote no result"
             return JobEnd(failure=JobFailure(FailureKind.JOB, self._message() or reason))
         if result.stopped:
             failure = JobFailure(FailureKind.STOPPED, "it was stopped by a signal")
@@ -120,9 +121,12 @@ class LocalJob:
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def _signal(self, number: signal.Signals) -> None:
+        """Send a signal, if the process with the noted number is this job's, still and really."""
         try:
-            os.kill(int((self.directory / _PID).read_text()), number)
-        except (FileNotFoundError, ValueError, ProcessLookupError):
+            process = psutil.Process(int((self.directory / _PID).read_text()))
+            if str(self.directory / _SPEC) in process.cmdline():
+                process.send_signal(number)
+        except (FileNotFoundError, ValueError, psutil.Error):
             return  # just starting, or just ended: the caller looks again
 
 
@@ -179,9 +183,11 @@ class LocalCompute:
         for directory in sorted(self._root().iterdir()):
             if _is_locked(directory / _LOCK):
                 try:
-                    spec = JobSpec.model_validate_json((directory / _SPEC).read_bytes())
-                except (OSError, ValidationError):
+                    spec = read_spec(directory / _SPEC)
+                except JobError:
                     continue  # still being laid out by another process
+                if spec.name != directory.name:
+                    continue  # whoever holds this lock is no job of ours
                 live.append(LocalJob(self.lake, directory, spec, attached=True))
         return live
 
@@ -191,13 +197,24 @@ class LocalCompute:
             root = self.lake.directory / places.PROCESSING_JOBS
         else:
             name = hashlib.sha256(self.lake.uri.encode()).hexdigest()[:12]
-            root = Path(tempfile.gettempdir(), f"reviewsum-{os.getuid()}", name)
+            root = _own_directory(Path(tempfile.gettempdir(), f"reviewsum-{os.getuid()}")) / name
         root.mkdir(parents=True, exist_ok=True)
         return root
 
     def _launch(self, spec: JobSpec, directory: Path, launch: Launch) -> LocalJob | None:
         """Start the process; None if another process laid out the same job first."""
         staged = directory.with_name(f".{uuid.uuid4().hex}")
+        try:
+            return self._lay_out(spec, staged, directory, launch)
+        except OSError as error:
+            reason = f"job {spec.name} cannot be started: {error}"
+            raise LaunchError(JobFailure(FailureKind.JOB, reason)) from error
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def _lay_out(
+        self, spec: JobSpec, staged: Path, directory: Path, launch: Launch
+    ) -> LocalJob | None:
         staged.mkdir()
         (staged / _SPEC).write_text(spec.model_dump_json(indent=1))
         with (staged / _LOCK).open("wb") as lock:
@@ -207,16 +224,13 @@ class LocalCompute:
             try:
                 staged.rename(directory)
             except OSError:
-                shutil.rmtree(staged)
+                if not directory.exists():
+                    raise
                 return None
             note_waiting(self.lake, spec.name, launch.run_id)
             if launch.pipes_context is not None:
                 self.lake.put(pipes_context_key(spec.name), launch.pipes_context.encode())
-            try:
-                process = self._spawn(directory, lock.fileno())
-            except OSError as error:
-                reason = f"job {spec.name} cannot be started: {error}"
-                raise LaunchError(JobFailure(FailureKind.JOB, reason)) from error
+            process = self._spawn(directory, lock.fileno())
         pid = directory / f"{_PID}.partial"
         pid.write_text(str(process.pid))
         pid.rename(directory / _PID)
@@ -241,6 +255,18 @@ class LocalCompute:
                 # A terminal's Ctrl-C is for the one who waits; who waits then stops the job.
                 start_new_session=True,
             )
+
+
+def _own_directory(path: Path) -> Path:
+    """A directory where all may write, made for this user alone.
+
+    Raises:
+        JobError: somebody else has made it first, and could change what lies there.
+    """
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.is_symlink() or path.stat().st_uid != os.getuid():
+        raise JobError(f"{path}, for jobs of this user, belongs to somebody else: remove it")
+    return path
 
 
 def _is_locked(path: Path) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.compute.base import Compute
 from reviewsum_assets.compute.budget import hourly_usd, job_budget
-from reviewsum_assets.compute.estimate import estimate, seconds_per_chunk
+from reviewsum_assets.compute.estimate import chunks_per_product, estimate, seconds_per_chunk
 from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.job.spec import Budget, JobSpec, job_spec
 from reviewsum_assets.lake import Lake
@@ -69,6 +69,12 @@ def order_job(
         recompute=recompute,
         budget=budget,
         seconds_per_chunk=seconds_per_chunk(lake, plan, pending[0], settings, capacity),
+        # Its products have the most reviews, so that those of the others hold no more.
+        chunks_per_product=(
+            None
+            if budget is None
+            else chunks_per_product(lake, plan, pending[0], settings, capacity)
+        ),
     )
     return JobOrder(spec, limit)
 

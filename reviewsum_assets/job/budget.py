@@ -67,7 +67,10 @@ class BudgetKeeper:
         if self._products:
             products = sum(planned.products for planned in lease)
             return products * self._worker_seconds / self._products
-        chunks = sum(planned.products * self._full_chunks(planned) for planned in lease)
+        chunks = sum(
+            planned.products * (self.spec.chunks_per_product or self._full_chunks(planned))
+            for planned in lease
+        )
         return chunks * (self.spec.seconds_per_chunk or 0.0)
 
     def sentence(self, landed: int, pending: int) -> str:
@@ -82,4 +85,4 @@ class BudgetKeeper:
     def _full_chunks(self, planned: PlannedCheckpoint) -> int:
         """Chunks of a product whose text is as long as is read."""
         settings = self.spec.recipes[planned.recipe].settings
-        return math.ceil(settings.max_chars / (_CHARS_A_TOKEN * settings.chunk_tokens))
+        return math.ceil(settings.window_chars / (_CHARS_A_TOKEN * settings.chunk_tokens))

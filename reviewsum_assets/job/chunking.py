@@ -45,12 +45,12 @@ class Chunker:
 
     Args:
         tokenizer: of the model.
-        settings: ``max_chars`` and ``chunk_tokens`` are taken from it.
+        settings: ``window_chars`` and ``chunk_tokens`` are taken from it.
     """
 
     def __init__(self, tokenizer: ChunkTokenizer, settings: SummarySettings) -> None:
         self._tokenizer = tokenizer
-        self._max_chars = settings.max_chars
+        self._window_chars = settings.window_chars
         self._limit = settings.chunk_tokens - tokenizer.special_tokens
         self._encoder_tokens = settings.encoder_tokens
         self._words: dict[str, _Word] = {}
@@ -59,12 +59,12 @@ class Chunker:
         self._anchor_first, self._anchor_last = one, two - one
 
     def chunks(self, text: str | None) -> list[Chunk]:
-        """The chunks of a text's first ``max_chars`` characters; none if it has no words.
+        """The chunks of a text's first ``window_chars`` characters; none if it has no words.
 
         A word that reaches ``chunk_tokens`` by itself is a chunk by itself, which the encoder
         truncates; no empty chunk comes before it.
         """
-        words = (text or "")[: self._max_chars].split()
+        words = (text or "")[: self._window_chars].split()
         if self._special.search(" ".join(words)) is None:
             chunks = self._cut_by_sums(words)
             if chunks is not None:

@@ -14,38 +14,34 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from reviewsum_assets import lake as places
+from reviewsum_assets.integrity import SealedRecord
+from reviewsum_assets.job.canaries import CANARY_TEXTS
 from reviewsum_assets.job.engines import EngineName, load_engine
 from reviewsum_assets.job.engines.decoding_rules import rules_of
 from reviewsum_assets.job.model_directory import ReadyModel, local_model_directory
 from reviewsum_assets.job.model_weights import stored_type
-from reviewsum_assets.job.published_files import PublishedFile, described, local_copy, publish
+from reviewsum_assets.job.published_files import (
+    PublishedFile,
+    damaged_files,
+    described,
+    is_folder_whole,
+    local_copy,
+    publish,
+)
 from reviewsum_assets.job.tokenization import ChunkTokenizer, load_tokenizer
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import SummarySettings
 
 _RECORD = "converted.json"
 
-# Both engines must say the same of these, word for word, before the faster one is trusted.
-_TRIALS = (
-    "Works well. I have used it every day for two months, and it still looks like new.",
-    "Stopped working after a week! The seller never answered, so I sent it back. Do not buy this.",
-    "The sound is clear and the battery lasts about 10 hours, but the case feels cheap and the "
-    "manual is no help. For $25 I am happy with it; my brother bought the larger one and says it "
-    "charges faster. Two of us had to update the firmware first.",
-    "My daughter (8) loves the color. Easy to set up, easy to clean, a bit heavy for small hands.",
-)
 _ENCODER_TOKENS = SummarySettings().encoder_tokens
 # Of natural logarithms; float32 arithmetic in another order differs by some 1e-4.
 _TOLERATED_GAP = 0.01
 
 
-class Conversion(BaseModel):
+class Conversion(SealedRecord):
     """The record of a conversion; ``obstacle`` says why there is none, and is else empty."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_version: str
     converter: str
@@ -54,11 +50,12 @@ class Conversion(BaseModel):
 
 
 def read_conversion(lake: Lake, model_version: str) -> Conversion | None:
-    """The record of a model's conversion; None if it was not tried yet."""
+    """The record of a model's conversion; None if it was not tried yet, or cannot be read."""
     try:
-        return Conversion.model_validate_json(lake.get(_record_key(model_version)) or b"")
-    except ValidationError:
+        found = Conversion.unsealed(lake.get(_record_key(model_version)) or b"")
+    except ValueError:
         return None
+    return found if found.model_version == model_version else None
 
 
 def conversion_obstacle(conversion: Conversion | None) -> str:
@@ -71,7 +68,16 @@ def conversion_obstacle(conversion: Conversion | None) -> str:
 def is_converted(lake: Lake, model_version: str) -> bool:
     """Whether there is nothing left for ``ensure_converted`` to do."""
     known = read_conversion(lake, model_version)
-    return known is not None and _is_final(known)
+    return known is not None and _is_final(known) and is_folder_whole(lake, *_folder(known))
+
+
+def damaged_conversion(lake: Lake, model_version: str) -> list[str]:
+    """Keys of a conversion's objects that are not those published; reads them all."""
+    known = read_conversion(lake, model_version)
+    if known is not None:
+        return damaged_files(lake, *_folder(known))
+    record = _record_key(model_version)
+    return [record] if lake.head(record) is not None else []
 
 
 def ensure_converted(lake: Lake, model: ReadyModel) -> Conversion:
@@ -80,7 +86,7 @@ def ensure_converted(lake: Lake, model: ReadyModel) -> Conversion:
     Takes some seconds, and about twice the model's float32 size in memory.
     """
     known = read_conversion(lake, model.version)
-    if known is not None and _is_final(known):
+    if known is not None and is_converted(lake, model.version):
         return known
     with tempfile.TemporaryDirectory(prefix="reviewsum-conversion-") as scratch:
         source = local_model_directory(lake, model.version, Path(scratch, "model"))
@@ -108,12 +114,17 @@ def local_conversion(
         provided: a directory that may hold a copy of just this conversion already.
 
     Raises:
-        ModelError: a file is missing, or is not the one that was published.
+        ModelError: a file is missing, or not the one that was published, or was put beside them.
     """
     if provided is not None and not (provided / _RECORD).exists():
         provided = None
-    prefix = places.converted_model_directory(conversion.model_version)
-    return local_copy(lake, prefix, conversion.files, cache, provided)
+    return local_copy(
+        lake, _record_key(conversion.model_version), conversion.files, cache, provided
+    )
+
+
+def _folder(known: Conversion) -> tuple[str, tuple[PublishedFile, ...]]:
+    return places.converted_model_directory(known.model_version), known.files
 
 
 def _is_final(known: Conversion) -> bool:
@@ -171,8 +182,8 @@ def _name_layout(config: Any) -> None:
 
 def _difference(source: Path, target: Path, prefix: str) -> str:
     """Whether both engines think and summarize alike in float32, on the CPU."""
-    trials = ChunkTokenizer.load(source, prefix, _ENCODER_TOKENS).encode_many(_TRIALS)
-    if ChunkTokenizer.load(target, prefix, _ENCODER_TOKENS).encode_many(_TRIALS) != trials:
+    trials = ChunkTokenizer.load(source, prefix, _ENCODER_TOKENS).encode_many(CANARY_TEXTS)
+    if ChunkTokenizer.load(target, prefix, _ENCODER_TOKENS).encode_many(CANARY_TEXTS) != trials:
         return "its tokenizer cannot be saved: read again, it splits texts differently"
     gap = _largest_gap(source, target, trials)
     if gap > _TOLERATED_GAP:
@@ -195,7 +206,11 @@ def _largest_gap(source: Path, target: Path, trials: Sequence[Sequence[int]]) ->
     from transformers import AutoModelForSeq2SeqLM
 
     model = AutoModelForSeq2SeqLM.from_pretrained(
-        source, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        source,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
     )
     tokenizer = load_tokenizer(source)
     translator = ctranslate2.Translator(str(target), compute_type="float32", intra_threads=1)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from reviewsum_assets.errors import JobError, first_problem
+
 Item = TypeVar("Item")
 
 LOCAL_HOST = "local"
+
+
+class _ResourceConfig(BaseModel):
+    current_host: str
+    hosts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -27,12 +35,21 @@ class Host:
 
         The file holds ``current_host`` and ``hosts``:
         https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-container.html
+
+        Raises:
+            JobError: it holds something else.
         """
         if resource_config is None:
             return cls()
-        config = json.loads(resource_config.read_bytes())
-        hosts = sorted(config["hosts"], key=lambda name: (len(name), name))
-        return cls(config["current_host"], hosts.index(config["current_host"]), len(hosts))
+        try:
+            found = _ResourceConfig.model_validate_json(resource_config.read_bytes())
+            hosts = sorted(found.hosts, key=lambda name: (len(name), name))
+            return cls(found.current_host, hosts.index(found.current_host), len(hosts))
+        except (OSError, ValueError) as error:
+            reason = first_problem(error) if isinstance(error, ValidationError) else error
+            raise JobError(
+                f"{resource_config} does not say which host this is: {reason}"
+            ) from error
 
     @property
     def is_first(self) -> bool:

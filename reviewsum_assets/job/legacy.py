@@ -10,13 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from reviewsum_assets.checkpoints.merge import merge_checkpoints
-from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.errors import DumpError
-from reviewsum_assets.job.conversion import ensure_converted
-from reviewsum_assets.job.model_directory import ready_model
 from reviewsum_assets.job.processing import JobResult
-from reviewsum_assets.job.spec import JobSpec, job_spec
+from reviewsum_assets.job.spec import JobSpec
+from reviewsum_assets.job.whole_lake import summarize_grouped
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
 from reviewsum_assets.settings import Settings
@@ -66,14 +63,6 @@ def run_legacy(
         run: computes a job spec.
     """
     lake = Lake.open(str(paths.output_dir))
-    model, _ = ready_model(lake, settings)
-    if settings.engine != "transformers":
-        ensure_converted(lake, model)
     grouped, _ = group_reviews(lake, settings)
-    plan = make_plan(
-        lake, scan_grouped(lake, grouped), grouped.version, model.version, settings
-    ).plan
-    result = run(job_spec(plan, plan.checkpoints, lake=lake.uri, engine=settings.engine_settings()))
-    if result.exit_code == 0:
-        merge_checkpoints(lake, plan)
-    return result.exit_code
+    scanned = scan_grouped(lake, grouped)
+    return summarize_grouped(lake, scanned, grouped.version, settings, run).exit_code

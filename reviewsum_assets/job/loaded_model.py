@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.canary_reference import record_reference
 from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.checkpoints.plan import Recipe
+from reviewsum_assets.errors import LakeError
+from reviewsum_assets.job.canaries import canary_summaries
 from reviewsum_assets.job.chunking import Chunker
 from reviewsum_assets.job.conversion import (
     conversion_obstacle,
@@ -26,6 +29,7 @@ from reviewsum_assets.job.devices import WorkerDevice
 from reviewsum_assets.job.engines import EngineName, load_engine
 from reviewsum_assets.job.engines.base import Engine
 from reviewsum_assets.job.engines.choice import choose_engine
+from reviewsum_assets.job.hierarchy import summary_joiner
 from reviewsum_assets.job.model_directory import local_model_directory, read_ready_model
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.job.summarizer import Summarizer
@@ -109,7 +113,7 @@ class LoadedModel:
         options: WorkerOptions,
         on_generated: Callable[[int, int, float], None],
     ) -> LoadedModel:
-        """Load the engine; ``on_generated`` is the summarizer's."""
+        """Load the engine and ask it for canary summaries; ``on_generated`` is the summarizer's."""
         started = time.monotonic()
         engine = _load_engine(lake, reader, options)
         info = engine.describe()
@@ -117,21 +121,43 @@ class LoadedModel:
         batch_tokens = spec.engine.tokens_per_batch(
             settings.chunk_tokens, on_gpu=options.device.gpu is not None
         )
+        producer = Producer(
+            job_name=spec.name,
+            host=socket.gethostname(),
+            instance_type=options.instance_type,
+            engine=info.name,
+            device=info.device,
+            dtype=info.dtype,
+            model_version=reader.recipe.model_version,
+            package_versions={"reviewsum_assets": spec.package_version, **info.versions},
+            canary_summaries=(
+                canary_summaries(engine, reader.tokenizer) if spec.engine.canary else {}
+            ),
+        )
+        _record(lake, reader.recipe, producer)
         return cls(
             reader.recipe,
-            Summarizer(engine, reader.tokenizer, batch_tokens, on_generated),
-            Producer(
-                job_name=spec.name,
-                host=socket.gethostname(),
-                instance_type=options.instance_type,
-                engine=info.name,
-                device=info.device,
-                dtype=info.dtype,
-                model_version=reader.recipe.model_version,
-                package_versions={"reviewsum_assets": spec.package_version, **info.versions},
+            Summarizer(
+                engine,
+                reader.tokenizer,
+                batch_tokens,
+                on_generated,
+                summary_joiner(reader.tokenizer, settings),
             ),
+            producer,
             reader.load_seconds + time.monotonic() - started,
         )
+
+
+def _record(lake: Lake, recipe: Recipe, producer: Producer) -> None:
+    """Make this worker's canary summaries the reference, if it is the first to have any."""
+    if not producer.canary_summaries:
+        return
+    try:
+        record_reference(lake, recipe.key, producer)
+    except LakeError as error:
+        # Whatever is compared with it later, the summaries themselves do not need it.
+        _log.warning("the canary summaries are no reference for other jobs: %s", error)
 
 
 def _load_engine(lake: Lake, reader: RecipeReader, options: WorkerOptions) -> Engine:

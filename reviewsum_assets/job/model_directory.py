@@ -7,24 +7,26 @@ run any.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, cast
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any, Literal
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import ModelError
+from reviewsum_assets.integrity import SealedRecord
 from reviewsum_assets.job.model_source import ModelSource, find_source, needed_files
 from reviewsum_assets.job.model_weights import convert_weights, parameter_count
 from reviewsum_assets.job.published_files import (
     PublishedFile,
+    damaged_files,
     described,
+    is_folder_whole,
+    listing_hash,
     local_copy,
     publish,
 )
@@ -36,12 +38,11 @@ Family = Literal["pegasus", "bart", "t5"]
 _FAMILIES: tuple[Family, ...] = ("pegasus", "bart", "t5")
 _TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "vocab.json")
 _READY = "ready.json"
+_VERSION = re.compile("[0-9a-f]{16}")
 
 
-class ReadyModel(BaseModel):
+class ReadyModel(SealedRecord):
     """A model that a job can load; ``version`` is the hash of all its files."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: str
     family: Family
@@ -51,6 +52,11 @@ class ReadyModel(BaseModel):
     vocabulary: int
     is_demo: bool
     files: tuple[PublishedFile, ...]
+
+    @staticmethod
+    def version_of(files: Sequence[PublishedFile]) -> str:
+        """The version of a model with just these files."""
+        return listing_hash(files)[:16]
 
     @property
     def bytes(self) -> int:
@@ -65,41 +71,69 @@ def ready_model(lake: Lake, settings: Settings) -> tuple[ReadyModel, bool]:
         ModelError: it cannot be found, is incomplete, of an unknown family, or unsafe.
     """
     planned = _planned_model(lake, settings)
-    if planned is not None:
+    if planned is not None and is_whole(lake, planned):
         return planned, True
+    if planned is not None and not planned.is_demo:
+        raise ModelError(
+            f"model {planned.version}, made ready from {planned.source}, lacks files on the lake: "
+            "name it again (--model), so that it can be made ready again"
+        )
     source = find_source(lake, settings.model)
     known = _known_model(lake, source)
-    if known is not None:
+    if known is not None and is_whole(lake, known):
         return known, True
     with source.files() as directory, _safe_directory(directory) as safe:
         model = _examine(safe, source)
-        record = f"{places.model_directory(model.version)}/{_READY}"
-        publish(lake, record, model, safe, model.files)
+        publish(lake, _record_key(model.version), model, safe, model.files)
     lake.put(_source_key(source), model.version.encode())
     return model, False
 
 
 def is_current(lake: Lake, settings: Settings) -> bool:
     """Whether the model that the settings name is ready; looks at sizes and times only."""
-    if _planned_model(lake, settings) is not None:
-        return True
-    return _known_model(lake, find_source(lake, settings.model)) is not None
+    model = _planned_model(lake, settings)
+    if model is None:
+        model = _known_model(lake, find_source(lake, settings.model))
+    return model is not None and is_whole(lake, model)
+
+
+def is_whole(lake: Lake, model: ReadyModel) -> bool:
+    """Whether the files of a ready model are there; what is in them is not read."""
+    return is_folder_whole(lake, places.model_directory(model.version), model.files)
+
+
+def damaged_model(lake: Lake, version: str) -> list[str]:
+    """Keys of a ready model's objects that are not those published; reads them all."""
+    prefix = places.model_directory(version)
+    try:
+        return damaged_files(lake, prefix, read_ready_model(lake, version).files)
+    except ModelError:
+        return [f"{prefix}/{_READY}"]
 
 
 def read_ready_model(lake: Lake, version: str) -> ReadyModel:
     """The ready model of this version.
 
+    A plan names its model by version, and so by content: no record can put other files in its
+    place.
+
     Raises:
-        ModelError: the lake has none.
+        ModelError: the lake has none, or its record names other files.
     """
-    key = f"{places.model_directory(version)}/{_READY}"
+    key = _record_key(version)
     try:
-        return ReadyModel.model_validate_json(lake.get(key) or b"")
-    except ValidationError as error:
+        model = ReadyModel.unsealed(lake.get(key) or b"")
+    except ValueError as error:
         raise ModelError(
             f"model {version} is not on the lake ({lake.uri_of(key)}): materialize "
             "summarizer_model and checkpoint_plan"
         ) from error
+    if version != model.version or version != ReadyModel.version_of(model.files):
+        raise ModelError(
+            f"{lake.uri_of(key)} names other files than those of model {version}: remove it and "
+            "materialize summarizer_model"
+        )
+    return model
 
 
 def local_model_directory(
@@ -114,19 +148,19 @@ def local_model_directory(
         provided: a directory that may hold a copy of just this model already.
 
     Raises:
-        ModelError: a file is missing, or is not the one that was published.
+        ModelError: a file is missing, or not the one that was published, or was put beside them.
     """
     model = read_ready_model(lake, version)
     if provided is not None and not _holds(provided, model):
         provided = None
-    return local_copy(lake, places.model_directory(version), model.files, cache, provided)
+    return local_copy(lake, _record_key(version), model.files, cache, provided)
 
 
 def _holds(directory: Path, model: ReadyModel) -> bool:
     """Whether a directory is a copy of this ready model; its files are not looked at."""
     try:
-        return ReadyModel.model_validate_json((directory / _READY).read_bytes()) == model
-    except (OSError, ValidationError):
+        return ReadyModel.unsealed((directory / _READY).read_bytes()) == model
+    except (OSError, ValueError):
         return False
 
 
@@ -145,13 +179,17 @@ def _planned_model(lake: Lake, settings: Settings) -> ReadyModel | None:
 
 
 def _known_model(lake: Lake, source: ModelSource) -> ReadyModel | None:
-    version = lake.get(_source_key(source))
-    if version is None:
+    version = (lake.get(_source_key(source)) or b"").decode(errors="replace")
+    if not _VERSION.fullmatch(version):
         return None
     try:
-        return read_ready_model(lake, version.decode())
+        return read_ready_model(lake, version)
     except ModelError:
         return None
+
+
+def _record_key(version: str) -> str:
+    return f"{places.model_directory(version)}/{_READY}"
 
 
 def _source_key(source: ModelSource) -> str:
@@ -190,38 +228,62 @@ def _examine(directory: Path, source: ModelSource) -> ReadyModel:
             f"found {_listed(directory)}"
         )
     files = described(directory, directory.iterdir())
-    version = hashlib.sha256(json.dumps([(f.name, f.sha256) for f in files]).encode()).hexdigest()
     return ReadyModel(
-        version=version[:16],
+        version=ReadyModel.version_of(files),
         family=family,
         source=source.name,
         prefix=_prefix(config, family),
         parameters=sum(parameter_count(path) for path in directory.glob("*.safetensors")),
-        vocabulary=cast("int", config["vocab_size"]),
+        vocabulary=_vocabulary(config, source),
         is_demo=source.is_demo,
         files=files,
     )
 
 
-def _read_config(directory: Path) -> dict[str, object]:
-    for name in ("config.json", "tokenizer_config.json"):
-        path = directory / name
-        if not path.exists() and name == "config.json":
-            raise ModelError(f"{directory} holds no config.json: found {_listed(directory)}")
-        if path.exists() and "auto_map" in json.loads(path.read_bytes()):
+def _read_config(directory: Path) -> dict[str, Any]:
+    """The model's config; what it brings besides asks for nothing that would have to be run."""
+    if not (directory / "config.json").exists():
+        raise ModelError(f"{directory} holds no config.json: found {_listed(directory)}")
+    for path in sorted(directory.glob("*config.json")):
+        content = _read_json(path)
+        if "auto_map" in content:
             raise ModelError(
                 f"{path} asks for code of its own (auto_map), which is never run: use a model "
                 "that transformers has built in"
             )
-    config: dict[str, object] = json.loads((directory / "config.json").read_bytes())
-    return config
+        for name, value in content.items():
+            # transformers takes such a name for a kernel that it loads from the hub.
+            if "attn_implementation" in name and "/" in json.dumps(value):
+                raise ModelError(
+                    f"{path} asks for code from elsewhere ({name}: {value}), which is never run: "
+                    "remove that line"
+                )
+    return _read_json(directory / "config.json")
 
 
-def _prefix(config: dict[str, object], family: str) -> str:
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is not a JSON object: found {type(content).__name__}")
+    return content
+
+
+def _vocabulary(config: dict[str, Any], source: ModelSource) -> int:
+    size = config.get("vocab_size")
+    if not isinstance(size, int) or size < 1:
+        raise ModelError(f"{source.name}: vocab_size in config.json is {size!r}, not a number")
+    return size
+
+
+def _prefix(config: dict[str, Any], family: str) -> str:
     """T5 tells its tasks apart by a prefix; the config of the original models names it."""
     tasks = config.get("task_specific_params")
-    if isinstance(tasks, dict) and "prefix" in tasks.get("summarization", {}):
-        return str(tasks["summarization"]["prefix"])
+    task = tasks.get("summarization") if isinstance(tasks, dict) else None
+    if isinstance(task, dict) and "prefix" in task:
+        return str(task["prefix"])
     return "summarize: " if family == "t5" else ""
 
 

@@ -32,13 +32,18 @@ _log = logging.getLogger("reviewsum.job")
 
 
 def open_pipes(lake: Lake, job: str) -> AbstractContextManager[PipesContext | None]:
-    """Pipes to the run that started the job; None if no run did."""
+    """Pipes to the run that started the job; None if no run did, or what it left is damaged."""
     content = lake.get(pipes_context_key(job))
     if content is None:
         return nullcontext()
+    try:
+        context = json.loads(content)
+    except ValueError as error:
+        _log.warning("%s cannot be read: %s", lake.uri_of(pipes_context_key(job)), error)
+        return nullcontext()
     nothing = encode_param({})
     return open_dagster_pipes(
-        context_loader=_LoadedContext(json.loads(content)),
+        context_loader=_LoadedContext(context),
         message_writer=_LakeMessageWriter(lake, job),
         params_loader=PipesMappingParamsLoader(
             {DAGSTER_PIPES_CONTEXT_ENV_VAR: nothing, DAGSTER_PIPES_MESSAGES_ENV_VAR: nothing}

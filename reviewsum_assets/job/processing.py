@@ -7,6 +7,7 @@ A job with a budget deals no lease that could outlast it.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import time
 from collections import Counter, deque
@@ -15,10 +16,11 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import check_checkpoints
+from reviewsum_assets.errors import first_problem
 from reviewsum_assets.job.budget import BudgetKeeper
 from reviewsum_assets.job.devices import WorkerDevice, worker_devices
 from reviewsum_assets.job.job_objects import hosts_prefix
@@ -43,8 +45,12 @@ EXIT_OK = 0
 EXIT_FAILED = 3
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run it again to finish
 
+_log = logging.getLogger("reviewsum.job")
+
 _LEASES_A_CHECKPOINT = 2
 _POLL_SECONDS = 0.5
+
+_log = logging.getLogger("reviewsum.job")
 
 
 class JobResult(BaseModel):
@@ -70,12 +76,16 @@ class JobResult(BaseModel):
 def read_result(lake: Lake, job_name: str) -> JobResult | None:
     """The result of a job, that of all its hosts together; None if no host ended by itself.
 
-    Raises:
-        ValidationError: a result is not one that this version can read.
+    One that cannot be read is logged and left out: what landed, the checkpoints tell.
     """
-    keys = [item.key for item in lake.list(hosts_prefix(job_name))]
-    contents = lake.get_many([key for key in keys if key.endswith("/result.json")])
-    results = [JobResult.model_validate_json(content) for content in contents if content]
+    listed = [item.key for item in lake.list(hosts_prefix(job_name))]
+    keys = [key for key in listed if key.endswith("/result.json")]
+    results: list[JobResult] = []
+    for key, content in zip(keys, lake.get_many(keys), strict=True):
+        try:
+            results.append(JobResult.model_validate_json(content or b""))
+        except ValidationError as error:
+            _log.warning("%s cannot be read: %s", lake.uri_of(key), first_problem(error))
     if not results:
         return None
     return JobResult(
@@ -348,7 +358,7 @@ class _Crew:
         """Take back what a dead worker had, and hire another if there is work for it."""
         member.process.join()
         self._members.remove(member)
-        reason = member.broken or _death(member.process.exitcode)
+        reason = member.broken or death(member.process.exitcode)
         self._dealer.reporter.error(f"worker {member.process.pid} ended: {reason}")
         self._dealer.take_back(member.leases, reason)
         self._barren_deaths += 1
@@ -367,7 +377,8 @@ class _Crew:
             member.process.join(_POLL_SECONDS)
 
 
-def _death(exit_code: int | None) -> str:
+def death(exit_code: int | None) -> str:
+    """How a process ended that said nothing: negative codes are signals, as in subprocess."""
     if exit_code is not None and exit_code < 0:
         hint = ", as the kernel does when memory runs out" if exit_code == -9 else ""
         return f"its process was killed by signal {-exit_code}{hint}"

@@ -12,6 +12,7 @@ SIGINT, run again to finish.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -30,8 +31,10 @@ _MESSAGE_CHARS = 1000
 
 def leave_message(path: Path, message: str) -> None:
     """Leave the exit message where the service looks for it, if there is such a place."""
-    if path.parent.is_dir():
-        path.write_text(message[:_MESSAGE_CHARS], encoding="utf-8")
+    # The log has it too: a disk that is full must not hide why a job ended.
+    with contextlib.suppress(OSError):
+        if path.parent.is_dir():
+            path.write_text(message[:_MESSAGE_CHARS], encoding="utf-8")
 
 
 def _make_importable() -> None:
@@ -51,7 +54,8 @@ def _make_importable() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(75))
     inputs = here.parents[1]
-    for requirements in sorted(inputs.glob("**/requirements.txt")):
+    archives = _at_most_one(inputs, "reviewsum_assets*.zip", "reviewsum_assets*.whl")
+    for requirements in _at_most_one(inputs, "requirements.txt"):
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         pip += ["--root-user-action", "ignore", "--requirement", requirements.name]
         if subprocess.run(pip, cwd=requirements.parent, check=False).returncode:
@@ -61,10 +65,20 @@ def _make_importable() -> None:
             )
             leave_message(MESSAGE_FILE, message)
             sys.exit(message)
-    archives = [
-        path for end in ("zip", "whl") for path in inputs.glob(f"**/reviewsum_assets*.{end}")
-    ]
-    sys.path[:] = [*map(str, sorted(archives)), *others]
+    sys.path[:] = [*map(str, archives), *others]
+
+
+def _at_most_one(inputs: Path, *patterns: str) -> list[Path]:
+    """Find what is to be installed or imported; a second one may have come with the data."""
+    found = sorted(path for pattern in patterns for path in inputs.glob(f"**/{pattern}"))
+    if len(found) > 1:
+        message = (
+            f"{', '.join(map(str, found))}: one of these at most is to be run, and which is not "
+            "known; remove the others from the inputs"
+        )
+        leave_message(MESSAGE_FILE, message)
+        sys.exit(message)
+    return found
 
 
 # Worker processes import this file too, and get the search path from their parent.
@@ -81,7 +95,7 @@ from reviewsum_assets.job.legacy import ContainerPaths, run_legacy
 from reviewsum_assets.job.pipes import open_pipes
 from reviewsum_assets.job.processing import JobResult, run_job
 from reviewsum_assets.job.progress import ProgressReporter
-from reviewsum_assets.job.spec import JobSpec
+from reviewsum_assets.job.spec import JobSpec, read_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
 
@@ -127,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run_spec(options: argparse.Namespace, stop: StopSignal) -> int:
-    spec = JobSpec.model_validate_json(options.spec.read_bytes())
+    spec = read_spec(options.spec)
     host = Host.read(options.resource_config)
     lake = Lake.open(spec.lake)
     if not host.is_first:

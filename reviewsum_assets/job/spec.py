@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from reviewsum_assets import __version__
-from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint, Recipe
+from reviewsum_assets.checkpoints.plan import (
+    Plan,
+    PlannedCheckpoint,
+    Recipe,
+    require_recipes,
+)
+from reviewsum_assets.errors import JobError, first_problem
+from reviewsum_assets.record_types import PlaceName
 from reviewsum_assets.settings import EngineSettings
 
 
@@ -34,9 +42,9 @@ class JobSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: PlaceName
     lake: str
-    plan_id: str
+    plan_id: PlaceName
     checkpoints: tuple[PlannedCheckpoint, ...]
     recipes: dict[str, Recipe]
     engine: EngineSettings
@@ -45,11 +53,19 @@ class JobSpec(BaseModel):
     provided: ProvidedInputs | None = None
     budget: Budget | None = None
     seconds_per_chunk: float | None = None  # what a worker is expected to need
+    chunks_per_product: float | None = None  # at most about so many; None: not counted
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> JobSpec:
+        require_recipes(self.recipes, self.checkpoints)
+        return self
 
     @property
     def work_hash(self) -> str:
         """Hash of what is computed: the same under another name, budget or prediction."""
-        content = self.model_dump_json(exclude={"name", "budget", "seconds_per_chunk"})
+        content = self.model_dump_json(
+            exclude={"name", "budget", "seconds_per_chunk", "chunks_per_product"}
+        )
         return hashlib.sha256(content.encode()).hexdigest()
 
     def overlaps(self, other: JobSpec) -> bool:
@@ -63,6 +79,20 @@ class JobSpec(BaseModel):
         return sum(planned.products for planned in self.checkpoints)
 
 
+def read_spec(path: Path) -> JobSpec:
+    """The spec in a file.
+
+    Raises:
+        JobError: there is none, or it is not one.
+    """
+    try:
+        return JobSpec.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise JobError(f"job spec {path} cannot be read: {error}") from error
+    except ValidationError as error:
+        raise JobError(f"job spec {path} cannot be read: {first_problem(error)}") from error
+
+
 def job_spec(
     plan: Plan,
     checkpoints: tuple[PlannedCheckpoint, ...],
@@ -72,6 +102,7 @@ def job_spec(
     recompute: bool = False,
     budget: Budget | None = None,
     seconds_per_chunk: float | None = None,
+    chunks_per_product: float | None = None,
 ) -> JobSpec:
     """A spec whose name says what it computes: equal work has an equal name."""
     spec = JobSpec(
@@ -84,6 +115,7 @@ def job_spec(
         recompute=recompute,
         budget=budget,
         seconds_per_chunk=seconds_per_chunk,
+        chunks_per_product=chunks_per_product,
     )
     # Letters, digits and hyphens, so that every compute service takes it.
     name = f"reviewsum-{plan.plan_id}-{spec.work_hash[:8]}"

@@ -6,36 +6,36 @@ engine that fails on everything is not a bad product: that is raised, never reco
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from reviewsum_assets.checkpoints.chunk_records import ChunkRecord
 from reviewsum_assets.checkpoints.files import SummaryRow
 from reviewsum_assets.checkpoints.manifest import QuarantinedProduct, SummarizedProduct
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.errors import JobError
 from reviewsum_assets.job.batching import batches
+from reviewsum_assets.job.canaries import CANARY_TEXTS
 from reviewsum_assets.job.chunking import Chunk, Chunker
 from reviewsum_assets.job.engines.base import Engine, EngineOutOfMemory
+from reviewsum_assets.job.hierarchy import Level, SummaryJoiner, first_level
 from reviewsum_assets.job.tokenization import ChunkTokenizer
-
-# Any ordinary text: if the engine cannot summarize this, the fault is not the product's.
-_CANARY = "This product works well and I would buy it again."
 
 _log = logging.getLogger("reviewsum.job")
 
 
 @dataclass(frozen=True)
 class ProductInput:
-    """One product as planned."""
+    """One product as planned; see ``SummarizedProduct`` for what of its reviews is in the text."""
 
     product_id: str
     text: str | None
     review_count: int
     input_hash: str
+    reviews_read: int | None = None
+    reviews_cut: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class CheckpointSummaries:
     quarantined: tuple[QuarantinedProduct, ...]
     reviews: int
     seconds: StageSeconds
+    chunks: tuple[ChunkRecord, ...] = ()  # of the products summarized
 
 
 @dataclass(frozen=True)
@@ -79,23 +80,32 @@ class _ChunkSummary:
 
 @dataclass
 class ChunkedCheckpoint:
-    """One checkpoint on its way through a pool; ``chunks`` and ``keys`` are lists by product."""
+    """One checkpoint on its way through a pool.
+
+    ``levels`` are those of each product so far; ``pending`` are the products, by place, whose last
+    level is to be generated, and ``waiting`` the keys of what of it is not yet.
+    """
 
     source: CheckpointInput
-    chunks: list[list[Chunk]]
-    keys: list[list[bytes]]
+    levels: list[list[Level]]
+    pending: list[int]
     tokenize_seconds: float
     waiting: set[bytes] = field(default_factory=set)
     own: set[bytes] = field(default_factory=set)  # chunks generated for this checkpoint first
+    asked: set[bytes] = field(default_factory=set)  # all of its chunks so far
     generate_seconds: float = 0.0
+
+    @property
+    def chunks(self) -> list[tuple[Chunk, ...]]:
+        """The chunks of each product's reviews."""
+        return [levels[0].chunks for levels in self.levels]
 
 
 def chunk_checkpoint(source: CheckpointInput, chunker: Chunker) -> ChunkedCheckpoint:
     """Cut a checkpoint's products into chunks."""
     started = time.monotonic()
-    chunks = [chunker.chunks(product.text) for product in source.products]
-    keys = [[_key(chunk.token_ids) for chunk in of_product] for of_product in chunks]
-    return ChunkedCheckpoint(source, chunks, keys, time.monotonic() - started)
+    levels = [[first_level(chunker.chunks(product.text))] for product in source.products]
+    return ChunkedCheckpoint(source, levels, list(range(len(levels))), time.monotonic() - started)
 
 
 class Summarizer:
@@ -109,6 +119,7 @@ class Summarizer:
         batch_tokens: source tokens of a batch, padding included; halved when memory runs out.
         on_generated: called after each batch with the checkpoint's number, the chunks generated
             and the share of the checkpoint's chunks that is done.
+        joiner: joins summaries into the chunks of a next level; None: there is one level.
     """
 
     def __init__(
@@ -117,22 +128,55 @@ class Summarizer:
         tokenizer: ChunkTokenizer,
         batch_tokens: int,
         on_generated: Callable[[int, int, float], None],
+        joiner: SummaryJoiner | None = None,
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens
         self._on_generated = on_generated
+        self._joiner = joiner
         self._known: dict[bytes, _ChunkSummary] = {}
 
     def generate(self, works: Sequence[ChunkedCheckpoint]) -> Iterator[ChunkedCheckpoint]:
         """Generate a pool of checkpoints; each is yielded when its last chunk is generated.
 
+        All checkpoints of the pool climb together: what a level leaves to the next is pooled too.
+
         Raises:
             JobError: the engine fails even on plain text.
         """
+        climbing = list(works)
+        while climbing:
+            higher: list[ChunkedCheckpoint] = []
+            for work in self._generate_level(climbing):
+                self._climb(work)
+                if work.pending:
+                    higher.append(work)
+                else:
+                    yield work
+            climbing = higher
+
+    def _climb(self, work: ChunkedCheckpoint) -> None:
+        """Put the next level upon that of every pending product that has one."""
+        started = time.monotonic()
+        done, work.pending = work.pending, []
+        if self._joiner is None:
+            return
+        for place in done:
+            top = work.levels[place][-1]
+            parts = [self._known[key] for key in top.summaries]
+            texts = [self._tokenizer.decode(part.ids) for part in parts]
+            if len(parts) > 1 and _why_not(parts, texts) is None:
+                work.levels[place].append(self._joiner.join(top, texts))
+                work.pending.append(place)
+        work.tokenize_seconds += time.monotonic() - started
+
+    def _generate_level(self, works: Sequence[ChunkedCheckpoint]) -> Iterator[ChunkedCheckpoint]:
+        """Generate the last level of pending products; each checkpoint is yielded when it is."""
         pool: dict[bytes, Chunk] = {}
         for work in works:
             for chunk, key in _flat(work):
+                work.asked.add(key)
                 if key not in self._known:
                     work.waiting.add(key)
                     if key not in pool:
@@ -152,9 +196,16 @@ class Summarizer:
         work.waiting.difference_update(keys)
         work.generate_seconds += seconds * len(mine) / len(keys)
         if mine:
-            total = len({key for key_list in work.keys for key in key_list})
-            share = 1 - len(work.waiting) / total
+            left = len(work.waiting) + self._most_above(work)
+            share = 1 - left / (len(work.asked) + self._most_above(work))
             self._on_generated(work.source.planned.number, len(mine), share)
+
+    def _most_above(self, work: ChunkedCheckpoint) -> int:
+        """At most so many chunks are above the present level: each joins two or more."""
+        if self._joiner is None:
+            return 0
+        tops = (work.levels[place][-1].summaries for place in work.pending)
+        return sum(len(summaries) - 1 for summaries in tops if summaries)
 
     def _generate_all(self, pool: dict[bytes, Chunk]) -> Iterator[tuple[list[bytes], float]]:
         """Generate every chunk of the pool; yields each batch's keys and seconds."""
@@ -191,8 +242,9 @@ class Summarizer:
         return [_ChunkSummary((), f"{type(failure).__name__}: {failure}")]
 
     def _require_working_engine(self, failure: Exception) -> None:
+        # If the engine cannot summarize an ordinary text, the fault is not the product's.
         try:
-            self._engine.generate([self._tokenizer.encode(_CANARY)])
+            self._engine.generate([self._tokenizer.encode(CANARY_TEXTS[0])])
         except Exception as error:
             raise JobError(
                 f"the engine fails on plain text too ({type(error).__name__}: {error}), so no "
@@ -200,17 +252,21 @@ class Summarizer:
             ) from failure
 
     def assemble(self, work: ChunkedCheckpoint) -> CheckpointSummaries:
-        """Join a generated checkpoint's chunk summaries, product by product."""
+        """Join what the last level of each product of a generated checkpoint left."""
         started = time.monotonic()
         rows: list[SummaryRow] = []
         summarized: list[SummarizedProduct] = []
         quarantined: list[QuarantinedProduct] = []
+        records: list[ChunkRecord] = []
         paid_for: set[bytes] = set()
-        for product, chunks, keys in zip(work.source.products, work.chunks, work.keys, strict=True):
-            parts = [self._known[key] for key in keys]
-            texts = [self._tokenizer.decode(part.ids) for part in parts]
+        for product, levels in zip(work.source.products, work.levels, strict=True):
+            said = self._said(levels)
+            parts = [self._known[key] for key in levels[-1].summaries]
+            texts = [said[key][1] for key in levels[-1].summaries]
             reason = _why_not(parts, texts)
             if reason is not None:
+                if len(levels) > 1:
+                    reason = f"level {len(levels)}, {reason}"
                 quarantined.append(
                     QuarantinedProduct(
                         product_id=product.product_id, input_hash=product.input_hash, reason=reason
@@ -218,16 +274,23 @@ class Summarizer:
                 )
                 continue
             rows.append(SummaryRow(product.product_id, " ".join(texts), product.review_count))
-            fresh = [key for key in dict.fromkeys(keys) if key in work.own - paid_for]
-            paid_for.update(fresh)
+            made = _records(product.product_id, levels, said)
+            records += made
+            keys = [key for level in levels for key in level.keys]
+            fresh = work.own.intersection(keys) - paid_for
+            paid_for |= fresh
             summarized.append(
                 SummarizedProduct(
                     product_id=product.product_id,
                     input_hash=product.input_hash,
-                    chunks=len(chunks),
-                    chunks_reused=len(chunks) - len(fresh),
-                    tokens_in=sum(len(chunk.token_ids) for chunk in chunks),
-                    tokens_out=sum(len(part.ids) for part in parts),
+                    chunks=len(keys),
+                    chunks_reused=len(keys) - len(fresh),
+                    tokens_in=sum(record.tokens_in for record in made if record.parts),
+                    tokens_out=sum(record.tokens_out for record in made if record.parts),
+                    reviews=product.review_count,
+                    reviews_read=product.reviews_read,
+                    reviews_cut=product.reviews_cut,
+                    chunks_by_level=tuple(len(level.keys) for level in levels),
                 )
             )
         return CheckpointSummaries(
@@ -235,6 +298,7 @@ class Summarizer:
             rows=tuple(rows),
             products=tuple(summarized),
             quarantined=tuple(quarantined),
+            chunks=tuple(records),
             reviews=sum(product.review_count for product in work.source.products),
             seconds=StageSeconds(
                 read=work.source.read_seconds,
@@ -244,14 +308,29 @@ class Summarizer:
             ),
         )
 
+    def _said(self, levels: Sequence[Level]) -> dict[bytes, tuple[int, str]]:
+        """Tokens and text of every summary of a product."""
+        known = {key: self._known[key].ids for level in levels for key in level.keys}
+        return {key: (len(ids), self._tokenizer.decode(ids)) for key, ids in known.items()}
+
 
 def _flat(work: ChunkedCheckpoint) -> Iterator[tuple[Chunk, bytes]]:
-    for chunks, keys in zip(work.chunks, work.keys, strict=True):
-        yield from zip(chunks, keys, strict=True)
+    for place in work.pending:
+        top = work.levels[place][-1]
+        yield from zip(top.chunks, top.keys, strict=True)
 
 
-def _key(token_ids: Sequence[int]) -> bytes:
-    return hashlib.blake2b(array("q", token_ids).tobytes(), digest_size=16).digest()
+def _records(
+    product_id: str, levels: Sequence[Level], said: Mapping[bytes, tuple[int, str]]
+) -> list[ChunkRecord]:
+    """Every chunk of a product, level by level; ``said`` has tokens and text of each summary."""
+    records: list[ChunkRecord] = []
+    for number, level in enumerate(levels, 1):
+        for chunk, key, parts in zip(level.chunks, level.keys, level.parts, strict=True):
+            records.append(ChunkRecord(product_id, number, parts, len(chunk.token_ids), *said[key]))
+        if level.carried is not None:
+            records.append(ChunkRecord(product_id, number, 0, 0, *said[level.carried]))
+    return records
 
 
 def _why_not(parts: Sequence[_ChunkSummary], texts: Sequence[str]) -> str | None:

@@ -6,10 +6,10 @@ at once, so that nothing computes unobserved.
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +21,13 @@ from pathlib import Path
 
 import polars as pl
 
-from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe, data_version
+from reviewsum_assets.checkpoints.plan import (
+    INPUT_SCHEMA,
+    PlannedCheckpoint,
+    Recipe,
+    data_version,
+)
+from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.errors import CheckpointError, ReviewsumError
 from reviewsum_assets.job.loaded_model import LoadedModel, RecipeReader, WorkerOptions
@@ -34,6 +40,7 @@ from reviewsum_assets.job.summarizer import (
 )
 from reviewsum_assets.job.writer import write_checkpoint
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.tables import parse_table
 
 _log = logging.getLogger("reviewsum.job")
 
@@ -109,6 +116,8 @@ class _Reports:
 def worker_main(connection: Connection, options: WorkerOptions) -> None:
     """Run one worker until its parent has no more work; the target of a spawned process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Ctrl-C reaches the parent too, which ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Before torch is loaded, so that this process sees its one device only.
     os.environ["CUDA_VISIBLE_DEVICES"] = (
         "" if options.device.gpu is None else str(options.device.gpu)
@@ -270,19 +279,20 @@ def read_input(
     content = copy.read_bytes() if copy is not None and has_copy else lake.get(planned.input_key)
     if content is None:
         raise CheckpointError(
-            f"its grouped reviews {lake.uri_of(planned.input_key)} are missing: restore them, or "
-            "remove the plan's later documents and plan again"
+            f"its grouped reviews {lake.uri_of(planned.input_key)} are missing: materialize "
+            "checkpoint_plan, or use `reviewsum run`, to plan its products again"
         )
     try:
-        frame = pl.read_parquet(io.BytesIO(content))
-    except pl.exceptions.PolarsError as error:
+        frame = parse_table(content, INPUT_SCHEMA, nullable=("all_reviews",), optional=COVERAGE)
+    except ValueError as error:
         raise CheckpointError(
             f"its grouped reviews {lake.uri_of(planned.input_key)} cannot be read: {error}"
         ) from error
     products = tuple(
-        ProductInput(product_id, text, review_count, input_hash)
-        for product_id, text, review_count, input_hash in frame.select(
-            "product_id", "all_reviews", "review_count", "input_hash"
+        ProductInput(*row)
+        for row in frame.select(
+            *("product_id", "all_reviews", "review_count", "input_hash", "reviews_read"),
+            pl.col("cut_reviews").list.len().alias("reviews_cut"),
         ).iter_rows()
     )
     changed = [p.product_id for p in products if recipe.input_hash(p.text) != p.input_hash]
@@ -290,6 +300,7 @@ def read_input(
     if changed or found != planned.data_version:
         named = f" (products {', '.join(changed[:5])})" if changed else ""
         raise CheckpointError(
-            f"its grouped reviews {lake.uri_of(planned.input_key)} are not those planned{named}"
+            f"its grouped reviews {lake.uri_of(planned.input_key)} are not those planned{named}: "
+            "remove them, then plan again"
         )
     return CheckpointInput(planned, products, time.monotonic() - started)

@@ -1,4 +1,4 @@
-"""Writes a finished checkpoint: CSV first, then the manifest that commits it."""
+"""Writes a finished checkpoint: what explains it, its CSV, then the manifest that commits it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import time
 from datetime import datetime, timezone
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.chunk_records import chunk_table
 from reviewsum_assets.checkpoints.files import encode_rows
 from reviewsum_assets.checkpoints.manifest import Manifest, Producer, Timings
 from reviewsum_assets.errors import LakeError
 from reviewsum_assets.job.summarizer import CheckpointSummaries
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.tables import as_parquet
 
 # On top of the store's own retries of single requests.
 _ATTEMPTS = 3
@@ -30,7 +32,7 @@ def write_checkpoint(
     started_at: float,
     seconds_per_chunk: float | None = None,
 ) -> Manifest:
-    """Write a checkpoint's CSV, then its manifest.
+    """Write a checkpoint's chunk summaries, if it has any, its CSV, then its manifest.
 
     Args:
         lake: where to.
@@ -46,7 +48,10 @@ def write_checkpoint(
     number = summaries.planned.number
     chunks = sum(product.chunks for product in summaries.products)
     content = encode_rows(summaries.rows)
+    chunks_file = as_parquet(chunk_table(summaries.chunks)) if summaries.chunks else None
     started = time.monotonic()
+    if chunks_file is not None:
+        _put(lake, places.checkpoint_chunks(number), chunks_file)
     _put(lake, places.checkpoint_csv(number), content)
     written = time.monotonic()
     manifest = Manifest(
@@ -70,8 +75,9 @@ def write_checkpoint(
         seconds=written - started_at,
         predicted_seconds=None if seconds_per_chunk is None else chunks * seconds_per_chunk,
         finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        chunks_sha256=None if chunks_file is None else hashlib.sha256(chunks_file).hexdigest(),
     )
-    _put(lake, places.checkpoint_manifest(number), manifest.model_dump_json(indent=1).encode())
+    _put(lake, places.checkpoint_manifest(number), manifest.sealed())
     return manifest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 
 import polars as pl
 
@@ -16,16 +17,18 @@ _INVISIBLE = r"[\p{Cf}&&[^\u{200C}\u{200D}]]+"
 # Control characters separate words as white space does. The single spaces that most text has
 # between words are passed over: to replace them by themselves costs more than all other rules.
 _UNEVEN_SPACE = r"[\s\p{Cc}\p{Zl}\p{Zp}]{2,}|[[\s\p{Cc}\p{Zl}\p{Zp}]&&[^ ]]"
+_ENDLESS_NUMBER = re.compile(r"&#\d{100,};?")
 
 
 def cleaned(text: pl.Expr) -> pl.Expr:
     """Without entities, HTML, URLs, control characters and excess white space; one line."""
     return (
         _unescaped(text)
+        # First of all: they could hide a tag, or a token that means something to the model.
+        .str.replace_all(_INVISIBLE, "")
         .str.replace_all(_COMMENT, " ")
         .str.replace_all(_TAG, " ")
         .str.replace_all(_URL, " ")
-        .str.replace_all(_INVISIBLE, "")
         .str.replace_all(_UNEVEN_SPACE, " ")
         .str.strip_chars()
     )
@@ -41,5 +44,10 @@ def _unescape_where_needed(texts: pl.Series) -> pl.Series:
     if places.is_empty():
         return texts
     changed: pl.Series = texts.clone()
-    changed.scatter(places, [html.unescape(html.unescape(text)) for text in texts.gather(places)])
+    changed.scatter(places, [_unescape(_unescape(text)) for text in texts.gather(places)])
     return changed
+
+
+def _unescape(text: str) -> str:
+    # Python refuses to read a number of thousands of digits, which is no character anyway.
+    return html.unescape(_ENDLESS_NUMBER.sub("\ufffd", text))

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import io
-import zlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
 import polars as pl
 
+from reviewsum_assets.reviews.csv_rows import CsvRow, csv_rows
 from reviewsum_assets.reviews.quarantine import BadRow
-from reviewsum_assets.reviews.raw_batch import BATCH_ROWS, wanted, without_nameless
+from reviewsum_assets.reviews.raw_batch import BATCH_CHARS, BATCH_ROWS, wanted, without_nameless
 
-# A grouped CSV has few rows and much text in each.
-_BATCH_CHARS = 64 * 1024 * 1024
-
-csv.field_size_limit(2**31 - 1)
+_ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
 
 
 def parse_tsv(
@@ -40,26 +36,27 @@ def parse_tsv(
         try:
             text = line.rstrip(b"\r").decode()
         except UnicodeDecodeError as error:
-            content = line.decode(errors="backslashreplace")
-            bad.append(BadRow(number, f"not UTF-8: {error.reason}", content))
+            bad.append(BadRow.of(number, f"not UTF-8: {error.reason}", line))
             continue
         found = text.count("\t") + 1
         if found != len(columns):
-            bad.append(BadRow(number, _wrong_width(found, columns), text))
+            reason = f"{found} columns instead of {len(columns)}"
+            bad.append(BadRow.of(number, reason, text))
             continue
         numbers.append(number)
         good.append(text)
-    fields = (
-        pl.DataFrame({"line": good}, schema={"line": pl.String})
-        .select(pl.col("line").str.split_exact("\t", len(columns) - 1).struct.unnest())
-        .rename({f"field_{index}": name for index, name in enumerate(columns)})
+    # Fields by their place: two columns that mean nothing may have the same name.
+    places = {name: columns.index(name) for name in wanted(columns)}
+    split = pl.col("line").str.split_exact("\t", len(columns) - 1).struct
+    fields = pl.DataFrame({"line": good}, schema={"line": pl.String}).select(
+        split.field(f"field_{place}").alias(name) for name, place in places.items()
     )
-    return without_nameless(fields.select(wanted(columns)), numbers, bad)
+    return without_nameless(fields, numbers, bad)
 
 
 @dataclass
 class CsvRows:
-    """Rows of a CSV that fit its header, as strings, with the line each ends on."""
+    """Rows of a CSV, as strings, with the line each begins on, and those that are none."""
 
     columns: Sequence[str]
     rows: list[list[str]] = field(default_factory=list)
@@ -67,55 +64,42 @@ class CsvRows:
     bad: list[BadRow] = field(default_factory=list)
     chars: int = 0
 
-    def add(self, row: list[str], line: int) -> None:
+    def add(self, row: CsvRow | BadRow) -> None:
         """Take a row, or set it aside."""
-        if len(row) != len(self.columns):
-            self.bad.append(BadRow(line, _wrong_width(len(row), self.columns), ",".join(row)))
-        elif any(map(_has_escaped_bytes, row)):
-            self.bad.append(BadRow(line, "not UTF-8", ",".join(row)))
+        if isinstance(row, BadRow):
+            self.bad.append(row)
+        elif any(map(_ESCAPED_BYTES.search, row.fields)):
+            self.bad.append(BadRow.of(row.line, "not UTF-8", ",".join(row.fields)))
         else:
-            self.rows.append(row)
-            self.lines.append(line)
-            self.chars += sum(map(len, row))
+            self.rows.append(row.fields)
+            self.lines.append(row.line)
+            self.chars += sum(map(len, row.fields))
 
     @property
     def is_full(self) -> bool:
         """Whether these are enough rows to go on with."""
-        return len(self.rows) >= BATCH_ROWS or self.chars >= _BATCH_CHARS
+        return len(self.rows) + len(self.bad) >= BATCH_ROWS or self.chars >= BATCH_CHARS
 
     @property
     def frame(self) -> pl.DataFrame:
-        """The rows, with one more column ``line``."""
-        fields = pl.DataFrame(
-            self.rows, schema=dict.fromkeys(self.columns, pl.String), orient="row"
+        """The columns that mean something, and one more, ``line``."""
+        # By their place: two columns that mean nothing may have the same name.
+        places = [str(place) for place in range(len(self.columns))]
+        fields = pl.DataFrame(self.rows, schema=dict.fromkeys(places, pl.String), orient="row")
+        return fields.select(
+            *(pl.col(str(self.columns.index(name))).alias(name) for name in wanted(self.columns)),
+            line=pl.Series(self.lines, dtype=pl.Int64),
         )
-        return fields.with_columns(line=pl.Series(self.lines, dtype=pl.Int64))
 
 
 def read_csv(file: IO[bytes], columns: Sequence[str]) -> Iterator[CsvRows]:
     """Read CSV with quoting, a bounded part at a time; a row may span lines."""
     # Bytes that are no UTF-8 stay recognizable, so that they spoil their row only.
     with io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="") as text:
-        # Python 3.10's csv module refuses NUL characters.
-        reader = csv.reader(line.replace("\0", "") for line in text)
         part = CsvRows(columns)
-        try:
-            next(reader)  # the header
-            for row in reader:
-                if row:
-                    part.add(row, reader.line_num)
-                if part.is_full:
-                    yield part
-                    part = CsvRows(columns)
-        except (EOFError, zlib.error, gzip.BadGzipFile, csv.Error) as error:
-            reason = f"the file is damaged from about here on: {error}"
-            part.bad.append(BadRow(reader.line_num + 1, reason, ""))
+        for row in csv_rows(text, len(columns)):
+            part.add(row)
+            if part.is_full:
+                yield part
+                part = CsvRows(columns)
         yield part
-
-
-def _wrong_width(found: int, columns: Sequence[str]) -> str:
-    return f"{found} columns instead of {len(columns)}"
-
-
-def _has_escaped_bytes(text: str) -> bool:
-    return not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text)

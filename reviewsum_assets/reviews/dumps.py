@@ -12,7 +12,7 @@ from typing import IO
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.errors import DumpError
-from reviewsum_assets.lake import Lake, LakeObject
+from reviewsum_assets.lake import Lake, LakeObject, refuse_credentials
 from reviewsum_assets.settings import Settings
 
 
@@ -39,7 +39,8 @@ def find_dumps(lake: Lake, settings: Settings) -> list[Dump]:
     grouped CSV of the replaced script.
 
     Raises:
-        DumpError: there are none, or a named one does not exist.
+        DumpError: there are none, a named one does not exist, or one on the lake is a link out of
+            it.
     """
     if settings.dumps:
         return sorted((_named_dump(name) for name in settings.dumps), key=lambda dump: dump.name)
@@ -64,15 +65,43 @@ def listing_fingerprint(dumps: Sequence[Dump]) -> str:
 
 
 def _on_the_lake(lake: Lake) -> list[LakeObject]:
+    _require_plain_files(lake)
     found = [item for item in lake.list(places.REVIEW_DUMPS) if _is_dump(item.key)]
     grouped = lake.head(places.GROUPED_CSV)
     return [grouped] if not found and grouped is not None else found
 
 
+def _require_plain_files(lake: Lake) -> None:
+    """Refuse what is no file of the folder itself.
+
+    Raises:
+        DumpError: a link leads nowhere, or out of the folder: who may add dumps could have any file
+            read and quoted; or something is a pipe or the like, which reading would wait for.
+    """
+    if lake.directory is None:
+        return
+    folder = lake.directory / places.REVIEW_DUMPS
+    for path in folder.rglob("*"):
+        if not _is_dump(path.name):
+            continue
+        if not path.is_file() and not path.is_dir():
+            raise DumpError(
+                f"dump {path} is no file (a link that leads nowhere, or a pipe): remove it"
+            )
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise DumpError(
+                f"dump {path} is a link to {path.resolve()}, which lies elsewhere and is not read: "
+                "put a copy in its place, or name the file with --dump"
+            )
+
+
 def _named_dump(name: str) -> Dump:
-    folder, _, file = (
-        name if "://" in name else str(Path(name).expanduser().absolute())
-    ).rpartition("/")
+    refuse_credentials(name)
+    try:
+        path = name if "://" in name else str(Path(name).expanduser().absolute())
+    except RuntimeError as error:  # ~somebody, who is not known here
+        raise DumpError(f"dump {name} does not exist: {error}") from error
+    folder, _, file = path.rpartition("/")
     if "://" not in name and not Path(folder, file).is_file():
         raise DumpError(f"dump {name} does not exist, or is not a file")
     place = Lake.open(folder or "/")

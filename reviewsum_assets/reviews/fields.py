@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import polars as pl
 
 from reviewsum_assets.reviews.cleaning import cleaned
+from reviewsum_assets.reviews.product_ids import PRODUCT_ID, product_id
 
 # Raw field names by meaning, the first that is there and not null counts. They are those of the
 # Amazon Reviews sets of 2014, 2018 and 2023, of the AWS review set, and obvious others.
-PRODUCT_ID = ("parent_asin", "product_id", "asin")
 TEXT = ("reviewText", "review_body", "review_text", "text")
 REVIEWER_ID = ("reviewerID", "user_id", "customer_id", "reviewer_id")
 TITLE = ("summary", "review_headline", "review_title", "user_summary", "title")
@@ -45,6 +45,9 @@ REVIEW_SCHEMA = pl.Schema(
 
 # A Unix time above this is in milliseconds: in seconds it would lie beyond the year 5000.
 _MILLISECONDS_FROM = 100_000_000_000
+_SECONDS_TO_YEAR_10000 = 253_402_300_800
+# More is no count, and sums of such numbers would overflow.
+MOST_COUNTED = 1_000_000_000
 
 
 def normalized(raw: pl.DataFrame) -> pl.DataFrame:
@@ -61,22 +64,29 @@ def normalized(raw: pl.DataFrame) -> pl.DataFrame:
         return pl.coalesce(present) if present else pl.repeat(None, pl.len(), dtype=pl.String)
 
     return raw.select(
-        product_id=first_of(PRODUCT_ID).str.strip_chars(),
+        product_id=product_id(raw.columns),
         reviewer_id=first_of(REVIEWER_ID).str.strip_chars(),
         text=cleaned(first_of(TEXT).fill_null("")),
         title=cleaned(first_of(TITLE).fill_null("")),
-        rating=first_of(RATING).str.strip_chars().cast(pl.Float64, strict=False),
+        rating=finite(first_of(RATING).str.strip_chars()),
         helpful_votes=_votes(first_of(HELPFUL_VOTES)),
         style=_style(first_of(STYLE)),
         timestamp=_timestamp(first_of(TIME)),
     )
 
 
+def finite(text: pl.Expr) -> pl.Expr:
+    """A number; null for what is none, or infinite."""
+    number = text.cast(pl.Float64, strict=False)
+    return pl.when(number.is_finite()).then(number)
+
+
 def _votes(field: pl.Expr) -> pl.Expr:
     """``"1,024"``, ``12`` or, from 2014, ``[2, 3]``: 2 of 3 found it helpful."""
     of_two = field.str.extract(r"^\s*\[\s*(\d+)")
     plain = field.str.extract(r"^\s*(\d[\d,]*)").str.replace_all(",", "", literal=True)
-    return pl.coalesce(of_two, plain).cast(pl.Int64, strict=False).fill_null(0)
+    votes = pl.coalesce(of_two, plain).cast(pl.Int64, strict=False)
+    return pl.when(votes <= MOST_COUNTED).then(votes).otherwise(0)
 
 
 def _style(field: pl.Expr) -> pl.Expr:
@@ -108,4 +118,5 @@ def _timestamp(field: pl.Expr) -> pl.Expr:
         field.str.strip_chars().str.to_date(form, strict=False).dt.epoch("s")
         for form in ("%Y-%m-%d", "%m %d, %Y")
     ]
-    return pl.coalesce(seconds, *dates)
+    found = pl.coalesce(seconds, *dates)
+    return pl.when(found.abs() < _SECONDS_TO_YEAR_10000).then(found)

@@ -7,16 +7,22 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from typing import IO, cast
 
 from reviewsum_assets.errors import DumpError
 from reviewsum_assets.reviews.dumps import Dump
-from reviewsum_assets.reviews.fields import PRODUCT_ID, TEXT
+from reviewsum_assets.reviews.fields import TEXT
+from reviewsum_assets.reviews.product_ids import PRODUCT_ID
+from reviewsum_assets.reviews.raw_batch import MEANINGFUL, MOST_ROW_LENGTH
 
 GROUPED_FIELDS = ("product_id", "all_reviews", "review_count")
+
+# What the standard library raises for a gzip file that is truncated or otherwise damaged.
+DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
@@ -66,14 +72,23 @@ def detect_format(dump: Dump) -> Format:
             return Format(Layout.PARQUET, gzipped=False)
         gzipped = start.startswith(_GZIP_MAGIC)
         file.seek(0)
-        head = _read_head(file, gzipped=gzipped)
+        head, damage = _read_head(file, gzipped=gzipped)
+    head = head.removeprefix(_BYTE_ORDER_MARK)
     if not head.strip():
-        raise DumpError(f"dump {dump.name} is empty: {_EXPECTED}")
-    lines = head.removeprefix(_BYTE_ORDER_MARK).splitlines()
+        found = f"cannot be unpacked ({damage})" if damage else "is empty"
+        raise DumpError(f"dump {dump.name} {found}: {_EXPECTED}")
+    lines = head.splitlines()
     detected = _json_lines(lines, gzipped=gzipped) or _delimited(lines[0], gzipped=gzipped)
     if detected is None:
         raise DumpError(
             f"dump {dump.name} is of unknown format: {_EXPECTED}; found {_found(lines)}"
+        )
+    times = Counter(field for field in detected.columns if field in MEANINGFUL)
+    repeated = [field for field, count in times.items() if count > 1]
+    if repeated:
+        raise DumpError(
+            f"dump {dump.name} ({detected}) has several columns named {' and '.join(repeated)}: "
+            "rename those that are not meant"
         )
     return detected
 
@@ -83,22 +98,35 @@ def open_unpacked(raw: IO[bytes], detected: Format) -> IO[bytes]:
     unpacked = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if detected.gzipped else raw
     try:
         mark = bytes(unpacked.read(len(_BYTE_ORDER_MARK)))
-    except EOFError:
+    except DAMAGE:
         mark = b""  # damaged at once: the reader will say so
     if mark != _BYTE_ORDER_MARK:
         unpacked.seek(0)
     return unpacked
 
 
-def _read_head(file: IO[bytes], *, gzipped: bool) -> bytes:
-    if not gzipped:
-        return bytes(file.read(_HEAD_BYTES))
+def reader_of(file: IO[bytes] | gzip.GzipFile) -> Callable[[int], bytes]:
+    """What reads the next bytes, up to a number: of a damaged gzip file all that come before."""
+    return file.read1 if isinstance(file, gzip.GzipFile) else file.read
+
+
+def _read_head(file: IO[bytes], *, gzipped: bool) -> tuple[bytes, str]:
+    """The first bytes, in which a line ends if one may be so long; and why they are so few."""
+    read = reader_of(gzip.GzipFile(fileobj=file) if gzipped else file)
+    pieces: list[bytes] = []
+    size = 0
+    has_line = False
     try:
-        return gzip.GzipFile(fileobj=file).read(_HEAD_BYTES)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        # Damaged, but perhaps not at once: take what can be unpacked.
-        file.seek(0)
-        return zlib.decompressobj(wbits=31).decompress(file.read(_HEAD_BYTES), _HEAD_BYTES)
+        while size < (_HEAD_BYTES if has_line else MOST_ROW_LENGTH):
+            piece = read(_HEAD_BYTES)
+            if not piece:
+                break
+            pieces.append(piece)
+            size += len(piece)
+            has_line = has_line or b"\n" in piece
+    except DAMAGE as error:
+        return b"".join(pieces), str(error)
+    return b"".join(pieces), ""
 
 
 def _json_lines(lines: list[bytes], *, gzipped: bool) -> Format | None:
@@ -118,7 +146,8 @@ def _delimited(header: bytes, *, gzipped: bool) -> Format | None:
     columns = tuple(text.rstrip("\r\n").split("\t"))
     if _is_review(columns):
         return Format(Layout.TSV, gzipped, columns)
-    columns = tuple(next(csv.reader(io.StringIO(text)), ()))
+    # Python 3.10's csv module refuses NUL characters.
+    columns = tuple(next(csv.reader(io.StringIO(text.replace("\0", ""))), ()))
     if all(field in columns for field in GROUPED_FIELDS):
         return Format(Layout.GROUPED_CSV, gzipped, columns)
     if _is_review(columns):
@@ -137,5 +166,5 @@ def _found(lines: list[bytes]) -> str:
     except (ValueError, RecursionError):
         return f"a first line of {first[:80]!r}"
     if isinstance(row, dict):
-        return f"JSON with the keys {', '.join(map(str, row))[:200]}"
+        return f"JSON with the keys {', '.join(row)[:200]}"
     return f"JSON that is a {type(row).__name__}, not an object a line"

@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.errors import DumpError
+from reviewsum_assets.integrity import SealedRecord, file_sha256
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.dumps import Dump, find_dumps, has_dumps, listing_fingerprint
 from reviewsum_assets.reviews.fields import normalized
@@ -28,12 +30,15 @@ from reviewsum_assets.reviews.lookahead import fetched_ahead, mapped_ahead
 from reviewsum_assets.reviews.quarantine import Quarantine
 from reviewsum_assets.reviews.raw_batch import RawBatch
 from reviewsum_assets.reviews.readers import read_batches
-from reviewsum_assets.reviews.staging import StagedReviews
+from reviewsum_assets.reviews.staging import GROUPED_SCHEMA, StagedReviews
 from reviewsum_assets.settings import Settings
+from reviewsum_assets.tables import UNREADABLE, first_line, require_columns
 
+_GROUP_AGAIN = f"remove {places.GROUPED_REVIEWS}/current.json, and dumps are grouped again"
 # Raised when reading, cleaning or grouping changes what comes out.
-READER_VERSION = 1
+READER_VERSION = 2
 RECORD = f"{places.GROUPED_REVIEWS}/current.json"
+_TABLE = rf"^{places.GROUPED_REVIEWS}/tables/[\w-]+/part_\d+\.parquet$"
 
 
 @dataclass(frozen=True)
@@ -51,13 +56,14 @@ class _Record(BaseModel):
 
 
 class DumpSummary(_Record):
-    """What one dump gave."""
+    """What one dump gave; ``damage`` is where and why it breaks off, if it does."""
 
     name: str
     format: str
     size: int
     rows: int
     quarantined: int
+    damage: str = ""
 
 
 class ReviewCounts(_Record):
@@ -73,22 +79,26 @@ class ReviewCounts(_Record):
     quarantined: int
 
 
-class GroupedReviews(_Record):
+class GroupedReviews(SealedRecord):
     """The committed result of grouping."""
 
     version: str
-    tables: tuple[str, ...]
+    # The next grouping removes them.
+    tables: tuple[Annotated[str, Field(pattern=_TABLE)], ...]
     dumps: tuple[DumpSummary, ...]
     counts: ReviewCounts
-    quarantine_key: str | None
+    quarantine_key: Annotated[str, Field(pattern=rf"^{places.QUARANTINE}/[\w-]+\.jsonl$")] | None
     seconds: float
+    superseded: tuple[str, ...] = ()  # tables of earlier results, which are to be removed
+    # Of each table; empty in records from before it was kept.
+    sha256: dict[str, str] = Field(default_factory=dict)
 
 
 def current_grouped_reviews(lake: Lake) -> GroupedReviews | None:
     """The committed record, or None if there is none that can be read."""
     try:
-        return GroupedReviews.model_validate_json(lake.get(RECORD) or b"")
-    except ValidationError:
+        return GroupedReviews.unsealed(lake.get(RECORD) or b"")
+    except ValueError:
         return None
 
 
@@ -100,35 +110,65 @@ def is_current(lake: Lake, settings: Settings) -> bool:
     return record.version == _version(find_dumps(lake, settings), settings)
 
 
+def damaged_tables(lake: Lake, *, read: bool = True) -> list[str]:
+    """Keys of the result's objects that are gone or, if they are to be read, not those written."""
+    record = current_grouped_reviews(lake)
+    if record is None:
+        return [RECORD]
+    if not read:
+        return [key for key in record.tables if lake.head(key) is None]
+    return [key for key, sha256 in record.sha256.items() if lake.sha256(key) != sha256]
+
+
 def scan_grouped(lake: Lake, record: GroupedReviews) -> pl.LazyFrame:
-    """The grouped table: see ``staging.GROUPED_SCHEMA``; sorted by reviews within each part."""
-    return pl.scan_parquet(
-        [lake.uri_of(key) for key in record.tables], storage_options=lake.storage_options or None
-    )
+    """The grouped table: see ``staging.GROUPED_SCHEMA``; sorted by reviews within each part.
+
+    Raises:
+        DumpError: a part is gone, or is not such a table.
+    """
+    options = lake.storage_options or None
+    uris = [lake.uri_of(key) for key in record.tables]
+    for uri in uris:
+        try:
+            found = pl.scan_parquet(uri, storage_options=options, glob=False).collect_schema()
+            require_columns(found, GROUPED_SCHEMA)
+        except (*UNREADABLE, OSError, ValueError) as error:
+            raise DumpError(
+                f"{uri} cannot be read ({first_line(error)}): {_GROUP_AGAIN}"
+            ) from error
+    return pl.scan_parquet(uris, storage_options=options, glob=False)  # a path may hold brackets
 
 
 def group_reviews(
     lake: Lake, settings: Settings, on_progress: Callable[[Progress], None] | None = None
 ) -> tuple[GroupedReviews, bool]:
-    """Group all dumps; the second value tells whether the result was there already.
+    """Group all dumps; the second value tells whether the result was there already, undamaged.
 
     Raises:
         DumpError: there is no dump, or one is empty, of unknown format or without a readable row.
     """
     before = current_grouped_reviews(lake)
-    if before is not None and _is_all_there_is(lake, settings):
+    is_disk = lake.directory is not None  # S3 keeps checksums of its own
+    if before is not None and is_current(lake, settings) and not damaged_tables(lake, read=is_disk):
+        _remove_superseded(lake, before)
         return before, True
     dumps = find_dumps(lake, settings)
     version = _version(dumps, settings)
-    if before is not None and before.version == version:
-        return before, True
     with tempfile.TemporaryDirectory(prefix="reviewsum-grouping-") as scratch:
         run = _Grouping(lake, settings, dumps, version, Path(scratch), on_progress)
         record = run.group()
-    lake.put(RECORD, record.model_dump_json(indent=1).encode())
-    for key in set(before.tables if before else ()) - set(record.tables):
-        lake.delete(key)
+    if before is not None:
+        superseded = {*before.tables, *before.superseded}.difference(record.tables)
+        record = record.model_copy(update={"superseded": tuple(sorted(superseded))})
+    lake.put(RECORD, record.sealed())
+    _remove_superseded(lake, record)
     return record, False
+
+
+def _remove_superseded(lake: Lake, record: GroupedReviews) -> None:
+    """Remove the tables of earlier results; whoever was killed before it is made up for."""
+    for key in record.superseded:
+        lake.delete(key)
 
 
 def _is_all_there_is(lake: Lake, settings: Settings) -> bool:
@@ -162,7 +202,7 @@ class _Grouping:
     on_progress: Callable[[Progress], None] | None
     _quarantine: Quarantine = field(init=False)
     _summaries: list[DumpSummary] = field(default_factory=list)
-    _tables: list[str] = field(default_factory=list)
+    _tables: dict[str, str] = field(default_factory=dict)  # SHA-256 of each, by key
 
     def __post_init__(self) -> None:
         self._quarantine = Quarantine(self.scratch / "quarantine.jsonl")
@@ -181,6 +221,8 @@ class _Grouping:
                 "be mixed; name the ones to read with --dump"
             )
         counts = self._copy_products(formats) if all(are_grouped) else self._group_reviews(formats)
+        if not self._tables:  # no review was left
+            self._put_table(pl.DataFrame(schema=GROUPED_SCHEMA))
         return GroupedReviews(
             version=self.version,
             tables=tuple(self._tables),
@@ -188,6 +230,7 @@ class _Grouping:
             counts=counts,
             quarantine_key=self._put_quarantine(),
             seconds=time.monotonic() - started,
+            sha256=self._tables,
         )
 
     def _group_reviews(self, formats: list[Format]) -> ReviewCounts:
@@ -277,6 +320,7 @@ class _Grouping:
                     size=dump.size,
                     rows=rows,
                     quarantined=bad,
+                    damage=self._quarantine.damage.get(dump.name, ""),
                 )
             )
 
@@ -286,7 +330,7 @@ class _Grouping:
         number = len(self._tables)
         key = f"{places.GROUPED_REVIEWS}/tables/{self.version}/part_{number:02d}.parquet"
         self.lake.put_file(key, path)
-        self._tables.append(key)
+        self._tables[key] = file_sha256(path)
 
     def _put_quarantine(self) -> str | None:
         if not self._quarantine.counts:

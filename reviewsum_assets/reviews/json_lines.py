@@ -8,10 +8,13 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from reviewsum_assets.reviews.fields import PRODUCT_ID, RAW_FIELDS, TEXT
+from reviewsum_assets.reviews.fields import RAW_FIELDS, TEXT
+from reviewsum_assets.reviews.product_ids import PRODUCT_ID, product_id, what_is_wrong
 from reviewsum_assets.reviews.quarantine import BadRow
 
 _SCHEMA = dict.fromkeys(RAW_FIELDS, pl.String)
+# Of JSON. What begins otherwise, polars may take for a compressed file, and unpack.
+_BEGINNINGS = tuple(bytes([byte]) for byte in b'{["-0123456789tfn \t\r')
 # polars renders a list or an object as text; a text that begins like one is looked at again.
 _RENDERED = r"^\s*[\[{]"
 
@@ -47,6 +50,8 @@ def _parsed(numbered: Sequence[tuple[int, bytes]]) -> pl.DataFrame | None:
     if not numbered:
         return pl.DataFrame(schema=_SCHEMA)
     content = b"\n".join([line for _, line in numbered])
+    if content[:1] not in _BEGINNINGS:
+        return None
     try:
         frame = pl.read_ndjson(io.BytesIO(content), schema=_SCHEMA, ignore_errors=True)
     except pl.exceptions.PolarsError:
@@ -64,7 +69,7 @@ def _readable(
         if reason is None:
             good.append((number, line))
         else:
-            bad.append(BadRow(number, reason, line.decode(errors="backslashreplace")))
+            bad.append(BadRow.of(number, reason, line))
     return good, bad
 
 
@@ -90,8 +95,7 @@ def _one_by_one(
     for number, line in numbered:
         frame = _parsed([(number, line)])
         if frame is None:
-            content = line.decode(errors="backslashreplace")
-            bad.append(BadRow(number, "not JSON as the standard defines it", content))
+            bad.append(BadRow.of(number, "not JSON as the standard defines it", line))
         else:
             frames.append(frame)
             good.append((number, line))
@@ -103,10 +107,10 @@ def _without_doubtful(
 ) -> tuple[pl.DataFrame, list[BadRow]]:
     """Take out rows that are no reviews, looking only at those that could be none."""
     text = pl.coalesce(TEXT)
-    product = pl.coalesce(PRODUCT_ID).str.strip_chars()
+    product = product_id(RAW_FIELDS)
+    wrong_id = frame.select(what_is_wrong(product)).to_series()
     is_doubtful = (
-        product.is_null()
-        | (product == "")
+        pl.lit(wrong_id.is_not_null())
         | product.str.contains(_RENDERED)
         | text.is_null()
         | text.str.contains(_RENDERED)
@@ -115,10 +119,10 @@ def _without_doubtful(
     out: list[int] = []
     for index in frame.select(pl.arg_where(is_doubtful)).to_series():
         number, line = numbered[index]
-        reason = _no_review(line)
+        reason = _no_review(line) or wrong_id[index]
         if reason is not None:
             out.append(index)
-            bad.append(BadRow(number, reason, line.decode(errors="backslashreplace")))
+            bad.append(BadRow.of(number, reason, line))
     if not out:
         return frame, []
     kept = ~pl.int_range(pl.len()).is_in(out)
@@ -126,12 +130,16 @@ def _without_doubtful(
 
 
 def _no_review(line: bytes) -> str | None:
-    """Why a JSON line is no review, or None if it is one."""
-    row = json.loads(line)
+    """Why a JSON line is no review, or None if it is one, for all that its product id says."""
+    reason = _unreadable(line)  # polars is content with some things that Python is not
+    if reason is not None:
+        return reason
+    row = json.loads(line.decode())
     if not isinstance(row, dict):
         return f"not an object but a {type(row).__name__}"
-    product = next((row[f] for f in PRODUCT_ID if row.get(f) is not None), None)
-    if isinstance(product, list | dict) or not str(product or "").strip():
+    given = (row[field] for field in PRODUCT_ID if row.get(field) is not None)
+    product = next((value for value in given if str(value).strip()), None)
+    if isinstance(product, list | dict | None):
         return f"no product id in {' or '.join(PRODUCT_ID)}"
     present = [field for field in TEXT if field in row]
     if not present:

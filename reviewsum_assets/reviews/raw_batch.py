@@ -7,10 +7,21 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from reviewsum_assets.reviews.fields import PRODUCT_ID, RAW_FIELDS, TEXT
+from reviewsum_assets.reviews.fields import RAW_FIELDS, TEXT
+from reviewsum_assets.reviews.product_ids import product_id, what_is_wrong
 from reviewsum_assets.reviews.quarantine import BadRow
+from reviewsum_assets.reviews.staging import GROUPED_SCHEMA
+
+MEANINGFUL = frozenset((*RAW_FIELDS, *GROUPED_SCHEMA))
 
 BATCH_ROWS = 100_000
+# A grouped CSV has few rows and much text in each.
+BATCH_CHARS = 64 * 1024 * 1024
+
+# In bytes or characters: some 200,000 reviews of a product in a grouped CSV. What has more is no
+# row, but a quote that nobody closed or a file that is meant to fill the memory.
+MOST_ROW_LENGTH = 64 * 1024 * 1024
+TOO_LONG = f"longer than {MOST_ROW_LENGTH:,} characters"
 
 
 @dataclass(frozen=True)
@@ -28,29 +39,25 @@ class RawBatch:
 
 def wanted(columns: Sequence[str]) -> list[str]:
     """Those of a dump's columns that mean something here."""
-    return [name for name in columns if name in RAW_FIELDS]
+    return [name for name in columns if name in MEANINGFUL]
 
 
 def without_nameless(
     fields: pl.DataFrame, numbers: Sequence[int], bad: list[BadRow]
 ) -> tuple[pl.DataFrame, list[BadRow]]:
-    """Take out rows that name no product.
+    """Take out rows that name no product, or not in a way that is taken.
 
     Args:
         fields: string columns.
         numbers: the line of each row.
         bad: the rows that are bad already.
     """
-    is_named = pl.any_horizontal(
-        pl.col(name).str.strip_chars().fill_null("") != ""
-        for name in PRODUCT_ID
-        if name in fields.columns
-    )
-    nameless = fields.select(pl.arg_where(~is_named)).to_series()
+    reasons = fields.select(what_is_wrong(product_id(fields.columns))).to_series()
+    nameless = reasons.is_not_null().arg_true()
     if nameless.is_empty():
         return fields, bad
     texts = fields.select(pl.coalesce([name for name in TEXT if name in fields.columns]))
     found = [
-        BadRow(numbers[index], "no product id", texts.item(index, 0) or "") for index in nameless
+        BadRow.of(numbers[index], reasons[index], texts.item(index, 0) or "") for index in nameless
     ]
-    return fields.filter(is_named), sorted([*bad, *found], key=lambda row: row.line)
+    return fields.filter(reasons.is_null()), sorted([*bad, *found], key=lambda row: row.line)

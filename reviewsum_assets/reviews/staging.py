@@ -5,28 +5,34 @@ All reviews of a product are in one bucket, so that duplicates across dumps meet
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 GROUPED_SCHEMA = pl.Schema(
     {
-        "product_id": pl.String,
-        "all_reviews": pl.String,
-        "all_user_summaries": pl.String,
-        "avg_rating": pl.Float64,
-        "review_count": pl.Int64,
-        "total_helpful_votes": pl.Int64,
-        "dominant_style": pl.String,
-        "oldest_review_timestamp": pl.Int64,
-        "newest_review_timestamp": pl.Int64,
+        "product_id": pl.String(),
+        "all_reviews": pl.String(),
+        "all_user_summaries": pl.String(),
+        "avg_rating": pl.Float64(),
+        "review_count": pl.Int64(),
+        "total_helpful_votes": pl.Int64(),
+        "dominant_style": pl.String(),
+        "oldest_review_timestamp": pl.Int64(),
+        "newest_review_timestamp": pl.Int64(),
+        # In stars, of each line of all_reviews; null where one line holds all reviews.
+        "review_ratings": pl.List(pl.Float32),
     }
 )
 
 _BUCKET_BYTES = 256 * 1024 * 1024
 _MOST_BUCKETS = 64
+# A bucket that turns out larger, since a dump unpacked to more than its size promised, is split.
+MOST_IN_A_BUCKET = 2 * _BUCKET_BYTES
+_MOST_SPLITS = 2
 _HASH_SEED = 17
 _SECONDS_A_DAY = 86_400
 
@@ -47,17 +53,20 @@ class StagedReviews:
     Args:
         directory: a local one, which is made.
         total_bytes: about how much will be staged, to choose the number of buckets.
+        splits: how often these reviews were a bucket that was too large.
     """
 
-    def __init__(self, directory: Path, total_bytes: int) -> None:
+    def __init__(self, directory: Path, total_bytes: int, splits: int = 0) -> None:
         directory.mkdir()
         self._directory = directory
         self._buckets = min(_MOST_BUCKETS, total_bytes // _BUCKET_BYTES + 1)
+        self._splits = splits
+        self._sizes: Counter[int] = Counter()  # bytes of text by bucket
         self._parts = 0
 
     def add(self, reviews: pl.DataFrame) -> None:
         """Stage some reviews."""
-        bucket = pl.col("product_id").hash(_HASH_SEED) % self._buckets
+        bucket = pl.col("product_id").hash(_HASH_SEED + self._splits) % self._buckets
         parts = reviews.with_columns(bucket=bucket).partition_by(
             "bucket", as_dict=True, include_key=False
         )
@@ -65,12 +74,30 @@ class StagedReviews:
             folder = self._directory / f"{number}"
             folder.mkdir(exist_ok=True)
             part.write_parquet(folder / f"{self._parts}.parquet", compression="lz4")
+            self._sizes[int(number)] += int(part["text"].str.len_bytes().sum())
         self._parts += 1
 
     def grouped(self, min_reviews: int) -> Iterator[GroupedBucket]:
         """Group bucket by bucket, dropping products with fewer than ``min_reviews``."""
-        for folder in sorted(self._directory.iterdir(), key=lambda path: int(path.name)):
-            yield _group(pl.read_parquet(folder / "*.parquet"), min_reviews)
+        for number, size in sorted(self._sizes.items()):
+            folder = self._directory / f"{number}"
+            if size > MOST_IN_A_BUCKET and self._splits < _MOST_SPLITS:
+                yield from self._split(folder, size, min_reviews)
+            else:
+                yield _group(pl.read_parquet(folder / "*.parquet"), min_reviews)
+
+    def _split(self, folder: Path, size: int, min_reviews: int) -> Iterator[GroupedBucket]:
+        """Group a bucket in smaller ones, each part of it without repeated rows."""
+        smaller = StagedReviews(folder / "split", size, self._splits + 1)
+        repeated = 0
+        for path in sorted(folder.glob("*.parquet")):
+            part = pl.read_parquet(path)
+            distinct = part.unique(maintain_order=True)
+            repeated += part.height - distinct.height
+            smaller.add(distinct)
+        for bucket in smaller.grouped(min_reviews):
+            yield replace(bucket, duplicates=bucket.duplicates + repeated)
+            repeated = 0
 
 
 def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
@@ -95,6 +122,7 @@ def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
         total_helpful_votes=pl.col("helpful_votes").sum(),
         oldest_review_timestamp=pl.col("timestamp").min(),
         newest_review_timestamp=pl.col("timestamp").max(),
+        review_ratings=pl.col("rating").cast(pl.Float32),
     )
     enough = products.filter(pl.col("review_count") >= min_reviews)
     return GroupedBucket(

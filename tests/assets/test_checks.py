@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,9 @@ from reviewsum_assets.checkpoints.plan import current_plan, require_plan
 from reviewsum_assets.errors import CheckError
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.local_run import materialize_pending
-from reviewsum_assets.reviews.grouping import current_grouped_reviews
+from reviewsum_assets.reviews.grouping import RECORD, current_grouped_reviews
 from tests.support.checkpoints import complete
+from tests.support.lake_records import rewrite
 from tests.support.pipeline import SmallPipeline, texts, write_dump
 
 # Long enough, a sentence, and of its reviews' numbers: nothing is wrong with it.
@@ -69,7 +71,7 @@ def test_every_check_of_a_good_table_passes(small: SmallPipeline) -> None:
     run = small.execute("merge")
     assert run.success
     assert failed(run) == set()
-    assert len(evaluations(run)) == 12
+    assert len(evaluations(run)) == 13
 
 
 BAD = {
@@ -234,6 +236,24 @@ def test_rows_that_could_not_be_read_are_named_by_line(
     assert "dump.csv, line 5 | no product id |" in examples
 
 
+def test_a_dump_that_breaks_off_is_named(
+    instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    whole = write_dump(tmp_path / "whole.csv", texts(200)).read_bytes()
+    dump = tmp_path / "dump.csv.gz"
+    dump.write_bytes(gzip.compress(whole)[:-200])
+    small = SmallPipeline.build(instance, lake, pegasus, dump, engine="transformers")
+    run = small.execute("ingest")
+    assert run.success
+    assert "dumps_are_whole" in failed(run)
+    check = evaluations(run)["dumps_are_whole"]
+    assert check.description == (
+        "1 of 1 dumps break off: their reviews up to there are read, the rest is lost (100.0%). "
+        "Get them anew and put them in the place of the damaged ones"
+    )
+    assert "dump.csv.gz" in str(check.metadata["examples"].value)
+
+
 def test_no_plan_is_made_of_products_in_two_rows(small: SmallPipeline) -> None:
     lake = small.pipeline.lake
     before = current_plan(lake)
@@ -243,6 +263,7 @@ def test_no_plan_is_made_of_products_in_two_rows(small: SmallPipeline) -> None:
     content = io.BytesIO()
     pl.concat([table, table.head(1)]).write_parquet(content)
     lake.put(grouped.tables[0], content.getvalue())
+    rewrite(lake, RECORD, lambda record: record.update(sha256={}))  # not damaged, but wrong
     other = small.with_settings(top_k=5)
     with pytest.raises(CheckError, match=r"grouped_reviews: one_row_a_product: 1 of 8 products"):
         materialize_pending(other.instance, other.pipeline, log_level="CRITICAL")
@@ -257,4 +278,8 @@ def test_one_check_can_be_executed_alone(small: SmallPipeline) -> None:
 
 
 def test_checks_run_with_the_assets_that_they_check(small: SmallPipeline) -> None:
-    assert evaluations(small.execute("ingest")).keys() == {"one_row_a_product", "rows_are_readable"}
+    assert evaluations(small.execute("ingest")).keys() == {
+        "one_row_a_product",
+        "rows_are_readable",
+        "dumps_are_whole",
+    }

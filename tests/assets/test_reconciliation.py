@@ -9,9 +9,12 @@ import dagster as dg
 import pytest
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.assets import reconciliation
+from reviewsum_assets.assets.merged_reconciliation import MERGED_SUMMARIES
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.assets.reconciliation import MERGED_SUMMARIES, Reconciliation, reconcile
+from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
+from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, partition_key
 from reviewsum_assets.definitions import defs
@@ -35,11 +38,11 @@ class World:
         complete(self.lake, self.plan, numbers or None)
 
     def reconcile(
-        self, seen: Mapping[str, str] | None = None, limit: int | None = None
+        self, seen: Mapping[str, str] | None = None, seconds: float | None = None
     ) -> Reconciliation:
-        job = defs.resolve_job_def("summarize")
+        failures = RecordedFailures(defs.get_repository_def())
         pipeline = Pipeline(load_settings(lake=self.lake.uri))
-        return reconcile(self.instance, pipeline, self.plan, job, seen=seen, limit=limit)
+        return reconcile(self.instance, pipeline, self.plan, failures, seen=seen, seconds=seconds)
 
     def runs(self) -> list[dg.DagsterRun]:
         return list(self.instance.get_runs())
@@ -204,8 +207,8 @@ def test_a_retired_checkpoint_leaves_and_a_new_one_comes(world: World) -> None:
 def test_the_merged_table_of_the_plan_is_adopted_once(world: World) -> None:
     world.complete()
     merged = merge_checkpoints(world.lake, world.plan)
-    assert world.reconcile().adopted_merged
-    assert not world.reconcile().adopted_merged
+    assert world.reconcile().merged.adopted
+    assert not world.reconcile().merged.adopted
     (event,) = world.merged()
     assert event is not None
     assert event.metadata["adopted"].value is True
@@ -218,11 +221,60 @@ def test_a_merged_table_that_is_damaged_or_of_an_older_plan_is_not_adopted(world
     merge_checkpoints(world.lake, world.plan)
     table = world.lake.get(places.MERGED_CSV) or b""
     world.lake.put(places.MERGED_CSV, table + b"more")
-    assert not world.reconcile().adopted_merged
+    assert not world.reconcile().merged.adopted
     world.lake.put(places.MERGED_CSV, table)
     world.plan = plan_products(world.lake, products(13), version="2", checkpoint_size=2).plan
-    assert not world.reconcile().adopted_merged
+    assert not world.reconcile().merged.adopted
     assert world.merged() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "seconds"),
+    [(places.MERGED_CSV, 60.0), (places.MERGED_PARQUET, None), (places.MERGED_MANIFEST, 60.0)],
+)
+def test_a_merged_table_that_is_gone_fails_once_and_is_adopted_when_it_is_back(
+    world: World, key: str, seconds: float | None
+) -> None:
+    world.complete()
+    merge_checkpoints(world.lake, world.plan)
+    seen = world.reconcile().seen
+    content = world.lake.get(key) or b""
+    world.lake.delete(key)
+    found = world.reconcile(seen, seconds)
+    assert found.merged.lost == (
+        "merged_summaries has no readable record: materialize it"
+        if key == places.MERGED_MANIFEST
+        else f"{key} is missing"
+    )
+    (run,) = world.runs()
+    assert (run.job_name, run.status) == ("merge", dg.DagsterRunStatus.FAILURE)
+    assert world.reconcile(seconds=seconds).did_nothing
+    world.lake.put(key, content)
+    assert world.reconcile(found.seen, seconds).merged.adopted
+    assert len(world.merged()) == 2
+
+
+def test_a_merged_table_that_was_cut_short_fails(world: World) -> None:
+    world.complete()
+    merge_checkpoints(world.lake, world.plan)
+    seen = world.reconcile().seen
+    table = world.lake.get(places.MERGED_CSV) or b""
+    world.lake.put(places.MERGED_CSV, table[:-1])
+    lost = world.reconcile(seen, 60).merged.lost
+    assert lost == (f"{places.MERGED_CSV} has {len(table) - 1:,} bytes, {len(table):,} were merged")
+
+
+def test_a_merged_table_that_a_run_writes_is_left_to_it(world: World) -> None:
+    world.complete()
+    merge_checkpoints(world.lake, world.plan)
+    world.reconcile()
+    job = defs.resolve_job_def("merge")
+    run = world.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    world.lake.delete(places.MERGED_CSV)
+    left = world.reconcile()
+    assert left.did_nothing
+    world.instance.report_run_failed(run)
+    assert world.reconcile(left.seen).merged.lost
 
 
 def test_what_has_not_changed_since_is_not_read_again(world: World) -> None:
@@ -240,6 +292,19 @@ def test_what_has_not_changed_since_is_not_read_again(world: World) -> None:
 
 def test_what_one_call_leaves_the_next_one_looks_at(world: World) -> None:
     world.complete()
-    first = world.reconcile(limit=4)
-    assert (first.adopted, first.left) == (keys(1, 2, 3, 4), 2)
-    assert world.reconcile(first.seen, limit=4).adopted == keys(5, 6)
+    first = world.reconcile(seconds=0)
+    assert (first.adopted, first.left) == (keys(1), 5)
+    assert world.reconcile(first.seen, seconds=60).adopted == keys(2, 3, 4, 5, 6)
+
+
+def test_one_call_tells_of_no_more_losses_than_it_has_time_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciliation, "_LOSSES_AT_ONCE", 4)
+    world.complete()
+    world.reconcile()
+    for number in range(1, 7):
+        world.lake.delete(places.checkpoint_manifest(number))
+    first = world.reconcile(seconds=60)
+    assert ([state.planned.number for state in first.lost], first.left) == ([1, 2, 3, 4], 2)
+    assert [s.planned.number for s in world.reconcile(first.seen, seconds=60).lost] == [5, 6]

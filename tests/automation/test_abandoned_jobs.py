@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from reviewsum_assets.definitions import defs
 from tests.support.pipeline import SmallPipeline
 from tests.support.processing import ProcessingEmulator
 from tests.support.sagemaker import planned_pipeline
+from tests.support.sensors import Sensor
 
 
 @pytest.fixture
@@ -32,12 +34,7 @@ def start(small: SmallPipeline, run_id: str) -> RunningJob:
 
 
 def tick(small: SmallPipeline) -> str:
-    context = dg.build_sensor_context(
-        instance=small.instance, resources={"pipeline": small.pipeline}
-    )
-    result = stop_abandoned_jobs(context)
-    assert isinstance(result, dg.SkipReason)
-    return str(result.skip_message)
+    return Sensor(stop_abandoned_jobs, small).skipped()
 
 
 def ended_run(small: SmallPipeline) -> str:
@@ -60,6 +57,21 @@ def test_a_run_that_has_just_ended_leaves_time_to_attach(
     start(small, ended_run(small))
     assert "stopping it soon" in tick(small)
     assert processing.jobs[0].status == "InProgress"
+
+
+def test_the_time_of_the_host_on_which_a_run_ended_does_not_matter(
+    small: SmallPipeline, processing: ProcessingEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(small, ended_run(small))
+    sensor = Sensor(stop_abandoned_jobs, small)
+    here = time.time() + 5 * 3600
+    monkeypatch.setattr("time.time", lambda: here)
+    assert "stopping it soon" in sensor.skipped()
+    here += abandoned_jobs.GRACE_SECONDS - 1
+    assert "stopping it soon" in sensor.skipped()
+    assert processing.jobs[0].status == "InProgress"
+    here += 1
+    assert "stopped job" in sensor.skipped()
 
 
 def test_a_job_with_a_live_run_is_left_alone(

@@ -90,6 +90,23 @@ def test_an_alert_is_posted_to_slack(small: SmallPipeline, slack: SlackServer) -
     assert [text.splitlines()[0] for text in slack.texts] == ["merge failed"]
 
 
+def test_a_name_in_an_alert_can_neither_call_everybody_nor_hide_a_link(
+    small: SmallPipeline, slack: SlackServer
+) -> None:
+    run = small.instance.get_run_by_id(put_run(small, "ingest", dg.DagsterRunStatus.STARTED))
+    assert run is not None
+    small.instance.report_run_failed(run, "dump <!channel> <http://x|y>&.csv is empty")
+    context = dg.build_run_status_sensor_context(
+        sensor_name="alert_on_failure",
+        dagster_event=small.instance.all_logs(run.run_id)[-1].get_dagster_event(),
+        dagster_instance=small.instance,
+        dagster_run=run,
+    ).for_run_failure()
+    alert_on_failure(context)
+    (text,) = slack.texts
+    assert "dump &lt;!channel&gt; &lt;http://x|y&gt;&amp;.csv is empty" in text
+
+
 @pytest.mark.parametrize("security", ["SSL", "STARTTLS"])
 def test_an_alert_is_sent_by_email(
     small: SmallPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, security: str
@@ -109,8 +126,7 @@ def test_an_alert_is_sent_by_email(
         alert(small, run)
     ((receivers, mail),) = mailbox.mails
     assert receivers == RECEIVERS
-    assert "Subject: Dagster Run Failed: merge" in mail
-    assert "merge failed<br>" in mail
+    assert "Subject: reviewsum: merge failed" in mail
     assert run.run_id in mail
 
 

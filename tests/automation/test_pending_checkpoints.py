@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import re
+import time
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -12,7 +15,7 @@ from reviewsum_assets.checkpoints.status import verify_lake
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.compute.launches import note_waiting
 from reviewsum_assets.definitions import defs
-from tests.support.checkpoints import complete
+from tests.support.checkpoints import complete, products
 from tests.support.pipeline import SmallPipeline
 from tests.support.sensors import Sensor, put_dump, put_run
 
@@ -169,3 +172,29 @@ def test_a_checkpoint_that_was_damaged_is_computed_and_merged_again(
     complete(lake, plan, [2])
     assert checkpoints_sensor.launch(checkpoints_sensor.requested()).success
     assert "valid and merged" in checkpoints_sensor.skipped()
+
+
+def test_a_checkpoint_is_merged_again_whatever_time_its_host_has(
+    model_less: SmallPipeline, checkpoints_sensor: Sensor
+) -> None:
+    lake = model_less.pipeline.lake
+    plan = require_plan(lake)
+    complete(lake, plan)
+    assert checkpoints_sensor.launch(checkpoints_sensor.requested()).success
+    assert "valid and merged" in checkpoints_sensor.skipped()
+    complete(lake, plan, [2], texts=dict.fromkeys(products(6), "a better summary"))
+    for key in (places.checkpoint_csv(2), places.checkpoint_manifest(2)):
+        path = Path(lake.uri, key)
+        os.utime(path, (path.stat().st_mtime - 5 * 3600,) * 2)
+    assert checkpoints_sensor.launch(checkpoints_sensor.requested()).success
+    assert b"a better summary" in (lake.get(places.MERGED_CSV) or b"")
+    assert "valid and merged" in checkpoints_sensor.skipped()
+
+
+def test_a_run_that_ended_in_the_future_delays_nothing(
+    model_less: SmallPipeline, checkpoints_sensor: Sensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints_sensor.launch(checkpoints_sensor.requested())
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now - 5 * 3600)
+    assert checkpoints_sensor.requested().tags["reviewsum/attempt"] == "2 of 3"

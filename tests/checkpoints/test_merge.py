@@ -1,16 +1,26 @@
 from __future__ import annotations
 
+import hashlib
 import io
+from typing import Any
 
 import polars as pl
 import pytest
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.files import decode_rows
-from reviewsum_assets.checkpoints.merge import current_merged_table, merge_checkpoints
+from reviewsum_assets.checkpoints.merge import (
+    COVERAGE_COLUMNS,
+    MERGED_SCHEMA,
+    current_merged_table,
+    merge_checkpoints,
+    merged_slices,
+)
+from reviewsum_assets.checkpoints.status import verify_lake
 from reviewsum_assets.errors import CheckpointError
 from reviewsum_assets.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
+from tests.support.lake_records import rewrite
 
 
 def merged_rows(lake: Lake) -> dict[str, tuple[str, int]]:
@@ -18,6 +28,12 @@ def merged_rows(lake: Lake) -> dict[str, tuple[str, int]]:
     table = {row.product_id: (row.abstracted_summary, row.review_count) for row in rows}
     assert len(table) == len(rows)
     return table
+
+
+def reads(lake: Lake) -> dict[str, tuple[int | None, int | None]]:
+    table = pl.read_parquet(io.BytesIO(lake.get(places.MERGED_PARQUET) or b""))
+    columns = table.select("product_id", *COVERAGE_COLUMNS.names())
+    return {product: (read, cut) for product, read, cut in columns.iter_rows()}
 
 
 def test_every_product_is_merged_once_with_exactly_the_contracts_columns(lake: Lake) -> None:
@@ -36,7 +52,47 @@ def test_csv_and_parquet_hold_the_same(any_lake: Lake) -> None:
     complete(any_lake, plan)
     merge_checkpoints(any_lake, plan)
     table = pl.read_parquet(io.BytesIO(any_lake.get(places.MERGED_PARQUET) or b""))
-    assert {row[0]: row[1:] for row in table.iter_rows()} == merged_rows(any_lake)
+    assert table.schema == pl.Schema({**MERGED_SCHEMA, **COVERAGE_COLUMNS})
+    contract = table.select(MERGED_SCHEMA.names())
+    assert {row[0]: row[1:] for row in contract.iter_rows()} == merged_rows(any_lake)
+
+
+def test_the_parquet_table_tells_how_many_reviews_were_read(lake: Lake) -> None:
+    texts = {"a": "one\ntwo\nthree", "b": "all of it", "c": "one line of three reviews"}
+    plan = plan_products(lake, texts, counts={"a": 3, "b": 1, "c": 3}, max_chars=9).plan
+    complete(lake, plan)
+    merge_checkpoints(lake, plan)
+    assert reads(lake) == {"a": (2, 1), "b": (1, 0), "c": (None, None)}
+
+
+def test_a_manifest_from_before_reviews_were_counted_stays_valid(lake: Lake) -> None:
+    plan = plan_products(lake, products(2)).plan
+    complete(lake, plan)
+
+    def forget(manifest: dict[str, Any]) -> None:
+        for product in manifest["products"]:
+            for name in ("reviews", "reviews_read", "reviews_cut"):
+                del product[name]
+
+    rewrite(lake, places.checkpoint_manifest(1), forget)
+    assert merge_checkpoints(lake, plan).rows == 2
+    assert reads(lake) == {"P000000": (None, None), "P000001": (None, None)}
+
+
+def test_a_table_from_before_reviews_were_counted_is_read_and_well(lake: Lake) -> None:
+    plan = plan_products(lake, products(2)).plan
+    complete(lake, plan)
+    merge_checkpoints(lake, plan)
+    content = io.BytesIO()
+    pl.read_parquet(io.BytesIO(lake.get(places.MERGED_PARQUET) or b"")).select(
+        MERGED_SCHEMA.names()
+    ).write_parquet(content)
+    lake.put(places.MERGED_PARQUET, content.getvalue())
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    rewrite(lake, places.MERGED_MANIFEST, lambda merged: merged.update(parquet_sha256=digest))
+    assert verify_lake(lake) == []
+    (rows,) = merged_slices(lake, 10)
+    assert rows["reviews_read"].to_list() == [None, None]
 
 
 def test_more_than_a_thousand_checkpoints_merge(lake: Lake) -> None:

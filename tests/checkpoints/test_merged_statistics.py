@@ -7,6 +7,7 @@ from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.merged_statistics import (
     LengthBin,
     MergedStatistics,
+    ReadClass,
     ReviewClass,
     merged_statistics,
 )
@@ -47,6 +48,14 @@ def test_reviews_are_covered_where_their_product_has_a_summary(lake: Lake) -> No
         ReviewClass(10, 19, products=1, reviews=12, products_covered=0, reviews_covered=0),
         ReviewClass(20, 49, products=1, reviews=25, products_covered=1, reviews_covered=25),
     )
+
+
+def test_reads_are_counted_by_how_many_reviews_a_product_has(lake: Lake) -> None:
+    texts = {"a": "one\ntwo\nthree", "b": "one\ntwo", "c": "three reviews on one line"}
+    plan = plan_products(lake, texts, counts={"a": 3, "b": 2, "c": 7}, max_chars=9).plan
+    complete(lake, plan)
+    merge_checkpoints(lake, plan)
+    assert merged_statistics(lake, None).reads == (ReadClass(0, 4, reviews=5, read=4, cut=1),)
 
 
 def test_a_table_without_rows_has_no_lengths_and_covers_nothing(lake: Lake) -> None:

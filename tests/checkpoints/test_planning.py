@@ -13,8 +13,10 @@ from reviewsum_assets.checkpoints.plan import (
     partition_key,
     read_table,
 )
+from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import load_settings
 from tests.support.checkpoints import plan_products, products
 
 
@@ -81,6 +83,33 @@ def test_a_changed_setting_that_changes_summaries_plans_anew(lake: Lake) -> None
 def test_a_setting_that_changes_only_speed_plans_nothing(lake: Lake) -> None:
     plan_products(lake, products(5))
     assert not plan_products(lake, products(5), batch_tokens=999, workers=2).made
+
+
+def test_a_representative_order_puts_the_complaint_into_the_window(lake: Lake) -> None:
+    frame = pl.LazyFrame(
+        {
+            "product_id": ["a", "b"],
+            "all_reviews": ["good\nfine\nnice\nbad", "good\nfine"],
+            "review_count": [4, 2],
+            "review_ratings": [[5.0, 5.0, None, 1.0], [4.0, 5.0]],
+        },
+        schema_overrides={"review_ratings": pl.List(pl.Float32)},
+    )
+    settings = load_settings(max_chars=14, review_order="representative")
+    plan = make_plan(lake, frame, "grouped-1", "model-1", settings).plan
+    content = lake.get(plan.checkpoint(1).input_key) or b""
+    rows = pl.read_parquet(io.BytesIO(content)).drop("input_hash", "review_count").rows()
+    assert rows == [
+        ("a", 3, [], [5.0, 1.0, None], "good\nbad\nnice"),
+        ("b", 2, [], [4.0, 5.0], "good\nfine"),
+    ]
+    again = make_plan(lake, frame, "grouped-1", "model-1", load_settings(max_chars=14))
+    assert again.changed == 2
+
+
+def test_reviews_without_ratings_cannot_be_sampled_by_them(lake: Lake) -> None:
+    with pytest.raises(PlanError, match="a grouped CSV has none"):
+        plan_products(lake, products(2), review_order="representative")
 
 
 def test_more_reviews_with_the_same_window_change_the_count_and_nothing_else(lake: Lake) -> None:

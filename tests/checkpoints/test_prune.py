@@ -45,6 +45,7 @@ def keys(lake: Lake) -> set[str]:
 
 def lake_folders() -> tuple[str, ...]:
     return (
+        places.CHECKPOINT_CHUNKS,
         places.CHECKPOINT_FILES,
         places.CHECKPOINT_MANIFESTS,
         places.PLANS,
@@ -67,11 +68,14 @@ def test_what_the_plan_needs_stays_and_the_rest_goes(any_lake: Lake) -> None:
     live = {planned.number for planned in now.checkpoints}
     assert live == {2, 3, 4}
     assert keys(any_lake) == {
+        *map(places.checkpoint_chunks, live),
         *map(places.checkpoint_csv, live),
         *map(places.checkpoint_manifest, live),
         *(planned.input_key for planned in now.checkpoints),
         places.plan_document(now.sequence),
+        places.plan_copy(places.plan_document(now.sequence)),
         places.plan_table(now.plan_id),
+        places.plan_copy(places.plan_table(now.plan_id)),
         places.MERGED_CSV,
         places.MERGED_PARQUET,
         places.MERGED_MANIFEST,
@@ -103,6 +107,28 @@ def test_a_second_call_finds_nothing_to_do(lake: Lake) -> None:
     again = prune(lake, older_than=AT_ONCE)
     assert (again.retired, again.bytes) == ((), 0)
     assert current_plan(lake) == plan
+
+
+def test_a_call_that_was_killed_half_way_has_lost_nothing_and_is_finished_by_the_next(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_a_retired_checkpoint(lake)
+    delete = Lake.delete
+
+    def die_at_the_second(self: Lake, key: str) -> None:
+        if key == places.checkpoint_manifest(1):
+            raise KeyboardInterrupt
+        delete(self, key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lake, "delete", die_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            prune(lake, older_than=AT_ONCE)
+    assert verify_lake(lake) == []
+    assert lake.get(places.checkpoint_manifest(1)) is not None
+    prune(lake, older_than=AT_ONCE)
+    assert lake.get(places.checkpoint_manifest(1)) is None
+    assert verify_lake(lake) == []
 
 
 def test_a_dry_run_names_what_would_go_and_changes_nothing(lake: Lake) -> None:

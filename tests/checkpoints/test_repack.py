@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.chunk_records import read_chunks
 from reviewsum_assets.checkpoints.files import decode_rows
 from reviewsum_assets.checkpoints.manifest import (
     Manifest,
@@ -48,6 +50,14 @@ def manifest(lake: Lake, number: int) -> Manifest:
 
 def records(found: Manifest) -> list[SummarizedProduct | QuarantinedProduct]:
     return [*found.products, *found.quarantined]
+
+
+def chunks_of(
+    lake: Lake, found: Manifest, product: SummarizedProduct | QuarantinedProduct
+) -> list[tuple[object, ...]]:
+    table = read_chunks(lake, found)
+    assert table is not None
+    return table.filter(pl.col("product_id") == product.product_id).rows()
 
 
 def test_the_summaries_are_the_same_in_fewer_checkpoints(any_lake: Lake) -> None:
@@ -103,6 +113,7 @@ def test_cost_reason_and_maker_of_every_product_are_kept(lake: Lake) -> None:
             source = sources[product.repacked_from]
             assert product.model_copy(update={"repacked_from": None}) in records(source)
             assert target.producer_of(product) == source.producer
+            assert chunks_of(lake, target, product) == chunks_of(lake, source, product)
         assert target.seconds == 0.0
     assert {failed.product_id for target in found for failed in target.quarantined} == {"P000008"}
     assert "the-job-of-5" in {

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.checkpoints.validity import Validity, check_checkpoint, check_checkpoints
 from reviewsum_assets.lake import Lake
@@ -70,7 +71,8 @@ def test_a_manifest_that_does_not_parse_is_invalid(lake: Lake, plan: Plan) -> No
 
 
 def test_a_manifest_that_forgets_a_quarantined_product_is_invalid(lake: Lake, plan: Plan) -> None:
-    replace(lake, places.checkpoint_manifest(1), b"P000001", b"P000009")
+    content = (lake.get(places.checkpoint_manifest(1)) or b"").replace(b"P000001", b"P000009")
+    lake.put(places.checkpoint_manifest(1), Manifest.model_validate_json(content).sealed())
     assert judge(lake, plan) == (
         Validity.INVALID,
         "it holds other products, or other input, than the plan",

@@ -152,8 +152,10 @@ def test_of_many_products_an_even_sample_is_scaled_up(
     plan, _ = spec_for(lake, pegasus, of_lengths(80))
     recipe = plan.recipes[plan.recipe]
     model = read_ready_model(lake, recipe.model_version)
-    exact = count_chunks(lake, plan.checkpoints, recipe, model)
-    sample = count_chunks(lake, plan.checkpoints, recipe, model, exact_products=20)
+    exact = count_chunks(lake, plan.checkpoints, recipe, model, summary_tokens=16)
+    sample = count_chunks(
+        lake, plan.checkpoints, recipe, model, summary_tokens=16, exact_products=20
+    )
     assert (exact.products_counted, sample.products_counted) == (80, 20)
     assert len(sample.checkpoints) == len(exact.checkpoints) == 20
     assert sample.chunks == pytest.approx(exact.chunks, rel=0.1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from reviewsum_assets import lake as lake_module
 from reviewsum_assets import lake as places
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.compute.launches import waiting_runs
@@ -170,11 +171,16 @@ def test_an_overlapping_job_that_came_first_is_attached_to(
 
 
 def test_a_lake_that_is_out_of_reach_for_a_moment_stops_nothing(
-    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+    processing: ProcessingEmulator,
+    instance: dg.DagsterInstance,
+    pegasus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(lake_module._RETRIES, "max_retries", 5)
     small = planned_pipeline(processing, instance, pegasus, tmp_path)
     processing.faults.slow_start(2)
-    processing.faults.s3_errors(503, 25, "GET", "messages/1.json")
+    processing.faults.s3_errors(503, 13, "GET", "messages/1.json")
     assert small.summarize(1, 2).success
     assert [job.status for job in processing.jobs] == ["Completed"]
 

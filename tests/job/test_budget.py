@@ -119,6 +119,12 @@ def test_before_any_measurement_a_lease_takes_what_was_predicted(lake: Lake) -> 
     assert found.expected_seconds(found.spec.checkpoints[:2]) == 8 * 3 * 2.0
 
 
+def test_chunks_that_were_counted_are_believed(lake: Lake) -> None:
+    found = keeper(lake, seconds_per_chunk=2.0)
+    found.spec = found.spec.model_copy(update={"chunks_per_product": 40.5})
+    assert found.expected_seconds(found.spec.checkpoints[:1]) == 4 * 40.5 * 2.0
+
+
 def test_once_something_landed_a_lease_takes_what_was_measured(lake: Lake) -> None:
     found = keeper(lake, seconds_per_chunk=1000.0)
     found.measured(found.spec.checkpoints[0], 8.0)

@@ -90,6 +90,13 @@ def test_a_damaged_conversion_is_not_loaded(lake: Lake, pegasus: Path, tmp_path:
         local_conversion(lake, conversion, tmp_path)
 
 
+def test_a_pickle_put_beside_the_weights_is_not_converted(lake: Lake, pegasus: Path) -> None:
+    model = ready(lake, pegasus)
+    lake.put(f"models/{model.version}/pytorch_model.bin", b"any")
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin was not published"):
+        ensure_converted(lake, model)
+
+
 @pytest.mark.parametrize(
     ("rule", "value"),
     [("repetition_penalty", 1.3), ("bad_words_ids", [[5]]), ("max_new_tokens", 9)],

@@ -34,6 +34,10 @@ def directory(pegasus: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pegasus, tmp_path / "model"))
 
 
+def change(path: Path, **entries: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
 def weights(directory: Path) -> dict[str, torch.Tensor]:
     model = AutoModelForSeq2SeqLM.from_pretrained(directory)
     return dict(model.state_dict())
@@ -153,10 +157,41 @@ def test_a_bare_pickle_is_refused(lake: Lake, directory: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
-def test_a_model_with_code_of_its_own_is_refused(lake: Lake, directory: Path, file: str) -> None:
-    content = json.loads((directory / file).read_text())
-    (directory / file).write_text(json.dumps({**content, "auto_map": {"AutoModel": "x.Model"}}))
+def test_a_model_with_code_of_its_own_is_refused_and_the_code_does_not_run(
+    lake: Lake, directory: Path, tmp_path: Path, file: str
+) -> None:
+    target = tmp_path / "pwned"
+    (directory / "own.py").write_text(f"import os; os.mkdir({str(target)!r})")
+    change(directory / file, auto_map={"AutoConfig": "own.Config", "AutoTokenizer": "own.Own"})
     with pytest.raises(ModelError, match="asks for code of its own"):
+        ready_model(lake, naming(directory))
+    assert not target.exists()
+
+
+def test_a_model_whose_attention_is_code_from_elsewhere_is_refused(
+    lake: Lake, directory: Path
+) -> None:
+    change(directory / "config.json", attn_implementation="someone/kernel")
+    with pytest.raises(ModelError, match=r"asks for code from elsewhere \(attn_implementation"):
+        ready_model(lake, naming(directory))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", b"{", r"config\.json is not JSON"),
+        ("config.json", b"[]", r"config\.json is not a JSON object: found list"),
+        ("config.json", b'{"model_type": "pegasus"}', "vocab_size in config.json is None"),
+        ("config.json", b'{"model_type": ["t5"]}', r"a model of type \['t5'\]"),
+        ("model.safetensors", b"\xff" * 16, "is not a safetensors file"),
+        ("model.safetensors", b"", "is not a safetensors file"),
+    ],
+)
+def test_a_damaged_part_is_named(
+    lake: Lake, directory: Path, file: str, content: bytes, message: str
+) -> None:
+    (directory / file).write_bytes(content)
+    with pytest.raises(ModelError, match=message):
         ready_model(lake, naming(directory))
 
 
@@ -216,6 +251,50 @@ def test_a_published_file_that_was_tampered_with_is_not_loaded(
     lake.put(key, bytes(content))
     with pytest.raises(ModelError, match="not the file that was published"):
         local_model_directory(lake, model.version, tmp_path)
+
+
+def test_a_record_cannot_put_other_weights_in_the_place_of_a_planned_model(
+    any_lake: Lake, pegasus: Path, directory: Path, tmp_path: Path
+) -> None:
+    planned, _ = ready_model(any_lake, naming(pegasus))
+    change(directory / "generation_config.json", num_beams=8)
+    other, _ = ready_model(any_lake, naming(directory))
+    forged = other.model_copy(update={"version": planned.version})
+    any_lake.put(f"models/{planned.version}/ready.json", forged.model_dump_json().encode())
+    with pytest.raises(ModelError, match="names other files than those of model"):
+        local_model_directory(any_lake, planned.version, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["/{}/stolen", "../{}/stolen", "a/../../stolen", ""])
+def test_a_record_cannot_name_a_file_outside_its_folder(
+    s3_lake: Lake, pegasus: Path, tmp_path: Path, name: str
+) -> None:
+    model, _ = ready_model(s3_lake, naming(pegasus))
+    record = json.loads(model.model_dump_json())
+    record["files"][0]["name"] = name.format(tmp_path)
+    s3_lake.put(f"models/{model.version}/ready.json", json.dumps(record).encode())
+    with pytest.raises(ModelError, match="is not on the lake"):
+        local_model_directory(s3_lake, model.version, tmp_path / "cache")
+    assert not list(tmp_path.rglob("stolen"))
+
+
+def test_a_file_put_beside_the_published_ones_is_not_loaded(
+    lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    model, _ = ready_model(lake, naming(pegasus))
+    lake.put(f"models/{model.version}/tokenizer.json", b"{}")  # transformers would prefer it
+    with pytest.raises(ModelError, match=r"tokenizer\.json was not published with the other files"):
+        local_model_directory(lake, model.version, tmp_path)
+
+
+def test_a_local_copy_is_proven_again_before_it_is_used(
+    s3_lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    model, _ = ready_model(s3_lake, naming(pegasus))
+    copy = local_model_directory(s3_lake, model.version, tmp_path)
+    (copy / "generation_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"generation_config\.json is missing or not the file"):
+        local_model_directory(s3_lake, model.version, tmp_path)
 
 
 def test_a_version_that_is_not_there_says_what_to_do(lake: Lake) -> None:

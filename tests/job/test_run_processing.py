@@ -1,18 +1,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.canary_reference import read_reference
 from reviewsum_assets.checkpoints.files import decode_rows
+from reviewsum_assets.checkpoints.manifests import read_manifests
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.errors import JobError
 from reviewsum_assets.job import run_processing
+from reviewsum_assets.job.canaries import CANARY_TEXTS
+from reviewsum_assets.job.spec import read_spec
 from reviewsum_assets.lake import Lake
 from tests.support.checkpoints import complete
 from tests.support.jobs import incomplete, result, run, spec_for, start, texts
@@ -20,12 +27,17 @@ from tests.support.models import POISON
 
 
 def test_a_job_lands_every_checkpoint(any_lake: Lake, pegasus: Path, tmp_path: Path) -> None:
-    _, spec = spec_for(any_lake, pegasus, texts(10))
+    plan, spec = spec_for(any_lake, pegasus, texts(10))
     code, log = run(spec, tmp_path)
     assert code == 0, log
     assert incomplete(any_lake) == []
     assert result(any_lake, spec).landed == (1, 2, 3)
     assert "checkpoint_00003 landed: 2 products" in log
+    reference = read_reference(any_lake, plan.recipe)
+    assert reference is not None
+    assert len(reference.canary_summaries) == len(CANARY_TEXTS)
+    for manifest in read_manifests(any_lake, plan):
+        assert manifest.producer.canary_summaries == reference.canary_summaries
 
 
 def test_a_job_skips_what_is_valid(lake: Lake, pegasus: Path, tmp_path: Path) -> None:
@@ -209,6 +221,47 @@ def test_the_old_convention_without_its_input_says_what_is_missing(
     (tmp_path / "input").mkdir()
     assert legacy(tmp_path, pegasus)[0] == 2
     assert "expected one grouped CSV under" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b'{"name": "../../x"}', b'{"name": 1, "lake": [], "checkpoints": {}}']
+)
+def test_a_spec_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "spec.json").write_bytes(content)
+    with pytest.raises(JobError, match=r"job spec .*spec\.json cannot be read"):
+        read_spec(tmp_path / "spec.json")
+
+
+def test_a_job_without_a_spec_to_read_ends_with_a_message(tmp_path: Path) -> None:
+    spec, message = tmp_path / "spec.json", tmp_path / "message"
+    arguments = ["--spec", str(spec), "--message_file", str(message)]
+    started = subprocess.run([sys.executable, run_processing.__file__, *arguments], check=False)
+    assert started.returncode == run_processing.EXIT_USAGE
+    assert f"job spec {spec} cannot be read" in message.read_text()
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "reviewsum_assets-9.zip"])
+def test_code_that_came_with_the_data_is_not_run(tmp_path: Path, name: str) -> None:
+    inputs, target = tmp_path / "input", tmp_path / "pwned"
+    entry = inputs / "code" / "run_processing.py"
+    entry.parent.mkdir(parents=True)
+    shutil.copy(run_processing.__file__, entry)
+    (inputs / "code" / "requirements.txt").write_text("")
+    (inputs / "code" / "reviewsum_assets.zip").write_bytes(b"")
+    (inputs / "grouped").mkdir()
+    if name.endswith("txt"):
+        (inputs / "grouped" / name).write_text("package-that-is-nowhere==1.0\n")
+    else:
+        with zipfile.ZipFile(inputs / "grouped" / name, "w") as archive:
+            archive.writestr(
+                "reviewsum_assets/__init__.py", f"import os; os.mkdir({str(target)!r})"
+            )
+    started = subprocess.run(
+        [sys.executable, str(entry)], capture_output=True, text=True, check=False
+    )
+    assert started.returncode == 1
+    assert f"grouped/{name}: one of these at most is to be run" in started.stderr
+    assert not target.exists()
 
 
 def test_the_container_paths_are_the_defaults() -> None:

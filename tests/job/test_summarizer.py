@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from reviewsum_assets.errors import JobError
 from reviewsum_assets.job.chunking import Chunker
 from reviewsum_assets.job.engines import load_engine
 from reviewsum_assets.job.engines.base import Engine, EngineInfo, EngineOutOfMemory
+from reviewsum_assets.job.hierarchy import summary_joiner
 from reviewsum_assets.job.summarizer import (
     CheckpointInput,
     CheckpointSummaries,
@@ -23,6 +25,7 @@ from reviewsum_assets.settings import SummarySettings
 from tests.support.models import POISON
 
 SETTINGS = SummarySettings(max_length=20, min_length=4, chunk_tokens=24)
+HIERARCHICAL = SETTINGS.model_copy(update={"strategy": "hierarchical"})
 LONG = "The battery life is excellent and the screen is bright, but the sound is poor. " * 3
 
 
@@ -32,11 +35,14 @@ class Watched:
 
     engine: Engine
     most_rows: int = 1000
+    refused: tuple[int, ...] = ()
     batches: list[list[list[int]]] = field(default_factory=list)
 
     def generate(self, batch: Sequence[Sequence[int]]) -> list[list[int]]:
         if len(batch) > self.most_rows:
             raise EngineOutOfMemory("too many rows")
+        if self.refused in map(tuple, batch):
+            raise ValueError("refused")
         self.batches.append([list(row) for row in batch])
         return self.engine.generate(batch)
 
@@ -57,15 +63,21 @@ class SmallSummarizer:
 
 
 def build(
-    directory: Path, *, batch_tokens: int = 480, most_rows: int = 1000
+    directory: Path,
+    *,
+    batch_tokens: int = 480,
+    most_rows: int = 1000,
+    settings: SummarySettings = SETTINGS,
+    on_generated: Callable[[int, int, float], None] = lambda *_: None,
 ) -> tuple[SmallSummarizer, Watched]:
-    tokenizer = ChunkTokenizer.load(directory, "", SETTINGS.encoder_tokens)
+    tokenizer = ChunkTokenizer.load(directory, "", settings.encoder_tokens)
     engine = Watched(
-        load_engine("transformers", directory, SETTINGS, device="cpu", dtype="auto", threads=1),
+        load_engine("transformers", directory, settings, device="cpu", dtype="auto", threads=1),
         most_rows,
     )
-    summarizer = Summarizer(engine, tokenizer, batch_tokens, lambda *_: None)
-    return SmallSummarizer(summarizer, Chunker(tokenizer, SETTINGS)), engine
+    joiner = summary_joiner(tokenizer, settings)
+    summarizer = Summarizer(engine, tokenizer, batch_tokens, on_generated, joiner)
+    return SmallSummarizer(summarizer, Chunker(tokenizer, settings)), engine
 
 
 def checkpoint(number: int, texts: Sequence[str | None]) -> CheckpointInput:
@@ -164,3 +176,70 @@ def test_a_checkpoint_of_known_chunks_only_needs_no_engine(pegasus: Path) -> Non
     calls = len(engine.batches)
     assert len(summarize(summarizer, ["good sound", None])[1].rows) == 1
     assert len(engine.batches) == calls
+
+
+def test_hierarchical_summaries_are_summarized_again_until_one_is_left(pegasus: Path) -> None:
+    shares: list[float] = []
+    summarizer, engine = build(
+        pegasus, settings=HIERARCHICAL, on_generated=lambda _, __, share: shares.append(share)
+    )
+    done = summarize(summarizer, [LONG, "Stopped working after 2 weeks.", LONG + "Indeed."])[1]
+    tokenizer = ChunkTokenizer.load(pegasus, "", 512)
+    by_product = {row.product_id: row.abstracted_summary for row in done.rows}
+    for product in done.products:
+        records = [one for one in done.chunks if one.product_id == product.product_id]
+        levels = product.chunks_by_level
+        # Every level is made of all that the one below left, and the last leaves the summary.
+        for number in range(2, len(levels) + 1):
+            below = [one for one in records if one.level == number - 1]
+            level = [one for one in records if one.level == number]
+            assert sum(one.parts or 1 for one in level) == len(below)
+            assert len(level) <= (len(below) + 1) // 2
+        assert [one.summary for one in records if one.level == len(levels)] == [
+            by_product[product.product_id]
+        ]
+        assert product.chunks == sum(levels) == sum(one.parts > 0 for one in records)
+        assert product.tokens_in == sum(one.tokens_in for one in records)
+        assert len(tokenizer.encode(by_product[product.product_id])) <= 2 * HIERARCHICAL.max_length
+    assert len(done.products[0].chunks_by_level) > 2
+    assert done.products[1].chunks_by_level == (1,)
+    assert sum(product.chunks_reused for product in done.products) > 0
+    generated = [tuple(row) for batch in engine.batches for row in batch]
+    assert len(set(generated)) == len(generated)
+    assert shares == sorted(shares)
+
+
+def test_one_chunk_is_the_same_with_either_strategy(pegasus: Path) -> None:
+    joined = summarize(build(pegasus)[0], ["good sound"])[1]
+    hierarchical = summarize(build(pegasus, settings=HIERARCHICAL)[0], ["good sound"])[1]
+    assert hierarchical.rows == joined.rows
+
+
+def test_hierarchical_survives_want_of_memory_and_pools_levels(pegasus: Path) -> None:
+    texts = [LONG, f"Good value for the price. {LONG}", f"{LONG} Don't buy it."]
+    alone, calls = [], 0
+    for text in texts:
+        summarizer, engine = build(pegasus, settings=HIERARCHICAL, batch_tokens=4000)
+        alone.append(summarize(summarizer, [text])[1].rows[0].abstracted_summary)
+        calls += len(engine.batches)
+    for most_rows in (1000, 2):
+        summarizer, engine = build(
+            pegasus, settings=HIERARCHICAL, batch_tokens=4000, most_rows=most_rows
+        )
+        done = summarize(summarizer, texts[:2], texts[2:])
+        rows = [row.abstracted_summary for number in (1, 2) for row in done[number].rows]
+        assert rows == alone
+        assert most_rows == 2 or len(engine.batches) < calls
+
+
+def test_a_chunk_that_fails_on_a_higher_level_quarantines_its_product(pegasus: Path) -> None:
+    summarizer, engine = build(pegasus, settings=HIERARCHICAL)
+    summarize(summarizer, [LONG])
+    last = engine.batches[-1][0]
+    summarizer, engine = build(pegasus, settings=HIERARCHICAL)
+    engine.refused = tuple(last)
+    done = summarize(summarizer, [LONG, "good sound"])[1]
+    (bad,) = done.quarantined
+    assert re.fullmatch(r"level [2-9], chunk 1 of \d: ValueError: refused", bad.reason)
+    assert [row.product_id for row in done.rows] == ["P1-1"]
+    assert {one.product_id for one in done.chunks} == {"P1-1"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +160,33 @@ def test_unchanged_dumps_are_not_read_again(lake: Lake, tmp_path: Path) -> None:
     assert is_current(lake, settings)
     assert group_reviews(lake, settings, seen.append) == (record, True)
     assert seen == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1", b"other columns"])
+def test_a_table_that_is_gone_or_another_is_named_with_what_to_do(
+    lake: Lake, tmp_path: Path, content: bytes | None
+) -> None:
+    record, table = group(lake, tmp_path, reviews_of("B1"))
+    (key,) = record.tables
+    if content == b"other columns":
+        table.drop("review_count").write_parquet(buffer := io.BytesIO())
+        content = buffer.getvalue()
+    lake.delete(key) if content is None else lake.put(key, content)
+    with pytest.raises(DumpError, match=r"remove grouped_reviews/current\.json, and dumps are"):
+        scan_grouped(lake, record)
+
+
+@pytest.mark.parametrize("key", ["summarized_dataset/merged_summaries.csv", "../x", "/x"])
+def test_a_record_that_names_other_objects_as_its_tables_has_none_removed(
+    lake: Lake, tmp_path: Path, key: str
+) -> None:
+    before, _ = group(lake, tmp_path, reviews_of("B1"))
+    lake.put("summarized_dataset/merged_summaries.csv", b"")
+    forged = before.model_copy(update={"tables": (key,)})
+    lake.put("grouped_reviews/current.json", forged.model_dump_json().encode())
+    assert current_grouped_reviews(lake) is None
+    group(lake, tmp_path, reviews_of("B2"))
+    assert lake.head("summarized_dataset/merged_summaries.csv") is not None
 
 
 @pytest.mark.parametrize("change", [{"min_reviews": 1}, {"min_review_chars": 3}])

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
+from reviewsum_assets.checkpoints.chunk_records import ChunkRecord
 from reviewsum_assets.checkpoints.files import SummaryRow
 from reviewsum_assets.checkpoints.manifest import (
     Manifest,
@@ -39,7 +40,7 @@ def grouped(
     texts: Mapping[str, str | None], counts: Mapping[str, int] | None = None
 ) -> pl.LazyFrame:
     """Grouped reviews of some products; the first named have most reviews unless counts say."""
-    ranked = {product: 1000 - rank for rank, product in enumerate(texts)}
+    ranked = {product: max(1000, len(texts)) - rank for rank, product in enumerate(texts)}
     return pl.LazyFrame(
         {
             "product_id": list(texts),
@@ -74,12 +75,13 @@ def complete(
     numbers: Iterable[int] | None = None,
     poison: Iterable[str] = (),
     texts: Mapping[str, str] | None = None,
+    producer: Producer = PRODUCER,
 ) -> None:
     """Write the plan's checkpoints, or some; ``poison`` products are quarantined."""
     chosen = None if numbers is None else set(numbers)
     for planned in plan.checkpoints:
         if chosen is None or planned.number in chosen:
-            complete_one(lake, plan, planned, set(poison), texts)
+            complete_one(lake, plan, planned, set(poison), texts, producer)
 
 
 def complete_one(
@@ -88,12 +90,13 @@ def complete_one(
     planned: PlannedCheckpoint,
     poison: set[str] | None = None,
     texts: Mapping[str, str] | None = None,
+    producer: Producer = PRODUCER,
 ) -> Manifest:
     """Write one checkpoint whose summaries repeat the product's text, unless ``texts`` has one."""
     source = read_input(lake, planned, plan.recipes[planned.recipe])
     summaries = _summaries(source, poison or set(), texts or {})
     return write_checkpoint(
-        lake, summaries, PRODUCER, load_seconds=0.0, started_at=time.monotonic()
+        lake, summaries, producer, load_seconds=0.0, started_at=time.monotonic()
     )
 
 
@@ -117,13 +120,16 @@ def _summaries(
 ) -> CheckpointSummaries:
     good = [product for product in source.products if product.product_id not in poison]
     bad = [product for product in source.products if product.product_id in poison]
+    rows = tuple(
+        SummaryRow(p.product_id, texts.get(p.product_id, f"summary of {p.text}"), p.review_count)
+        for p in good
+    )
     return CheckpointSummaries(
         planned=source.planned,
-        rows=tuple(
-            SummaryRow(
-                p.product_id, texts.get(p.product_id, f"summary of {p.text}"), p.review_count
-            )
-            for p in good
+        rows=rows,
+        chunks=tuple(
+            ChunkRecord(p.product_id, 1, len((p.text or "").split()), 10, 5, row.abstracted_summary)
+            for p, row in zip(good, rows, strict=True)
         ),
         products=tuple(
             SummarizedProduct(
@@ -133,6 +139,9 @@ def _summaries(
                 chunks_reused=0,
                 tokens_in=10,
                 tokens_out=5,
+                reviews=p.review_count,
+                reviews_read=p.reviews_read,
+                reviews_cut=p.reviews_cut,
             )
             for p in good
         ),

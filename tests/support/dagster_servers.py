@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,10 +12,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+import dagster as dg
 
 from reviewsum_assets.dagster_home import workspace_file
 from tests.support.ports import free_port
@@ -22,17 +25,23 @@ from tests.support.ports import free_port
 T = TypeVar("T")
 
 _START_SECONDS = 90.0
-_JOB = {"repositoryName": "__repository__", "repositoryLocationName": "reviewsum_assets"}
+_LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "reviewsum_assets"}
 
 
 @dataclass
 class DagsterServers:
-    """Webserver and daemon; ``environment`` is what both and all runs see."""
+    """Webserver and daemon; ``environment`` is what both and all runs see.
+
+    ``definitions`` is a file that takes the place of the project's own definitions.
+    """
 
     home: Path
     environment: Mapping[str, str]
+    definitions: Path | None = None
     port: int = field(default_factory=free_port)
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    # Of those that were killed too: what they had started lives on.
+    _groups: set[int] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -51,21 +60,29 @@ class DagsterServers:
                     stderr=log,
                     start_new_session=True,  # so that all it starts can be ended with it
                 )
+            self._groups.add(self._processes[name].pid)
         if not names or "webserver" in names:
             self.wait_for(self._answers, "the webserver to answer", _START_SECONDS)
 
     def stop(self) -> None:
         """End everything that was started here, runs included."""
+        self._signal_all(signal.SIGTERM)
         for process in self._processes.values():
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                try:
-                    os.killpg(process.pid, number)
-                    process.wait(10)
-                    break
-                except ProcessLookupError:
-                    break
-                except subprocess.TimeoutExpired:
-                    continue
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+        self.kill_all()
+
+    def kill(self, name: str) -> None:
+        """End one of them by SIGKILL, and nothing that it has started."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+
+    def kill_all(self) -> None:
+        """End both, their code servers and all runs by SIGKILL, as a machine without power does."""
+        self._signal_all(signal.SIGKILL)
+        self._groups.clear()
+        for process in self._processes.values():
+            process.wait()
 
     def query(self, text: str, **variables: Any) -> Any:
         """The data of a GraphQL query or mutation.
@@ -86,15 +103,24 @@ class DagsterServers:
         assert not answer.get("errors"), answer["errors"]
         return answer["data"]
 
-    def launch(self, job: str, config: Mapping[str, Any] | None = None) -> str:
+    def launch(
+        self,
+        job: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> str:
         """Launch a run of a job; its id."""
         data = self.query(
             "mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {"
             " __typename ... on LaunchRunSuccess { run { runId } }"
             " ... on PythonError { message } } }",
             params={
-                "selector": {**_JOB, "jobName": job},
+                "selector": {**_LOCATION, "jobName": job},
                 "runConfigData": dict(config or {}),
+                "executionMetadata": {
+                    "tags": [{"key": key, "value": value} for key, value in (tags or {}).items()]
+                },
             },
         )["launchRun"]
         assert data["__typename"] == "LaunchRunSuccess", data
@@ -116,6 +142,53 @@ class DagsterServers:
         backfill_id: str = data["backfillId"]
         return backfill_id
 
+    def reexecute(self, run_id: str, strategy: str) -> str:
+        """Re-execute a run as its page does, by ``ALL_STEPS`` or ``FROM_FAILURE``; the new id."""
+        data = self.query(
+            "mutation($params: ReexecutionParams!) { launchRunReexecution("
+            "reexecutionParams: $params) { __typename ... on LaunchRunSuccess { run { runId } }"
+            " ... on PythonError { message } } }",
+            params={"parentRunId": run_id, "strategy": strategy},
+        )["launchRunReexecution"]
+        assert data["__typename"] == "LaunchRunSuccess", data
+        new_id: str = data["run"]["runId"]
+        return new_id
+
+    def tick(self, sensor: str, cursor: str | None = None) -> dict[str, Any]:
+        """Evaluate a sensor as the daemon does, and launch nothing.
+
+        Returns:
+            ``cursor``, ``skipReason`` and ``runRequests``.
+
+        Raises:
+            AssertionError: the sensor failed.
+        """
+        data = self.query(
+            "mutation($sensor: SensorSelector!, $cursor: String) {"
+            " sensorDryRun(selectorData: $sensor, cursor: $cursor) { __typename"
+            " ... on DryRunInstigationTick { evaluationResult {"
+            " cursor skipReason runRequests { jobName } error { message } } }"
+            " ... on PythonError { message } } }",
+            sensor={**_LOCATION, "sensorName": sensor},
+            cursor=cursor,
+        )["sensorDryRun"]
+        assert data["__typename"] == "DryRunInstigationTick", data
+        result: dict[str, Any] = data["evaluationResult"]
+        assert result["error"] is None, result["error"]
+        return result
+
+    def run_spans(self, job: str) -> list[tuple[str, float, float]]:
+        """Id, start and end of the runs of a job, as seconds since 1970, the last one first."""
+        data = self.query(
+            "query($filter: RunsFilter!) { runsOrError(filter: $filter) { ... on Runs {"
+            " results { runId startTime endTime } } } }",
+            filter={"pipelineName": job},
+        )
+        return [
+            (run["runId"], run["startTime"], run["endTime"])
+            for run in data["runsOrError"]["results"]
+        ]
+
     def run_status(self, run_id: str) -> str:
         """Such as ``STARTED`` or ``SUCCESS``."""
         data = self.query(
@@ -124,11 +197,30 @@ class DagsterServers:
         status: str = data["runOrError"]["status"]
         return status
 
+    def run_worker(self, run_id: str) -> int | None:
+        """The process id of the worker that a run was given; None before that."""
+        data = self.query(
+            "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {"
+            " ... on MessageEvent { message } } } } }",
+            id=run_id,
+        )
+        told = "\n".join(event["message"] for event in data["logsForRun"]["events"])
+        found = re.search(r"Started process for run \(pid: (\d+)\)", told)
+        return None if found is None else int(found[1])
+
+    def runs(self) -> list[dict[str, str]]:
+        """``id``, ``job`` and ``status`` of all runs, newest first."""
+        data = self.query(
+            "query { runsOrError { ... on Runs { results { id job: jobName status } } } }"
+        )
+        found: list[dict[str, str]] = data["runsOrError"]["results"]
+        return found
+
     def backfill_status(self, backfill_id: str) -> str:
         """Such as ``REQUESTED`` or ``COMPLETED_SUCCESS``."""
         data = self.query(
             "query($id: String!) { partitionBackfillOrError(backfillId: $id) {"
-            " ... on PartitionBackfill { status } } }",
+            " ... on PartitionBackfill { status } ... on PythonError { message } } }",
             id=backfill_id,
         )
         status: str = data["partitionBackfillOrError"]["status"]
@@ -161,12 +253,25 @@ class DagsterServers:
         )
         raise AssertionError(f"waited {seconds:.0f} s for {what}\n{logs}")
 
+    def _signal_all(self, number: signal.Signals) -> None:
+        for group in self._groups:
+            with suppress(ProcessLookupError):
+                os.killpg(group, number)
+
     def _command(self, name: str) -> list[str]:
-        workspace = ["-w", str(workspace_file(self.home))]
+        workspace = ["-w", str(self._workspace())]
         program = str(Path(sys.executable).with_name(f"dagster-{name}"))
         if name == "daemon":
             return [program, "run", *workspace]
         return [program, *workspace, "--host", "127.0.0.1", "--port", str(self.port)]
+
+    def _workspace(self) -> Path:
+        if self.definitions is None:
+            return workspace_file(self.home)
+        path = self.home / "other_workspace.yaml"
+        location = {"relative_path": str(self.definitions), "location_name": "reviewsum_assets"}
+        path.write_text(json.dumps({"load_from": [{"python_file": location}]}))
+        return path
 
     def _answers(self) -> bool:
         try:
@@ -177,9 +282,14 @@ class DagsterServers:
 
 
 @contextmanager
-def dagster_servers(home: Path, environment: Mapping[str, str]) -> Iterator[DagsterServers]:
+def dagster_servers(
+    home: Path, environment: Mapping[str, str], definitions: Path | None = None
+) -> Iterator[DagsterServers]:
     """Servers that end with the context; ``home`` holds a dagster.yaml already."""
-    servers = DagsterServers(home, environment)
+    # It makes its tables at the first opening, which two processes must not do at once.
+    with dg.DagsterInstance.from_config(str(home)):
+        pass
+    servers = DagsterServers(home, environment, definitions)
     try:
         servers.start()
         yield servers

@@ -7,8 +7,6 @@ batches did not fit.
 from __future__ import annotations
 
 import logging
-import re
-import resource
 import sys
 from pathlib import Path
 from typing import cast
@@ -24,6 +22,7 @@ from reviewsum_assets.job.summarizer import (
 )
 from reviewsum_assets.job.tokenization import ChunkTokenizer
 from reviewsum_assets.settings import SummarySettings
+from tests.support.little_memory import limit_memory
 
 SETTINGS = SummarySettings(max_length=12, min_length=4)
 _SPARE_BYTES = 150_000_000
@@ -54,20 +53,12 @@ def main(engine_name: str, directory: Path, texts: int) -> None:
     work = chunk_checkpoint(CheckpointInput(planned, tuple(products)), Chunker(tokenizer, SETTINGS))
     misfits = _Misfits()
     logging.getLogger("reviewsum.job").addHandler(misfits)
-    _limit_memory()
+    limit_memory(_SPARE_BYTES)
     summarizer = Summarizer(engine, tokenizer, _BATCH_TOKENS, lambda *_: None)
     for done in summarizer.generate([work]):
         for row in summarizer.assemble(done).rows:
             sys.stdout.write(f"{row.product_id} {row.abstracted_summary}\n")
     sys.stdout.write(f"{misfits.count}\n")
-
-
-def _limit_memory() -> None:
-    status = Path("/proc/self/status").read_text()
-    size = re.search(r"VmSize:\s+(\d+) kB", status)
-    assert size is not None
-    most = int(size[1]) * 1024 + _SPARE_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 if __name__ == "__main__":

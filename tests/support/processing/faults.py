@@ -67,6 +67,30 @@ class S3Refusal:
         return method == self.method and self.key_contains in key
 
 
+@dataclass(frozen=True)
+class CutRead:
+    """The next fitting read of an S3 object breaks off in the middle."""
+
+    key_contains: str
+
+    def fits(self, method: str, key: str) -> bool:
+        """Whether this cuts the answer to a request."""
+        return method == "GET" and bool(key) and self.key_contains in key
+
+
+@dataclass(frozen=True)
+class Silence:
+    """The next fitting S3 request is answered late: carried out, and then nothing is heard."""
+
+    seconds: float
+    method: str
+    key_contains: str
+
+    def fits(self, method: str, key: str) -> bool:
+        """Whether this delays the answer to a request."""
+        return method == self.method and self.key_contains in key
+
+
 Fault = TypeVar("Fault")
 
 _S3_ERRORS = {
@@ -136,6 +160,16 @@ class Faults:
     ) -> None:
         """The next S3 requests whose key has that text answer 500 or 503."""
         self._plan(S3Refusal(status, *_S3_ERRORS[status], method, key_contains), times)
+
+    def cut_reads(self, times: int = 1, key_contains: str = "") -> None:
+        """The next reads of S3 objects whose key has that text lose their connection half-way."""
+        self._plan(CutRead(key_contains), times)
+
+    def silence(
+        self, seconds: float, times: int = 1, method: str = "PUT", key_contains: str = ""
+    ) -> None:
+        """The next S3 requests whose key has that text are carried out and answered so late."""
+        self._plan(Silence(seconds, method, key_contains), times)
 
     def failed_puts(self, key_contains: str, forever: bool = True) -> None:
         """Writes of keys with that text are forbidden, for good or once."""

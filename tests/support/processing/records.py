@@ -54,8 +54,9 @@ class JobRecord:
 class ApiCall:
     """One HTTP request that the emulator received, with the status it was answered with.
 
-    ``action`` is the operation's name, or for S3 the HTTP method; only S3 has ``bucket`` and
-    ``key``. A response that was lost on purpose is recorded with the status it would have had.
+    ``action`` is the operation's name, or for S3 the HTTP method; only S3 has ``bucket``, and
+    ``key`` or the ``prefix`` of a listing. A response that was lost on purpose is recorded with
+    the status it would have had.
     """
 
     service: str
@@ -65,3 +66,4 @@ class ApiCall:
     method: str
     bucket: str = ""
     key: str = ""
+    prefix: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import socket
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,14 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Request, Response
 
 from tests.support.processing.answers import json_error, s3_error
-from tests.support.processing.faults import Faults, LostResponse, S3Refusal, Throttle
+from tests.support.processing.faults import (
+    CutRead,
+    Faults,
+    LostResponse,
+    S3Refusal,
+    Silence,
+    Throttle,
+)
 from tests.support.processing.platform import PLATFORM_KEY
 from tests.support.processing.records import ApiCall, Caller
 
@@ -82,7 +90,16 @@ class Endpoint:
         self._record(target, request, answer.status_code)
         if self._faults.take(LostResponse, lambda fault: fault.action == target.action):
             _break_connection(environ)
+        if target.service == "s3":
+            self._be_silent(target, request)
+            if self._faults.take(CutRead, lambda fault: fault.fits(request.method, target.key)):
+                return _half_of(answer, environ, start_response)
         return answer(environ, start_response)
+
+    def _be_silent(self, target: _Target, request: Request) -> None:
+        silence = self._faults.take(Silence, lambda fault: fault.fits(request.method, target.key))
+        if silence is not None:
+            time.sleep(silence.seconds)
 
     def _ask_moto(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         answer: Iterable[bytes] = self._moto(environ, start_response)
@@ -117,6 +134,7 @@ class Endpoint:
             method=request.method,
             bucket=target.bucket,
             key=target.key,
+            prefix=request.args.get("prefix", ""),
         )
         self.calls.append(call)
 
@@ -158,6 +176,16 @@ def _form_action(request: Request) -> str | None:
     body = request.get_data()
     request.environ["wsgi.input"] = io.BytesIO(body)
     return dict(parse_qsl(body.decode("utf-8", "replace"))).get("Action")
+
+
+def _half_of(
+    answer: Response, environ: WSGIEnvironment, start_response: StartResponse
+) -> Iterable[bytes]:
+    """Announce all of an answer's body, send half of it, and break the connection."""
+    content = answer.get_data()
+    start_response(answer.status, answer.get_wsgi_headers(environ).to_wsgi_list())
+    yield content[: len(content) // 2]
+    _break_connection(environ)
 
 
 def _break_connection(environ: WSGIEnvironment) -> None:

@@ -1,0 +1,213 @@
+"""What is behind one product's summary: the reviews that were read, every chunk, its maker."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from reviewsum_assets.checkpoints.chunk_records import ChunkRecord, read_chunks
+from reviewsum_assets.checkpoints.manifest import Manifest, Producer, SummarizedProduct
+from reviewsum_assets.checkpoints.plan import (
+    Plan,
+    PlannedCheckpoint,
+    partition_key,
+    read_table,
+    require_plan,
+)
+from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoint
+from reviewsum_assets.errors import CheckpointError, PlanError
+from reviewsum_assets.lake import Lake
+
+
+class NotPlannedError(PlanError):
+    """The current plan does not know the product at all."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class ReadReview(_Part):
+    """One review as the model read it; ``cut``: not all of it. ``rating`` in stars, if known."""
+
+    rating: float | None
+    cut: bool
+    text: str
+
+
+class ExplainedChunk(_Part):
+    """One chunk and its summary.
+
+    On level 1 it is made of the words ``first`` to ``last`` of the reviews, above it of those
+    summaries of the level below; both count from 1. ``text`` is what the model read. A chunk that
+    is ``carried`` was not generated: it is that summary of the level below as it was.
+    """
+
+    level: int
+    first: int
+    last: int
+    carried: bool
+    tokens_in: int
+    tokens_out: int
+    text: str
+    summary: str
+
+
+class Explanation(_Part):
+    """All that is known of one summary.
+
+    ``review_count`` is what the current plan says; of the ``reviews`` there were when the summary
+    was made, so many were read, cut and left out, None where that is not known. ``read`` holds
+    those that were read or cut, in their order; where reviews cannot be told apart all of them are
+    one. ``chunks`` is None if they were not kept.
+    """
+
+    product_id: str
+    summary: str
+    plan_id: str
+    checkpoint: str
+    computed_in: str  # another checkpoint, if it was packed into this one
+    finished_at: str
+    review_count: int
+    reviews: int | None
+    reviews_read: int | None
+    reviews_cut: int | None
+    reviews_left_out: int | None
+    read: tuple[ReadReview, ...]
+    chunks_by_level: tuple[int, ...]
+    chunks: tuple[ExplainedChunk, ...] | None
+    tokens_in: int
+    tokens_out: int
+    settings: dict[str, Any]
+    producer: Producer
+
+
+def explain(lake: Lake, product_id: str) -> Explanation:
+    """Explain the summary of a product of the current plan.
+
+    Raises:
+        NotPlannedError: the plan does not know this product.
+        PlanError: there is no plan, or it does not select this product any more.
+        CheckpointError: the product has no summary: its checkpoint is not valid, or it is in
+            quarantine; or its reviews are gone.
+    """
+    plan = require_plan(lake)
+    review_count, planned = _planned(lake, plan, product_id)
+    state = check_checkpoint(lake, planned)
+    manifest, product = _summarized(state, product_id)
+    text, cut, ratings = _window(lake, planned, product_id)
+    (summary,) = (r.abstracted_summary for r in state.rows if r.product_id == product_id)
+    return Explanation(
+        product_id=product_id,
+        summary=summary,
+        plan_id=planned.plan_id,
+        checkpoint=planned.partition_key,
+        computed_in=partition_key(product.repacked_from or planned.number),
+        finished_at=manifest.finished_at,
+        review_count=review_count,
+        reviews=product.reviews,
+        reviews_read=product.reviews_read,
+        reviews_cut=product.reviews_cut,
+        reviews_left_out=product.reviews_left_out,
+        read=_reviews(text, cut, ratings),
+        chunks_by_level=product.chunks_by_level or (product.chunks,),
+        chunks=_chunks(lake, manifest, product_id, text),
+        tokens_in=product.tokens_in,
+        tokens_out=product.tokens_out,
+        settings=plan.recipes[planned.recipe].settings.model_dump(),
+        producer=manifest.producer_of(product),
+    )
+
+
+def _planned(lake: Lake, plan: Plan, product_id: str) -> tuple[int, PlannedCheckpoint]:
+    """A selected product's reviews, and the checkpoint that holds it."""
+    rows = read_table(lake, plan).filter(pl.col("product_id") == product_id)
+    if rows.is_empty():
+        raise NotPlannedError(f"product {product_id!r} is not in the current plan {plan.plan_id}")
+    row = rows.row(0, named=True)
+    if not row["selected"]:
+        raise PlanError(
+            f"product {product_id!r} is no longer selected: others have more reviews than its "
+            f"{row['review_count']:,}, or it left the dumps. What was made of it is in "
+            f"{partition_key(row['checkpoint'])}; a higher top_k may select it again"
+        )
+    return row["review_count"], plan.checkpoint(row["checkpoint"])
+
+
+def _summarized(state: CheckpointState, product_id: str) -> tuple[Manifest, SummarizedProduct]:
+    if state.manifest is None:
+        raise CheckpointError(
+            f"product {product_id!r} is not summarized yet: {state.describe()}. Use `reviewsum run`"
+        )
+    for failed in state.manifest.quarantined:
+        if failed.product_id == product_id:
+            job = state.manifest.producer_of(failed).job_name
+            raise CheckpointError(
+                f"product {product_id!r} has no summary, it is in quarantine: {failed.reason} "
+                f"({state.planned.partition_key}, job {job})"
+            )
+    (product,) = (one for one in state.manifest.products if one.product_id == product_id)
+    return state.manifest, product
+
+
+def _window(
+    lake: Lake, planned: PlannedCheckpoint, product_id: str
+) -> tuple[str, tuple[int, ...] | None, list[float | None]]:
+    """What the model read of a product: text, cut lines if they are known, and ratings of lines."""
+    content = lake.get(planned.input_key)
+    if content is None:
+        raise CheckpointError(
+            f"the reviews that {planned.partition_key} was made of are gone: "
+            f"{lake.uri_of(planned.input_key)}"
+        )
+    row = pl.read_parquet(io.BytesIO(content)).filter(pl.col("product_id") == product_id)
+    found = row.row(0, named=True)
+    cut = found.get("cut_reviews")
+    return found["all_reviews"], None if cut is None else tuple(cut), found.get("ratings") or []
+
+
+def _reviews(
+    text: str, cut: tuple[int, ...] | None, ratings: list[float | None]
+) -> tuple[ReadReview, ...]:
+    lines = text.strip("\n").split("\n")
+    known = ratings if len(ratings) == len(lines) else [None] * len(lines)
+    return tuple(
+        ReadReview(rating=rating, cut=place in (cut or ()), text=line)
+        for place, (line, rating) in enumerate(zip(lines, known, strict=True))
+    )
+
+
+def _chunks(
+    lake: Lake, manifest: Manifest, product_id: str, text: str
+) -> tuple[ExplainedChunk, ...] | None:
+    table = read_chunks(lake, manifest)
+    if table is None:
+        return None
+    records = [
+        ChunkRecord(*row) for row in table.filter(pl.col("product_id") == product_id).iter_rows()
+    ]
+    chunks: list[ExplainedChunk] = []
+    below = text.split()
+    for level in sorted({record.level for record in records}):
+        start = 0
+        made = [record for record in records if record.level == level]
+        for record in made:
+            end = start + max(1, record.parts)
+            chunks.append(
+                ExplainedChunk(
+                    level=level,
+                    first=start + 1,
+                    last=end,
+                    carried=record.parts == 0,
+                    tokens_in=record.tokens_in,
+                    tokens_out=record.tokens_out,
+                    text=" ".join(below[start:end]),
+                    summary=record.summary,
+                )
+            )
+            start = end
+        below = [record.summary for record in made]
+    return tuple(chunks) or None

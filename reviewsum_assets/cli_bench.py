@@ -1,0 +1,78 @@
+"""``reviewsum bench``: how fast engines and stages are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reviewsum_assets.cli_options import JsonOption
+from reviewsum_assets.cli_output import err, out, print_json
+
+
+def bench(
+    part: Annotated[
+        list[str] | None, typer.Option(help="engines or stages; may be repeated. Default: both.")
+    ] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="One stage of several; may be repeated.")
+    ] = None,
+    dump: Annotated[
+        list[str] | None, typer.Option(help="Reviews for the engines. Default: the sample dump.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Model for the engines, as for run.")] = "demo",
+    shape: Annotated[
+        str,
+        typer.Option(help="In place of a model: random weights, as pegasus-cnn_dailymail."),
+    ] = "",
+    products: Annotated[int, typer.Option(help="Products of a turn of the engines.")] = 20,
+    repeats: Annotated[int, typer.Option(help="Turns of the engines.")] = 3,
+    compared_chunks: Annotated[
+        int, typer.Option(help="Chunks that the engines are compared on.")
+    ] = 2_000,
+    output_tokens: Annotated[
+        int | None, typer.Option(help="Tokens that every chunk summary has exactly.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    batch_tokens: Annotated[
+        list[int] | None, typer.Option(help="Source tokens a batch; may be repeated.")
+    ] = None,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Stages at full size: 6.7 million reviews, takes an hour."),
+    ] = False,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Where to make inputs, which are removed again.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure engines and stages beside the script they replace; nothing of a lake is touched."""
+    from reviewsum_assets.bench.command import BenchOptions, measure_all
+    from reviewsum_assets.bench.preparation import EngineBenchOptions
+    from reviewsum_assets.bench.report import print_report
+
+    result = measure_all(
+        BenchOptions(
+            parts=tuple(part or ()),
+            stages=tuple(stage or ()),
+            engines=EngineBenchOptions(
+                dumps=tuple(dump or ()),
+                model=model,
+                shape=shape,
+                products=products,
+                repeats=repeats,
+                compared_chunks=compared_chunks,
+                output_tokens=output_tokens,
+                device=device,
+                batch_tokens=tuple(batch_tokens or ()),
+            ),
+            full=full,
+            scratch=scratch,
+        ),
+        on_step=lambda step: err.print(step, highlight=False, soft_wrap=True),
+    )
+    if as_json:
+        print_json(result)
+    else:
+        print_report(out, result)

@@ -1,0 +1,181 @@
+"""``reviewsum explain``: what is behind one summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.plan import checkpoint_number, require_plan
+from reviewsum_assets.cli_options import JsonOption, LakeOption, chosen_settings
+from reviewsum_assets.cli_output import out, print_json
+from reviewsum_assets.errors import ModelError, PlanError
+from reviewsum_assets.lake import Lake
+
+if TYPE_CHECKING:
+    from reviewsum_assets.checkpoints.explanation import ExplainedChunk, Explanation, ReadReview
+
+_FIRST_REVIEWS, _FIRST_CHUNKS = 12, 6
+_EXCERPT_CHARS = 160
+
+
+def explain(
+    product: Annotated[str, typer.Argument(help="Its id, as in the merged table.")],
+    lake: LakeOption = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Every review and chunk, and all of their text.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a product's summary was made of: reviews, chunks, model, settings and job."""
+    from reviewsum_assets.checkpoints import explanation
+
+    opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
+    try:
+        found = explanation.explain(opened, product)
+    except explanation.NotPlannedError as error:
+        raise PlanError(_why_not_planned(opened, product)) from error
+    if as_json:
+        print_json(found)
+    else:
+        _print(opened, found, full=full)
+
+
+def _why_not_planned(lake: Lake, product: str) -> str:
+    """What is known of a product that the plan does not know, and what to do."""
+    import polars as pl
+
+    from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grouped
+
+    plan, grouped = require_plan(lake), current_grouped_reviews(lake)
+    if grouped is not None:
+        rows = scan_grouped(lake, grouped).filter(pl.col("product_id") == product)
+        counts = rows.select("review_count").collect()["review_count"].to_list()
+        if counts and grouped.version != plan.grouped_version:
+            return (
+                f"product {product!r} was grouped after the current plan was made: `reviewsum run` "
+                "plans and summarizes it"
+            )
+        if counts:
+            return (
+                f"product {product!r} is not selected: it has {counts[0]:,} reviews, and the "
+                f"{plan.top_k:,} products with most are summarized; raise top_k"
+            )
+    return (
+        f"product {product!r} is unknown: neither the plan nor the grouped reviews hold it. Ids "
+        "are those of the merged table, upper and lower case count; products with fewer than "
+        "min_reviews reviews are not grouped"
+    )
+
+
+def _print(lake: Lake, found: Explanation, *, full: bool) -> None:
+    origin = "" if found.computed_in == found.checkpoint else f", packed from {found.computed_in}"
+    _line(found.product_id, f"{found.checkpoint}{origin}, finished {found.finished_at}")
+    _line("summary", found.summary)
+    out.print()
+    _line("reviews", _coverage(found))
+    if stars := _stars(found.read):
+        _line("stars", stars)
+    _print_reviews(found.read, full=full)
+    out.print()
+    _line("chunks", _chunk_counts(found))
+    if found.chunks is None:
+        _line("", "their summaries were not kept when this was computed")
+    else:
+        for _, level in groupby(found.chunks, key=lambda chunk: chunk.level):
+            _print_level(list(level), full=full)
+    out.print()
+    producer = found.producer
+    versions = ", ".join(f"{name} {version}" for name, version in producer.package_versions.items())
+    number = checkpoint_number(found.checkpoint)
+    for name, value in (
+        ("model", _model(lake, producer.model_version)),
+        ("settings", _settings(found)),
+        ("engine", f"{producer.engine}, {producer.dtype}, {producer.device}; {versions}"),
+        ("job", f"{producer.job_name} on {producer.host} ({producer.instance_type})"),
+        ("plan", found.plan_id),
+        ("manifest", lake.uri_of(places.checkpoint_manifest(number))),
+    ):
+        _line(name, value)
+
+
+def _model(lake: Lake, version: str) -> str:
+    from reviewsum_assets.job.model_directory import read_ready_model
+
+    try:
+        model = read_ready_model(lake, version)
+    except ModelError:
+        return f"version {version}, which is no longer on the lake"
+    return f"{model.source}, {model.parameters / 1e6:,.1f}M parameters, version {version}"
+
+
+def _settings(found: Explanation) -> str:
+    """All but what the strategy does not look at."""
+    idle = "hierarchical_chars" if found.settings["strategy"] == "join" else "max_chars"
+    return ", ".join(f"{name} {value}" for name, value in found.settings.items() if name != idle)
+
+
+def _line(name: str, text: str) -> None:
+    out.print(f"[dim]{escape(name):>12}[/dim]  {escape(text)}", soft_wrap=True, highlight=False)
+
+
+def _coverage(found: Explanation) -> str:
+    known = found.reviews if found.reviews is not None else found.review_count
+    now = "" if known == found.review_count else f" ({found.review_count:,} by now)"
+    if found.reviews_read is None or found.reviews_cut is None:
+        return f"{known:,}{now}; how many of them were read is not known"
+    return (
+        f"{known:,}{now}: {found.reviews_read:,} read, {found.reviews_cut:,} cut, "
+        f"{found.reviews_left_out or 0:,} left out"
+    )
+
+
+def _stars(reviews: Sequence[ReadReview]) -> str:
+    """How often each rating was read: ``5 x 520, 4 x 100``."""
+    counts = Counter(review.rating for review in reviews if review.rating is not None)
+    return ", ".join(f"{rating:g} x {counts[rating]:,}" for rating in sorted(counts, reverse=True))
+
+
+def _print_reviews(reviews: Sequence[ReadReview], *, full: bool) -> None:
+    for place, review in enumerate(reviews if full else reviews[:_FIRST_REVIEWS], 1):
+        stars = "" if review.rating is None else f"{review.rating:g} stars  "
+        cut = "(cut)  " if review.cut else ""
+        _line(str(place), f"{stars}{cut}{_shown(review.text, full=full)}")
+    _say_more(len(reviews) - _FIRST_REVIEWS, "reviews", full=full)
+
+
+def _chunk_counts(found: Explanation) -> str:
+    tokens = f"{found.tokens_in:,} tokens in, {found.tokens_out:,} out"
+    levels = found.chunks_by_level
+    if len(levels) == 1:
+        return f"{levels[0]:,}, {tokens}"
+    by_level = ", ".join(f"{count:,}" for count in levels)
+    return f"{sum(levels):,} on {len(levels)} levels ({by_level}), {tokens}"
+
+
+def _print_level(chunks: Sequence[ExplainedChunk], *, full: bool) -> None:
+    what = "words" if chunks[0].level == 1 else f"summaries of level {chunks[0].level - 1}:"
+    for place, chunk in enumerate(chunks if full else chunks[:_FIRST_CHUNKS], 1):
+        name = f"{chunk.level}.{place}"
+        if chunk.carried:
+            _line(name, f"{what} {chunk.first}, as it is")
+            continue
+        _line(name, f"{what} {chunk.first} to {chunk.last}, {chunk.tokens_in} tokens")
+        if full or chunk.level == 1:
+            _line("reads", _shown(chunk.text, full=full))
+        _line("says", chunk.summary)
+    _say_more(len(chunks) - _FIRST_CHUNKS, "chunks", full=full)
+
+
+def _shown(text: str, *, full: bool) -> str:
+    return text if full or len(text) <= _EXCERPT_CHARS else f"{text[:_EXCERPT_CHARS]} …"
+
+
+def _say_more(count: int, what: str, *, full: bool) -> None:
+    if count > 0 and not full:
+        _line("…", f"{count:,} more {what}: --full shows all, in full")

@@ -1,0 +1,1 @@
+"""How good summaries are: beside human ones, beside baselines, and by themselves."""

@@ -1,0 +1,85 @@
+"""The reviews that summaries were made from: of a lake, or read from dumps once more."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from reviewsum_assets.errors import EvaluationError
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.reviews.grouping import current_grouped_reviews, group_reviews, scan_grouped
+from reviewsum_assets.settings import Settings
+
+# Grouping joins reviews, each of which is one line.
+_BETWEEN_REVIEWS = "\n"
+
+
+@dataclass(frozen=True)
+class ProductReviews:
+    """One product's reviews as the model sees them: no further than ``max_chars``."""
+
+    reviews: tuple[str, ...]
+    rating: float | None  # mean of all its reviews, in stars
+
+
+@dataclass(frozen=True)
+class ReviewTable:
+    """Some products' grouped reviews; ``grouped`` has the columns of a grouped table."""
+
+    grouped: pl.DataFrame
+    source: str
+
+    def by_product(self, max_chars: int) -> Mapping[str, ProductReviews]:
+        """Each product's first reviews, so many characters in all."""
+        return {
+            product_id: ProductReviews(_first_reviews(text, max_chars), rating)
+            for product_id, text, rating in self.grouped.select(
+                "product_id", pl.col("all_reviews").fill_null(""), "avg_rating"
+            ).iter_rows()
+        }
+
+
+def _first_reviews(text: str, max_chars: int) -> tuple[str, ...]:
+    """Those that are whole; if not even one is, its beginning."""
+    reviews = text[:max_chars].split(_BETWEEN_REVIEWS)
+    is_cut = len(text) > max_chars and text[max_chars] != _BETWEEN_REVIEWS
+    whole = reviews[:-1] if is_cut else reviews
+    return tuple(one for one in whole or reviews if one)
+
+
+def reviews_of_lakes(lakes: Sequence[Lake], products: Collection[str]) -> ReviewTable:
+    """The grouped reviews of these products on the first lake that has any.
+
+    Raises:
+        EvaluationError: none of the lakes holds grouped reviews.
+    """
+    for lake in lakes:
+        record = current_grouped_reviews(lake)
+        if record is not None:
+            return ReviewTable(_chosen(scan_grouped(lake, record), products), lake.uri)
+    named = ", ".join(lake.uri for lake in lakes) or "no lake"
+    raise EvaluationError(
+        f"the reviews are needed beside their summaries, and {named} has none: name them with "
+        "--dump"
+    )
+
+
+def reviews_of_dumps(settings: Settings, products: Collection[str]) -> ReviewTable:
+    """These products' reviews, read and grouped from the dumps that the settings name.
+
+    Raises:
+        DumpError: one of them cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="reviewsum-evaluation-") as scratch:
+        lake = Lake.open(str(Path(scratch, "lake")))
+        record, _ = group_reviews(lake, settings)
+        chosen = _chosen(scan_grouped(lake, record), products)
+    return ReviewTable(chosen, ", ".join(settings.dumps))
+
+
+def _chosen(grouped: pl.LazyFrame, products: Collection[str]) -> pl.DataFrame:
+    return grouped.filter(pl.col("product_id").is_in(list(products))).collect(engine="streaming")

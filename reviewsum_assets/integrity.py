@@ -1,0 +1,60 @@
+"""Tells when a byte has changed: hashes of files, and records as JSON documents that are sealed.
+
+A sealed document ends with a member ``seal``: the SHA-256 of all bytes before it. It shows damage,
+not intent: who rewrites a document can seal it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+_SEALED = re.compile(rb'(?P<body>.*),"seal":"(?P<seal>[0-9a-f]{64})"\}', re.DOTALL)
+_SEAL = "seal"
+Record = TypeVar("Record", bound="SealedRecord")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+class SealedRecord(BaseModel):
+    """A record that is written sealed; what was written before there were seals can be read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_seal(cls, data: Any) -> Any:
+        return {k: v for k, v in data.items() if k != _SEAL} if isinstance(data, dict) else data
+
+    def sealed(self) -> bytes:
+        """The record as a sealed document."""
+        body = self.model_dump_json(indent=1).encode().removesuffix(b"}").rstrip()
+        return b'%s,"seal":"%s"}' % (body, hashlib.sha256(body).hexdigest().encode())
+
+    @classmethod
+    def unsealed(cls: type[Record], content: bytes) -> Record:
+        """The record of a document.
+
+        Raises:
+            ValueError: it is not what was written, or of another kind.
+        """
+        found = _SEALED.fullmatch(content)
+        if found is None and f'"{_SEAL}"'.encode() in content[-100:]:
+            raise ValueError("its seal is broken")
+        if (
+            found is not None
+            and hashlib.sha256(found["body"]).hexdigest().encode() != found["seal"]
+        ):
+            raise ValueError("it is not what was written: its seal is another")
+        return cls.model_validate_json(content)

@@ -1,0 +1,118 @@
+"""What drift does to runs: it is seen when it happens, and what is too far off is not merged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.canary_reference import record_reference
+from reviewsum_assets.checkpoints.manifest import Producer
+from reviewsum_assets.checkpoints.merge import current_merged_table
+from reviewsum_assets.checkpoints.plan import require_plan
+from reviewsum_assets.errors import CheckError
+from reviewsum_assets.job.canaries import CANARY_TEXTS, text_key
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.local_run import materialize_pending
+from tests.support.checkpoints import PRODUCER, complete
+from tests.support.pipeline import SmallPipeline, texts, write_dump
+
+GOOD = "Buyers say that the sound is good, but not the battery."
+FIRST = PRODUCER.model_copy(
+    update={"canary_summaries": {text_key(text): text for text in CANARY_TEXTS}}
+)
+
+
+def drifted(*said: str) -> Producer:
+    """A worker that says something else of the last texts, on another GPU."""
+    known = [*CANARY_TEXTS[: len(CANARY_TEXTS) - len(said)], *said]
+    return FIRST.model_copy(
+        update={
+            "device": "cuda (NVIDIA A10G)",
+            "canary_summaries": dict(zip(FIRST.canary_summaries, known, strict=True)),
+        }
+    )
+
+
+@pytest.fixture
+def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path) -> SmallPipeline:
+    """Four products in two checkpoints, planned, and what the first worker said."""
+    dump = write_dump(tmp_path / "dump.csv", texts(4))
+    small = SmallPipeline.build(instance, lake, pegasus, dump, engine="transformers")
+    assert small.execute("ingest").success
+    record_reference(lake, require_plan(lake).recipe, FIRST)
+    return small
+
+
+def summarized(small: SmallPipeline, number: int, producer: Producer) -> None:
+    lake = small.pipeline.lake
+    written = dict.fromkeys(texts(4), GOOD)
+    complete(lake, require_plan(lake), numbers=[number], texts=written, producer=producer)
+
+
+def verdict(run: Any) -> dg.AssetCheckEvaluation:
+    """The last evaluation of the check in a run."""
+    found: list[dg.AssetCheckEvaluation] = run.get_asset_check_evaluations()
+    return [one for one in found if one.check_name == "canary_summaries"][-1]
+
+
+def test_workers_that_say_the_same_pass(small: SmallPipeline) -> None:
+    summarized(small, 1, FIRST)
+    summarized(small, 2, PRODUCER)
+    found = verdict(small.execute("merge"))
+    assert found.passed
+    assert found.description == (
+        "1 checkpoints come from workers that say the same; 1 others were not asked"
+    )
+
+
+def test_a_few_other_words_are_a_warning_that_says_what_differs(small: SmallPipeline) -> None:
+    summarized(small, 1, FIRST)
+    summarized(small, 2, drifted("My son loves the color. Easy to set up and to clean."))
+    report = materialize_pending(small.instance, small.pipeline, log_level="CRITICAL")
+    (warning,) = report.warnings
+    assert warning.startswith("chunk_summaries: canary_summaries: 1 of 2 checkpoints come from")
+    run = small.execute("merge")
+    found = verdict(run)
+    assert run.success
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert (
+        "| test, cuda (NVIDIA A10G), float32, local | 1 checkpoints; 1 of 4 texts, ROUGE-L 0.9"
+    ) in str(found.metadata["examples"].value)
+    assert (
+        "; device cuda (NVIDIA A10G), was cpu; for example: My son loves the color. Easy to set up "
+        "and to clean. - was: My daughter (8) loves"
+    ) in str(found.metadata["examples"].value)
+
+
+def test_what_is_too_far_off_is_not_merged_until_it_is_computed_again(
+    small: SmallPipeline,
+) -> None:
+    summarized(small, 1, FIRST)
+    summarized(small, 2, drifted("x", "y", "z"))
+    for _ in range(2):
+        with pytest.raises(CheckError, match=r"canary_summaries: 1 of 2 .* `recompute`"):
+            materialize_pending(small.instance, small.pipeline, log_level="CRITICAL")
+    assert current_merged_table(small.pipeline.lake) is None
+    tolerant = small.with_settings(min_canary_rouge_l=0.2)
+    assert tolerant.execute("merge").success
+    summarized(small, 2, FIRST)
+    run = small.execute("merge")
+    assert run.success
+    assert verdict(run).passed
+
+
+def test_a_run_tells_of_drift_at_once_and_keeps_what_it_paid_for(small: SmallPipeline) -> None:
+    run = small.summarize(1, 2)
+    assert run.success
+    found = verdict(run)
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert str(found.description).startswith("2 of 2 checkpoints come from workers")
+    assert "engine transformers, was test" in str(found.metadata["examples"].value)
+    assert small.materializations(run).keys() == {"checkpoint_00001", "checkpoint_00002"}
+    lake = small.pipeline.lake
+    lake.delete(places.canary_reference(require_plan(lake).recipe))
+    assert verdict(small.execute("merge")).passed

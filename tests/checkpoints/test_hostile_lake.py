@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.checkpoints.calibration import Workplace, calibrate
+from reviewsum_assets.checkpoints.judging import judge
+from reviewsum_assets.checkpoints.merge import merge_checkpoints
+from reviewsum_assets.checkpoints.merged_coverage import cover
+from reviewsum_assets.checkpoints.merged_statistics import merged_statistics
+from reviewsum_assets.checkpoints.plan import current_plan, require_plan
+from reviewsum_assets.checkpoints.quality_report import judge_summaries
+from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.checkpoints.validity import check_checkpoint
+from reviewsum_assets.errors import CheckpointError, PlanError, ReviewsumError
+from reviewsum_assets.job.worker import read_input
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
+from reviewsum_assets.settings import load_settings
+from tests.support.checkpoints import complete, plan_products, products
+from tests.support.dumps import FORMATS, reviews_of, write
+from tests.support.hostile import damaged, examples, json_values
+from tests.support.lake_records import replace_table, rewrite, write_record
+
+WORKPLACE = Workplace("local", "cpu", "test", "auto", "model-1")
+
+
+def finished(lake: Lake) -> Lake:
+    plan = plan_products(lake, products(5), checkpoint_size=2).plan
+    complete(lake, plan, poison=["P000001"])
+    merge_checkpoints(lake, plan)
+    return lake
+
+
+@pytest.fixture
+def done(lake: Lake) -> Lake:
+    """A lake with a plan of three complete checkpoints, merged."""
+    return finished(lake)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of such a lake, to be copied."""
+    found = finished(Lake.open(str(tmp_path_factory.mktemp("original")))).directory
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def keys(original: Path) -> list[str]:
+    """What lies on it, without Parquet: forged lengths in it make polars end the process."""
+    files = (path for path in original.rglob("*") if path.suffix in (".csv", ".json"))
+    return sorted(path.relative_to(original).as_posix() for path in files)
+
+
+@st.composite
+def documents(draw: st.DrawFn, document: object) -> object:
+    """The document with something else in one place."""
+    if isinstance(document, dict) and document and draw(st.integers(0, 9)):
+        name = draw(st.sampled_from(sorted(document)))
+        changed = {**document, name: draw(documents(document[name]))}
+        if not draw(st.integers(0, 9)):
+            del changed[name]
+        return changed
+    if isinstance(document, list) and document and draw(st.integers(0, 9)):
+        place = draw(st.integers(0, len(document) - 1))
+        return [*document[:place], draw(documents(document[place])), *document[place + 1 :]]
+    return draw(json_values)
+
+
+def uses(lake: Lake) -> Iterator[Callable[[], object]]:
+    """Everything that reads what others wrote onto a lake."""
+    yield lambda: lake_status(lake)
+    yield lambda: verify_lake(lake)
+    yield lambda: calibrate(lake, WORKPLACE)
+    yield lambda: judge(lake, require_plan(lake), {}, 10)
+    yield lambda: cover(lake, require_plan(lake))
+    yield lambda: merged_statistics(lake, None)
+    yield lambda: judge_summaries(lake, require_plan(lake), load_settings())
+    plan = current_plan(lake)
+    if plan is not None:
+        for planned in plan.checkpoints:
+            yield partial(read_input, lake, planned, plan.recipes[planned.recipe])
+    yield lambda: merge_checkpoints(lake, require_plan(lake), allow_incomplete=True)
+    yield lambda: plan_products(lake, products(7), checkpoint_size=2)
+
+
+@given(st.data())
+@examples(0.4)
+def test_whatever_is_damaged_on_a_lake_ends_in_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, original: Path, keys: list[str], data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("case") / "lake"
+    shutil.copytree(original, folder)
+    lake = Lake.open(str(folder))
+    key = data.draw(st.sampled_from(keys))
+    content = lake.get(key) or b""
+    if key.endswith(".json") and data.draw(st.integers(0, 3)):
+        changed = data.draw(documents(json.loads(content)))
+        write_record(lake, key, changed)
+    else:
+        lake.put(key, data.draw(damaged(content)))
+    agree(lake)
+    try:
+        for use in uses(lake):
+            try:
+                use()
+            except ReviewsumError as error:
+                assert "\n" not in str(error)
+    except PlanError as error:
+        assert "\n" not in str(error)
+
+
+def agree(lake: Lake) -> None:
+    """Let manifests name the hashes of what lies beside them, so that it is looked at."""
+    for key, manifest, prefix in (
+        (places.checkpoint_csv(1), places.checkpoint_manifest(1), "csv"),
+        (places.MERGED_CSV, places.MERGED_MANIFEST, "csv"),
+        (places.MERGED_PARQUET, places.MERGED_MANIFEST, "parquet"),
+    ):
+        content = lake.get(key) or b""
+        try:
+            record = json.loads(lake.get(manifest) or b"")
+            record[f"{prefix}_bytes"] = len(content)
+            record[f"{prefix}_sha256"] = hashlib.sha256(content).hexdigest()
+        except (ValueError, TypeError):
+            continue
+        write_record(lake, manifest, record)
+
+
+def change(lake: Lake, key: str, *path: str | int, value: object) -> None:
+    def set_value(document: Any) -> None:
+        for step in path[:-1]:
+            document = document[step]
+        document[path[-1]] = value
+
+    rewrite(lake, key, set_value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("timings", "generate"), float("nan")),
+        (("seconds",), float("inf")),
+        (("timings", "load"), -1),
+        (("products", 0, "chunks"), -1),
+        (("products", 0, "tokens_in"), 10**400),
+        (("reviews",), 2**64),
+        (("extra",), 1),
+    ],
+)
+def test_a_manifest_with_impossible_figures_is_invalid(
+    done: Lake, path: tuple[str | int, ...], value: object
+) -> None:
+    change(done, places.checkpoint_manifest(1), *path, value=value)
+    state = check_checkpoint(done, require_plan(done).checkpoint(1))
+    assert state.reason == "the manifest cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            b"product_id,abstracted_summary,review_count\nP000000,a,many\n",
+            "line 2 is not a summary",
+        ),
+        (b"product_id,abstracted_summary,review_count\nP000000,a\n", "line 2 is not a summary row"),
+        (b"product_id,abstracted_summary,review_count\nP000000,\xff,1\n", "'utf-8' codec"),
+        (b"product_id,abstracted_summary,review_count\nP000000,a," + b"9" * 5000, "line 2 is not"),
+        (b"a,b\n", "expected the columns"),
+        (b"\n", "expected the columns"),
+    ],
+    ids=range(6),
+)
+def test_a_csv_that_is_none_is_named_although_its_hash_agrees(
+    done: Lake, content: bytes, reason: str
+) -> None:
+    for key in (places.checkpoint_csv(1), places.MERGED_CSV):
+        done.put(key, content)
+    agree(done)
+    first, last = verify_lake(done)
+    assert reason in first and first.startswith("checkpoint_00001 (invalid")
+    assert reason in last and last.startswith("merged_summaries cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("recipe",), "other", "its recipe 'other' is missing"),
+        (("checkpoints", 0, "number"), 2, "numbered twice"),
+        (("last_number",), 1, "numbered twice, or beyond last_number"),
+        (("selected",), 0, "selected Input should be greater"),
+        (("top_k",), "many", "top_k Input should be a valid integer"),
+    ],
+)
+def test_a_plan_that_contradicts_itself_is_refused_in_a_sentence(
+    done: Lake, path: tuple[str | int, ...], value: object, message: str
+) -> None:
+    change(done, places.plan_document(1), *path, value=value)
+    with pytest.raises(PlanError, match=message) as caught:
+        current_plan(done)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_what_is_named_like_a_plan_is_one(done: Lake) -> None:
+    before = current_plan(done)
+    for name in (
+        "plan_9.json",
+        "plan_٩٩٩٩٩٩.json",
+        f"plan_{'9' * 30}.json",
+        "plan_000009.json.bak",
+    ):
+        done.put(f"{places.PLANS}/{name}", b"{}")
+    assert current_plan(done) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1" * 5, b"\0" * 100])
+def test_tables_that_are_none_are_named(done: Lake, content: bytes) -> None:
+    plan = require_plan(done)
+    planned = plan.checkpoints[0]
+    done.put(planned.input_key, content)
+    with pytest.raises(CheckpointError, match=r"its grouped reviews .* cannot be read"):
+        read_input(done, planned, plan.recipes[planned.recipe])
+    done.put(places.MERGED_PARQUET, content)
+    with pytest.raises(CheckpointError, match="materialize merged_summaries"):
+        cover(done, plan)
+    replace_table(done, content)
+    with pytest.raises(PlanError, match="cannot be read"):
+        lake_status(done)
+
+
+def test_a_plan_with_the_table_of_another_is_refused(done: Lake) -> None:
+    plan = require_plan(done)
+    table = pl.read_parquet(io.BytesIO(done.get(places.plan_table(plan.plan_id)) or b""))
+    buffer = io.BytesIO()
+    table.filter(pl.col("checkpoint") > 1).write_parquet(buffer)
+    replace_table(done, buffer.getvalue())
+    with pytest.raises(PlanError, match="it names other checkpoints than the plan"):
+        merge_checkpoints(done, require_plan(done))
+
+
+LOOK_ALIKES = [
+    *("B1", "b1", "\u0412" + "1", "\uff221", "B\u200b1", "B1\u200d", "\u202eB1", "B1\ufeff"),
+    *(
+        "\u00e9",
+        "e\u0301",
+        "\u212b",
+        "\u00c5",
+        "\ufb01",
+        "fi",
+        "👨\u200d👩",
+        "👨👩",
+        "01",
+        "1",
+        "1.0",
+    ),
+    *('"', '"B1"', "'B1", "a,b", "a;b", "a|b", "\\", "../../etc/passwd", "C:\\x", "%2e%2e"),
+    *("=cmd|' /C calc'!A0", "+1", "-1", "@x", "NaN", "null", "None", "#", "</s>", "x" * 256),
+    "Ignore all instructions",
+]
+
+
+@pytest.mark.parametrize("name", ["2018", "CSV", "TSV", "Parquet"])
+def test_ids_that_look_alike_stay_apart_to_the_last_byte(
+    lake: Lake, tmp_path: Path, name: str
+) -> None:
+    ids = sorted({product for product in LOOK_ALIKES if name != "TSV" or "\t" not in product})
+    reviews = [review for product in ids for review in reviews_of(product, 1)]
+    path = write(tmp_path / "dump", FORMATS[name](reviews))
+    record, _ = group_reviews(lake, load_settings(dumps=(path,), min_reviews=1))
+    texts = dict(
+        scan_grouped(lake, record).select("product_id", "all_reviews").collect().iter_rows()
+    )
+    plan = plan_products(lake, texts, checkpoint_size=20).plan
+    summaries = {product: f'=1+1, "{product}" \'\n<pad>' for product in ids}
+    complete(lake, plan, texts=summaries)
+    merge_checkpoints(lake, plan)
+    assert verify_lake(lake) == []
+    content = (lake.get(places.MERGED_CSV) or b"").decode()
+    rows = list(csv.reader(io.StringIO(content, newline="")))[1:]
+    parquet = pl.read_parquet(io.BytesIO(lake.get(places.MERGED_PARQUET) or b""))
+    assert {row[0]: row[1] for row in rows} == summaries
+    assert dict(parquet.select("product_id", "abstracted_summary").iter_rows()) == summaries

@@ -1,0 +1,149 @@
+"""A lake restored from a backup: parts of it are older than others, or than what Dagster knows."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.assets.checkpoint_plan import align_partitions
+from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
+from reviewsum_assets.assets.recorded_failures import RecordedFailures
+from reviewsum_assets.checkpoints.merge import merge_checkpoints
+from reviewsum_assets.checkpoints.plan import Plan, current_plan, read_table, require_plan
+from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.definitions import defs
+from reviewsum_assets.errors import PlanError
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import load_settings
+from tests.support.checkpoints import complete, plan_products, products
+from tests.support.partitions import shown
+
+NEW = {**products(6), "new": "a product that came later"}
+OTHER = {**products(6), "other": "a product that came in its place"}
+
+
+@pytest.fixture
+def plan(lake: Lake) -> Plan:
+    """Six products in three checkpoints, then one more in a fourth; all complete and merged."""
+    complete(lake, plan_products(lake, products(6), checkpoint_size=2).plan)
+    plan = plan_products(lake, NEW, version="grouped-2", checkpoint_size=2).plan
+    complete(lake, plan, [4])
+    merge_checkpoints(lake, plan)
+    assert verify_lake(lake) == []
+    return plan
+
+
+def restore_the_first_plan(lake: Lake, plan: Plan) -> None:
+    """Take the second plan off the lake, as a backup from before it would."""
+    document, table = places.plan_document(2), places.plan_table(plan.plan_id)
+    inputs = [planned.input_key for planned in plan.checkpoints if planned.number == 4]
+    for key in (document, places.plan_copy(document), table, places.plan_copy(table), *inputs):
+        lake.delete(key)
+
+
+def told(instance: dg.DagsterInstance, lake: Lake) -> Reconciliation:
+    pipeline = Pipeline(load_settings(lake=lake.uri))
+    return reconcile(
+        instance, pipeline, require_plan(lake), RecordedFailures(defs.get_repository_def())
+    )
+
+
+def contents(lake: Lake, number: int) -> tuple[bytes | None, bytes | None]:
+    return lake.get(places.checkpoint_csv(number)), lake.get(places.checkpoint_manifest(number))
+
+
+def pending(lake: Lake) -> list[int]:
+    status = lake_status(lake)
+    assert status is not None
+    return [state.planned.number for state in status.incomplete]
+
+
+def test_newer_checkpoints_than_the_plan_are_found_again(lake: Lake, plan: Plan) -> None:
+    restore_the_first_plan(lake, plan)
+    before = contents(lake, 4)
+    assert plan_products(lake, NEW, version="grouped-2", checkpoint_size=2).plan == plan
+    assert pending(lake) == []
+    assert contents(lake, 4) == before
+    assert verify_lake(lake) == []
+
+
+def test_newer_checkpoints_than_the_plan_are_not_overwritten(lake: Lake, plan: Plan) -> None:
+    restore_the_first_plan(lake, plan)
+    before = contents(lake, 4)
+    other = plan_products(lake, OTHER, version="grouped-3", checkpoint_size=2)
+    assert other.added == (5,)
+    complete(lake, other.plan, [5])
+    assert contents(lake, 4) == before
+    merge_checkpoints(lake, other.plan)
+    assert verify_lake(lake) == []
+
+
+def test_checkpoints_that_a_newer_plan_lacks_are_pending(lake: Lake, plan: Plan) -> None:
+    lake.delete(places.checkpoint_csv(4))
+    lake.delete(places.checkpoint_manifest(4))
+    assert pending(lake) == [4]
+    complete(lake, plan, [4])
+    assert verify_lake(lake) == []
+
+
+def test_a_checkpoint_that_can_never_be_computed_is_planned_again(lake: Lake, plan: Plan) -> None:
+    lost, kept = plan.checkpoint(2), plan.checkpoint(3)
+    for key in (lost.input_key, places.checkpoint_manifest(2), kept.input_key):
+        lake.delete(key)
+    outcome = plan_products(lake, NEW, version="grouped-2", checkpoint_size=2)
+    # The third is complete: what it was made from is needed no more.
+    assert (outcome.retired, outcome.added) == ((2,), (5,))
+    complete(lake, outcome.plan, [5])
+    merge_checkpoints(lake, outcome.plan)
+    assert verify_lake(lake) == []
+
+
+def test_a_damaged_input_of_a_pending_checkpoint_is_planned_again(lake: Lake, plan: Plan) -> None:
+    key = plan.checkpoint(4).input_key
+    lake.delete(places.checkpoint_manifest(4))
+    lake.put(key, (lake.get(key) or b"")[:-1] + b"X")
+    assert any("checkpoint_00004: its grouped reviews" in problem for problem in verify_lake(lake))
+    outcome = plan_products(lake, NEW, version="grouped-2", checkpoint_size=2)
+    assert (outcome.retired, outcome.added) == ((4,), (5,))
+
+
+def test_dagster_that_knows_more_than_the_lake_is_told_and_nothing_is_lost(
+    lake: Lake, plan: Plan, instance: dg.DagsterInstance
+) -> None:
+    align_partitions(instance, plan)
+    told(instance, lake)
+    assert set(shown(instance).values()) == {"MATERIALIZED"}
+    restore_the_first_plan(lake, plan)
+    lake.delete(places.checkpoint_manifest(2))
+    found = told(instance, lake)
+    assert found.alignment.retired == ("checkpoint_00004",)
+    assert [state.planned.number for state in found.lost] == [2]
+    assert shown(instance) == {1: "MATERIALIZED", 2: "FAILED", 3: "MATERIALIZED"}
+    again = plan_products(lake, NEW, version="grouped-2", checkpoint_size=2).plan
+    complete(lake, again, [2])
+    told(instance, lake)
+    assert shown(instance) == dict.fromkeys((1, 2, 3, 4), "MATERIALIZED")
+
+
+def test_a_merged_table_that_is_newer_than_the_plan_is_named(lake: Lake, plan: Plan) -> None:
+    restore_the_first_plan(lake, plan)
+    (problem,) = verify_lake(lake)
+    assert problem.startswith(f"merged_summaries was made for plan {plan.plan_id}")
+    merge_checkpoints(lake, require_plan(lake))
+    assert verify_lake(lake) == []
+
+
+def test_a_plan_that_is_gone_with_its_copy_is_named(lake: Lake, plan: Plan) -> None:
+    document, table = places.plan_document(2), places.plan_table(plan.plan_id)
+    lake.delete(table)
+    assert read_table(lake, plan).height == 7
+    lake.delete(places.plan_copy(table))
+    with pytest.raises(PlanError, match="restore it from a backup"):
+        read_table(lake, plan)
+    lake.put(document, b"{}")
+    assert current_plan(lake) == plan
+    lake.delete(places.plan_copy(document))
+    with pytest.raises(PlanError, match="restore it from a backup"):
+        current_plan(lake)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from reviewsum_assets.checkpoints.canary_reference import read_reference
+from reviewsum_assets.checkpoints.manifest import Producer
+from reviewsum_assets.job.canaries import CANARY_TEXTS, canary_summaries, text_key
+from reviewsum_assets.job.devices import WorkerDevice
+from reviewsum_assets.job.engines import load_engine
+from reviewsum_assets.job.loaded_model import LoadedModel, RecipeReader, WorkerOptions
+from reviewsum_assets.job.spec import JobSpec
+from reviewsum_assets.job.tokenization import ChunkTokenizer
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import SummarySettings
+from tests.support.jobs import FAST, spec_for, texts
+
+
+def started(lake: Lake, spec: JobSpec, **engine: object) -> Producer:
+    """Load the model as a worker of a job with other engine settings does; what it records."""
+    changed = spec.model_copy(update={"engine": spec.engine.model_copy(update=engine)})
+    (recipe,) = spec.recipes.values()
+    reader = RecipeReader.load(lake, recipe, changed)
+    options = WorkerOptions(changed, WorkerDevice(None, threads=1), "local")
+    return LoadedModel.load(lake, reader, options, lambda *_: None).producer
+
+
+def test_another_worker_on_another_engine_asks_again_and_leaves_the_reference(
+    lake: Lake, pegasus: Path
+) -> None:
+    plan, spec = spec_for(lake, pegasus, texts(2))
+    silent = started(lake, spec, canary=False)
+    assert (silent.canary_summaries, read_reference(lake, plan.recipe)) == ({}, None)
+    first = started(lake, spec, engine="ctranslate2")
+    assert read_reference(lake, plan.recipe) == first
+    second = started(lake, spec, engine="transformers")
+    assert (first.engine, second.engine) == ("ctranslate2", "transformers")
+    assert second.canary_summaries == first.canary_summaries
+    assert read_reference(lake, plan.recipe) == first
+
+
+def test_canaries_are_what_the_engine_says_of_each_text(pegasus: Path) -> None:
+    engine = load_engine(
+        "transformers", pegasus, SummarySettings(**FAST), device="cpu", dtype="auto", threads=1
+    )
+    tokenizer = ChunkTokenizer.load(pegasus, "", 512)
+    found = canary_summaries(engine, tokenizer)
+    assert list(found) == [text_key(text) for text in CANARY_TEXTS]
+    (ids,) = engine.generate([tokenizer.encode(CANARY_TEXTS[2])])
+    assert found[text_key(CANARY_TEXTS[2])] == tokenizer.decode(ids)
+
+
+def test_an_engine_that_fails_on_them_is_no_end_of_a_job_and_is_told(
+    pegasus: Path, bart: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = load_engine(
+        "transformers", pegasus, SummarySettings(**FAST), device="cpu", dtype="auto", threads=1
+    )
+    larger = ChunkTokenizer.load(bart, "", 512)
+    with caplog.at_level(logging.WARNING, "reviewsum.job"):
+        assert canary_summaries(engine, larger) == {}
+    assert "the canary texts cannot be summarized: IndexError" in caplog.text

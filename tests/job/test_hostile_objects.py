@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from pydantic import ValidationError
+
+from reviewsum_assets.errors import JobError
+from reviewsum_assets.job.chunking import Chunker
+from reviewsum_assets.job.hosts import Host
+from reviewsum_assets.job.job_objects import (
+    pipes_context_key,
+    progress_key,
+    result_key,
+)
+from reviewsum_assets.job.pipes import open_pipes
+from reviewsum_assets.job.processing import JobResult, read_result
+from reviewsum_assets.job.progress import read_progress
+from reviewsum_assets.job.published_files import PublishedFile
+from reviewsum_assets.job.run_processing import EXIT_USAGE, main
+from reviewsum_assets.job.tokenization import ChunkTokenizer
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import SummarySettings
+from tests.support.hostile import examples, texts
+
+DAMAGED = [b"", b"{", b"[]", b"null", b"\xff\xfe{}", b'{"method": "log"}', b"[" * 100_000]
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../../passwd", "a/../../b", "", ".", "//etc/passwd", "a\0b"]
+)
+def test_a_published_file_cannot_leave_its_folder(name: str) -> None:
+    with pytest.raises(ValidationError, match="String should match pattern"):
+        PublishedFile(name=name, size=1, sha256="")
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_job_spec_that_is_none_is_named(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec, message = tmp_path / "spec.json", tmp_path / "message"
+    spec.write_bytes(content)
+    assert main(["--spec", str(spec), "--message_file", str(message)]) == EXIT_USAGE
+    assert message.read_text().startswith(f"job spec {spec} cannot be read: ")
+    assert message.read_text().isprintable()
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [*DAMAGED, b'{"current_host": "a", "hosts": ["b"]}', b'{"current_host": "a", "hosts": 5}'],
+    ids=range(len(DAMAGED) + 2),
+)
+def test_hosts_that_are_none_are_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "resourceconfig.json"
+    path.write_bytes(content)
+    with pytest.raises(JobError, match="does not say which host this is"):
+        Host.read(path)
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
+def test_what_a_host_left_is_passed_over_if_it_is_damaged(
+    lake: Lake, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = JobResult(landed=(1,), already_valid=(), failed={}, stopped=False, seconds=1.0)
+    lake.put(result_key("job", "a"), content)
+    lake.put(progress_key("job", "a"), content)
+    assert read_result(lake, "job") is None
+    assert read_progress(lake, "job") is None
+    lake.put(result_key("job", "b"), good.model_dump_json().encode())
+    assert read_result(lake, "job") == good
+    assert "a/result.json cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
+def test_a_job_whose_context_is_damaged_works_without_it(lake: Lake, content: bytes) -> None:
+    lake.put(pipes_context_key("job"), content)
+    with open_pipes(lake, "job") as pipes:
+        assert pipes is None
+
+
+@given(texts)
+@examples(0.5)
+def test_any_text_is_cut_into_chunks_that_fit(pegasus: Path, text: str) -> None:
+    settings = SummarySettings(max_chars=400, chunk_tokens=24, encoder_tokens=64)
+    tokenizer = ChunkTokenizer.load(pegasus, "", settings.encoder_tokens)
+    words = f"{text} good <pad>{text}</s> sound {text * 20}"
+    chunks = Chunker(tokenizer, settings).chunks(words)
+    assert " ".join(chunk.text for chunk in chunks).split() == words[:400].split()
+    assert all(len(chunk.token_ids) <= settings.encoder_tokens for chunk in chunks)

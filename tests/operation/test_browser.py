@@ -1,0 +1,268 @@
+"""A person at the Dagster UI, and then nobody: real servers, a real browser, the demo."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.assets.merged_summaries_checks import merged_summaries_checks
+from reviewsum_assets.assets.summary_quality_checks import summary_quality_checks
+from reviewsum_assets.checkpoints.files import decode_rows
+from reviewsum_assets.checkpoints.plan import partition_key
+from reviewsum_assets.compute.local import LocalCompute, LocalJob
+from reviewsum_assets.dagster_home import prepare_home
+from reviewsum_assets.demo.sample_dump import sample_lines
+from reviewsum_assets.lake import Lake
+from tests.support import eager_sensors
+from tests.support.browser import DagsterUI, dagster_ui
+from tests.support.dagster_servers import DagsterServers, dagster_servers
+
+# Only products with many reviews, so that there is little to do for the demo model.
+SETTINGS = {"min_reviews": 30, "checkpoint_size": 5, "batch_size": 5, "workers": 1, "device": "cpu"}
+PARTITIONS = "assets/chunk_summaries?view=partitions"
+SENSORS = ("new_dumps", "pending_checkpoints")
+# Checkpoints that land before a job is interrupted.
+LANDED = 3
+_RUN_SECONDS = 600.0
+_REFRESH_SECONDS = 120.0
+
+pytestmark = pytest.mark.drill
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A lake, servers over it, and a browser window on them."""
+
+    lake: Lake
+    servers: DagsterServers
+    ui: DagsterUI
+
+    def finished(self, run_id: str) -> str:
+        """The status that a run ends with."""
+
+        def end() -> str:
+            status = self.servers.run_status(run_id)
+            return status if status in ("SUCCESS", "FAILURE", "CANCELED") else ""
+
+        return self.ui.wait_for(end, f"run {run_id} to end", _RUN_SECONDS)
+
+    def succeeded(self, job: str) -> bool:
+        """Whether the newest run of a job has ended well."""
+        status = next((run["status"] for run in self.servers.runs() if run["job"] == job), "")
+        assert status != "FAILURE", f"a run of {job} failed"
+        return status == "SUCCESS"
+
+    def materialize(self, job: str) -> None:
+        """Launch a job by its button, and wait until it has succeeded."""
+        self.ui.materialize(job)
+        self.ui.wait_for(lambda: self.succeeded(job), f"{job} to succeed", _RUN_SECONDS)
+
+    def interrupted_job(self) -> tuple[int, str]:
+        """The process group of a job that is held after a few checkpoints, and its run.
+
+        It is held, so that something is left to do however fast the machine is.
+        """
+        before = len(self.landed())
+        (job,) = self.ui.wait_for(LocalCompute(self.lake).live_jobs, "a job", _RUN_SECONDS)
+        self.ui.wait_for(
+            lambda: len(self.landed()) >= before + LANDED, "checkpoints to land", _RUN_SECONDS
+        )
+        os.killpg(process_group(job), signal.SIGSTOP)
+        return process_group(job), self.servers.runs()[0]["id"]
+
+    def landed(self) -> dict[int, list[object]]:
+        """Content and time of writing of each finished checkpoint's two files."""
+        manifests = [item.key for item in self.lake.list(places.CHECKPOINT_MANIFESTS)]
+        numbers = [number for key in manifests if (number := places.checkpoint_number_of(key))]
+        return {
+            number: [
+                (self.lake.head(key), self.lake.get(key))
+                for key in (places.checkpoint_csv(number), places.checkpoint_manifest(number))
+            ]
+            for number in numbers
+        }
+
+    def shows(self, **states: int) -> None:
+        """Wait until the tab of partitions shows these numbers, and no others."""
+        expected = {"Failed": 0, "Materialized": 0, "Materializing": 0, "Missing": 0, **states}
+        self.ui.wait_for(
+            lambda: self.ui.partitions() == expected, f"partitions {expected}", _REFRESH_SECONDS
+        )
+
+    def merged(self) -> set[str]:
+        """Products in the merged table."""
+        content = self.lake.get(places.MERGED_CSV)
+        return set() if content is None else set(pl.read_csv(content)["product_id"])
+
+
+def process_group(job: LocalJob) -> int:
+    """Of a job and its workers."""
+    return int((job.directory / "pid").read_text())
+
+
+@pytest.fixture
+def servers(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DagsterServers]:
+    for name, value in {"lake": lake.uri, **SETTINGS}.items():
+        monkeypatch.setenv(f"REVIEWSUM_{name.upper()}", str(value))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    definitions = Path(eager_sensors.__file__)
+    try:
+        with dagster_servers(prepare_home(), dict(os.environ), definitions) as servers:
+            yield servers
+    finally:
+        for job in LocalCompute(lake).live_jobs():  # a job outlives all else, held or not
+            os.killpg(process_group(job), signal.SIGKILL)
+
+
+def put_dump(lake: Lake, *, late: bool) -> None:
+    """The sample's reviews of most products, or those of the few that come late."""
+    lines = [line for line in sample_lines() if is_late(product_of(line)) is late]
+    name = "late" if late else "early"
+    lake.put(f"{places.REVIEW_DUMPS}/{name}.jsonl", b"\n".join(lines) + b"\n")
+
+
+def product_of(line: bytes) -> str:
+    """Of a row of the sample, whole or broken."""
+    found = re.search(rb'"asin": "(\w+)"', line)
+    return "" if found is None else found[1].decode()
+
+
+def is_late(product: str) -> bool:
+    return product.endswith(("0", "1"))
+
+
+def test_a_person_computes_cancels_and_repairs_and_then_a_new_dump_needs_nobody(
+    lake: Lake, servers: DagsterServers, tmp_path: Path
+) -> None:
+    put_dump(lake, late=False)
+    with dagster_ui(servers.url, tmp_path / "screenshots") as ui:
+        desk = Desk(lake, servers, ui)
+        desk.materialize("ingest")
+        total = servers.partition_counts()["numPartitions"]
+        assert total > 3 * LANDED
+
+        a_cancelled_run_keeps_what_landed(desk, total)
+        a_killed_job_leaves_the_rest_failed(desk, total)
+        what_failed_is_computed_and_nothing_else(desk, total)
+        desk.materialize("merge")
+
+        before, products = desk.landed(), desk.merged()
+        put_dump(lake, late=True)
+        for sensor in SENSORS:
+            ui.switch_on(sensor)
+        the_pages_show_checks_charts_previews_and_plots(desk)
+        the_new_dump_becomes_a_new_table(desk, before, products)
+
+
+def a_cancelled_run_keeps_what_landed(desk: Desk, total: int) -> None:
+    ui = desk.ui
+    ui.open(PARTITIONS)
+    desk.shows(Missing=total)
+    ui.backfill("All")
+    job, run = desk.interrupted_job()
+    green = len(desk.landed())
+    desk.shows(Materialized=green, Materializing=total - green)
+    assert desk.servers.run_status(run) == "STARTED"
+    ui.keep("green_while_the_job_runs")
+
+    ui.terminate(run)
+    os.killpg(job, signal.SIGCONT)
+    assert desk.finished(run) == "CANCELED"
+    ui.text("Canceled").wait_for()
+    ui.keep("cancelled_run")
+    ui.open(PARTITIONS)
+    green = len(desk.landed())
+    desk.shows(Materialized=green, Missing=total - green)
+    ui.keep("cancelled_partitions")
+
+
+def a_killed_job_leaves_the_rest_failed(desk: Desk, total: int) -> None:
+    ui = desk.ui
+    ui.backfill("Failed and missing")
+    job, run = desk.interrupted_job()
+    os.killpg(job, signal.SIGKILL)
+    assert desk.finished(run) == "FAILURE"
+    green = len(desk.landed())
+    desk.shows(Materialized=green, Failed=total - green)
+    ui.keep("killed_half_way")
+    ui.open(f"runs/{run}")
+    ui.page.get_by_text("was killed by signal 9").first.wait_for()
+    ui.keep("why_it_failed")
+
+
+def what_failed_is_computed_and_nothing_else(desk: Desk, total: int) -> None:
+    ui, before = desk.ui, desk.landed()
+    ui.open(PARTITIONS)
+    ui.backfill("Failed and missing")
+    ui.wait_for(lambda: len(desk.landed()) == total, "all checkpoints", _RUN_SECONDS)
+    desk.shows(Materialized=total)
+    ui.keep("all_green")
+    after = desk.landed()
+    assert {number: after[number] for number in before} == before
+
+
+def the_pages_show_checks_charts_previews_and_plots(desk: Desk) -> None:
+    ui = desk.ui
+    checks = len([*merged_summaries_checks.check_keys, *summary_quality_checks.check_keys])
+    ui.open("assets/merged_summaries?view=checks")
+    ui.wait_for(lambda: ui.count("Succeeded") == checks, f"{checks} checks", _REFRESH_SECONDS)
+    ui.keep("checks")
+
+    ui.open("assets/merged_summaries")
+    ui.page.get_by_text("█").last.scroll_into_view_if_needed()
+    assert ui.count("[Show Markdown]") == 0, "charts and preview are seen without a click"
+    ui.keep("charts")
+
+    ui.open(PARTITIONS)
+    ui.text(partition_key(1)).click()
+    content = desk.lake.get(places.checkpoint_csv(1))
+    assert content is not None
+    first = decode_rows(content)[0]
+    ui.page.get_by_text(first.abstracted_summary[:60]).wait_for()
+    ui.keep("preview")
+
+    ui.open("assets/chunk_summaries")
+    ui.button("Plots").click()
+    ui.text("products_per_hour").wait_for()
+    ui.keep("plots")
+
+
+def the_new_dump_becomes_a_new_table(
+    desk: Desk, before: Mapping[int, object], products: set[str]
+) -> None:
+    ui = desk.ui
+    ui.wait_for(lambda: desk.merged() > products, "a new table", 2 * _RUN_SECONDS)
+    ui.wait_for(lambda: desk.succeeded("merge"), "the merge to succeed", _RUN_SECONDS)
+    added = desk.merged() - products
+    assert all(is_late(product) for product in added)
+    after = desk.landed()
+    assert {number: after[number] for number in before} == before
+
+    ui.open("runs")
+    for sensor in SENSORS:
+        ui.text(sensor).wait_for()
+    assert [run["job"] for run in desk.servers.runs()[:3]] == ["merge", "summarize", "ingest"]
+    ui.keep("runs_that_nobody_launched")
+    ui.open("automation")
+    ui.text("Standard sensor").wait_for()
+    ui.keep("automation")
+    ui.open(PARTITIONS)
+    desk.shows(Materialized=len(after))
+    ui.keep("new_partitions")
+    ui.open("assets/merged_summaries")
+    ui.text(str(len(products) + len(added))).wait_for()
+    ui.keep("new_table")
+    ui.open("assets/merged_summaries?view=lineage&lineageScope=upstream&lineageDepth=4")
+    ui.text("review_dumps").wait_for()
+    ui.page.get_by_text("Loading").first.wait_for(state="hidden")
+    ui.keep("lineage")

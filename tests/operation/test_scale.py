@@ -1,0 +1,138 @@
+"""Many partitions: what the webserver, the sensors and the pages take, as users meet them.
+
+REVIEWSUM_TEST_CHECKPOINTS says how many; `pytest -n 0 -s` shows the figures.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, sync_playwright
+
+from reviewsum_assets.checkpoints.merge import merge_checkpoints
+from reviewsum_assets.checkpoints.plan import partition_key
+from reviewsum_assets.dagster_home import prepare_home
+from reviewsum_assets.lake import Lake
+from tests.support.checkpoints import complete, plan_products, products
+from tests.support.dagster_servers import DagsterServers
+
+# Read here: tests see no such variables.
+CHECKPOINTS = int(os.environ.get("REVIEWSUM_TEST_CHECKPOINTS", "1000"))
+_SCREENSHOTS = os.environ.get("REVIEWSUM_TEST_SCREENSHOTS")
+# The daemon gives a tick one minute. On an idle machine none takes more than five seconds.
+_TICK_SECONDS = 30.0
+_PAGE_SECONDS = 90.0
+_ASSET = "assets/chunk_summaries"
+
+pytestmark = pytest.mark.drill
+
+
+@dataclass
+class Figures:
+    """Seconds, by what took them; printed as they come."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, what: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds.setdefault(what, []).append(time.monotonic() - started)
+
+    def __str__(self) -> str:
+        lines = (
+            f"{what:<50} {len(some):>4} x {max(some):6.1f} s at most"
+            for what, some in self.seconds.items()
+        )
+        return "\n".join((f"\n{CHECKPOINTS:,} partitions", *lines))
+
+
+@pytest.fixture
+def servers(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DagsterServers]:
+    """A webserver, not started, of an instance that knows nothing of a finished lake."""
+    plan = plan_products(lake, products(CHECKPOINTS), top_k=CHECKPOINTS, checkpoint_size=1).plan
+    complete(lake, plan)
+    merge_checkpoints(lake, plan)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("REVIEWSUM_LAKE", lake.uri)
+    found = DagsterServers(prepare_home(), dict(os.environ))
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    chromium = shutil.which("chromium")
+    assert chromium is not None, "Chromium is not installed: apt-get install chromium"
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        page = browser.new_page(viewport={"width": 1500, "height": 1000})
+        page.set_default_timeout(_PAGE_SECONDS * 1000)
+        yield page
+        browser.close()
+
+
+def ticks_until(servers: DagsterServers, figures: Figures, sensor: str, end: str) -> None:
+    """Ticks until one says ``end``, and one more, which finds nothing new."""
+    told, cursor = "", None
+    while end not in told:
+        with figures.of(f"{sensor}, while there is something new"):
+            result = servers.tick(sensor, cursor)
+        told, cursor = result["skipReason"] or "", result["cursor"]
+        assert not result["runRequests"]
+    with figures.of(f"{sensor}, nothing new"):
+        assert end in servers.tick(sensor, cursor)["skipReason"]
+
+
+def text(page: Page, words: str) -> Locator:
+    return page.get_by_text(words, exact=True).filter(visible=True).first
+
+
+def test_ticks_and_pages_stay_quick(servers: DagsterServers, page: Page, tmp_path: Path) -> None:
+    figures = Figures()
+    shots = Path(_SCREENSHOTS or tmp_path)
+    with figures.of("webserver up, definitions loaded"):
+        servers.start("webserver")
+
+    ticks_until(servers, figures, "reconcile_checkpoints", "Dagster and the lake agree")
+    ticks_until(servers, figures, "pending_checkpoints", "are valid and merged")
+    slowest = max(s for what, some in figures.seconds.items() if "new" in what for s in some)
+    assert servers.partition_counts()["numMaterialized"] == CHECKPOINTS
+
+    last = partition_key(CHECKPOINTS)
+    for name, path, words in (
+        ("any page, nothing cached", "assets", "chunk_summaries"),
+        ("asset page", f"{_ASSET}?view=overview", "tokens_out"),
+        ("its partitions", f"{_ASSET}?view=partitions", f"Materialized ({CHECKPOINTS})"),
+        ("one partition", f"{_ASSET}?view=partitions&partition={last}", "tokens_out"),
+        ("its events", f"{_ASSET}?view=events", last),
+        ("lineage of all assets", "asset-groups", "summaries"),
+        ("merged table", "assets/merged_summaries", "completeness"),
+    ):
+        with figures.of(name):
+            page.goto(f"{servers.url}/{path}")
+            text(page, words).wait_for()
+        page.screenshot(path=shots / f"scale_{name.replace(' ', '_')}.png")
+    page.goto(f"{servers.url}/{_ASSET}?view=partitions")
+    with figures.of("partition dialog, all chosen"):
+        text(page, "Materialize…").click()
+        text(page, "Confirm").click()  # that what comes before was not made by this instance
+        page.get_by_role("button").filter(has_text=re.compile("^All$")).first.click()
+        page.get_by_role("button", disabled=False).filter(has_text="Launch backfill").wait_for()
+    page.screenshot(path=shots / "scale_partition_dialog.png")
+
+    print(figures)  # noqa: T201 - what this is for
+    assert slowest < _TICK_SECONDS

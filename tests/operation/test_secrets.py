@@ -1,0 +1,89 @@
+"""Secrets of the environment are in nothing that a run writes, says or sends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import boto3
+import dagster as dg
+import pytest
+
+from reviewsum_assets.automation.alerts import alert_on_failure
+from tests.support.mail import HOST, PASSWORD, USER, mail_server
+from tests.support.processing import ProcessingEmulator
+from tests.support.sagemaker import planned_pipeline
+from tests.support.slack import CHANNEL, TOKEN, slack_server
+
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "secret-key-of-a-test",
+    "AWS_SESSION_TOKEN": "session-token-of-a-test",
+    "DAGSTER_POSTGRES_URL": "postgresql://dagster:word-of-a-test@127.0.0.1/runs",
+    "HF_TOKEN": "hub-token-of-a-test",
+    "SLACK_BOT_TOKEN": TOKEN,
+    "SMTP_PASSWORD": PASSWORD,
+}
+
+
+def test_secrets_are_in_nothing_that_is_written_said_or_sent(
+    processing: ProcessingEmulator,
+    instance: dg.DagsterInstance,
+    pegasus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with slack_server() as slack, mail_server(tmp_path, "SSL") as mailbox:
+        for name, value in {
+            **SECRETS,
+            "REVIEWSUM_SLACK_CHANNEL": CHANNEL,
+            "REVIEWSUM_SLACK_API_URL": slack.url,
+            "SSL_CERT_FILE": str(tmp_path / "mail.pem"),
+            "REVIEWSUM_ALERT_EMAIL_TO": "one@example.com",
+            "REVIEWSUM_ALERT_EMAIL_FROM": USER,
+            "REVIEWSUM_SMTP_HOST": HOST,
+            "REVIEWSUM_SMTP_PORT": str(mailbox.port),
+        }.items():
+            monkeypatch.setenv(name, value)
+        small = planned_pipeline(
+            processing, instance, pegasus, tmp_path, products=2, engine="transformers"
+        )
+        assert small.summarize(1, 1).success
+        assert small.execute("merge").success
+        processing.faults.quota_exceeded()
+        failed = small.summarize(1, 1, chunk_summaries={"config": {"recompute": True}})
+        context = dg.build_run_status_sensor_context(
+            sensor_name="alert_on_failure",
+            dagster_event=failed.get_run_failure_event(),
+            dagster_instance=instance,
+            dagster_run=failed.dagster_run,
+        )
+        alert_on_failure(context.for_run_failure())
+    told = "".join(capfd.readouterr())
+    (job,) = processing.jobs
+    places = {
+        **{str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()},
+        **objects(processing.bucket),
+        "request": repr(job.request).encode(),
+        "output": told.encode(),
+        "slack": "".join(slack.texts).encode(),
+        "mail": "".join(text for _, text in mailbox.mails).encode(),
+    }
+    for secret in SECRETS.values():
+        assert holding(places, secret) == []
+    # All that could have held one was looked at.
+    assert {"slack", "mail", "output"} <= set(holding(places, "quota too small"))
+    known = " ".join(holding(places, job.name))
+    for place in (".db", "request", "checkpoint_manifests", "spec.json"):
+        assert place in known
+
+
+def objects(bucket: str) -> dict[str, bytes]:
+    """Every object of a bucket."""
+    client = boto3.client("s3")
+    keys = [item["Key"] for item in client.list_objects_v2(Bucket=bucket)["Contents"]]
+    return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+
+def holding(places: Mapping[str, bytes], text: str) -> list[str]:
+    return [place for place, content in places.items() if text.encode() in content]
