@@ -19,6 +19,8 @@ from tests.support.postgres import postgres_server
 
 _RUN_SECONDS = 300.0
 
+pytestmark = pytest.mark.drill
+
 
 @pytest.fixture
 def team(

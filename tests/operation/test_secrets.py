@@ -24,6 +24,8 @@ SECRETS = {
     "SMTP_PASSWORD": PASSWORD,
 }
 
+pytestmark = pytest.mark.drill
+
 
 def test_secrets_are_in_nothing_that_is_written_said_or_sent(
     processing: ProcessingEmulator,
