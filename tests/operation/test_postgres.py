@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import polars as pl
 import pytest
 
 from reviewsum_assets import lake as places
-from reviewsum_assets.checkpoints.plan import partition_key
+from reviewsum_assets.checkpoints.plan import partition_key, require_plan
+from reviewsum_assets.compute.local import LocalCompute
 from reviewsum_assets.dagster_home import prepare_home
 from reviewsum_assets.lake import Lake
+from tests.support import eager_sensors
 from tests.support.dagster_servers import DagsterServers, dagster_servers
 from tests.support.pipeline import FAST, texts, write_dump
 from tests.support.postgres import postgres_server
@@ -39,7 +43,8 @@ def team(
             **{f"REVIEWSUM_{key.upper()}": str(value) for key, value in FAST.items()},
         }.items():
             monkeypatch.setenv(name, value)
-        with dagster_servers(prepare_home(), dict(os.environ)) as servers:
+        definitions = Path(eager_sensors.__file__)
+        with dagster_servers(prepare_home(), dict(os.environ), definitions) as servers:
             yield servers
 
 
@@ -58,7 +63,11 @@ def finished(servers: DagsterServers, run_id: str) -> str:
 
 def backfilled(servers: DagsterServers, *numbers: int) -> str:
     """The status that a backfill of these checkpoints ends with."""
-    backfill = servers.backfill([partition_key(number) for number in numbers])
+    return ended(servers, servers.backfill([partition_key(number) for number in numbers]))
+
+
+def ended(servers: DagsterServers, backfill: str) -> str:
+    """The status that a backfill ends with."""
     return (
         servers.wait_for(
             lambda: (
@@ -120,3 +129,53 @@ def test_a_team_ingests_backfills_what_it_likes_and_merges(
     for strategy in ("ALL_STEPS", "FROM_FAILURE"):
         assert finished(team, team.reexecute(recorded, strategy)) == "SUCCESS"
     assert team.partition_counts()["numMaterialized"] == 4
+
+
+def test_a_team_cancels_repairs_and_sees_new_dumps_become_a_table(
+    team: DagsterServers, lake: Lake
+) -> None:
+    assert lake.directory is not None
+    dumps, products = lake.directory / places.REVIEW_DUMPS, texts(230)
+    first = dict(list(products.items())[:200])
+    write_dump(dumps / "first.csv", first)
+    assert finished(team, team.launch("ingest")) == "SUCCESS"
+    numbers = [planned.number for planned in require_plan(lake).checkpoints]
+
+    team.backfill([partition_key(number) for number in numbers])
+    group = held_job(team, lake)
+    team.terminate(team.runs()[0]["id"])
+    os.killpg(group, signal.SIGCONT)
+    assert finished(team, team.runs()[0]["id"]) == "CANCELED"
+    counts = team.partition_counts()
+    assert (counts["numMaterialized"], counts["numFailed"]) == (len(manifests(lake)), 0)
+
+    missing = [n for n in numbers if places.checkpoint_manifest(n) not in manifests(lake)]
+    backfill = team.backfill([partition_key(number) for number in missing])
+    os.killpg(held_job(team, lake), signal.SIGKILL)
+    # Of several ranges the one whose run had started the job fails, and the next run goes on.
+    assert ended(team, backfill) == "COMPLETED_FAILED"
+    before = manifests(lake)
+    failed = [n for n in numbers if places.checkpoint_manifest(n) not in before]
+    counts = team.partition_counts()
+    assert (counts["numMaterialized"], counts["numFailed"]) == (len(before), len(failed))
+    assert failed
+    assert backfilled(team, *failed) == "COMPLETED_SUCCESS"
+    assert {key: manifests(lake)[key] for key in before} == before
+
+    write_dump(dumps / "second.csv", dict(list(products.items())[200:]))
+    for sensor in ("new_dumps", "pending_checkpoints"):
+        team.switch_on(sensor)
+    team.wait_for(lambda: merged(lake) == set(products), "the new table", 2 * _RUN_SECONDS)
+
+
+def held_job(team: DagsterServers, lake: Lake) -> int:
+    """The process group of a job that is stopped after some checkpoints, however fast it is."""
+    before = len(manifests(lake))
+    (job,) = team.wait_for(LocalCompute(lake).live_jobs, "a job", _RUN_SECONDS)
+    deadline = time.monotonic() + _RUN_SECONDS
+    while len(manifests(lake)) < before + 3:
+        assert time.monotonic() < deadline, "no checkpoint lands"
+        time.sleep(0.02)
+    group = int((job.directory / "pid").read_text())
+    os.killpg(group, signal.SIGSTOP)
+    return group

@@ -154,6 +154,22 @@ class DagsterServers:
         new_id: str = data["run"]["runId"]
         return new_id
 
+    def terminate(self, run_id: str) -> None:
+        """Cancel a run, as its page does."""
+        data = self.query(
+            "mutation($id: String!) { terminateRun(runId: $id) { __typename } }", id=run_id
+        )
+        assert data["terminateRun"]["__typename"] == "TerminateRunSuccess", data
+
+    def switch_on(self, sensor: str) -> None:
+        """Let the daemon evaluate a sensor from now on."""
+        data = self.query(
+            "mutation($sensor: SensorSelector!) {"
+            " startSensor(sensorSelector: $sensor) { __typename } }",
+            sensor={**_LOCATION, "sensorName": sensor},
+        )
+        assert data["startSensor"]["__typename"] == "Sensor", data
+
     def tick(self, sensor: str, cursor: str | None = None) -> dict[str, Any]:
         """Evaluate a sensor as the daemon does, and launch nothing.
 
