@@ -16,10 +16,11 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ _CHECKPOINT_KEY = re.compile(
 # beside the objects themselves.
 _STAGING = ".staging"
 _PARALLEL_READS = 16
+_CONTENTS_AT_A_TIME = 64
 # botocore renews credentials 10 minutes before they expire at the latest, so they are good for
 # that long whenever it is asked.
 _CREDENTIALS_TTL = timedelta(minutes=9)
@@ -245,6 +247,12 @@ class Lake:
         """The contents of several objects, in the order of ``keys``, read side by side."""
         with ThreadPoolExecutor(_PARALLEL_READS) as pool:
             return list(pool.map(self.get, keys))
+
+    def contents(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Keys with their contents, in order, read side by side and a bounded number at a time."""
+        left = iter(keys)
+        while some := list(islice(left, _CONTENTS_AT_A_TIME)):
+            yield from zip(some, self.get_many(some), strict=True)
 
     def open_reader(self, key: str) -> IO[bytes]:
         """A buffered, seekable reader of an object's bytes.

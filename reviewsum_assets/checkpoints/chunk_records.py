@@ -19,8 +19,6 @@ from reviewsum_assets.checkpoints.manifests import read_manifests
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.lake import Lake
 
-_AT_A_TIME = 64
-
 CHUNK_SCHEMA = pl.Schema(
     {
         "product_id": pl.String,
@@ -72,14 +70,8 @@ def damaged_chunks(lake: Lake, plan: Plan) -> list[str]:
         places.checkpoint_chunks(manifest.checkpoint): manifest.chunks_sha256
         for manifest in read_manifests(lake, plan)
     }
-    keys = list(written)
     return [
         key
-        for start in range(0, len(keys), _AT_A_TIME)
-        for key, content in zip(
-            keys[start : start + _AT_A_TIME],
-            lake.get_many(keys[start : start + _AT_A_TIME]),
-            strict=True,
-        )
+        for key, content in lake.contents(written)
         if content is not None and hashlib.sha256(content).hexdigest() != written[key]
     ]

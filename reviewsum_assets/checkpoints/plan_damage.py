@@ -19,8 +19,6 @@ from reviewsum_assets.checkpoints.plan import (
 from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.lake import Lake
 
-_AT_A_TIME = 64
-
 
 def plan_problems(lake: Lake, plan: Plan) -> list[str]:
     """What is damaged of the current plan, a sentence each; reads every checkpoint's input."""
@@ -101,9 +99,10 @@ def _inputs(
     lake: Lake, checkpoints: Sequence[PlannedCheckpoint]
 ) -> Iterator[tuple[PlannedCheckpoint, bytes | None]]:
     """Checkpoints with the bytes of their grouped reviews, some at a time."""
-    for start in range(0, len(checkpoints), _AT_A_TIME):
-        some = checkpoints[start : start + _AT_A_TIME]
-        yield from zip(some, lake.get_many([c.input_key for c in some]), strict=True)
+    found = lake.contents(planned.input_key for planned in checkpoints)
+    yield from (
+        (planned, content) for planned, (_, content) in zip(checkpoints, found, strict=True)
+    )
 
 
 def _is_input_of(planned: PlannedCheckpoint, content: bytes) -> bool:
