@@ -6,8 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from reviewsum_assets.lake import Lake
 from tests.support.checkpoints import plan_products, products
 from tests.support.dumps import FORMATS, Review, reviews_of, write
 from tests.support.ready_models import put_ready_model
+from tests.support.waiting import wait_until
 
 FAST = {
     "REVIEWSUM_MAX_LENGTH": "16",
@@ -223,7 +222,7 @@ def test_after_a_kill_the_next_run_finishes_with_the_same_bytes(
 ) -> None:
     path, expected = uninterrupted
     process = command.start(*command.run_arguments(path, "--checkpoint-size", "1"))
-    wait_until(lambda: len(manifests(command.lake)) >= 2)
+    wait_until(lambda: len(manifests(command.lake)) >= 2, "checkpoints to land")
     if victims in ("job", "both"):
         os.kill(job_pid(command.lake), signal.SIGKILL)
     if victims in ("run", "both"):
@@ -241,13 +240,13 @@ def test_ctrl_c_stops_the_job_too_and_the_next_run_finishes(
 ) -> None:
     path = dump(tmp_path, 60)
     process = command.start(*command.run_arguments(path, "--checkpoint-size", "1"))
-    wait_until(lambda: len(manifests(command.lake)) >= 2)
+    wait_until(lambda: len(manifests(command.lake)) >= 2, "checkpoints to land")
     pid = job_pid(command.lake)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "run it again" in err
-    wait_until(lambda: not is_running(pid))
+    wait_until(lambda: not is_running(pid), "the job to end")
     assert 0 < len(manifests(command.lake)) < 60
     assert command.run(path, "--checkpoint-size", "1")["products"] == 60
 
@@ -316,13 +315,6 @@ def job_pid(lake: Lake) -> int:
 def is_running(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_running_again_without_naming_dump_and_model_changes_nothing(

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from reviewsum_assets.lake import Lake
 from tests.support.pipeline import texts, write_dump
 from tests.support.processing import ProcessingEmulator
 from tests.support.sagemaker import ROLE, incomplete, lake_on, manifests
+from tests.support.waiting import wait_until
 
 # More of them by hand: a kill takes seconds.
 KILLS = int(os.environ.get("REVIEWSUM_TEST_KILLS", "4"))
@@ -99,7 +99,7 @@ def test_a_kill_between_note_and_creation_leaves_one_job(
 ) -> None:
     processing.faults.slow_start(2)
     process = orchestrator.start()
-    wait_until(lambda: bool(orchestrator.lake.list(places.LIVE_JOBS)))
+    wait_until(lambda: orchestrator.lake.list(places.LIVE_JOBS), "a job")
     process.kill()
     process.communicate(timeout=60)
     assert len(processing.jobs) <= 1
@@ -113,7 +113,7 @@ def test_ctrl_c_stops_the_job_and_keeps_what_landed(
     processing: ProcessingEmulator, orchestrator: Orchestrator
 ) -> None:
     process = orchestrator.start()
-    wait_until(lambda: len(manifests(orchestrator.lake)) >= 2)
+    wait_until(lambda: len(manifests(orchestrator.lake)) >= 2, "checkpoints to land")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err.decode()
@@ -125,10 +125,3 @@ def test_ctrl_c_stops_the_job_and_keeps_what_landed(
     after = manifests(orchestrator.lake)
     assert {key: after[key] for key in before} == before
     assert [found.status for found in processing.jobs] == ["Stopped", "Completed"]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)

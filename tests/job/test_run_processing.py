@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from reviewsum_assets.lake import Lake
 from tests.support.checkpoints import complete
 from tests.support.jobs import incomplete, result, run, spec_for, start, texts
 from tests.support.models import POISON
+from tests.support.waiting import wait_until
 
 
 def test_a_job_lands_every_checkpoint(any_lake: Lake, pegasus: Path, tmp_path: Path) -> None:
@@ -132,7 +132,9 @@ def test_a_killed_job_takes_its_workers_along_and_the_next_one_finishes(
     workers = children(process.pid)
     process.kill()
     process.communicate(timeout=60)
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    wait_until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the workers to end"
+    )
     done = {c: lake.get(places.checkpoint_manifest(c)) for c in valid(lake)}
     assert 0 < len(done) < 50
     assert run(spec, tmp_path)[0] == 0
@@ -275,16 +277,8 @@ def test_the_container_paths_are_the_defaults() -> None:
     assert "under /opt/ml/processing/input" in completed.stderr
 
 
-def wait_until(condition: object, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    assert callable(condition)
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
 def wait_for_manifests(lake: Lake, count: int) -> None:
-    wait_until(lambda: len(lake.list(places.CHECKPOINT_MANIFESTS)) >= count)
+    wait_until(lambda: len(lake.list(places.CHECKPOINT_MANIFESTS)) >= count, "checkpoints to land")
 
 
 def children(pid: int) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,13 @@ from reviewsum_assets.assets.merged_summaries_checks import merged_summaries_che
 from reviewsum_assets.assets.summary_quality_checks import summary_quality_checks
 from reviewsum_assets.checkpoints.files import decode_rows
 from reviewsum_assets.checkpoints.plan import partition_key
-from reviewsum_assets.compute.local import LocalCompute, LocalJob
 from reviewsum_assets.dagster_home import prepare_home
 from reviewsum_assets.demo.sample_dump import sample_lines
 from reviewsum_assets.lake import Lake
 from tests.support import eager_sensors
 from tests.support.browser import DagsterUI, dagster_ui
 from tests.support.dagster_servers import DagsterServers, dagster_servers
+from tests.support.held_jobs import HeldJob, hold_job, kill_jobs
 
 # Only products with many reviews, so that there is little to do for the demo model.
 SETTINGS = {"min_reviews": 30, "checkpoint_size": 5, "batch_size": 5, "workers": 1, "device": "cpu"}
@@ -65,18 +64,9 @@ class Desk:
         self.ui.materialize(job)
         self.ui.wait_for(lambda: self.succeeded(job), f"{job} to succeed", _RUN_SECONDS)
 
-    def interrupted_job(self) -> tuple[int, str]:
-        """The process group of a job that is held after a few checkpoints, and its run.
-
-        It is held, so that something is left to do however fast the machine is.
-        """
-        before = len(self.landed())
-        (job,) = self.ui.wait_for(LocalCompute(self.lake).live_jobs, "a job", _RUN_SECONDS)
-        self.ui.wait_for(
-            lambda: len(self.landed()) >= before + LANDED, "checkpoints to land", _RUN_SECONDS
-        )
-        os.killpg(process_group(job), signal.SIGSTOP)
-        return process_group(job), self.servers.runs()[0]["id"]
+    def interrupted_job(self) -> tuple[HeldJob, str]:
+        """A job that is held after a few checkpoints, and its run."""
+        return hold_job(self.lake, LANDED), self.servers.runs()[0]["id"]
 
     def landed(self) -> dict[int, list[object]]:
         """Content and time of writing of each finished checkpoint's two files."""
@@ -103,11 +93,6 @@ class Desk:
         return set() if content is None else set(pl.read_csv(content)["product_id"])
 
 
-def process_group(job: LocalJob) -> int:
-    """Of a job and its workers."""
-    return int((job.directory / "pid").read_text())
-
-
 @pytest.fixture
 def servers(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -120,8 +105,7 @@ def servers(
         with dagster_servers(prepare_home(), dict(os.environ), definitions) as servers:
             yield servers
     finally:
-        for job in LocalCompute(lake).live_jobs():  # a job outlives all else, held or not
-            os.killpg(process_group(job), signal.SIGKILL)
+        kill_jobs(lake)
 
 
 def put_dump(lake: Lake, *, late: bool) -> None:
@@ -176,7 +160,7 @@ def a_cancelled_run_keeps_what_landed(desk: Desk, total: int) -> None:
     ui.keep("green_while_the_job_runs")
 
     ui.terminate(run)
-    os.killpg(job, signal.SIGCONT)
+    job.go_on_once_told_to_end()
     assert desk.finished(run) == "CANCELED"
     ui.text("Canceled").wait_for()
     ui.keep("cancelled_run")
@@ -190,7 +174,7 @@ def a_killed_job_leaves_the_rest_failed(desk: Desk, total: int) -> None:
     ui = desk.ui
     ui.backfill("Failed and missing")
     job, run = desk.interrupted_job()
-    os.killpg(job, signal.SIGKILL)
+    job.kill()
     assert desk.finished(run) == "FAILURE"
     green = len(desk.landed())
     desk.shows(Materialized=green, Failed=total - green)

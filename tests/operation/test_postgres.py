@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import polars as pl
@@ -13,14 +11,16 @@ import pytest
 
 from reviewsum_assets import lake as places
 from reviewsum_assets.checkpoints.plan import partition_key, require_plan
-from reviewsum_assets.compute.local import LocalCompute
 from reviewsum_assets.dagster_home import prepare_home
 from reviewsum_assets.lake import Lake
 from tests.support import eager_sensors
 from tests.support.dagster_servers import DagsterServers, dagster_servers
+from tests.support.held_jobs import hold_job, kill_jobs
 from tests.support.pipeline import FAST, texts, write_dump
 from tests.support.postgres import postgres_server
 
+# Checkpoints that land before a job is interrupted.
+LANDED = 3
 _RUN_SECONDS = 300.0
 
 pytestmark = pytest.mark.drill
@@ -44,8 +44,11 @@ def team(
         }.items():
             monkeypatch.setenv(name, value)
         definitions = Path(eager_sensors.__file__)
-        with dagster_servers(prepare_home(), dict(os.environ), definitions) as servers:
-            yield servers
+        try:
+            with dagster_servers(prepare_home(), dict(os.environ), definitions) as servers:
+                yield servers
+        finally:
+            kill_jobs(lake)
 
 
 def finished(servers: DagsterServers, run_id: str) -> str:
@@ -142,20 +145,17 @@ def test_a_team_cancels_repairs_and_sees_new_dumps_become_a_table(
     numbers = [planned.number for planned in require_plan(lake).checkpoints]
 
     team.backfill([partition_key(number) for number in numbers])
-    group = held_job(team, lake)
+    held = hold_job(lake, LANDED)
     team.terminate(team.runs()[0]["id"])
-    os.killpg(group, signal.SIGCONT)
+    held.go_on_once_told_to_end()
     assert finished(team, team.runs()[0]["id"]) == "CANCELED"
     counts = team.partition_counts()
     assert (counts["numMaterialized"], counts["numFailed"]) == (len(manifests(lake)), 0)
 
-    missing = [n for n in numbers if places.checkpoint_manifest(n) not in manifests(lake)]
-    backfill = team.backfill([partition_key(number) for number in missing])
-    os.killpg(held_job(team, lake), signal.SIGKILL)
-    # Of several ranges the one whose run had started the job fails, and the next run goes on.
+    backfill = team.backfill([partition_key(number) for number in unfinished(lake, numbers)])
+    hold_job(lake, LANDED).kill()
     assert ended(team, backfill) == "COMPLETED_FAILED"
-    before = manifests(lake)
-    failed = [n for n in numbers if places.checkpoint_manifest(n) not in before]
+    before, failed = manifests(lake), unfinished(lake, numbers)
     counts = team.partition_counts()
     assert (counts["numMaterialized"], counts["numFailed"]) == (len(before), len(failed))
     assert failed
@@ -168,14 +168,7 @@ def test_a_team_cancels_repairs_and_sees_new_dumps_become_a_table(
     team.wait_for(lambda: merged(lake) == set(products), "the new table", 2 * _RUN_SECONDS)
 
 
-def held_job(team: DagsterServers, lake: Lake) -> int:
-    """The process group of a job that is stopped after some checkpoints, however fast it is."""
-    before = len(manifests(lake))
-    (job,) = team.wait_for(LocalCompute(lake).live_jobs, "a job", _RUN_SECONDS)
-    deadline = time.monotonic() + _RUN_SECONDS
-    while len(manifests(lake)) < before + 3:
-        assert time.monotonic() < deadline, "no checkpoint lands"
-        time.sleep(0.02)
-    group = int((job.directory / "pid").read_text())
-    os.killpg(group, signal.SIGSTOP)
-    return group
+def unfinished(lake: Lake, numbers: Iterable[int]) -> list[int]:
+    """The last of these checkpoints: one worker computes them in their order."""
+    landed = manifests(lake)
+    return [number for number in numbers if places.checkpoint_manifest(number) not in landed]

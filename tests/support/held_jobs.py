@@ -1,0 +1,66 @@
+"""Local jobs that are held half-way, so that something is left to do however fast the machine is.
+
+Only for jobs whose processes may be stopped and killed as one: a job and its workers are a group.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from reviewsum_assets import lake as places
+from reviewsum_assets.compute.local import LocalCompute, LocalJob
+from reviewsum_assets.lake import Lake
+from tests.support.waiting import wait_until
+
+_JOB_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class HeldJob:
+    """A stopped job; ``group`` is the number of its main process and of its group."""
+
+    group: int
+
+    @classmethod
+    def of(cls, job: LocalJob) -> HeldJob:
+        """The processes of a job."""
+        return cls(int((job.directory / "pid").read_text()))
+
+    def kill(self) -> None:
+        """End it as a machine's failure would, at the point where it is held."""
+        os.killpg(self.group, signal.SIGKILL)
+
+    def go_on_once_told_to_end(self) -> None:
+        """Let it go on when it has been sent SIGTERM, which is then the first thing it sees."""
+        wait_until(self._is_told_to_end, "the job to be told to end", _JOB_SECONDS)
+        os.killpg(self.group, signal.SIGCONT)
+
+    def _is_told_to_end(self) -> bool:
+        # A stopped process keeps what it is sent; the kernel shows it as a mask, bit 0 is signal 1.
+        status = Path(f"/proc/{self.group}/status").read_text()
+        (pending,) = re.findall(r"^ShdPnd:\s*([0-9a-f]+)$", status, re.MULTILINE)
+        return bool(int(pending, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def kill_jobs(lake: Lake) -> None:
+    """End what is left: a job outlives all else, held or not."""
+    for job in LocalCompute(lake).live_jobs():
+        HeldJob.of(job).kill()
+
+
+def hold_job(lake: Lake, landed: int) -> HeldJob:
+    """Wait for a job on this machine, and hold it when so many more checkpoints have landed."""
+    before = len(lake.list(places.CHECKPOINT_MANIFESTS))
+    (job,) = wait_until(LocalCompute(lake).live_jobs, "a job", _JOB_SECONDS)
+    wait_until(
+        lambda: len(lake.list(places.CHECKPOINT_MANIFESTS)) >= before + landed,
+        "checkpoints to land",
+        _JOB_SECONDS,
+    )
+    held = HeldJob.of(job)
+    os.killpg(held.group, signal.SIGSTOP)
+    return held
