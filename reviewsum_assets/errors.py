@@ -1,6 +1,10 @@
 """The errors a user meets: each says what was wrong and what to do next."""
 
+from collections.abc import Sequence
+
 from pydantic import ValidationError
+
+_NAMES_IN_A_MESSAGE = 10
 
 
 def first_problem(error: ValueError) -> str:
@@ -10,6 +14,13 @@ def first_problem(error: ValueError) -> str:
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, problem["loc"]))
     return " ".join(f"{where} {problem['msg']}".split())
+
+
+def first_names(names: Sequence[str], separator: str = ", ") -> str:
+    """The first names of what is wrong and how many more there are: messages stay short."""
+    more = len(names) - _NAMES_IN_A_MESSAGE
+    shown = separator.join(names[:_NAMES_IN_A_MESSAGE])
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 class ReviewsumError(Exception):

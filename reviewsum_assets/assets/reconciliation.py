@@ -33,11 +33,11 @@ from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.checkpoints.listing import MERGED, Listing, group_of, list_lake
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
+from reviewsum_assets.errors import first_names
 from reviewsum_assets.lake import Lake
 
 # A call with a time limit tells Dagster of no more losses, of which each takes some time.
 _LOSSES_AT_ONCE = 50
-_NAMES_IN_A_MESSAGE = 10
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Reconciliation:
     def told(self) -> list[str]:
         """A sentence on each kind of change, with names and reasons; never empty."""
         told = [
-            f"{len(keys)} {what}: {named(keys)}"
+            f"{len(keys)} {what}: {first_names(keys)}"
             for what, keys in (
                 ("partitions added", self.alignment.added),
                 ("partitions retired", self.alignment.retired),
@@ -156,12 +156,6 @@ def reconcile(
     )
 
 
-def named(keys: Sequence[str]) -> str:
-    """The first of some keys, for a message."""
-    more = len(keys) - _NAMES_IN_A_MESSAGE
-    return ", ".join(keys[:_NAMES_IN_A_MESSAGE]) + (f" and {more} more" if more > 0 else "")
-
-
 @dataclass(frozen=True)
 class _Beliefs:
     """What Dagster shows of each partition, and which data version it last saw materialized."""
@@ -221,8 +215,8 @@ def _fail(
             instance,
             "summarize",
             "these checkpoints were complete, and on the lake they are not any more: "
-            f"{named([state.describe() for state in some])}. Re-execute this run, or materialize "
-            "the failed partitions of chunk_summaries, to compute them again.",
+            f"{first_names([state.describe() for state in some])}. Re-execute this run, or "
+            "materialize the failed partitions of chunk_summaries, to compute them again.",
             {RANGE_START_TAG: first, RANGE_END_TAG: last},
         )
         for state in some:

@@ -12,8 +12,7 @@ from reviewsum_assets.assets.links import link_metadata
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.compute import RunningJob
 from reviewsum_assets.compute.failures import FailureKind, JobFailure
-
-_NAMES_IN_A_MESSAGE = 10
+from reviewsum_assets.errors import first_names
 
 
 def not_landed(
@@ -38,13 +37,12 @@ def not_landed(
     is_left = failure.kind is FailureKind.BUDGET
     default = "still pending" if is_left else "it did not land"
     why = {planned.partition_key: reasons.get(n, default) for n, planned in missing.items()}
-    named = [f"{key}: {reason}" for key, reason in list(why.items())[:_NAMES_IN_A_MESSAGE]]
-    more = len(why) - len(named)
     return dg.Failure(
         description=(
             f"{len(why)} of {requested} requested checkpoints did not "
-            f"land ({failure.kind.value}: {failure.reason}). {'; '.join(named)}"
-            f"{f' and {more} more' if more > 0 else ''}. What to do: {failure.advice}. What "
+            f"land ({failure.kind.value}: {failure.reason}). "
+            f"{first_names([f'{key}: {reason}' for key, reason in why.items()], '; ')}. "
+            f"What to do: {failure.advice}. What "
             "landed is kept: re-execute this run, or materialize the missing partitions, to "
             f"compute the rest.{where_to_look(job)}"
         ),

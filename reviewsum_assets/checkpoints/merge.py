@@ -23,7 +23,7 @@ from reviewsum_assets.checkpoints.manifest import Count
 from reviewsum_assets.checkpoints.plan import Plan, read_table
 from reviewsum_assets.checkpoints.spreadsheet import write_spreadsheet
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
-from reviewsum_assets.errors import CheckpointError
+from reviewsum_assets.errors import CheckpointError, first_names
 from reviewsum_assets.integrity import SealedRecord, file_sha256
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.tables import UNREADABLE, first_line, require_columns
@@ -34,7 +34,6 @@ MERGED_SCHEMA = pl.Schema(
 # What the Parquet table has beside them, see ``SummarizedProduct``; null where not known. Tables
 # merged before they were counted lack these columns.
 COVERAGE_COLUMNS = pl.Schema({"reviews_read": pl.Int64, "reviews_cut": pl.Int64})
-_NAMES_IN_A_MESSAGE = 10
 
 
 class MergedTable(SealedRecord):
@@ -217,10 +216,8 @@ def _newest_rows(state: CheckpointState, newest: dict[str, int]) -> Iterator[Sum
 
 
 def _cannot_merge(plan: Plan, bad: list[CheckpointState]) -> str:
-    named = ", ".join(state.describe() for state in bad[:_NAMES_IN_A_MESSAGE])
-    more = len(bad) - _NAMES_IN_A_MESSAGE
     return (
-        f"{len(bad)} of {len(plan.checkpoints)} checkpoints cannot be merged: {named}"
-        f"{f' and {more} more' if more > 0 else ''}. Materialize these partitions of "
+        f"{len(bad)} of {len(plan.checkpoints)} checkpoints cannot be merged: "
+        f"{first_names([state.describe() for state in bad])}. Materialize these partitions of "
         "chunk_summaries, use `reviewsum run`, or allow an incomplete merge."
     )

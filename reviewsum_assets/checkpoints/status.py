@@ -19,11 +19,10 @@ from reviewsum_assets.checkpoints.merge import (
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, read_table, require_plan
 from reviewsum_assets.checkpoints.plan_damage import plan_problems
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
+from reviewsum_assets.errors import first_names
 from reviewsum_assets.integrity import file_sha256
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.tables import UNREADABLE, first_line
-
-_IDS_IN_A_MESSAGE = 5
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ def _row_problems(scratch: Path, expected: set[str]) -> list[str]:
     except ValueError as error:
         return [f"merged_summaries cannot be read: {error}"]
     problems = [
-        f"merged_summaries {what}: {_some(sorted(ids))}"
+        f"merged_summaries {what}: {first_names(sorted(ids))}"
         for what, ids in (
             ("lacks products", expected - found.keys()),
             ("holds products that are not selected", found.keys() - expected),
@@ -216,8 +215,3 @@ def _parquet_rows(path: Path) -> int:
     except UNREADABLE as error:
         raise ValueError(first_line(error)) from error
     return rows
-
-
-def _some(ids: list[str]) -> str:
-    more = len(ids) - _IDS_IN_A_MESSAGE
-    return ", ".join(ids[:_IDS_IN_A_MESSAGE]) + (f" and {more} more" if more > 0 else "")

@@ -29,7 +29,7 @@ from reviewsum_assets.checkpoints.plan import (
 )
 from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.checkpoints.validity import check_checkpoint
-from reviewsum_assets.errors import CheckpointError, ReviewsumError
+from reviewsum_assets.errors import CheckpointError, ReviewsumError, first_names
 from reviewsum_assets.job.loaded_model import LoadedModel, RecipeReader, WorkerOptions
 from reviewsum_assets.job.progress import peak_memory_bytes
 from reviewsum_assets.job.summarizer import (
@@ -298,7 +298,7 @@ def read_input(
     changed = [p.product_id for p in products if recipe.input_hash(p.text) != p.input_hash]
     found = data_version((p.product_id, p.input_hash) for p in products)
     if changed or found != planned.data_version:
-        named = f" (products {', '.join(changed[:5])})" if changed else ""
+        named = f" (products {first_names(changed)})" if changed else ""
         raise CheckpointError(
             f"its grouped reviews {lake.uri_of(planned.input_key)} are not those planned{named}: "
             "remove them, then plan again"
