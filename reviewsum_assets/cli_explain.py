@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import checkpoint_number, require_plan
 from reviewsum_assets.cli_options import JsonOption, LakeOption, chosen_settings
 from reviewsum_assets.cli_output import out, print_json

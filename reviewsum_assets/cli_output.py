@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.status import LakeStatus
 from reviewsum_assets.checkpoints.validity import Validity
 from reviewsum_assets.lake import Lake

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.assets.check_results import failed_checks
 from reviewsum_assets.assets.checkpoint_plan import align_partitions, enclosing_range_tags
 from reviewsum_assets.assets.pipeline import Pipeline

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.files import COLUMNS, decode_rows
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake

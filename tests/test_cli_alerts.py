@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.automation.alerts import alert_on_failure, telling_of_failure
 from reviewsum_assets.cli import app
 from reviewsum_assets.dagster_home import fail_if_gone, persistent_instance, run_tags

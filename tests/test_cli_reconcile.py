@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 

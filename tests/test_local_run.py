@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.local_run import RunReport, materialize_pending

@@ -5,7 +5,7 @@ A run judges the checkpoints that it asked for; before a merge, all checkpoints 
 
 import dagster as dg
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.assets.check_results import Rule, judged
 from reviewsum_assets.assets.markdown import shortened
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES

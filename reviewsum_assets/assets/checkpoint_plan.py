@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.assets import markdown
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.pipeline import Pipeline

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.assets.checkpoint_plan import (
     RANGE_END_TAG,
     RANGE_START_TAG,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.assets.backfill_selection import pending_elsewhere
 from reviewsum_assets.assets.canary_check import log_canaries
 from reviewsum_assets.assets.job_messages import JobMessages, pipes_context

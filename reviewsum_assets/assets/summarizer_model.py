@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.job.conversion import ensure_converted
 from reviewsum_assets.job.model_directory import ready_model

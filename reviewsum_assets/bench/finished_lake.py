@@ -9,7 +9,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.bench.stage_inputs import product_id, product_texts
 from reviewsum_assets.checkpoints.files import SummaryRow
 from reviewsum_assets.checkpoints.manifest import Producer, SummarizedProduct

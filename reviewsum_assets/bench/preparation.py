@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.bench.contenders import BenchModel
 from reviewsum_assets.bench.engines import EngineBench
 from reviewsum_assets.bench.shaped_model import SHAPES, write_shaped_model

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.listing import finished_numbers
 from reviewsum_assets.checkpoints.manifest import Manifest, Producer
 from reviewsum_assets.lake import Lake

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.manifests import read_manifests
 from reviewsum_assets.checkpoints.plan import Plan

@@ -16,7 +16,7 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.files import SummaryRow, SummaryWriter
 from reviewsum_assets.checkpoints.listing import content_digest, list_checkpoints
 from reviewsum_assets.checkpoints.manifest import Count

@@ -15,7 +15,7 @@ from functools import cached_property
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.errors import PlanError, first_problem
 from reviewsum_assets.integrity import SealedRecord
 from reviewsum_assets.lake import Lake

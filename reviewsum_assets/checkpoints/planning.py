@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.listing import finished_numbers
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.plan import (

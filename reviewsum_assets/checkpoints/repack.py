@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.chunk_records import read_chunks
 from reviewsum_assets.checkpoints.files import SummaryRow, encode_rows
 from reviewsum_assets.checkpoints.listing import list_checkpoints

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.files import read_rows
 from reviewsum_assets.checkpoints.merge import (
     MergedTable,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.job.chunking import Chunker

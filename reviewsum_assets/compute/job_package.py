@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import reviewsum_assets
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.errors import JobError
 from reviewsum_assets.lake import Lake
 

@@ -11,7 +11,7 @@ import logging
 
 from pydantic import ValidationError
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.compute.base import Launch
 from reviewsum_assets.job.job_objects import pipes_context_key, spec_key
 from reviewsum_assets.job.spec import JobSpec

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 import reviewsum_assets
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.compute.base import Capacity, JobEnd, Launch

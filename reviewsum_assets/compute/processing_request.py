@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import Recipe
 from reviewsum_assets.compute.job_package import ENTRY_POINT, JobPackage
 from reviewsum_assets.job.job_objects import spec_key

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.integrity import SealedRecord
 from reviewsum_assets.job.canaries import CANARY_TEXTS
 from reviewsum_assets.job.engines import EngineName, load_engine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 
 
 def spec_key(job: str) -> str:

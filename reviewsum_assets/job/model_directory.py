@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.integrity import SealedRecord

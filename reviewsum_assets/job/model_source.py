@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.lake import Lake
 

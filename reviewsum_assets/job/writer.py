@@ -7,7 +7,7 @@ import logging
 import time
 from datetime import datetime, timezone
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.chunk_records import chunk_table
 from reviewsum_assets.checkpoints.files import encode_rows
 from reviewsum_assets.checkpoints.manifest import Manifest, Producer, Timings

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.errors import DumpError
 from reviewsum_assets.lake import Lake, LakeObject, refuse_credentials
 from reviewsum_assets.settings import Settings

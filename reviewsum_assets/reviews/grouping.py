@@ -18,7 +18,7 @@ from typing import Annotated
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.errors import DumpError
 from reviewsum_assets.integrity import SealedRecord, file_sha256
 from reviewsum_assets.lake import Lake

@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.assets.review_dumps import review_dumps
 from reviewsum_assets.checkpoints.files import decode_rows
 from reviewsum_assets.checkpoints.plan import require_plan

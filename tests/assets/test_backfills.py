@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.assets.backfill_selection import pending_elsewhere
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.lake import Lake

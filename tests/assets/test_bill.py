@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.compute import Capacity, JobEnd, Launch, RunningJob

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.canary_reference import record_reference
 from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.checkpoints.merge import current_merged_table

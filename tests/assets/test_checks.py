@@ -12,7 +12,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.assets.merged_summaries_checks import merged_summaries_checks
 from reviewsum_assets.assets.summary_quality_checks import summary_quality_checks
 from reviewsum_assets.checkpoints.plan import current_plan, require_plan

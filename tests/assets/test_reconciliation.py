@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.assets import reconciliation
 from reviewsum_assets.assets.merged_reconciliation import MERGED_SUMMARIES
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.automation import attempts
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.status import verify_lake

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.automation import reconcile_checkpoints as automation
 from reviewsum_assets.automation.reconcile_checkpoints import reconcile_checkpoints

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints import calibration
 from reviewsum_assets.checkpoints.calibration import Workplace, calibrate
 from reviewsum_assets.lake import Lake

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.explanation import explain
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.merge import merge_checkpoints

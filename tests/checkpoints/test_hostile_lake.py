@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.calibration import Workplace, calibrate
 from reviewsum_assets.checkpoints.judging import judge
 from reviewsum_assets.checkpoints.merge import merge_checkpoints

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.judging import Judgement, judge
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.lake import Lake

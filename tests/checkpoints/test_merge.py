@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.files import decode_rows
 from reviewsum_assets.checkpoints.merge import (
     COVERAGE_COLUMNS,

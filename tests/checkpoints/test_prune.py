@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
 from reviewsum_assets.checkpoints.prune import prune

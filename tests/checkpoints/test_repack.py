@@ -3,7 +3,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.chunk_records import read_chunks
 from reviewsum_assets.checkpoints.files import decode_rows
 from reviewsum_assets.checkpoints.manifest import (

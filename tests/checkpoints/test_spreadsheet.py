@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.spreadsheet import as_text
 from reviewsum_assets.checkpoints.status import verify_lake

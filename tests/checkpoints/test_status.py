@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake

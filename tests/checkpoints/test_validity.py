@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.checkpoints.validity import Validity, check_checkpoint, check_checkpoints

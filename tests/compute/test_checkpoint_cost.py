@@ -4,7 +4,8 @@ import pytest
 
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.compute.checkpoint_cost import checkpoint_usd
-from reviewsum_assets.lake import Lake, checkpoint_manifest
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.places import checkpoint_manifest
 from tests.support.checkpoints import complete, plan_products, products, retime
 
 

@@ -8,7 +8,7 @@ from importlib.metadata import requires
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.compute.job_package import build_package, publish
 from reviewsum_assets.lake import Lake
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.status import verify_lake
 from reviewsum_assets.lake import Lake
 from tests.support.pipeline import texts, write_dump

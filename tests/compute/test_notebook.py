@@ -7,7 +7,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.files import COLUMNS
 from reviewsum_assets.compute.job_package import ENTRY_POINT, build_package, write
 from tests.support.pipeline import texts, write_dump

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from reviewsum_assets import lake as lake_module
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.compute.launches import waiting_runs
 from reviewsum_assets.errors import SettingsError

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.canary_reference import read_reference, record_reference
 from reviewsum_assets.checkpoints.manifest import Manifest, Producer, Timings
 from reviewsum_assets.evaluation.canary_drift import CanaryComparison

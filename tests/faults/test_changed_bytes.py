@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.verification import verify
 from tests.support.worlds import World

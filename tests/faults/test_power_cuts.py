@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.files import decode_rows
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.checkpoints.validity import check_checkpoint

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reviewsum_assets import lake as module
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.errors import LakeError
 from reviewsum_assets.lake import Lake
 from tests.support.crashes import WarmCommand, WarmProcess

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.status import lake_status
 from reviewsum_assets.job.budget import BudgetKeeper

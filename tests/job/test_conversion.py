@@ -23,7 +23,8 @@ from reviewsum_assets.job.model_directory import ReadyModel, ready_model
 from reviewsum_assets.job.model_source import DEMO_MODEL
 from reviewsum_assets.job.model_weights import stored_type
 from reviewsum_assets.job.tokenization import ChunkTokenizer
-from reviewsum_assets.lake import Lake, converted_model_directory
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.places import converted_model_directory
 from reviewsum_assets.settings import load_settings
 
 

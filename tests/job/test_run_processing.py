@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.canary_reference import read_reference
 from reviewsum_assets.checkpoints.files import decode_rows
 from reviewsum_assets.checkpoints.manifests import read_manifests

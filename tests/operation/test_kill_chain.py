@@ -23,7 +23,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.assets.checkpoint_plan import RANGE_END_TAG, RANGE_START_TAG
 from reviewsum_assets.checkpoints.files import SummaryRow, decode_rows
 from reviewsum_assets.checkpoints.plan import require_plan

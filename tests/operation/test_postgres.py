@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import partition_key, require_plan
 from reviewsum_assets.dagster_home import prepare_home
 from reviewsum_assets.lake import Lake

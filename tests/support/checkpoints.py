@@ -21,7 +21,8 @@ from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
 from reviewsum_assets.job.summarizer import CheckpointInput, CheckpointSummaries, StageSeconds
 from reviewsum_assets.job.worker import read_input
 from reviewsum_assets.job.writer import write_checkpoint
-from reviewsum_assets.lake import Lake, checkpoint_manifest
+from reviewsum_assets.lake import Lake
+from reviewsum_assets.places import checkpoint_manifest
 from reviewsum_assets.settings import load_settings
 
 PRODUCER = Producer(

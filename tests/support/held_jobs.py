@@ -11,7 +11,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.compute.local import LocalCompute, LocalJob
 from reviewsum_assets.lake import Lake
 from tests.support.waiting import wait_until

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.lake import Lake
 

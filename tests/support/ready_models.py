@@ -6,7 +6,7 @@ import functools
 import tempfile
 from pathlib import Path
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.job.conversion import ensure_converted
 from reviewsum_assets.job.model_directory import ready_model
 from reviewsum_assets.lake import Lake

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from reviewsum_assets import lake as places
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.status import lake_status
 from reviewsum_assets.lake import Lake
 from tests.support.pipeline import SmallPipeline, texts, write_dump

@@ -1,0 +1,90 @@
+"""Where every object lies on the lake: the keys, relative to its root."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+REVIEW_DUMPS = "review_dumps"
+GROUPED_CSV = "grouping_dataset/product_grouped.csv"
+GROUPED_REVIEWS = "grouped_reviews"
+QUARANTINE = "quarantine"
+PEGASUS_MODEL = "pegasus_model"
+MODELS = "models"
+PLANS = "checkpoint_plans"
+CHECKPOINT_FILES = "checkpoint_files"
+CHECKPOINT_MANIFESTS = "checkpoint_manifests"
+CHECKPOINT_CHUNKS = "checkpoint_chunks"
+SUMMARIZED_DATASET = "summarized_dataset"
+MERGED_CSV = f"{SUMMARIZED_DATASET}/merged_summaries.csv"
+MERGED_PARQUET = f"{SUMMARIZED_DATASET}/merged_summaries.parquet"
+MERGED_SPREADSHEET = f"{SUMMARIZED_DATASET}/merged_summaries_spreadsheet.csv"
+MERGED_MANIFEST = f"{SUMMARIZED_DATASET}/merged_summaries.json"
+PROCESSING_JOBS = "processing_jobs"
+LIVE_JOBS = "live_jobs"
+JOB_CODE = "job_code"
+CANARY_SUMMARIES = "canary_summaries"
+
+_CHECKPOINT_KEY = re.compile(
+    rf"(?:{CHECKPOINT_FILES}|{CHECKPOINT_MANIFESTS}|{CHECKPOINT_CHUNKS})"
+    r"/checkpoint_file_(\d+)\.(?:csv|json|parquet)"
+)
+
+
+def checkpoint_csv(number: int) -> str:
+    """Key of a checkpoint's summaries."""
+    return f"{CHECKPOINT_FILES}/checkpoint_file_{number}.csv"
+
+
+def checkpoint_manifest(number: int) -> str:
+    """Key of the manifest that commits a checkpoint."""
+    return f"{CHECKPOINT_MANIFESTS}/checkpoint_file_{number}.json"
+
+
+def checkpoint_chunks(number: int) -> str:
+    """Key of the chunk summaries that a checkpoint's summaries were made of."""
+    return f"{CHECKPOINT_CHUNKS}/checkpoint_file_{number}.parquet"
+
+
+def checkpoint_number_of(key: str) -> int | None:
+    """The number of the checkpoint whose CSV, manifest or chunks lie at a key, if it is one."""
+    match = _CHECKPOINT_KEY.fullmatch(key)
+    return None if match is None else int(match[1])
+
+
+def checkpoint_input(plan_id: str, number: int) -> str:
+    """Key of a checkpoint's grouped reviews; by plan, so that two planners never share one."""
+    return f"{GROUPED_REVIEWS}/plans/{plan_id}/checkpoint_{number}.parquet"
+
+
+def plan_document(sequence: int) -> str:
+    """Key of the plan with this sequence number; the highest one is current."""
+    return f"{PLANS}/plan_{sequence:06d}.json"
+
+
+def plan_table(plan_id: str) -> str:
+    """Key of a plan's table of products."""
+    return f"{PLANS}/tables/{plan_id}.parquet"
+
+
+def canary_reference(recipe_key: str) -> str:
+    """Key of what the first worker of a recipe said of the canary texts."""
+    return f"{CANARY_SUMMARIES}/{recipe_key}.json"
+
+
+def plan_copy(key: str) -> str:
+    """Key of the copy of a plan document or table, which stands in for it should it be damaged."""
+    return f"{PLANS}/copies/{PurePosixPath(key).name}"
+
+
+def model_directory(version: str) -> str:
+    """Prefix of the files of one ready model."""
+    return f"{MODELS}/{version}"
+
+
+def converted_model_directory(version: str) -> str:
+    """Prefix of a model's conversion for CTranslate2; beside the model, so that a job copies one.
+
+    Its name begins with the model's, but no listing of that folder holds it.
+    """
+    return f"{MODELS}/{version}.ctranslate2"
