@@ -39,6 +39,8 @@ from reviewsum_assets.reviews.dumps import has_dumps
 from reviewsum_assets.reviews.grouping import GroupedReviews
 from reviewsum_assets.verification import remove_damaged
 
+_MADE_OF_REVIEWS = (places.GROUPED_REVIEWS, places.PLANS, places.CHECKPOINT_MANIFESTS)
+
 
 @dataclass(frozen=True)
 class RunReport:
@@ -59,9 +61,13 @@ class RunReport:
 
 
 def seed_empty_lake(pipeline: Pipeline) -> bool:
-    """Put the sample dump on a lake that holds no reviews at all; whether that was so."""
+    """Put the sample dump on a lake that holds nothing yet; whether that was so.
+
+    A lake whose record of reviews is lost still has a plan or checkpoints, and they are not to
+    make room for a sample: then the dumps are to be named again.
+    """
     lake = pipeline.lake
-    if pipeline.settings.dumps or has_dumps(lake) or grouping.current_grouped_reviews(lake):
+    if pipeline.settings.dumps or has_dumps(lake) or any(map(lake.list, _MADE_OF_REVIEWS)):
         return False
     with tempfile.TemporaryDirectory(prefix="reviewsum-sample-") as scratch:
         path = Path(scratch, SAMPLE_DUMP_NAME)

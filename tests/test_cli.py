@@ -17,6 +17,7 @@ from reviewsum_assets.checkpoints.files import COLUMNS, decode_rows
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.reviews.grouping import RECORD
 from tests.support.checkpoints import plan_products, products
 from tests.support.dumps import FORMATS, Review, reviews_of, write
 from tests.support.ready_models import put_ready_model
@@ -273,6 +274,19 @@ def test_a_demo_run_needs_nothing(tmp_path: Path, pegasus: Path) -> None:
     assert "using the sample reviews" in err
     result = json.loads(out)
     assert (result["products"], result["demo_model"]) == (3, True)
+
+
+def test_the_sample_never_takes_the_place_of_a_lake_whose_record_is_lost(
+    finished: Finished, tmp_path: Path
+) -> None:
+    command = finished.copy(tmp_path)
+    before = command.merged(), manifests(command.lake)
+    command.lake.delete(RECORD)
+    code, _, err = command("run")
+    assert code == 1
+    assert "name files with --dump" in " ".join(err.split())
+    assert (command.merged(), manifests(command.lake)) == before
+    assert command.run(finished.dump, "--checkpoint-size", "2")["did_nothing"] is True
 
 
 @pytest.mark.parametrize(
