@@ -2,7 +2,8 @@
 
 A lake is a local directory or ``s3://bucket/prefix``; both behave alike through obstore. Promises:
 
-- an object is either absent or whole: a reader never sees part of a write;
+- an object is either absent or whole: a reader never sees part of a write, and a power cut leaves
+  the old object or the new one;
 - ``create`` writes only where nothing is, so that of two writers exactly one wins;
 - a listing is complete, beyond the 1,000 keys of one S3 response;
 - no key can leave the root.
@@ -143,13 +144,7 @@ class Lake:
 
     def create(self, key: str, data: bytes) -> bool:
         """Write an object only if there is none; False if there is one already."""
-        try:
-            obstore.put(self._store, _checked(key), data, mode="create")
-        except AlreadyExistsError:
-            return False
-        except (BaseError, OSError) as error:
-            raise LakeError(f"cannot write {self.uri_of(key)}: {_brief(error)}") from error
-        return True
+        return self._write(key, data, overwrite=False)
 
     def get(self, key: str) -> bytes | None:
         """An object's content, or None if there is no such object."""
@@ -244,25 +239,30 @@ class Lake:
         except (BaseError, OSError) as error:
             raise LakeError(f"cannot remove {self.uri_of(key)}: {_brief(error)}") from error
 
-    def _write(self, key: str, data: bytes | Path) -> None:
+    def _write(self, key: str, data: bytes | Path, *, overwrite: bool = True) -> bool:
+        """Write an object; False if it is there already and must not be overwritten."""
         target = _checked(key)
         try:
             if self.directory is None:
-                obstore.put(self._store, target, data)
-                return
-            staged = f"{_STAGING}/{uuid.uuid4().hex}"
+                obstore.put(self._store, target, data, mode="overwrite" if overwrite else "create")
+                return True
+            staged = self.directory / _STAGING / uuid.uuid4().hex
+            staged.parent.mkdir(exist_ok=True)
             try:
-                if isinstance(data, Path):  # obstore would read all of it into memory
-                    (self.directory / _STAGING).mkdir(exist_ok=True)
-                    shutil.copyfile(data, self.directory / staged)
+                if isinstance(data, Path):
+                    shutil.copyfile(data, staged)
                 else:
-                    obstore.put(self._store, staged, data, use_multipart=False)
-                obstore.rename(self._store, staged, target)
-            except BaseException:
-                self.directory.joinpath(staged).unlink(missing_ok=True)
-                raise
+                    staged.write_bytes(data)
+                _to_disk(staged)
+                name = f"{_STAGING}/{staged.name}"
+                obstore.rename(self._store, name, target, overwrite=overwrite)
+            finally:
+                staged.unlink(missing_ok=True)
+        except AlreadyExistsError:
+            return False
         except (BaseError, OSError) as error:
             raise LakeError(f"cannot write {self.uri_of(key)}: {_brief(error)}") from error
+        return True
 
 
 class _ObjectReader(io.RawIOBase):
@@ -297,6 +297,15 @@ class _ObjectReader(io.RawIOBase):
 
     def tell(self) -> int:
         return self._position
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file's content is on the disk: a name that outlives its content is half there.
+
+    The name itself may be lost with the power, and then what it stood for is as it was before.
+    """
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def refuse_credentials(uri: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -128,3 +129,20 @@ def test_an_object_is_read_as_a_stream(any_lake: Lake) -> None:
     any_lake.put("object", b"one\ntwo\n")
     with any_lake.open_reader("object") as file:
         assert bytes(file.read(4)) == b"one\n"
+
+
+@pytest.mark.parametrize("write", ["put", "put_file", "create"])
+def test_an_object_is_on_the_disk_before_it_has_its_name(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    (tmp_path / "content").write_bytes(b"content")
+    fsync, flushed = os.fsync, []
+
+    def noting(number: int) -> None:
+        fsync(number)
+        flushed.append((os.fstat(number).st_ino, lake.head("object")))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    getattr(lake, write)("object", tmp_path / "content" if write == "put_file" else b"content")
+    assert lake.directory is not None
+    assert flushed == [((lake.directory / "object").stat().st_ino, None)]
