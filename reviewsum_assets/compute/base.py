@@ -8,7 +8,7 @@ from typing import Protocol
 
 from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.compute.failures import JobFailure
-from reviewsum_assets.job.processing import JobResult
+from reviewsum_assets.job.job_result import JobResult
 from reviewsum_assets.job.spec import JobSpec
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reviewsum_assets.compute.base import Capacity
 from reviewsum_assets.compute.failures import FailureKind, JobFailure
-from reviewsum_assets.job.processing import JobResult
+from reviewsum_assets.job.job_result import JobResult
 from reviewsum_assets.job.spec import Budget
 from reviewsum_assets.settings import Settings
 

@@ -33,8 +33,8 @@ from reviewsum_assets.compute.launches import note_waiting
 from reviewsum_assets.errors import JobError
 from reviewsum_assets.job.devices import worker_devices
 from reviewsum_assets.job.job_objects import pipes_context_key
+from reviewsum_assets.job.job_result import death, read_result
 from reviewsum_assets.job.model_directory import read_ready_model
-from reviewsum_assets.job.processing import death, read_result
 from reviewsum_assets.job.spec import JobSpec, read_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import EngineSettings

@@ -44,8 +44,8 @@ from reviewsum_assets.compute.processing_request import (
     spec_hash,
 )
 from reviewsum_assets.errors import JobError, ReviewsumError, SettingsError
+from reviewsum_assets.job.job_result import JobResult, read_result
 from reviewsum_assets.job.loaded_model import files_prefix
-from reviewsum_assets.job.processing import JobResult, read_result
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import SageMakerSettings

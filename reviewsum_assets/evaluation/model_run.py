@@ -10,7 +10,8 @@ from pathlib import Path
 
 from reviewsum_assets.errors import EvaluationError
 from reviewsum_assets.evaluation.product_reviews import ReviewTable
-from reviewsum_assets.job.processing import JobResult, run_job
+from reviewsum_assets.job.job_result import JobResult
+from reviewsum_assets.job.processing import run_job
 from reviewsum_assets.job.progress import ProgressReporter
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.job.whole_lake import summarize_grouped

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reviewsum_assets.errors import DumpError
-from reviewsum_assets.job.processing import JobResult
+from reviewsum_assets.job.job_result import JobResult
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.job.whole_lake import summarize_grouped
 from reviewsum_assets.lake import Lake

@@ -91,9 +91,10 @@ import reviewsum_assets
 from reviewsum_assets.errors import ReviewsumError
 from reviewsum_assets.job.hosts import Host
 from reviewsum_assets.job.job_objects import result_key
+from reviewsum_assets.job.job_result import JobResult
 from reviewsum_assets.job.legacy import ContainerPaths, run_legacy
 from reviewsum_assets.job.pipes import open_pipes
-from reviewsum_assets.job.processing import JobResult, run_job
+from reviewsum_assets.job.processing import run_job
 from reviewsum_assets.job.progress import ProgressReporter
 from reviewsum_assets.job.spec import JobSpec, read_spec
 from reviewsum_assets.lake import Lake

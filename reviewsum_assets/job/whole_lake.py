@@ -12,8 +12,8 @@ import polars as pl
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.job.conversion import ensure_converted
+from reviewsum_assets.job.job_result import JobResult
 from reviewsum_assets.job.model_directory import ready_model
-from reviewsum_assets.job.processing import JobResult
 from reviewsum_assets.job.spec import JobSpec, job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings

@@ -17,7 +17,7 @@ from reviewsum_assets.compute.launches import note_launch, noted_jobs
 from reviewsum_assets.compute.local import LocalCompute
 from reviewsum_assets.errors import JobError
 from reviewsum_assets.job.job_objects import result_key, spec_key
-from reviewsum_assets.job.processing import read_result
+from reviewsum_assets.job.job_result import read_result
 from reviewsum_assets.job.spec import JobSpec, job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import EngineSettings

@@ -9,7 +9,8 @@ from reviewsum_assets import places
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.status import lake_status
 from reviewsum_assets.job.budget import BudgetKeeper
-from reviewsum_assets.job.processing import JobResult, run_job
+from reviewsum_assets.job.job_result import JobResult
+from reviewsum_assets.job.processing import run_job
 from reviewsum_assets.job.progress import ProgressReporter
 from reviewsum_assets.job.spec import Budget, JobSpec, job_spec
 from reviewsum_assets.lake import Lake

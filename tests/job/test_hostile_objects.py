@@ -14,8 +14,8 @@ from reviewsum_assets.job.job_objects import (
     progress_key,
     result_key,
 )
+from reviewsum_assets.job.job_result import JobResult, read_result
 from reviewsum_assets.job.pipes import open_pipes
-from reviewsum_assets.job.processing import JobResult, read_result
 from reviewsum_assets.job.progress import read_progress
 from reviewsum_assets.job.published_files import PublishedFile
 from reviewsum_assets.job.run_processing import EXIT_USAGE, main

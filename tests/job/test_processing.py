@@ -11,9 +11,11 @@ import pytest
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.job import processing, summarizer
 from reviewsum_assets.job.budget import BudgetKeeper
+from reviewsum_assets.job.dealer import Dealer
 from reviewsum_assets.job.devices import WorkerDevice
+from reviewsum_assets.job.job_result import JobResult
 from reviewsum_assets.job.loaded_model import WorkerOptions
-from reviewsum_assets.job.processing import JobResult, run_job
+from reviewsum_assets.job.processing import run_job
 from reviewsum_assets.job.progress import ProgressReporter
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.job.worker import worker_main
@@ -68,7 +70,7 @@ def test_leases_become_smaller_towards_the_end(lake: Lake, pegasus: Path) -> Non
     _, spec = spec_for(lake, pegasus, texts(64))
     pending = list(require_plan(lake).checkpoints)
     keeper = BudgetKeeper(spec)
-    dealer = processing._Dealer(pending, ProgressReporter(lake, spec), keeper)
+    dealer = Dealer(pending, ProgressReporter(lake, spec), keeper)
     dealer.pool_products = 24
     sizes = []
     while dealer.has_work:

@@ -11,8 +11,8 @@ from typing import Any
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.checkpoints.status import lake_status
 from reviewsum_assets.job.conversion import ensure_converted
+from reviewsum_assets.job.job_result import JobResult, read_result
 from reviewsum_assets.job.model_directory import ready_model
-from reviewsum_assets.job.processing import JobResult, read_result
 from reviewsum_assets.job.spec import JobSpec, job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
