@@ -8,7 +8,7 @@ A job with a budget deals no lease that could outlast it.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.job.budget import BudgetKeeper
@@ -94,16 +94,15 @@ class Dealer:
             self.failed[number] = reason
             self.reporter.error(f"{planned.partition_key} failed: {reason}")
 
-    def take_back(self, leases: Sequence[Collection[int]], reason: str) -> None:
+    def take_back(self, held: Collection[int], suspects: Collection[int], reason: str) -> None:
         """A worker died: deal its checkpoints again, or give up those that were dealt before.
 
         Args:
-            leases: what it was busy with, oldest first. Only the first is held against its
-                checkpoints: the worker had at most read the others.
+            held: what it had not reported on.
+            suspects: which of these it may have died of: the others it had read, or generated.
             reason: of its death.
         """
-        suspects = leases[0] if leases else ()
-        for number in sorted({n for lease in leases for n in lease}, reverse=True):
+        for number in sorted(held, reverse=True):
             if number in self.unfinished:
                 if number not in suspects:
                     self._leases[number] -= 1

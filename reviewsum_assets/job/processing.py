@@ -22,6 +22,7 @@ from reviewsum_assets.job.worker import (
     Broken,
     Failed,
     Generated,
+    Generating,
     Idle,
     Landed,
     Lease,
@@ -91,6 +92,7 @@ class _Member:
     process: SpawnProcess
     connection: Connection
     leases: list[set[int]] = field(default_factory=list)  # not empty, oldest first
+    generating: frozenset[int] = frozenset()
     idle: bool = False
     broken: str | None = None
 
@@ -98,6 +100,11 @@ class _Member:
     def held(self) -> set[int]:
         """Numbers of the checkpoints that it has not reported on yet."""
         return {number for lease in self.leases for number in lease}
+
+    @property
+    def suspects(self) -> set[int]:
+        """Numbers of the checkpoints that it died of, if it did: others are read or written."""
+        return (self.held & self.generating) or set().union(*self.leases[:1])
 
     def reported(self, number: int) -> None:
         """Note that it is done with a checkpoint, one way or another."""
@@ -160,6 +167,8 @@ class _Crew:
         match report:
             case Idle():
                 member.idle = True
+            case Generating(numbers):
+                member.generating = numbers
             case Generated(number, chunks, share, memory):
                 self._dealer.reporter.generated(number, chunks, share, memory)
             case Landed(number, message, seconds):
@@ -192,7 +201,7 @@ class _Crew:
         self._members.remove(member)
         reason = member.broken or death(member.process.exitcode)
         self._dealer.reporter.error(f"worker {member.process.pid} ended: {reason}")
-        self._dealer.take_back(member.leases, reason)
+        self._dealer.take_back(member.held, member.suspects, reason)
         self._barren_deaths += 1
         if self._barren_deaths >= self._deaths_allowed:
             self._dealer.give_up(f"no worker can work: {reason}")

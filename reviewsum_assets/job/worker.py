@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
@@ -58,6 +58,13 @@ class Idle:
 
 
 @dataclass(frozen=True)
+class Generating:
+    """Worker to parent: these checkpoints of a lease are generated from now on."""
+
+    numbers: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Generated:
     """Worker to parent: chunks were generated; see ``ProgressReporter.generated``."""
 
@@ -98,7 +105,7 @@ class Broken:
     reason: str
 
 
-Report = Idle | Generated | Landed | Skipped | Failed | Broken
+Report = Idle | Generating | Generated | Landed | Skipped | Failed | Broken
 
 
 class _Reports:
@@ -151,7 +158,8 @@ class _Pool:
 class _Worker:
     """Three threads in a row: one reads and cuts leases, the main one generates, one writes.
 
-    So the device need not wait for anything but its own work.
+    So the device waits for its own work, and for a lake that is slower than it: of what is
+    generated and not yet written, which dies with the process, there is one lease beside the next.
     """
 
     def __init__(self, options: WorkerOptions, connection: Connection, reports: _Reports) -> None:
@@ -168,14 +176,21 @@ class _Worker:
         """Compute leases until an empty one comes, and wait for the last uploads."""
         threading.Thread(target=self._read_leases, name="reader", daemon=True).start()
         with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
+            writing: list[Future[None]] = []
             while (pool := self._pools.get()) is not None:
                 if isinstance(pool, Exception):
                     raise pool
                 model = self._model_for(pool.reader)
-                started = time.monotonic()
-                for work in model.summarizer.generate(pool.works):
+                self._reports.send(
+                    Generating(frozenset(work.source.planned.number for work in pool.works))
+                )
+                started, earlier = time.monotonic(), writing
+                writing = [
                     writer.submit(self._write, work, model, started)
+                    for work in model.summarizer.generate(pool.works)
+                ]
                 self._slots.release()
+                wait(earlier)
 
     def _read_leases(self) -> None:
         try:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,29 @@ def test_a_deadly_checkpoint_takes_none_of_those_that_were_read_ahead(
     result = run_reading_ahead(lake, spec, monkeypatch)
     assert {number: "signal 9" in why for number, why in result.failed.items()} == {1: True}
     assert result.landed == (2, 3, 4, 5)
+
+
+def worker_that_dies_while_it_still_writes(connection: Connection, options: WorkerOptions) -> None:
+    """The same, and what was generated before is written so slowly that it dies with it."""
+    put = Lake.put
+
+    def slow(self: Lake, key: str, data: bytes) -> None:
+        time.sleep(1)
+        put(self, key, data)
+
+    Lake.put = slow  # type: ignore[method-assign]
+    worker_that_dies_of_a_text(connection, options)
+
+
+def test_a_checkpoint_that_was_being_written_is_not_blamed_for_the_next_one(
+    lake: Lake, pegasus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    products = {**texts(12), "P004": f"a {DEADLY} text about a product"}
+    _, spec = spec_for(lake, pegasus, products)
+    monkeypatch.setattr(processing, "worker_main", worker_that_dies_while_it_still_writes)
+    result = run_reading_ahead(lake, spec, monkeypatch)
+    assert list(result.failed) == [2]
+    assert result.landed == (1, 3)
 
 
 def test_leases_become_smaller_towards_the_end(lake: Lake, pegasus: Path) -> None:
