@@ -16,10 +16,12 @@ from reviewsum_assets import places
 from reviewsum_assets.checkpoints.files import COLUMNS, decode_rows
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.compute.local import LocalCompute
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.grouping import RECORD
 from tests.support.checkpoints import plan_products, products
 from tests.support.dumps import FORMATS, Review, reviews_of, write
+from tests.support.held_jobs import hold_job
 from tests.support.ready_models import put_ready_model
 from tests.support.waiting import wait_until
 
@@ -223,11 +225,13 @@ def test_after_a_kill_the_next_run_finishes_with_the_same_bytes(
 ) -> None:
     path, expected = uninterrupted
     process = command.start(*command.run_arguments(path, "--checkpoint-size", "1"))
-    wait_until(lambda: len(manifests(command.lake)) >= 2, "checkpoints to land")
+    job = hold_job(command.lake, 2)
     if victims in ("job", "both"):
-        os.kill(job_pid(command.lake), signal.SIGKILL)
+        job.kill()
     if victims in ("run", "both"):
         process.kill()
+    if victims == "run":
+        job.go_on()
     process.communicate(timeout=120)
     done = manifests(command.lake)
     command.run(path, "--checkpoint-size", "1")
@@ -241,13 +245,12 @@ def test_ctrl_c_stops_the_job_too_and_the_next_run_finishes(
 ) -> None:
     path = dump(tmp_path, 60)
     process = command.start(*command.run_arguments(path, "--checkpoint-size", "1"))
-    wait_until(lambda: len(manifests(command.lake)) >= 2, "checkpoints to land")
-    pid = job_pid(command.lake)
-    process.send_signal(signal.SIGINT)
+    with hold_job(command.lake, 2).going_on_once_told_to_end():
+        process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "run it again" in err
-    wait_until(lambda: not is_running(pid), "the job to end")
+    wait_until(lambda: not LocalCompute(command.lake).live_jobs(), "the job to end")
     assert 0 < len(manifests(command.lake)) < 60
     assert command.run(path, "--checkpoint-size", "1")["products"] == 60
 
@@ -319,16 +322,6 @@ def test_status_of_an_empty_lake_says_so(command: Command) -> None:
 
 def manifests(lake: Lake) -> dict[str, bytes | None]:
     return {i.key: lake.get(i.key) for i in lake.list(places.CHECKPOINT_MANIFESTS)}
-
-
-def job_pid(lake: Lake) -> int:
-    (item,) = [i for i in lake.list(places.PROCESSING_JOBS) if i.key.endswith("/pid")]
-    return int(lake.get(item.key) or b"")
-
-
-def is_running(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def test_running_again_without_naming_dump_and_model_changes_nothing(

@@ -16,6 +16,7 @@ from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
 from tests.support.checkpoints import complete, retime
 from tests.support.models import POISON
 from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -259,7 +260,7 @@ def test_a_run_attaches_to_a_live_job_instead_of_starting_another(
     job = small.pipeline.compute.start(spec, Launch())
     run = small.summarize(1, 10)
     assert run.success
-    assert job.poll() is not None
+    wait_until(job.poll, "the job to end")
     producers = {m["job"] for m in small.materializations(run).values()}
     assert producers == {job.spec.name}
 

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from reviewsum_assets import places
@@ -21,6 +22,7 @@ from reviewsum_assets.job.canaries import CANARY_TEXTS
 from reviewsum_assets.job.spec import read_spec
 from reviewsum_assets.lake import Lake
 from tests.support.checkpoints import complete
+from tests.support.held_jobs import withheld
 from tests.support.jobs import incomplete, result, run, spec_for, start, texts
 from tests.support.models import POISON
 from tests.support.waiting import wait_until
@@ -111,10 +113,11 @@ def test_a_signal_ends_a_job_with_its_own_code_and_leaves_only_whole_objects(
     lake: Lake, pegasus: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     _, spec = spec_for(lake, pegasus, texts(200), workers=1)
-    process = start(spec, tmp_path)
-    wait_for_manifests(lake, 3)
-    process.send_signal(number)
-    _, log = process.communicate(timeout=60)
+    with withheld(lake, spec.checkpoints[-1].input_key):
+        process = start(spec, tmp_path)
+        wait_for_manifests(lake, 3)
+        process.send_signal(number)
+        _, log = process.communicate(timeout=60)
     assert process.returncode == 75, log.decode()
     assert result(lake, spec).stopped
     assert 0 < len(incomplete(lake)) < 50
@@ -127,14 +130,14 @@ def test_a_killed_job_takes_its_workers_along_and_the_next_one_finishes(
     lake: Lake, pegasus: Path, tmp_path: Path
 ) -> None:
     _, spec = spec_for(lake, pegasus, texts(200))
-    process = start(spec, tmp_path)
-    wait_for_manifests(lake, 3)
-    workers = children(process.pid)
-    process.kill()
-    process.communicate(timeout=60)
-    wait_until(
-        lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the workers to end"
-    )
+    with withheld(lake, spec.checkpoints[-1].input_key):
+        process = start(spec, tmp_path)
+        wait_for_manifests(lake, 3)
+        workers = workers_of(process)
+        assert workers
+        process.kill()
+        process.communicate(timeout=60)
+        wait_until(lambda: not any(map(is_alive, workers)), "the workers to end")
     done = {c: lake.get(places.checkpoint_manifest(c)) for c in valid(lake)}
     assert 0 < len(done) < 50
     assert run(spec, tmp_path)[0] == 0
@@ -142,11 +145,15 @@ def test_a_killed_job_takes_its_workers_along_and_the_next_one_finishes(
     assert {c: lake.get(places.checkpoint_manifest(c)) for c in done} == done
 
 
-def test_a_killed_worker_costs_only_time(lake: Lake, pegasus: Path, tmp_path: Path) -> None:
+def test_killed_workers_cost_only_time(lake: Lake, pegasus: Path, tmp_path: Path) -> None:
     _, spec = spec_for(lake, pegasus, texts(200), workers=2)
-    process = start(spec, tmp_path)
-    wait_for_manifests(lake, 3)
-    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    with withheld(lake, spec.checkpoints[-1].input_key):
+        process = start(spec, tmp_path)
+        wait_for_manifests(lake, 3)
+    workers = workers_of(process)
+    assert len(workers) == 2
+    for worker in workers:
+        worker.kill()
     _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log.decode()
     assert "killed by signal 9" in log.decode()
@@ -281,20 +288,18 @@ def wait_for_manifests(lake: Lake, count: int) -> None:
     wait_until(lambda: len(lake.list(places.CHECKPOINT_MANIFESTS)) >= count, "checkpoints to land")
 
 
-def children(pid: int) -> list[int]:
-    found = subprocess.run(
-        ["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False
-    ).stdout
-    return [int(line) for line in found.split()]
-
-
-def workers_of(pid: int) -> list[int]:
+def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """The worker processes among a job's children; multiprocessing has a helper of its own."""
-    return [
-        child
-        for child in children(pid)
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process works still: where nobody reaps the dead, they stay listed."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def valid(lake: Lake) -> list[int]:

@@ -159,8 +159,8 @@ def a_cancelled_run_keeps_what_landed(desk: Desk, total: int) -> None:
     assert desk.servers.run_status(run) == "STARTED"
     ui.keep("green_while_the_job_runs")
 
-    ui.terminate(run)
-    job.go_on_once_told_to_end()
+    with job.going_on_once_told_to_end():
+        ui.terminate(run)
     assert desk.finished(run) == "CANCELED"
     ui.text("Canceled").wait_for()
     ui.keep("cancelled_run")

@@ -246,7 +246,7 @@ def nothing_goes_on(servers: DagsterServers) -> None:
 
     def has_ended() -> bool:
         servers.tick("stop_abandoned_jobs")
-        return all(run["status"] not in ("QUEUED", "STARTED") for run in servers.runs())
+        return all(run["status"] in _ENDS for run in servers.runs())
 
     servers.wait_for(has_ended, "every run to end", _STEP_SECONDS)
 

@@ -146,8 +146,8 @@ def test_a_team_cancels_repairs_and_sees_new_dumps_become_a_table(
 
     team.backfill([partition_key(number) for number in numbers])
     held = hold_job(lake, LANDED)
-    team.terminate(team.runs()[0]["id"])
-    held.go_on_once_told_to_end()
+    with held.going_on_once_told_to_end():
+        team.terminate(team.runs()[0]["id"])
     assert finished(team, team.runs()[0]["id"]) == "CANCELED"
     counts = team.partition_counts()
     assert (counts["numMaterialized"], counts["numFailed"]) == (len(manifests(lake)), 0)

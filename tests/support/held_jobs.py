@@ -1,13 +1,13 @@
-"""Local jobs that are held half-way, so that something is left to do however fast the machine is.
-
-Only for jobs whose processes may be stopped and killed as one: a job and its workers are a group.
-"""
+"""Jobs that are held half-way, so that something is left to do however fast the machine is."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ _JOB_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class HeldJob:
-    """A stopped job; ``group`` is the number of its main process and of its group."""
+    """A stopped job of this machine; ``group`` is the number of its process and its group."""
 
     group: int
 
@@ -32,18 +32,52 @@ class HeldJob:
 
     def kill(self) -> None:
         """End it as a machine's failure would, at the point where it is held."""
-        os.killpg(self.group, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.group, signal.SIGKILL)
 
-    def go_on_once_told_to_end(self) -> None:
-        """Let it go on when it has been sent SIGTERM, which is then the first thing it sees."""
-        wait_until(self._is_told_to_end, "the job to be told to end", _JOB_SECONDS)
+    def go_on(self) -> None:
+        """Hold it no longer."""
         os.killpg(self.group, signal.SIGCONT)
+
+    @contextmanager
+    def going_on_once_told_to_end(self) -> Iterator[None]:
+        """Hold it no longer as soon as it is sent SIGTERM, which is then the first thing it sees.
+
+        That is to be sent by what is done in this context; who sends it will not wait for long.
+        """
+
+        def go_on_then() -> None:
+            wait_until(self._is_told_to_end, "the job to be told to end", _JOB_SECONDS)
+            self.go_on()
+
+        with ThreadPoolExecutor(1) as pool:
+            going_on = pool.submit(go_on_then)
+            yield
+            going_on.result()
 
     def _is_told_to_end(self) -> bool:
         # A stopped process keeps what it is sent; the kernel shows it as a mask, bit 0 is signal 1.
         status = Path(f"/proc/{self.group}/status").read_text()
         (pending,) = re.findall(r"^ShdPnd:\s*([0-9a-f]+)$", status, re.MULTILINE)
         return bool(int(pending, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@contextmanager
+def withheld(lake: Lake, key: str) -> Iterator[None]:
+    """Let whoever reads an object of a lake on a disk wait for ever: its job cannot end.
+
+    Who waits by then waits on, also when the object is back.
+    """
+    assert lake.directory is not None
+    path = lake.directory / key
+    content = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    try:
+        yield
+    finally:
+        path.unlink()
+        path.write_bytes(content)
 
 
 def kill_jobs(lake: Lake) -> None:
