@@ -229,6 +229,8 @@ class SummarizeRun:
                 self._looked_at.clear()
                 self._log_landed(job)
                 is_told = True
+            if not is_told:
+                time.sleep(self.pipeline.compute.poll_seconds)
         self._usd += end.usd
         if end.result is not None:
             self._reasons.update(end.result.failed)
