@@ -126,9 +126,7 @@ class SummarizeRun:
         self.context.log.info(f"attaching to live job {live.spec.name}")
         self._elsewhere = {}
         note_waiting(self._lake, live.spec.name, self.context.run.run_id)
-        failure = self._follow(live).failure
-        # One that was stopping is not for us: whoever stopped it did not want it, we do.
-        return None if live.was_stopping else failure
+        return self._failure_of(live, self._follow(live))
 
     def _live_job(self) -> RunningJob | None:
         """A running job that computes any pending checkpoint."""
@@ -141,8 +139,7 @@ class SummarizeRun:
         """Start a job for what is pending, in this run and its backfill; follow it to its end.
 
         Returns:
-            Why to give up on what is still pending; None to look again, since another process
-            started the job and may have asked for less.
+            Why to give up on what is still pending; None to look again.
 
         Raises:
             LaunchError: it cannot be started.
@@ -165,9 +162,15 @@ class SummarizeRun:
                 f"{len(self._elsewhere)} checkpoints of other runs of this backfill did not land: "
                 "those runs try again"
             )
-        if not self._pending or job.was_stopping:
+        return self._failure_of(job, end)
+
+    def _failure_of(self, job: RunningJob, end: JobEnd) -> JobFailure | None:
+        """Why not to go on with what is pending after a job; None to look again."""
+        asked = {planned.number for planned in job.spec.checkpoints}
+        # What another process asked of a job says nothing of the rest. And one that was stopping
+        # is not for us: whoever stopped it did not want it, we do.
+        if job.was_stopping or asked.isdisjoint(self._pending):
             return None
-        # One that another process started may have been asked for less.
         return end.failure or (None if job.attached else _NO_FAILURE)
 
     def _for_one_job(self) -> tuple[PlannedCheckpoint, ...]:

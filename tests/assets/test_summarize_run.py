@@ -10,9 +10,10 @@ import dagster as dg
 import pytest
 
 from reviewsum_assets import places
+from reviewsum_assets.compute import Launch, RunningJob
 from reviewsum_assets.errors import LakeError
 from reviewsum_assets.lake import Lake, LakeObject
-from tests.support.pipeline import SmallPipeline, texts, write_dump
+from tests.support.pipeline import SmallPipeline, failure_metadata, texts, write_dump
 
 
 @pytest.fixture
@@ -45,3 +46,32 @@ def test_a_lake_that_is_lost_at_a_jobs_end_is_asked_again_at_the_usual_pace(
     pauses = [later - earlier for earlier, later in pairwise(refused)]
     assert len(pauses) == 3
     assert min(pauses) >= small.pipeline.compute.poll_seconds
+
+
+def test_what_a_job_was_never_asked_for_is_computed_after_its_failure(
+    small: SmallPipeline,
+) -> None:
+    small.pipeline.lake.put(f"{places.checkpoint_csv(1)}/in the way", b"")
+    job = start(small, 1, 2)
+    run = small.summarize(2, 3)
+    assert run.success
+    made_by = {key: shown["job"] for key, shown in small.materializations(run).items()}
+    assert made_by.pop("checkpoint_00002") == job.spec.name
+    assert made_by.pop("checkpoint_00003") != job.spec.name
+
+
+def test_what_a_job_was_asked_for_and_failed_over_is_left_to_people(small: SmallPipeline) -> None:
+    small.pipeline.lake.put(f"{places.checkpoint_csv(2)}/in the way", b"")
+    job = start(small, 1, 2)
+    told = failure_metadata(small.summarize(2, 3))
+    assert told["failure"] == "checkpoints failed"
+    assert told["job"] == job.spec.name
+
+
+def start(small: SmallPipeline, *numbers: int) -> RunningJob:
+    """A job that another process would have started, over these checkpoints."""
+    whole = small.job_spec()
+    chosen = tuple(planned for planned in whole.checkpoints if planned.number in numbers)
+    return small.pipeline.compute.start(
+        whole.model_copy(update={"checkpoints": chosen}), Launch(run_id="another")
+    )
