@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cache
 
 import dagster as dg
 
 from reviewsum_assets import places
 from reviewsum_assets.assets.backfill_selection import pending_elsewhere
 from reviewsum_assets.assets.canary_check import log_canaries
+from reviewsum_assets.assets.earlier_attempts import earlier_attempts
 from reviewsum_assets.assets.job_messages import JobMessages, pipes_context
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES, materialization
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
@@ -22,7 +24,7 @@ from reviewsum_assets.checkpoints.validity import (
 )
 from reviewsum_assets.compute import JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
-from reviewsum_assets.compute.launches import note_waiting
+from reviewsum_assets.compute.launches import note_waiting, waiting_runs
 from reviewsum_assets.compute.ordering import JobOrder, order_job
 from reviewsum_assets.compute.patience import Patience
 from reviewsum_assets.errors import LakeError, ReviewsumError
@@ -61,11 +63,22 @@ class SummarizeRun:
         self._pending = {planned.number: planned for planned in self.requested}
 
     def log_reused(self) -> None:
-        """Log what is valid before a job starts: a later failure cannot paint it failed."""
-        if self.recompute:
+        """Log what is done before a job starts: a later failure cannot paint it failed.
+
+        What is valid is done; to be computed again, what earlier attempts of this run have.
+        """
+        earlier = earlier_attempts(self.context.instance, self.context.run)
+        if self.recompute and not earlier:
             return
+
+        @cache
+        def is_of_earlier_attempt(job: str) -> bool:
+            return not earlier.isdisjoint(waiting_runs(self._lake, job))
+
         for state in check_checkpoints(self._lake, self.requested):
-            if state.is_valid:
+            if state.manifest is not None and (
+                not self.recompute or is_of_earlier_attempt(state.manifest.producer.job_name)
+            ):
                 self._materialized(state, reused=True)
 
     def compute_missing(self) -> None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from reviewsum_assets import places
+from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.compute import Launch, RunningJob
 from reviewsum_assets.errors import LakeError
 from reviewsum_assets.lake import Lake, LakeObject
-from tests.support.pipeline import SmallPipeline, failure_metadata, texts, write_dump
+from tests.support.checkpoints import complete
+from tests.support.partitions import range_tags
+from tests.support.pipeline import SmallPipeline, failure, failure_metadata, texts, write_dump
+
+RECOMPUTE = {"chunk_summaries": {"config": {"recompute": True}}}
 
 
 @pytest.fixture
@@ -66,6 +72,46 @@ def test_what_a_job_was_asked_for_and_failed_over_is_left_to_people(small: Small
     told = failure_metadata(small.summarize(2, 3))
     assert told["failure"] == "checkpoints failed"
     assert told["job"] == job.spec.name
+
+
+class TestRecompute:
+    """Of checkpoints 1 and 2, where 2 cannot be written at first."""
+
+    @pytest.fixture(autouse=True)
+    def _failed(self, small: SmallPipeline) -> None:
+        self.small, self.lake = small, small.pipeline.lake
+        complete(self.lake, require_plan(self.lake))
+        self.lake.delete(places.checkpoint_csv(2))
+        self.in_the_way = f"{places.checkpoint_csv(2)}/in the way"
+        self.lake.put(self.in_the_way, b"")
+        self.failed = small.summarize(1, 2, **RECOMPUTE)
+        assert "What landed is kept: re-execute this run" in failure(self.failed)
+
+    def clear_the_way(self) -> None:
+        self.lake.delete(self.in_the_way)
+        Path(self.lake.uri, places.checkpoint_csv(2)).rmdir()
+
+    def again(self, run: Any) -> Any:
+        """What the UI does, and the daemon after a crash: the same range and config."""
+        tags = {"dagster/parent_run_id": run.run_id, "dagster/root_run_id": self.failed.run_id}
+        return self.small.execute("summarize", {**range_tags(1, 2), **tags}, **RECOMPUTE)
+
+    def reused(self, run: Any) -> list[bool]:
+        found = self.small.materializations(run)
+        return [shown["reused"] for _, shown in sorted(found.items())]
+
+    def test_goes_on_where_the_attempts_before_ended(self) -> None:
+        between = self.again(self.failed)
+        assert not between.success
+        self.clear_the_way()
+        last = self.again(between)
+        assert last.success
+        assert self.reused(between) == [True]
+        assert self.reused(last) == [True, False]
+
+    def test_of_a_run_that_succeeded_is_of_all_of_it(self) -> None:
+        self.clear_the_way()
+        assert self.reused(self.again(self.again(self.failed))) == [False, False]
 
 
 def start(small: SmallPipeline, *numbers: int) -> RunningJob:
