@@ -89,6 +89,12 @@ class JobDescription:
         return dict(self.raw.get("Environment", {}))
 
     @property
+    def inputs(self) -> Mapping[str, str]:
+        """Where on S3 its inputs lie, by their names."""
+        sources = self.raw.get("ProcessingInputs", [])
+        return {source["InputName"]: source.get("S3Input", {}).get("S3Uri") for source in sources}
+
+    @property
     def _cluster(self) -> Mapping[str, Any]:
         cluster: Mapping[str, Any] = self.raw["ProcessingResources"]["ClusterConfig"]
         return cluster

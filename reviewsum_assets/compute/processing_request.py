@@ -30,6 +30,7 @@ PROVIDED = ProvidedInputs(
 )
 
 SPEC_HASH = "REVIEWSUM_SPEC_HASH"
+SPEC_INPUT = "spec"
 # How objects are encrypted on S3 is the lake's matter, in the job as here.
 _FORWARDED = ("AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_KMS_KEY_ID", "REVIEWSUM_LOG_LEVEL")
 _TAG_FORBIDDEN = re.compile(r"[^\w\s.:/=+\-@]")
@@ -105,7 +106,7 @@ def processing_request(
         },
         "ProcessingInputs": [
             _input("code", lake.uri_of(package.prefix) + "/", _CODE),
-            _input("spec", lake.uri_of(spec_key(spec.name)), _SPEC),
+            _input(SPEC_INPUT, lake.uri_of(spec_key(spec.name)), _SPEC),
             _input(
                 "model",
                 lake.uri_of(model_prefix) + "/",

@@ -7,6 +7,7 @@ work, after whatever accident, finds the job that does it.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -37,6 +38,7 @@ from reviewsum_assets.compute.processing_api import (
 from reviewsum_assets.compute.processing_request import (
     PROVIDED,
     SPEC_HASH,
+    SPEC_INPUT,
     inputs_manifest,
     inputs_manifest_key,
     main_recipe,
@@ -44,11 +46,15 @@ from reviewsum_assets.compute.processing_request import (
     spec_hash,
 )
 from reviewsum_assets.errors import JobError, ReviewsumError, SettingsError
+from reviewsum_assets.job.job_objects import spec_key
 from reviewsum_assets.job.job_result import JobResult, read_result
+from reviewsum_assets.job.loaded_model import files_prefix
 from reviewsum_assets.job.loaded_model import files_prefix
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import SageMakerSettings
+
+_log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 180.0
 # How long a job's state may be unknown before its run gives up; the job itself goes on.
@@ -168,10 +174,16 @@ class SageMakerCompute:
         live = []
         for spec in noted_jobs(self.lake):
             found = self.api.describe(name=spec.name)
-            if found is not None and found.is_live:
-                live.append(SageMakerJob(self, spec, attached=True, was_stopping=found.is_stopping))
-            elif found is not None:
+            if found is None:
+                continue
+            if not found.is_live:
                 note_end(self.lake, spec.name)
+            elif found.inputs.get(SPEC_INPUT) == self.lake.uri_of(spec_key(spec.name)):
+                live.append(SageMakerJob(self, spec, attached=True, was_stopping=found.is_stopping))
+            else:
+                # Who finds a job may stop it, and a note can name anybody's. From where a job reads
+                # its spec, SageMaker says, whatever was written to the lake, and by which version.
+                _log.warning("job %s is noted on this lake and not of it: ignored", spec.name)
         return live
 
     def request(self, spec: JobSpec, launch: Launch) -> dict[str, Any]:

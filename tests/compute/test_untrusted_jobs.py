@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from reviewsum_assets.compute import Launch
@@ -22,6 +23,8 @@ from reviewsum_assets.job.spec import JobSpec, job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import EngineSettings
 from tests.support.checkpoints import plan_products, products
+from tests.support.processing import ProcessingEmulator
+from tests.support.sagemaker import planned_pipeline
 
 
 @pytest.fixture
@@ -74,6 +77,26 @@ def test_a_noted_job_whose_spec_names_another_one_is_ignored(
     lake.put(spec_key(spec.name), other.model_dump_json().encode())
     assert noted_jobs(lake) == []
     assert "names another one, somebody-elses-job" in caplog.text
+
+
+def test_a_noted_job_of_another_lake_is_nobodys_to_stop(
+    processing: ProcessingEmulator,
+    instance: dg.DagsterInstance,
+    pegasus: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    processing.faults.slow_start(60)
+    victims = planned_pipeline(processing, instance, pegasus, tmp_path)
+    job = victims.pipeline.compute.start(victims.job_spec(), Launch())
+    other = Lake.open(f"s3://{processing.bucket}/another")
+    compute = victims.with_settings(lake=other.uri).pipeline.compute
+    for lake in (job.spec.lake, other.uri):
+        note_launch(other, job.spec.model_copy(update={"lake": lake}), Launch(run_id="ended"))
+        assert compute.live_jobs() == []
+    assert "not of it: ignored" in caplog.text
+    assert [found.spec for found in victims.pipeline.compute.live_jobs()] == [job.spec]
+    job.stop()
 
 
 def test_code_that_was_put_in_the_place_of_the_jobs_own_is_refused(any_lake: Lake) -> None:
