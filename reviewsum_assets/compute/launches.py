@@ -8,6 +8,8 @@ have been.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
+from datetime import datetime
 
 from pydantic import ValidationError
 
@@ -45,12 +47,22 @@ def note_end(lake: Lake, job: str) -> None:
     lake.delete(_live_key(job))
 
 
-def noted_jobs(lake: Lake) -> list[JobSpec]:
-    """The specs of the jobs that may be live; one that cannot be read is logged."""
-    prefix = places.LIVE_JOBS
-    names = [item.key.removeprefix(f"{prefix}/") for item in lake.list(prefix)]
+@dataclass(frozen=True)
+class NotedJob:
+    """A job that may be live, and when it was noted."""
+
+    spec: JobSpec
+    noted_at: datetime
+
+
+def noted_jobs(lake: Lake) -> list[NotedJob]:
+    """The jobs that may be live; one whose spec cannot be read is logged."""
+    notes = {
+        item.key.removeprefix(f"{places.LIVE_JOBS}/"): item for item in lake.list(places.LIVE_JOBS)
+    }
     found = []
-    for name, content in zip(names, lake.get_many([spec_key(name) for name in names]), strict=True):
+    contents = lake.get_many([spec_key(name) for name in notes])
+    for (name, note), content in zip(notes.items(), contents, strict=True):
         try:
             spec = JobSpec.model_validate_json(content or b"")
         except ValidationError as error:
@@ -58,7 +70,7 @@ def noted_jobs(lake: Lake) -> list[JobSpec]:
             _log.warning("the spec of job %s cannot be read: %s", name, error)
             continue
         if spec.name == name:
-            found.append(spec)
+            found.append(NotedJob(spec, note.last_modified))
         else:  # who looks for jobs may stop them
             _log.warning("the spec of job %s names another one, %s: ignored", name, spec.name)
     return found

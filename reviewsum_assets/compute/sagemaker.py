@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from itertools import count
 from typing import Any
@@ -64,6 +65,9 @@ _TIME_LIMIT_SECONDS = 86_400
 # What a job wrote last may reach CloudWatch after its end.
 _LOG_DRAIN_LOOKS = 3
 _APPEARANCE_SECONDS = 30.0
+# A job is created seconds after it is noted, or never. The note's time is that of AWS, which
+# refuses whoever's clock differs from it by a quarter of an hour.
+_NEVER_CREATED_AFTER = timedelta(hours=1)
 
 
 class SageMakerCompute:
@@ -172,11 +176,13 @@ class SageMakerCompute:
     def live_jobs(self) -> list[SageMakerJob]:
         """The jobs of this lake that have not ended."""
         live = []
-        for spec in noted_jobs(self.lake):
+        for noted in noted_jobs(self.lake):
+            spec = noted.spec
             found = self.api.describe(name=spec.name)
             if found is None:
-                continue
-            if not found.is_live:
+                if datetime.now(timezone.utc) - noted.noted_at > _NEVER_CREATED_AFTER:
+                    note_end(self.lake, spec.name)
+            elif not found.is_live:
                 note_end(self.lake, spec.name)
             elif found.inputs.get(SPEC_INPUT) == self.lake.uri_of(spec_key(spec.name)):
                 live.append(SageMakerJob(self, spec, attached=True, was_stopping=found.is_stopping))

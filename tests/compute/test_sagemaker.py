@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -9,9 +10,10 @@ import pytest
 
 from reviewsum_assets import lake as lake_module
 from reviewsum_assets import places
-from reviewsum_assets.compute import Launch
-from reviewsum_assets.compute.launches import waiting_runs
-from reviewsum_assets.errors import SettingsError
+from reviewsum_assets.checkpoints.prune import prune
+from reviewsum_assets.compute import Launch, sagemaker
+from reviewsum_assets.compute.launches import note_launch, waiting_runs
+from reviewsum_assets.errors import PlanError, SettingsError
 from reviewsum_assets.lake import Lake
 from tests.support.pipeline import (
     SmallPipeline,
@@ -168,6 +170,24 @@ def test_an_overlapping_job_that_came_first_is_attached_to(
     assert second.spec.name == first.spec.name
     assert len(processing.jobs) == 1
     first.stop()
+
+
+def test_a_job_that_was_noted_and_never_created_is_forgotten(
+    processing: ProcessingEmulator,
+    instance: dg.DagsterInstance,
+    pegasus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path)
+    lake, compute = small.pipeline.lake, small.pipeline.compute
+    note_launch(lake, small.job_spec(), Launch(run_id="killed"))
+    assert compute.live_jobs() == []
+    with pytest.raises(PlanError, match="a job may be running"):  # it may be created any moment
+        prune(lake, older_than=timedelta(days=1))
+    monkeypatch.setattr(sagemaker, "_NEVER_CREATED_AFTER", timedelta(0))
+    assert compute.live_jobs() == []
+    prune(lake, older_than=timedelta(days=1))
 
 
 def test_a_lake_that_is_out_of_reach_for_a_moment_stops_nothing(

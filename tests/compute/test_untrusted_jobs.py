@@ -72,7 +72,7 @@ def test_a_noted_job_whose_spec_names_another_one_is_ignored(
     lake: Lake, spec: JobSpec, caplog: pytest.LogCaptureFixture
 ) -> None:
     note_launch(lake, spec, Launch())
-    assert noted_jobs(lake) == [spec]
+    assert [noted.spec for noted in noted_jobs(lake)] == [spec]
     other = spec.model_copy(update={"name": "somebody-elses-job"})
     lake.put(spec_key(spec.name), other.model_dump_json().encode())
     assert noted_jobs(lake) == []
