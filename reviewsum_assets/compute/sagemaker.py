@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -46,6 +47,7 @@ from reviewsum_assets.compute.processing_request import (
     processing_request,
     spec_hash,
 )
+from reviewsum_assets.compute.turns import turn_to_start
 from reviewsum_assets.errors import JobError, ReviewsumError, SettingsError
 from reviewsum_assets.job.job_objects import spec_key
 from reviewsum_assets.job.job_result import JobResult, read_result
@@ -234,22 +236,24 @@ class SageMakerCompute:
         request = self._request(spec, launch)
         publish(self.lake, self.package)
         self.lake.put(inputs_manifest_key(spec.name), inputs_manifest(self.lake, spec))
-        note_launch(self.lake, spec, launch)
-        # Preparing took its time: another process may have started some of this work meanwhile.
-        for job in self.live_jobs():
-            if job.spec.name != spec.name and job.spec.overlaps(spec):
-                note_end(self.lake, spec.name)
-                note_waiting(self.lake, job.spec.name, launch.run_id)
-                return job
-        try:
-            self.api.create(request=request)
-        except NameTaken:
-            # Another process was first, or the answer to this one's own request was lost.
-            return self._attach(spec, self._found(spec.name), launch)
-        except LaunchError as error:
-            if error.failure.is_certain:
-                note_end(self.lake, spec.name)
-            raise
+        with turn_to_start(self.lake):
+            # Before its turn another process may have started some of this work.
+            for job in self.live_jobs():
+                if job.spec.name != spec.name and job.spec.overlaps(spec):
+                    note_waiting(self.lake, job.spec.name, launch.run_id)
+                    return job
+            note_launch(self.lake, spec, launch)
+            try:
+                self.api.create(request=request)
+            except NameTaken:
+                # Another process was first, or the answer to this one's own request was lost.
+                return self._attach(spec, self._found(spec.name), launch)
+            except LaunchError as error:
+                if error.failure.is_certain:
+                    note_end(self.lake, spec.name)
+                raise
+            with suppress(LaunchError):  # it exists; who follows it has more patience
+                self._found(spec.name)
         return SageMakerJob(self, spec, attached=False)
 
     def _found(self, name: str) -> JobDescription:

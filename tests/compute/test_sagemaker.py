@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 from reviewsum_assets import lake as lake_module
 from reviewsum_assets import places
 from reviewsum_assets.checkpoints.prune import prune
-from reviewsum_assets.compute import Launch, sagemaker
+from reviewsum_assets.compute import Launch, RunningJob, sagemaker
 from reviewsum_assets.compute.launches import note_launch, waiting_runs
 from reviewsum_assets.errors import PlanError, SettingsError
+from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
 from tests.support.pipeline import (
     SmallPipeline,
@@ -170,6 +172,27 @@ def test_an_overlapping_job_that_came_first_is_attached_to(
     assert second.spec.name == first.spec.name
     assert len(processing.jobs) == 1
     first.stop()
+
+
+def test_of_two_overlapping_starts_at_once_the_second_attaches_to_the_first(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path)
+    processing.faults.slow_start(60, times=2)
+    # Neither could see the other's job, had both noted theirs and not created it yet.
+    processing.faults.silence(2, times=2, key_contains=f"/{places.LIVE_JOBS}/")
+    whole = small.job_spec()
+    part = whole.model_copy(update={"checkpoints": whole.checkpoints[1:], "name": "reviewsum-part"})
+
+    def start(spec: JobSpec) -> RunningJob:
+        return small.with_settings().pipeline.compute.start(spec, Launch())
+
+    with ThreadPoolExecutor() as pool:
+        jobs = list(pool.map(start, (whole, part)))
+    assert len({job.spec.name for job in jobs}) == len(processing.jobs) == 1
+    assert sorted(job.attached for job in jobs) == [False, True]
+    assert small.pipeline.lake.get(places.JOB_START) is None
+    jobs[0].stop()
 
 
 def test_a_job_that_was_noted_and_never_created_is_forgotten(
