@@ -52,7 +52,6 @@ from reviewsum_assets.errors import JobError, ReviewsumError, SettingsError
 from reviewsum_assets.job.job_objects import spec_key
 from reviewsum_assets.job.job_result import JobResult, read_result
 from reviewsum_assets.job.loaded_model import files_prefix
-from reviewsum_assets.job.loaded_model import files_prefix
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import SageMakerSettings
