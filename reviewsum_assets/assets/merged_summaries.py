@@ -22,8 +22,8 @@ class MergeConfig(dg.Config):
     owners=["team:reviewsum"],
     tags={"domain": "summaries"},
     description=(
-        "The result: one row a product with its summary, taken from the newest checkpoint that "
-        "holds it, as CSV and Parquet under `summarized_dataset/`. Fails, naming them, while "
+        "The result: one row a product with its summary, taken from the checkpoint that the "
+        "plan names, as CSV and Parquet under `summarized_dataset/`. Fails, naming them, while "
         "checkpoints are missing or invalid, unless the run's config says `allow_incomplete`. Its "
         "checks tell whether the table is whole, up to date, and worth reading."
     ),

@@ -1,4 +1,4 @@
-"""Merges checkpoints into one table: each selected product once, from its newest checkpoint.
+"""Merges checkpoints into one table: each selected product once, from the one the plan names.
 
 Memory holds one slice of checkpoints, the plan's table and some row groups of the merged table,
 about 1 GB for a million products; never the merged table. The previous table stays until its

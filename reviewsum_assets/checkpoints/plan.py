@@ -35,7 +35,7 @@ _FIRST_BYTES = tuple({space[:1] for space in _SPACES if len(space) > 1})
 TABLE_SCHEMA = pl.Schema(
     {
         "product_id": pl.String,
-        "checkpoint": pl.Int64,  # the newest one that holds the product
+        "checkpoint": pl.Int64,  # the one that its summary is taken from
         "input_hash": pl.String,
         "review_count": pl.Int64,
         "selected": pl.Boolean,  # False: fell out of the top_k, its summary is kept

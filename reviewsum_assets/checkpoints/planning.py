@@ -1,6 +1,7 @@
 """Makes the next plan: what is new or changed goes into new checkpoints, nothing else moves.
 
-A finished checkpoint is never touched. Everything a plan refers to is written before the plan
+A finished checkpoint is never touched, and one that was retired comes back where it holds just what
+is wanted again. Everything a plan refers to is written before the plan
 itself, and the plan becomes current in one step that only one planner can win.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from reviewsum_assets import places
+from reviewsum_assets.checkpoints.earlier_summaries import earlier_holders
 from reviewsum_assets.checkpoints.listing import finished_numbers
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.plan import (
@@ -84,7 +86,7 @@ def make_plan(
         for _ in range(_RACES):
             mend_plan(lake)
             parent = current_plan(lake)
-            draft = _Draft.build(lake, parent, selection, settings.checkpoint_size)
+            draft = _Draft.build(lake, parent, selection, recipe, settings.checkpoint_size)
             if (
                 parent is not None
                 and parent.answers(grouped_version, settings.top_k, recipe)
@@ -111,7 +113,9 @@ class _Draft:
     new: int
 
     @classmethod
-    def build(cls, lake: Lake, parent: Plan | None, selection: pl.DataFrame, size: int) -> _Draft:
+    def build(
+        cls, lake: Lake, parent: Plan | None, selection: pl.DataFrame, recipe: Recipe, size: int
+    ) -> _Draft:
         before = pl.DataFrame(schema=TABLE_SCHEMA)
         if parent is not None:
             # What can never be computed is planned again, in checkpoints of its own.
@@ -121,7 +125,13 @@ class _Draft:
         joined = selection.join(known, on="product_id", how="left", maintain_order="left")
         is_kept = pl.col("input_hash") == pl.col("held_hash")
         kept = joined.filter(is_kept.fill_null(False))
-        fresh = joined.filter(~is_kept.fill_null(False))
+        fresh = joined.filter(~is_kept.fill_null(False)).drop("checkpoint")
+        if parent is not None:
+            wanted = fresh.select("product_id", "input_hash")
+            holders = earlier_holders(lake, parent, before, wanted, recipe.key)
+            found = fresh.join(holders, on="product_id")
+            kept = pl.concat([kept, found.select(kept.columns)])
+            fresh = fresh.join(holders, on="product_id", how="anti", maintain_order="left")
         first = 1 if parent is None else parent.last_number + 1
         planned = _numbered(fresh, first, size)
         used = _used_otherwise(lake, first, planned)
@@ -173,7 +183,8 @@ class _Draft:
             recipes={**recipes, recipe.key: recipe},
             checkpoints=tuple(planned for planned in known if planned.number in live),
             retired=tuple(planned for planned in known if planned.number not in live),
-            last_number=known[-1].number,
+            # The parent's own may be higher: a pruned lake forgets the checkpoints it retired.
+            last_number=max(known[-1].number, 0 if parent is None else parent.last_number),
             selected=int(self.table["selected"].sum()),
         )
 
