@@ -62,7 +62,7 @@ def chunk_summaries(
     plan = require_plan(pipeline.lake)
     if not (context.has_partition_key or context.has_partition_key_range):
         raise PlanError("no partition was chosen: materialize chunk_summaries for some or all")
-    requested = [plan.checkpoint(checkpoint_number(key)) for key in context.partition_keys]
+    requested = plan.chosen(map(checkpoint_number, context.partition_keys))
     run = SummarizeRun(context, pipeline, plan, requested, recompute=config.recompute)
     run.log_reused()
     run.compute_missing()

@@ -136,13 +136,24 @@ class Plan(SealedRecord):
         Raises:
             PlanError: it is not part of this plan.
         """
-        for planned in self.checkpoints:
-            if planned.number == number:
-                return planned
-        raise PlanError(
-            f"{partition_key(number)} is not in the current plan {self.plan_id}, which has "
-            f"{len(self.checkpoints)} checkpoints; materialize checkpoint_plan and choose again"
-        )
+        (planned,) = self.chosen([number])
+        return planned
+
+    def chosen(self, numbers: Iterable[int]) -> list[PlannedCheckpoint]:
+        """The planned checkpoints with these numbers, in their order.
+
+        Raises:
+            PlanError: one is not part of this plan.
+        """
+        by_number = {planned.number: planned for planned in self.checkpoints}
+        try:
+            return [by_number[number] for number in numbers]
+        except KeyError as error:
+            raise PlanError(
+                f"{partition_key(error.args[0])} is not in the current plan {self.plan_id}, which "
+                f"has {len(self.checkpoints)} checkpoints; materialize checkpoint_plan and choose "
+                "again"
+            ) from None
 
 
 def require_recipes(

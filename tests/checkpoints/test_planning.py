@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 
 import polars as pl
 import pytest
 
 from reviewsum_assets.checkpoints.plan import (
     Plan,
+    PlannedCheckpoint,
     checkpoint_number,
     current_plan,
     partition_key,
@@ -183,3 +185,14 @@ def test_a_checkpoint_outside_the_plan_is_named(lake: Lake) -> None:
     plan = plan_products(lake, products(1)).plan
     with pytest.raises(PlanError, match="checkpoint_00002 is not in the current plan"):
         plan.checkpoint(2)
+
+
+def test_choosing_all_of_20_000_checkpoints_takes_no_time(lake: Lake) -> None:
+    checkpoints = tuple(
+        PlannedCheckpoint(number=n, products=1, data_version="", recipe="", plan_id="p")
+        for n in range(1, 20_001)
+    )
+    plan = plan_products(lake, products(1)).plan.model_copy(update={"checkpoints": checkpoints})
+    started = time.process_time()
+    assert plan.chosen(range(20_000, 0, -1)) == list(reversed(checkpoints))
+    assert time.process_time() - started < 1
