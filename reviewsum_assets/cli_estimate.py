@@ -34,7 +34,7 @@ def estimate(
     from reviewsum_assets.compute.estimate import estimate as estimate_pending
 
     settings = chosen_settings(lake=lake)
-    opened = Lake.open(settings.lake)
+    opened = Lake.open(settings.lake, create=False)
     capacity = compute_for(settings, opened).capacity
     if strategies:
         from reviewsum_assets.compute.strategy_costs import compare_strategies

@@ -370,8 +370,9 @@ def test_a_home_that_cannot_be_made_is_named(
     assert "cannot be made" in err and "Traceback" not in err
 
 
-def test_a_mistyped_lake_is_not_made(command: Command, tmp_path: Path) -> None:
-    code, _, err = command("status", "--lake", str(tmp_path / "typo"))
+@pytest.mark.parametrize("name", ["status", "estimate"])
+def test_a_mistyped_lake_is_not_made(command: Command, tmp_path: Path, name: str) -> None:
+    code, _, err = command(name, "--lake", str(tmp_path / "typo"))
     assert code == 1
     assert "typo does not exist" in " ".join(err.split())
     assert not (tmp_path / "typo").exists()
