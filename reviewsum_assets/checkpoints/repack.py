@@ -112,7 +112,8 @@ def _sources(
 
 def _first_free_number(lake: Lake, plan: Plan) -> int:
     """Above all that the plan has given away, and all that lies on the lake for whatever reason."""
-    numbers = map(places.checkpoint_number_of, list_checkpoints(lake))
+    chunks = (item.key for item in lake.list(places.CHECKPOINT_CHUNKS))
+    numbers = map(places.checkpoint_number_of, (*list_checkpoints(lake), *chunks))
     return max((plan.last_number, *(number for number in numbers if number is not None))) + 1
 
 
@@ -200,7 +201,7 @@ class _Target:
         return product.model_copy(update={"repacked_from": origin})
 
     def write(self, lake: Lake) -> PlannedCheckpoint:
-        """Write its input, CSV and manifest, where nothing is yet.
+        """Write its input, and where nothing is yet its CSV, chunk summaries and manifest.
 
         Returns:
             The checkpoint as the plan is to name it.
@@ -229,13 +230,13 @@ class _Target:
         )
         source = as_parquet(inputs)
         lake.put(self.planned.input_key, source)
-        if chunks is not None:
-            lake.put(places.checkpoint_chunks(self.planned.number), chunks)
+        # The CSV comes first: where it is refused, the chunk summaries are somebody else's.
         for key, data in (
             (places.checkpoint_csv(self.planned.number), content),
+            (places.checkpoint_chunks(self.planned.number), chunks),
             (places.checkpoint_manifest(self.planned.number), manifest.sealed()),
         ):
-            if not lake.create(key, data):
+            if data is not None and not lake.create(key, data):
                 raise PlanError(f"{key} was written by others meanwhile: repack again")
         digest = hashlib.sha256(source).hexdigest()
         return self.planned.model_copy(update={"input_sha256": digest})

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import polars as pl
 import pytest
 
 from reviewsum_assets import places
-from reviewsum_assets.checkpoints.chunk_records import read_chunks
+from reviewsum_assets.checkpoints.chunk_records import damaged_chunks, read_chunks
 from reviewsum_assets.checkpoints.files import decode_rows
 from reviewsum_assets.checkpoints.manifest import (
     Manifest,
@@ -150,12 +152,38 @@ def test_a_lake_that_is_full_already_is_not_touched(lake: Lake) -> None:
     assert require_plan(lake) == outcome.plan
 
 
-def test_numbers_that_others_have_used_are_not_used(lake: Lake) -> None:
+@pytest.mark.parametrize("place", [places.checkpoint_csv, places.checkpoint_chunks])
+def test_numbers_that_others_have_used_are_not_used(
+    lake: Lake, place: Callable[[int], str]
+) -> None:
     plan = spread_out(lake)
-    lake.put(places.checkpoint_csv(plan.last_number + 3), b"left by somebody")
+    lake.put(place(plan.last_number + 3), b"left by somebody")
     packed = repack(lake, checkpoint_size=SIZE, below=BELOW)
     assert min(packed.targets) == plan.last_number + 4
-    assert lake.get(places.checkpoint_csv(plan.last_number + 3)) == b"left by somebody"
+    assert lake.get(place(plan.last_number + 3)) == b"left by somebody"
+
+
+def test_a_checkpoint_that_lands_meanwhile_keeps_its_chunk_summaries(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = spread_out(lake)
+    texts = {**products(10), "new": "came meanwhile"}
+    taken = plan.last_number + 1
+    put = Lake.put
+
+    def slow_put(self: Lake, key: str, data: bytes) -> None:
+        if key.endswith(f"/checkpoint_{taken}.parquet"):  # another planner and its job are faster
+            monkeypatch.undo()
+            other = plan_products(lake, texts, version="other", checkpoint_size=SIZE)
+            complete(lake, other.plan, other.added)
+        put(self, key, data)
+
+    monkeypatch.setattr(Lake, "put", slow_put)
+    with pytest.raises(PlanError, match="written by others meanwhile"):
+        repack(lake, checkpoint_size=SIZE, below=BELOW)
+    now = require_plan(lake)
+    assert manifest(lake, taken).plan_id == now.plan_id
+    assert damaged_chunks(lake, now) == []
 
 
 def test_a_plan_made_meanwhile_wins(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
