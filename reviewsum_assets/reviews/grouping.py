@@ -38,7 +38,10 @@ _GROUP_AGAIN = f"remove {places.GROUPED_REVIEWS}/current.json, and dumps are gro
 # Raised when reading, cleaning or grouping changes what comes out.
 READER_VERSION = 2
 RECORD = f"{places.GROUPED_REVIEWS}/current.json"
-_TABLE = rf"^{places.GROUPED_REVIEWS}/tables/[\w-]+/part_\d+\.parquet$"
+# Nothing else is removed as a table, whatever a record says that somebody wrote.
+_Table = Annotated[
+    str, Field(pattern=rf"^{places.GROUPED_REVIEWS}/tables/[\w-]+/part_\d+\.parquet$")
+]
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,12 @@ class GroupedReviews(SealedRecord):
     """The committed result of grouping."""
 
     version: str
-    # The next grouping removes them.
-    tables: tuple[Annotated[str, Field(pattern=_TABLE)], ...]
+    tables: tuple[_Table, ...]  # the next grouping removes them
     dumps: tuple[DumpSummary, ...]
     counts: ReviewCounts
     quarantine_key: Annotated[str, Field(pattern=rf"^{places.QUARANTINE}/[\w-]+\.jsonl$")] | None
     seconds: float
-    superseded: tuple[str, ...] = ()  # tables of earlier results, which are to be removed
+    superseded: tuple[_Table, ...] = ()  # tables of earlier results, which are to be removed
     # Of each table; empty in records from before it was kept.
     sha256: dict[str, str] = Field(default_factory=dict)
 

@@ -176,13 +176,14 @@ def test_a_table_that_is_gone_or_another_is_named_with_what_to_do(
         scan_grouped(lake, record)
 
 
+@pytest.mark.parametrize("field", ["tables", "superseded"])
 @pytest.mark.parametrize("key", ["summarized_dataset/merged_summaries.csv", "../x", "/x"])
-def test_a_record_that_names_other_objects_as_its_tables_has_none_removed(
-    lake: Lake, tmp_path: Path, key: str
+def test_a_record_that_names_other_objects_as_tables_has_none_removed(
+    lake: Lake, tmp_path: Path, key: str, field: str
 ) -> None:
     before, _ = group(lake, tmp_path, reviews_of("B1"))
     lake.put("summarized_dataset/merged_summaries.csv", b"")
-    forged = before.model_copy(update={"tables": (key,)})
+    forged = before.model_copy(update={field: (key,)})
     lake.put("grouped_reviews/current.json", forged.model_dump_json().encode())
     assert current_grouped_reviews(lake) is None
     group(lake, tmp_path, reviews_of("B2"))
