@@ -74,7 +74,7 @@ def canary_reference(recipe_key: str) -> str:
 
 
 def plan_copy(key: str) -> str:
-    """Key of the copy of a plan document or table, which stands in for it should it be damaged."""
+    """Key of the copy that stands in for a plan document or table, should it be damaged or lost."""
     return f"{PLANS}/copies/{PurePosixPath(key).name}"
 
 

@@ -1,7 +1,8 @@
 """The plan: which product belongs to which checkpoint, and the hash of what the model will see.
 
 Plans are documents numbered 1, 2, ...; the highest number is current. A plan is never changed:
-the next one is created beside it, and creation fails if somebody else was first.
+the next one is created beside it, and creation fails if somebody else was first. A copy counts as
+its document does, lest a lost document make the plan before it current.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from reviewsum_assets.record_types import PlaceName
 from reviewsum_assets.settings import SummarySettings
 from reviewsum_assets.tables import as_parquet, parse_table
 
-_PLAN_KEY = re.compile(rf"{places.PLANS}/plan_([0-9]{{6,18}})\.json")
+_PLAN_KEY = re.compile(rf"{places.PLANS}/(?:copies/)?plan_([0-9]{{6,18}})\.json")
 _PARTITION_KEY = re.compile(r"checkpoint_([0-9]{5,18})")
 
 # All that str.split() splits at, as UTF-8; nothing above the ideographic space is white.
@@ -217,8 +218,11 @@ def current_plan(lake: Lake) -> Plan | None:
     if not sequences:
         return None
     key = places.plan_document(max(sequences))
+    content = lake.get(key)
+    if content is None:
+        return _copied_plan(lake, key, ValueError("it is missing"))
     try:
-        return Plan.unsealed(lake.get(key) or b"")
+        return Plan.unsealed(content)
     except ValueError as error:
         return _copied_plan(lake, key, error)
 
@@ -250,7 +254,7 @@ def read_table(lake: Lake, plan: Plan) -> pl.DataFrame:
         key = places.plan_table(plan.plan_id)
         raise PlanError(
             f"{lake.uri_of(key)} cannot be read ({error}): restore "
-            f"it, or remove plan {plan.sequence} and plan again"
+            f"it, or remove plan {plan.sequence} with its copy and plan again"
         ) from error
     return table
 

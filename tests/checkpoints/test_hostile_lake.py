@@ -222,6 +222,8 @@ def test_only_what_is_named_like_a_plan_is_one(done: Lake) -> None:
         "plan_٩٩٩٩٩٩.json",
         f"plan_{'9' * 30}.json",
         "plan_000009.json.bak",
+        "copies/plan_9.json",
+        "tables/plan_000009.json",
     ):
         done.put(f"{places.PLANS}/{name}", b"{}")
     assert current_plan(done) == before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import dagster as dg
 import pytest
 
@@ -12,6 +14,7 @@ from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, read_table, require_plan
+from reviewsum_assets.checkpoints.prune import prune
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.errors import PlanError
@@ -133,6 +136,33 @@ def test_a_merged_table_that_is_newer_than_the_plan_is_named(lake: Lake, plan: P
     assert problem.startswith(f"merged_summaries was made for plan {plan.plan_id}")
     merge_checkpoints(lake, require_plan(lake))
     assert verify_lake(lake) == []
+
+
+@pytest.mark.parametrize("older_plans", ["there", "pruned"])
+def test_a_plan_document_that_is_gone_is_restored_from_its_copy(
+    lake: Lake, plan: Plan, older_plans: str
+) -> None:
+    if older_plans == "pruned":
+        prune(lake, older_than=timedelta(0))
+    document = places.plan_document(2)
+    content = lake.get(document)
+    lake.delete(document)
+    assert current_plan(lake) == plan
+    assert verify_lake(lake) == [f"{document} is damaged or missing"]
+    again = plan_products(lake, NEW, version="grouped-2", checkpoint_size=2)
+    assert (again.made, again.unchanged) == (False, 7)
+    assert lake.get(document) == content
+    assert verify_lake(lake) == []
+
+
+def test_a_lost_plan_document_whose_copy_is_damaged_is_named(lake: Lake, plan: Plan) -> None:
+    document = places.plan_document(2)
+    lake.delete(document)
+    lake.put(places.plan_copy(document), b"{}")
+    with pytest.raises(PlanError, match=r"plan_000002\.json cannot be read \(it is missing\)"):
+        current_plan(lake)
+    lake.delete(places.plan_copy(document))
+    assert require_plan(lake).sequence == 1
 
 
 def test_a_plan_that_is_gone_with_its_copy_is_named(lake: Lake, plan: Plan) -> None:
