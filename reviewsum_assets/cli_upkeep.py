@@ -46,7 +46,7 @@ class RepackResult(BaseModel):
 def prune(
     lake: LakeOption = None,
     older_than: Annotated[
-        float, typer.Option(help="Hours; what was written later stays.", min=0)
+        float, typer.Option(help="Hours; what was written or retired later stays.", min=0)
     ] = 24.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Tell what would be removed; remove nothing.")
@@ -57,7 +57,11 @@ def prune(
     from reviewsum_assets.checkpoints import prune as pruning
 
     opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
-    found = pruning.prune(opened, older_than=timedelta(hours=older_than), dry_run=dry_run)
+    found = pruning.prune(
+        opened,
+        older_than=timedelta(hours=older_than),
+        dry_run=dry_run,
+    )
     result = PruneResult(
         lake=opened.uri,
         dry_run=dry_run,
@@ -106,7 +110,7 @@ def repack(
         out.print(
             f"{found.products:,} products of {len(found.sources)} checkpoints are in "
             f"{len(found.targets)} new ones; `reviewsum run` merges them, `reviewsum prune` "
-            "removes the old ones",
+            "removes the old ones after a day",
             soft_wrap=True,
         )
     else:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from functools import cached_property
 
 import polars as pl
@@ -214,10 +215,27 @@ def current_plan(lake: Lake) -> Plan | None:
     Raises:
         PlanError: neither the plan document nor its copy can be read.
     """
-    sequences = [int(m[1]) for o in lake.list(places.PLANS) if (m := _PLAN_KEY.fullmatch(o.key))]
-    if not sequences:
-        return None
-    key = places.plan_document(max(sequences))
+    written = plan_times(lake)
+    return read_plan(lake, max(written)) if written else None
+
+
+def plan_times(lake: Lake) -> dict[int, datetime]:
+    """When each plan that is there, as document or as copy, was last written, by its number."""
+    found: dict[int, datetime] = {}
+    for item in lake.list(places.PLANS):
+        if match := _PLAN_KEY.fullmatch(item.key):
+            sequence = int(match[1])
+            found[sequence] = max(found.get(sequence, item.last_modified), item.last_modified)
+    return found
+
+
+def read_plan(lake: Lake, sequence: int) -> Plan:
+    """The plan with this number.
+
+    Raises:
+        PlanError: neither its document nor its copy can be read.
+    """
+    key = places.plan_document(sequence)
     content = lake.get(key)
     if content is None:
         return _copied_plan(lake, key, ValueError("it is missing"))

@@ -4,12 +4,16 @@ A removal is safe because it comes second: first a plan that knows nothing of th
 checkpoints becomes current, so that a product that returns is planned anew rather than looked for
 in a file that is gone; only then are files removed. Killed half-way, what is left is in nobody's
 way, and the next call removes it.
+
+What was retired a short time ago is kept, however old it is: whoever tries another model and goes
+back to the one before pays for nothing again. When it was retired, older plans tell.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -19,9 +23,11 @@ from reviewsum_assets import places
 from reviewsum_assets.checkpoints.merge import current_merged_table
 from reviewsum_assets.checkpoints.plan import (
     Plan,
-    Recipe,
+    PlannedCheckpoint,
     make_current,
     new_plan_id,
+    plan_times,
+    read_plan,
     read_table,
     require_plan,
 )
@@ -33,6 +39,7 @@ _INPUT = re.compile(rf"{places.GROUPED_REVIEWS}/plans/(\w+)/checkpoint_(\d+)\.pa
 _MODEL = re.compile(rf"{places.MODELS}/(\w+)(?:\.ctranslate2)?/.+")
 _MODEL_SOURCES = "sources"
 _PARALLEL_REMOVALS = 16
+_PLANNED_MEANWHILE = "another plan was made meanwhile; nothing was removed, prune again"
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ def prune(lake: Lake, *, older_than: timedelta, dry_run: bool = False) -> Pruned
 
     Args:
         lake: to be pruned.
-        older_than: younger objects stay: whoever plans or merges right now may need them.
+        older_than: younger objects stay, since whoever plans or merges right now may need them;
+            and so does what was retired less than that ago.
         dry_run: change nothing, tell what would be removed.
 
     Raises:
@@ -72,35 +80,68 @@ def prune(lake: Lake, *, older_than: timedelta, dry_run: bool = False) -> Pruned
             "prune when it has ended (a job that died is taken off the list when the run that "
             "waits for it, or the sensor stop_abandoned_jobs, sees it)"
         )
-    retired = tuple(planned.number for planned in plan.retired)
-    if retired and not dry_run:
-        plan = _forget_retired(lake, plan)
-    objects = _Needs(plan).unneeded(lake, datetime.now(timezone.utc) - older_than)
+    before = datetime.now(timezone.utc) - older_than
+    history = _History.since(lake, plan, before)
+    slim = _without(plan, history.forgettable(plan))
+    if slim.retired != plan.retired and not dry_run:
+        slim = _make_current(lake, plan, slim)
+    objects = _Needs(slim, history.first if slim.retired else None).unneeded(lake, before)
     if not dry_run:
         with ThreadPoolExecutor(_PARALLEL_REMOVALS) as pool:
             keys = [item.key for items in objects.values() for item in items]
             for _ in pool.map(lake.delete, keys):
                 pass
-    return Pruned(retired, objects)
+    return Pruned(tuple(sorted(history.forgettable(plan))), objects)
 
 
-def _forget_retired(lake: Lake, plan: Plan) -> Plan:
-    """Make a plan current that is the same but for the retired checkpoints and their products."""
-    live = [planned.number for planned in plan.checkpoints]
+@dataclass(frozen=True)
+class _History:
+    """What plans before the current one named since some time.
+
+    ``first`` is the plan that was current at that time, None if it is not there any more; ``live``
+    are the checkpoints that it or a later one had not retired.
+    """
+
+    first: Plan | None
+    live: frozenset[int]
+
+    @classmethod
+    def since(cls, lake: Lake, plan: Plan, time: datetime) -> _History:
+        written = {n: at for n, at in plan_times(lake).items() if n <= plan.sequence}
+        first = max((number for number, at in written.items() if at < time), default=0)
+        found = {}
+        for number in sorted(number for number in written if number >= first):
+            # Of a plan that cannot be read nothing is known.
+            with contextlib.suppress(PlanError):
+                found[number] = read_plan(lake, number)
+        live = {planned.number for each in found.values() for planned in each.checkpoints}
+        return cls(found.get(first), frozenset(live))
+
+    def forgettable(self, plan: Plan) -> frozenset[int]:
+        """The retired checkpoints that were retired all that time."""
+        return frozenset(planned.number for planned in plan.retired) - self.live
+
+
+def _without(plan: Plan, forgotten: Container[int]) -> Plan:
+    """The same plan without some retired checkpoints, and without what only they needed."""
+    retired = tuple(planned for planned in plan.retired if planned.number not in forgotten)
+    needed = {plan.recipe, *(planned.recipe for planned in (*plan.checkpoints, *retired))}
+    recipes = {key: recipe for key, recipe in plan.recipes.items() if key in needed}
+    return plan.model_copy(update={"retired": retired, "recipes": recipes})
+
+
+def _make_current(lake: Lake, plan: Plan, slim: Plan) -> Plan:
+    """Let a slimmer plan follow the current one, with the products that it still knows."""
+    known = [planned.number for planned in (*slim.checkpoints, *slim.retired)]
     table = read_table(lake, plan)
-    table = table.filter(table["checkpoint"].is_in(live))
-    slim = plan.model_copy(
-        update={
-            "sequence": plan.sequence + 1,
-            "plan_id": new_plan_id(plan, table),
-            "recipes": _live_recipes(plan),
-            "retired": (),
-        }
+    table = table.filter(table["checkpoint"].is_in(known))
+    slim = slim.model_copy(
+        update={"sequence": plan.sequence + 1, "plan_id": new_plan_id(plan, table)}
     )
     merged = current_merged_table(lake)
     made = make_current(lake, slim, table)
     if made is None:
-        raise PlanError("another plan was made meanwhile; nothing was removed, prune again")
+        raise PlanError(_PLANNED_MEANWHILE)
     if merged is not None and merged.plan_id == plan.plan_id:
         # The selected products and their checkpoints are the same, and so is the merged table.
         record = merged.model_copy(update={"plan_id": made.plan_id})
@@ -110,9 +151,10 @@ def _forget_retired(lake: Lake, plan: Plan) -> Plan:
 
 @dataclass(frozen=True)
 class _Needs:
-    """Tells what a plan needs by its place alone."""
+    """Tells what a plan needs by its place alone, and an older one that is remembered."""
 
     plan: Plan
+    older: Plan | None
 
     def unneeded(self, lake: Lake, before: datetime) -> dict[str, tuple[LakeObject, ...]]:
         """What was written before a time and is not needed, by kind, each sorted by key."""
@@ -136,28 +178,37 @@ class _Needs:
         }
 
     @cached_property
-    def _live(self) -> frozenset[int]:
-        return frozenset(planned.number for planned in self.plan.checkpoints)
+    def _known(self) -> tuple[PlannedCheckpoint, ...]:
+        return (*self.plan.checkpoints, *self.plan.retired)
+
+    @cached_property
+    def _numbers(self) -> frozenset[int]:
+        return frozenset(planned.number for planned in self._known)
 
     @cached_property
     def _inputs(self) -> frozenset[str]:
-        return frozenset(planned.input_key for planned in self.plan.checkpoints)
+        return frozenset(planned.input_key for planned in self._known)
 
     @cached_property
     def _models(self) -> frozenset[str]:
-        recipes = _live_recipes(self.plan)
-        return frozenset(recipe.model_version for recipe in recipes.values())
+        return frozenset(recipe.model_version for recipe in self.plan.recipes.values())
+
+    @cached_property
+    def _plans(self) -> frozenset[str]:
+        plans = [self.plan] if self.older is None else [self.plan, self.older]
+        keys = [places.plan_document(plan.sequence) for plan in plans]
+        keys += [places.plan_table(plan.plan_id) for plan in plans]
+        return frozenset((*keys, *map(places.plan_copy, keys)))
 
     def _is_old_checkpoint(self, key: str) -> bool:
         number = places.checkpoint_number_of(key)
         # A number that this plan has not given away yet is that of a newer plan, which this lake
         # was perhaps restored without: when it is planned again, its checkpoint is there.
-        return number is not None and number not in self._live and number <= self.plan.last_number
+        is_given = number is not None and number <= self.plan.last_number
+        return is_given and number not in self._numbers
 
     def _is_old_plan(self, key: str) -> bool:
-        current = places.plan_document(self.plan.sequence), places.plan_table(self.plan.plan_id)
-        needed = {*current, *map(places.plan_copy, current)}
-        return _PLAN.fullmatch(key) is not None and key not in needed
+        return _PLAN.fullmatch(key) is not None and key not in self._plans
 
     def _is_old_input(self, key: str) -> bool:
         return _INPUT.fullmatch(key) is not None and key not in self._inputs
@@ -165,8 +216,3 @@ class _Needs:
     def _is_old_model(self, key: str) -> bool:
         match = _MODEL.fullmatch(key)
         return match is not None and match[1] not in {*self._models, _MODEL_SOURCES}
-
-
-def _live_recipes(plan: Plan) -> dict[str, Recipe]:
-    keys = {plan.recipe, *(planned.recipe for planned in plan.checkpoints)}
-    return {key: recipe for key, recipe in plan.recipes.items() if key in keys}

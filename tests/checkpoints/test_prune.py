@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -141,12 +144,70 @@ def test_a_dry_run_names_what_would_go_and_changes_nothing(lake: Lake) -> None:
     assert named < before
 
 
+def grow_old(lake: Lake, age: timedelta, plans: Iterable[int]) -> None:
+    """Let all that is there but for plans be so old, and the plans with these numbers too."""
+    assert lake.directory is not None
+    then = time.time() - age.total_seconds()
+    named = [places.plan_document(number) for number in plans]
+    old = [key for key in keys(lake) if ".json" not in key or not key.startswith(places.PLANS)]
+    for key in (*old, *named, *map(places.plan_copy, named)):
+        os.utime(lake.directory / key, (then, then))
+
+
 def test_what_is_young_stays(lake: Lake) -> None:
-    with_a_retired_checkpoint(lake)
+    plan = with_a_retired_checkpoint(lake)
     before = keys(lake)
     pruned = prune(lake, older_than=timedelta(hours=1))
-    assert pruned.bytes == 0
-    assert before < keys(lake)  # one plan more, which has forgotten the retired one
+    assert (pruned.retired, pruned.bytes) == ((), 0)
+    assert (keys(lake), require_plan(lake)) == (before, plan)
+
+
+def test_what_was_retired_a_short_time_ago_stays_however_old_it_is(lake: Lake) -> None:
+    with_a_retired_checkpoint(lake)
+    plan_products(lake, products(6), version="grouped-2", checkpoint_size=2, model="model-2")
+    grow_old(lake, timedelta(days=3), plans=[1, 2])
+    # The first checkpoint was retired three days ago, by the second plan; 2, 3 and 4 just now.
+    for _ in range(2):
+        prune(lake, older_than=timedelta(days=1))
+        plan = require_plan(lake)
+        assert (plan.sequence, [planned.number for planned in plan.retired]) == (4, [2, 3, 4])
+        assert lake.get(places.checkpoint_manifest(1)) is None
+        assert lake.get(places.plan_document(1)) is None
+    texts = {**products(6), "P000000": "text of product 0, changed"}
+    back = plan_products(lake, texts, version="grouped-3", checkpoint_size=2)
+    assert (back.changed, back.added) == (1, (2, 3, 4, 8))
+    complete(lake, back.plan, [8])
+    merge_checkpoints(lake, back.plan)
+    assert verify_lake(lake) == []
+
+
+def test_what_was_retired_a_long_time_ago_goes(lake: Lake) -> None:
+    planned_anew(lake, products(6), "grouped-1")
+    plan_products(lake, products(6), version="grouped-1", checkpoint_size=2, model="model-2")
+    grow_old(lake, timedelta(days=3), plans=[1])
+    assert prune(lake, older_than=timedelta(days=1)).retired == ()
+    grow_old(lake, timedelta(days=3), plans=[1, 2])
+    assert prune(lake, older_than=timedelta(days=1), dry_run=True).retired == (1, 2, 3)
+    assert prune(lake, older_than=timedelta(days=1)).retired == (1, 2, 3)
+    assert lake.list(places.CHECKPOINT_FILES) == []
+    assert set(require_plan(lake).recipes) == {require_plan(lake).recipe}
+
+
+def test_an_older_plan_that_cannot_be_read_keeps_nothing_from_being_pruned(lake: Lake) -> None:
+    with_a_retired_checkpoint(lake)
+    for key in (places.plan_document(1), places.plan_copy(places.plan_document(1))):
+        lake.put(key, b"{}")
+    assert prune(lake, older_than=timedelta(hours=1)).retired == (1,)
+
+
+def test_the_model_of_what_was_retired_a_short_time_ago_stays(lake: Lake) -> None:
+    planned_anew(lake, products(2), "grouped-1", model="old")
+    planned_anew(lake, products(2), "grouped-1", model="new")
+    weights = f"{places.model_directory('old')}/model.safetensors"
+    lake.put(weights, b"weights")
+    grow_old(lake, timedelta(days=3), plans=[1])
+    prune(lake, older_than=timedelta(days=1))
+    assert lake.get(weights) == b"weights"
 
 
 def test_the_model_in_use_stays_and_others_go(lake: Lake) -> None:
