@@ -55,12 +55,14 @@ def prune(
 ) -> None:
     """Remove retired checkpoints, old plans and models that the current plan does not need."""
     from reviewsum_assets.checkpoints import prune as pruning
+    from reviewsum_assets.compute.local import LocalCompute
 
     opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
     found = pruning.prune(
         opened,
         older_than=timedelta(hours=older_than),
         dry_run=dry_run,
+        live_jobs=[job.spec.name for job in LocalCompute(opened).live_jobs()],
     )
     result = PruneResult(
         lake=opened.uri,

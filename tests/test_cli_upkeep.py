@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,13 @@ from reviewsum_assets.assets.checkpoint_plan import checkpoint_partitions
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.status import verify_lake
 from reviewsum_assets.cli import app
+from reviewsum_assets.compute import Launch
+from reviewsum_assets.compute.local import LocalCompute
+from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.settings import EngineSettings
 from tests.checkpoints.test_repack import spread_out
+from tests.support.held_jobs import HeldJob
 
 
 @pytest.fixture
@@ -51,6 +58,23 @@ def test_a_lake_is_packed_and_pruned_and_dagster_shows_what_is_left(lake: Lake, 
     assert done["removed"]["checkpoints"]["objects"] == 21
     assert not require_plan(lake).retired
     assert verify_lake(lake)[0].startswith("merged_summaries was made for plan")
+
+
+def test_nothing_is_removed_while_a_job_runs_on_this_machine(lake: Lake) -> None:
+    plan = spread_out(lake)
+    spec = job_spec(plan, plan.checkpoints, lake=lake.uri, engine=EngineSettings())
+    job = LocalCompute(lake).start(spec, Launch())
+    held = HeldJob.of(job)
+    os.killpg(held.group, signal.SIGSTOP)
+    try:
+        result = CliRunner().invoke(app, ["prune", "--lake", lake.uri, "--older-than", "0"])
+    finally:
+        held.kill()
+    assert result.exit_code == 1
+    assert f"a job may be running, and may need what is to be removed: {job.spec.name}" in str(
+        result.exception
+    )
+    assert require_plan(lake) == plan
 
 
 def test_a_lake_that_is_not_there_cannot_be_pruned(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -59,7 +59,9 @@ class Pruned:
         return sum(item.size for items in self.objects.values() for item in items)
 
 
-def prune(lake: Lake, *, older_than: timedelta, dry_run: bool = False) -> Pruned:
+def prune(
+    lake: Lake, *, older_than: timedelta, dry_run: bool = False, live_jobs: Iterable[str] = ()
+) -> Pruned:
     """Remove what the current plan does not need.
 
     Args:
@@ -67,13 +69,15 @@ def prune(lake: Lake, *, older_than: timedelta, dry_run: bool = False) -> Pruned
         older_than: younger objects stay, since whoever plans or merges right now may need them;
             and so does what was retired less than that ago.
         dry_run: change nothing, tell what would be removed.
+        live_jobs: names of running jobs that the lake has no list of, as those of this machine.
 
     Raises:
         PlanError: there is no plan; a job may be running; or others planned meanwhile.
         LakeError: something cannot be listed, written or removed.
     """
     plan = require_plan(lake)
-    jobs = [item.key.rpartition("/")[2] for item in lake.list(places.LIVE_JOBS)]
+    listed = (item.key.rpartition("/")[2] for item in lake.list(places.LIVE_JOBS))
+    jobs = sorted({*live_jobs, *listed})
     if jobs:
         raise PlanError(
             f"a job may be running, and may need what is to be removed: {', '.join(jobs)}; "
@@ -87,6 +91,9 @@ def prune(lake: Lake, *, older_than: timedelta, dry_run: bool = False) -> Pruned
         slim = _make_current(lake, plan, slim)
     objects = _Needs(slim, history.first if slim.retired else None).unneeded(lake, before)
     if not dry_run:
+        # Of a newer plan, everything was listed as needless.
+        if require_plan(lake).sequence != slim.sequence:
+            raise PlanError(_PLANNED_MEANWHILE)
         with ThreadPoolExecutor(_PARALLEL_REMOVALS) as pool:
             keys = [item.key for items in objects.values() for item in items]
             for _ in pool.map(lake.delete, keys):

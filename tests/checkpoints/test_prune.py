@@ -11,11 +11,12 @@ import pytest
 from reviewsum_assets import places
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
+from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints
 from reviewsum_assets.checkpoints.prune import prune
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
 from reviewsum_assets.checkpoints.validity import check_checkpoints
 from reviewsum_assets.errors import PlanError
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake import Lake, LakeObject
 from tests.support.checkpoints import complete, plan_products, products
 
 AT_ONCE = timedelta(0)
@@ -208,6 +209,37 @@ def test_the_model_of_what_was_retired_a_short_time_ago_stays(lake: Lake) -> Non
     grow_old(lake, timedelta(days=3), plans=[1])
     prune(lake, older_than=timedelta(days=1))
     assert lake.get(weights) == b"weights"
+
+
+@pytest.mark.parametrize(
+    "moment", [places.LIVE_JOBS, places.CHECKPOINT_FILES, "grouped_reviews/plans", places.MODELS]
+)
+@pytest.mark.parametrize("has_retired", [False, True])
+def test_a_plan_that_is_made_meanwhile_loses_nothing(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, moment: str, has_retired: bool
+) -> None:
+    if has_retired:
+        with_a_retired_checkpoint(lake)
+    else:
+        planned_anew(lake, products(6), "grouped-1")
+    listing = Lake.list
+
+    def slow_list(self: Lake, prefix: str) -> list[LakeObject]:
+        if prefix != moment:
+            return listing(self, prefix)
+        monkeypatch.undo()
+        plan_products(lake, products(8), version="newer", checkpoint_size=2)
+        return listing(self, prefix)
+
+    monkeypatch.setattr(Lake, "list", slow_list)
+    with pytest.raises(PlanError, match="another plan was made meanwhile"):
+        prune(lake, older_than=AT_ONCE)
+    plan = require_plan(lake)
+    assert plan.grouped_version == "newer"
+    assert lost_checkpoints(lake, plan) == []
+    complete(lake, plan)
+    merge_checkpoints(lake, plan)
+    assert verify_lake(lake) == []
 
 
 def test_the_model_in_use_stays_and_others_go(lake: Lake) -> None:
