@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
+from reviewsum_assets import places
 from reviewsum_assets.assets.checkpoint_plan import checkpoint_partitions
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.status import verify_lake
@@ -75,6 +76,12 @@ def test_nothing_is_removed_while_a_job_runs_on_this_machine(lake: Lake) -> None
         result.exception
     )
     assert require_plan(lake) == plan
+
+
+def test_a_dry_run_makes_no_folder_for_jobs(lake: Lake) -> None:
+    spread_out(lake)
+    reviewsum("prune", "--lake", lake.uri, "--dry-run")
+    assert not Path(lake.uri, places.PROCESSING_JOBS).exists()
 
 
 def test_a_lake_that_is_not_there_cannot_be_pruned(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ class LocalCompute:
     def live_jobs(self) -> list[LocalJob]:
         """The jobs whose process runs."""
         live = []
-        for directory in sorted(self._root().iterdir()):
+        for directory in sorted(self._root().glob("*")):
             if _is_locked(directory / _LOCK):
                 try:
                     spec = read_spec(directory / _SPEC)
@@ -194,12 +194,9 @@ class LocalCompute:
     def _root(self) -> Path:
         """Job directories lie on the lake if that is a directory, else in the temporary one."""
         if self.lake.directory is not None:
-            root = self.lake.directory / places.PROCESSING_JOBS
-        else:
-            name = hashlib.sha256(self.lake.uri.encode()).hexdigest()[:12]
-            root = _own_directory(Path(tempfile.gettempdir(), f"reviewsum-{os.getuid()}")) / name
-        root.mkdir(parents=True, exist_ok=True)
-        return root
+            return self.lake.directory / places.PROCESSING_JOBS
+        name = hashlib.sha256(self.lake.uri.encode()).hexdigest()[:12]
+        return _own_directory(Path(tempfile.gettempdir(), f"reviewsum-{os.getuid()}")) / name
 
     def _launch(self, spec: JobSpec, directory: Path, launch: Launch) -> LocalJob | None:
         """Start the process; None if another process laid out the same job first."""
@@ -215,7 +212,7 @@ class LocalCompute:
     def _lay_out(
         self, spec: JobSpec, staged: Path, directory: Path, launch: Launch
     ) -> LocalJob | None:
-        staged.mkdir()
+        staged.mkdir(parents=True)
         (staged / _SPEC).write_text(spec.model_dump_json(indent=1))
         with (staged / _LOCK).open("wb") as lock:
             # Locked before the directory gets its name, and inherited by the process: there is
