@@ -105,7 +105,7 @@ def prune(
 class _History:
     """What plans before the current one named since some time.
 
-    ``first`` is the plan that was current at that time, None if it is not there any more; ``live``
+    ``first`` is the one that was current at that time, None if it is not there any more; ``live``
     are the checkpoints that it or a later one had not retired.
     """
 
@@ -116,13 +116,15 @@ class _History:
     def since(cls, lake: Lake, plan: Plan, time: datetime) -> _History:
         written = {n: at for n, at in plan_times(lake).items() if n <= plan.sequence}
         first = max((number for number, at in written.items() if at < time), default=0)
-        found = {}
-        for number in sorted(number for number in written if number >= first):
+        oldest: Plan | None = None
+        live: set[int] = set()
+        for number in sorted(number for number in written if first <= number < plan.sequence):
             # Of a plan that cannot be read nothing is known.
             with contextlib.suppress(PlanError):
-                found[number] = read_plan(lake, number)
-        live = {planned.number for each in found.values() for planned in each.checkpoints}
-        return cls(found.get(first), frozenset(live))
+                older = read_plan(lake, number)
+                live.update(planned.number for planned in older.checkpoints)
+                oldest = older if number == first else oldest
+        return cls(oldest, frozenset(live))
 
     def forgettable(self, plan: Plan) -> frozenset[int]:
         """The retired checkpoints that were retired all that time."""
