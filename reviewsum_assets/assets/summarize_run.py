@@ -52,6 +52,7 @@ class SummarizeRun:
     _elsewhere: dict[int, PlannedCheckpoint] = field(default_factory=dict)
     _reasons: dict[int, str] = field(default_factory=dict)
     _looked_at: dict[int, object] = field(default_factory=dict)  # manifests, as they lay there
+    _read_beside_a_job: bool = False  # what is pending, while a job that computes it was live
     _failure: JobFailure | None = None
     _job: RunningJob | None = None
     _usd: float = 0.0
@@ -70,12 +71,16 @@ class SummarizeRun:
         earlier = earlier_attempts(self.context.instance, self.context.run)
         if self.recompute and not earlier:
             return
+        try:
+            self._read_beside_a_job = self._live_job() is not None
+        except LaunchError:
+            self._read_beside_a_job = True  # not known
 
         @cache
         def is_of_earlier_attempt(job: str) -> bool:
             return not earlier.isdisjoint(waiting_runs(self._lake, job))
 
-        for state in check_checkpoints(self._lake, self.requested):
+        for state in check_checkpoints(self._lake, list(self._pending.values())):
             if state.manifest is not None and (
                 not self.recompute or is_of_earlier_attempt(state.manifest.producer.job_name)
             ):
@@ -132,6 +137,9 @@ class SummarizeRun:
         """
         try:
             live = self._live_job()
+            if live is None and self._read_beside_a_job:
+                self.log_reused()  # it has ended, perhaps after landing what was read as missing
+                return None
             if live is None:
                 return self._start_and_follow()
         except LaunchError as error:

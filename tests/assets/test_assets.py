@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from reviewsum_assets import places
+from reviewsum_assets.assets import summarize_run
 from reviewsum_assets.assets.review_dumps import review_dumps
 from reviewsum_assets.checkpoints.files import decode_rows
 from reviewsum_assets.checkpoints.plan import require_plan
+from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
 from tests.support.checkpoints import complete, retime
+from tests.support.held_jobs import hold_job
 from tests.support.models import POISON
 from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
 from tests.support.waiting import wait_until
@@ -263,6 +267,25 @@ def test_a_run_attaches_to_a_live_job_instead_of_starting_another(
     wait_until(job.poll, "the job to end")
     producers = {m["job"] for m in small.materializations(run).values()}
     assert producers == {job.spec.name}
+
+
+def test_a_job_that_ends_while_a_run_reads_what_is_missing_is_not_followed_by_another(
+    small: SmallPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = small.pipeline.lake
+    job = small.pipeline.compute.start(small.job_spec(), Launch())
+    held = hold_job(lake, landed=0)
+
+    def slowly(*arguments: Any) -> list[CheckpointState]:
+        states = list(check_checkpoints(*arguments))
+        if job.poll() is None:
+            held.go_on()
+            wait_until(job.poll, "the job to end")
+        return states
+
+    monkeypatch.setattr(summarize_run, "check_checkpoints", slowly)
+    assert small.summarize(1, 3).success
+    assert {item.key.split("/")[1] for item in lake.list(places.PROCESSING_JOBS)} == {job.spec.name}
 
 
 def test_observing_the_dumps_gives_them_a_version(small: SmallPipeline) -> None:
