@@ -15,6 +15,7 @@ import pytest
 
 from reviewsum_assets import places
 from reviewsum_assets.checkpoints.status import verify_lake
+from reviewsum_assets.compute.launches import noted_jobs, waiting_runs
 from reviewsum_assets.lake import Lake
 from tests.support.pipeline import texts, write_dump
 from tests.support.processing import ProcessingEmulator
@@ -34,6 +35,7 @@ SETTINGS = {
     "REVIEWSUM_CHECKPOINT_SIZE": "2",
 }
 PRODUCTS = 80
+HALF = PRODUCTS // 2 // 2  # of the checkpoints
 
 
 @dataclass
@@ -60,9 +62,9 @@ class Orchestrator:
             start_new_session=True,
         )
 
-    def finish(self) -> None:
-        process = self.start()
-        _, err = process.communicate(timeout=240)
+    def finish(self, process: subprocess.Popen[bytes] | None = None) -> None:
+        process = process or self.start()
+        _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err.decode()
 
 
@@ -76,14 +78,21 @@ def test_an_orchestrator_killed_at_any_moment_pays_for_nothing_twice(
 ) -> None:
     chance = random.Random(0)
     lake = orchestrator.lake
-    for _ in range(KILLS):
+    # However fast the machine is, the job outlives every kill.
+    held = processing.faults.hold_puts(places.checkpoint_manifest(HALF))
+    for kill in range(KILLS):
         process = orchestrator.start()
-        time.sleep(chance.uniform(1.0, 12.0))
+        if kill < KILLS - 1:
+            time.sleep(chance.uniform(1.0, 12.0))
+        else:  # and however slow it is, the last kill meets one
+            wait_until(lambda: len(manifests(lake)) == HALF, "half of it to land", 300)
         before = manifests(lake)
         process.kill()
         process.communicate(timeout=60)
         after = manifests(lake)
         assert {key: after[key] for key in before} == before
+    assert [job.status for job in processing.jobs] == ["InProgress"]
+    held.set()
     before = manifests(lake)
     orchestrator.finish()
     after = manifests(lake)
@@ -97,13 +106,17 @@ def test_an_orchestrator_killed_at_any_moment_pays_for_nothing_twice(
 def test_a_kill_between_note_and_creation_leaves_one_job(
     processing: ProcessingEmulator, orchestrator: Orchestrator
 ) -> None:
-    processing.faults.slow_start(2)
+    lake, starting = orchestrator.lake, processing.faults.slow_start(600)
     process = orchestrator.start()
-    wait_until(lambda: orchestrator.lake.list(places.LIVE_JOBS), "a job")
+    (spec,) = wait_until(lambda: noted_jobs(lake), "a job")
     process.kill()
     process.communicate(timeout=60)
     assert len(processing.jobs) <= 1
-    orchestrator.finish()
+    process = orchestrator.start()
+    # A job that ended unseen would leave its note to the next one that starts a job.
+    wait_until(lambda: len(waiting_runs(lake, spec.name)) == 2, "the next run to wait for it")
+    starting.set()
+    orchestrator.finish(process)
     assert len(processing.jobs) == 1
     assert incomplete(orchestrator.lake) == []
     assert orchestrator.lake.list(places.LIVE_JOBS) == []
@@ -112,15 +125,17 @@ def test_a_kill_between_note_and_creation_leaves_one_job(
 def test_ctrl_c_stops_the_job_and_keeps_what_landed(
     processing: ProcessingEmulator, orchestrator: Orchestrator
 ) -> None:
+    held = processing.faults.hold_puts(places.checkpoint_manifest(2))
     process = orchestrator.start()
-    wait_until(lambda: len(manifests(orchestrator.lake)) >= 2, "checkpoints to land")
+    wait_until(lambda: len(manifests(orchestrator.lake)) == 2, "checkpoints to land")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
+    held.set()
     assert process.returncode == 130, err.decode()
     (job,) = processing.jobs
     assert job.status == "Stopped"
     before = manifests(orchestrator.lake)
-    assert 2 <= len(before) < PRODUCTS // 2
+    assert len(before) == 2
     orchestrator.finish()
     after = manifests(orchestrator.lake)
     assert {key: after[key] for key in before} == before

@@ -26,6 +26,7 @@ from tests.support.pipeline import (
 )
 from tests.support.processing import ProcessingEmulator
 from tests.support.sagemaker import ROLE, incomplete, manifests, planned_pipeline
+from tests.support.waiting import wait_until
 
 SIX_TYPES = tuple(f"ml.g5.{size}xlarge" for size in ("", 2, 4, 8, 16, 24))
 
@@ -73,11 +74,14 @@ def test_several_hosts_share_the_checkpoints(
 ) -> None:
     small = planned_pipeline(processing, instance, pegasus, tmp_path, 8, instance_count=2)
     processing.faults.host_death(after_seconds=0.5, host=1)
+    for number in (2, 4):  # those of the host that dies, however fast it is
+        processing.faults.hold_puts(f"checkpoint_file_{number}.")
     run = small.summarize(1, 4)
     assert not run.success
     # The host that died took only its own checkpoints with it.
     assert incomplete(small.pipeline.lake) == [2, 4]
     before = manifests(small.pipeline.lake)
+    processing.faults.clear()
     assert small.summarize(1, 4).success
     after = manifests(small.pipeline.lake)
     assert {key: after[key] for key in before} == before
@@ -147,13 +151,25 @@ def test_a_run_that_finds_a_live_job_waits_for_it_and_takes_over_its_failure(
     processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
 ) -> None:
     small = planned_pipeline(processing, instance, pegasus, tmp_path)
-    processing.faults.slow_start(3)
+    starting = processing.faults.slow_start(600)
     processing.faults.host_death(after_seconds=0.3)
+    processing.faults.hold_puts("checkpoint_file_")
     job = small.pipeline.compute.start(small.job_spec(), Launch(run_id="before"))
-    run = small.summarize(1, 2)
-    assert sorted(waiting_runs(small.pipeline.lake, job.spec.name)) == sorted(
-        ["before", run.run_id]
-    )
+
+    def waiting() -> list[str]:
+        return waiting_runs(small.pipeline.lake, job.spec.name)
+
+    def start_when_two_wait() -> None:
+        try:
+            wait_until(lambda: len(waiting()) == 2, "the run to attach")
+        finally:
+            starting.set()
+
+    with ThreadPoolExecutor(1) as beside:
+        started = beside.submit(start_when_two_wait)
+        run = small.summarize(1, 2)
+        started.result()
+    assert sorted(waiting()) == sorted(["before", run.run_id])
     # The failure ends the run: it does not start, and pay for, another job by itself.
     assert failure_metadata(run)["failure"] == "out of memory"
     assert len(processing.jobs) == 1

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
 import dagster as dg
 import pytest
 
+from reviewsum_assets import places
 from reviewsum_assets.compute import JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.failures import FailureKind
 from tests.support.pipeline import SmallPipeline, failure, failure_metadata
 from tests.support.processing import Faults, ProcessingEmulator
 from tests.support.sagemaker import incomplete, manifests, planned_pipeline
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -107,28 +108,29 @@ def test_a_checkpoint_that_cannot_be_written_is_named_and_the_other_lands(
 def test_a_killed_container_costs_only_what_had_not_landed(
     processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
 ) -> None:
-    small = planned_pipeline(processing, instance, pegasus, tmp_path, 120, batch_size=2)
-    killer = threading.Thread(target=kill_when_some_have_landed, args=(processing, small))
-    killer.start()
-    run = small.summarize(1, 60)
-    killer.join()
+    small = planned_pipeline(processing, instance, pegasus, tmp_path, 20, batch_size=2)
+    processing.faults.hold_puts(places.checkpoint_manifest(3))
+    with ThreadPoolExecutor(1) as beside:
+        killed = beside.submit(kill_when_some_have_landed, processing, small)
+        run = small.summarize(1, 10)
+        killed.result()
+    processing.faults.clear()
     told = failure_metadata(run)
     assert told["failure"] == "out of memory"
     assert "exit code: 137" in told["reason"]
     assert told["usd"] > 0
     before = manifests(small.pipeline.lake)
-    assert 3 <= told["landed"] == len(before) < 60
-    assert small.summarize(1, 60).success
+    assert told["landed"] == len(before) == 3
+    assert small.summarize(1, 10).success
     after = manifests(small.pipeline.lake)
     assert {key: after[key] for key in before} == before
-    assert len(after) == 60
+    assert len(after) == 10
     first, second = processing.jobs
     assert first.name != second.name
 
 
 def kill_when_some_have_landed(processing: ProcessingEmulator, small: SmallPipeline) -> None:
-    while len(manifests(small.pipeline.lake)) < 3:
-        time.sleep(0.05)
+    wait_until(lambda: len(manifests(small.pipeline.lake)) == 3, "checkpoints to land")
     processing.kill_host(processing.jobs[0].name, 0)
 
 
@@ -136,6 +138,7 @@ def test_a_job_that_reaches_its_time_limit_is_stopped_and_says_so(
     processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
 ) -> None:
     small = planned_pipeline(processing, instance, pegasus, tmp_path)
+    processing.faults.hold_puts("checkpoint_file_")
     job = small.pipeline.compute.start(small.job_spec(), Launch(time_limit_seconds=1))
     failure = end_of(job).failure
     assert failure is not None
@@ -155,8 +158,4 @@ def test_a_job_that_somebody_else_stops_has_failed(
 
 
 def end_of(job: RunningJob) -> JobEnd:
-    deadline = time.monotonic() + 60
-    while (end := job.poll()) is None:
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
-    return end
+    return wait_until(job.poll, "the job to end")

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], what: str, seconds: float = 120.0) -> T:
+def wait_until(condition: Callable[[], T | None], what: str, seconds: float = 120.0) -> T:
     """Wait until a condition gives something true, and give that back.
 
     Raises:

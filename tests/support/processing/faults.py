@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 _FOREVER = 1_000_000_000
+_HOLD_SECONDS = 600.0  # clients try again earlier, and are held again
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,10 @@ class StartFailure:
 
 @dataclass(frozen=True)
 class SlowStart:
-    """The next job's hosts take long to come up."""
+    """The next job's hosts take long to come up, unless ``over`` is set."""
 
     seconds: float
+    over: threading.Event
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,12 @@ class CutRead:
 
 @dataclass(frozen=True)
 class Silence:
-    """The next fitting S3 request is answered late: carried out, and then nothing is heard."""
+    """The next fitting S3 request is carried out, and nothing is heard until ``over`` is set."""
 
     seconds: float
     method: str
     key_contains: str
+    over: threading.Event
 
     def fits(self, method: str, key: str) -> bool:
         """Whether this delays the answer to a request."""
@@ -131,9 +134,11 @@ class Faults:
         reason = "ClientError: Failed to download data: No space left on device"
         self._plan(StartFailure(reason, 0.2), times)
 
-    def slow_start(self, seconds: float, times: int = 1) -> None:
-        """The next jobs' containers start so many seconds late."""
-        self._plan(SlowStart(seconds), times)
+    def slow_start(self, seconds: float, times: int = 1) -> threading.Event:
+        """The next jobs' containers start so many seconds late, or once the event is set."""
+        over = threading.Event()
+        self._plan(SlowStart(seconds, over), times)
+        return over
 
     def host_death(self, after_seconds: float, host: int = 0, times: int = 1) -> None:
         """A host of the next jobs, counted from 0, dies so many seconds after its start."""
@@ -167,9 +172,21 @@ class Faults:
 
     def silence(
         self, seconds: float, times: int = 1, method: str = "PUT", key_contains: str = ""
-    ) -> None:
-        """The next S3 requests whose key has that text are carried out and answered so late."""
-        self._plan(Silence(seconds, method, key_contains), times)
+    ) -> threading.Event:
+        """The next S3 requests whose key has that text are carried out and answered so late.
+
+        Or once the event is set.
+        """
+        over = threading.Event()
+        self._plan(Silence(seconds, method, key_contains, over), times)
+        return over
+
+    def hold_puts(self, key_contains: str) -> threading.Event:
+        """Writers of such a key get no further, however often they try, until the event is set.
+
+        A job writes checkpoints one after the other: none can land after the one that is held.
+        """
+        return self.silence(_HOLD_SECONDS, _FOREVER, "PUT", key_contains)
 
     def failed_puts(self, key_contains: str, forever: bool = True) -> None:
         """Writes of keys with that text are forbidden, for good or once."""

@@ -35,7 +35,7 @@ class JobFaults:
     """What goes wrong in one job."""
 
     start_failure: StartFailure | None
-    slow_start_seconds: float
+    slow_start: SlowStart | None
     deaths: list[Death]
 
     @classmethod
@@ -43,9 +43,8 @@ class JobFaults:
         """Take the faults of the job that is being created."""
         failure = faults.take(StartFailure)
         if failure is not None:
-            return cls(failure, 0.0, [])
-        slow = faults.take(SlowStart)
-        return cls(None, slow.seconds if slow else 0.0, faults.take_each(Death))
+            return cls(failure, None, [])
+        return cls(None, faults.take(SlowStart), faults.take_each(Death))
 
 
 @dataclass(frozen=True)
@@ -124,10 +123,17 @@ class JobRun(threading.Thread):
         """Whether hosts come up before somebody stops the job."""
         planned = self._faults.start_failure
         if planned is None:
-            return not self._stopping.wait(self._faults.slow_start_seconds)
+            return self._wait_for_slow_ones()
         if self._stopping.wait(planned.after_seconds):
             return False
         raise JobFailedError(planned.reason)
+
+    def _wait_for_slow_ones(self) -> bool:
+        slow, begun = self._faults.slow_start, time.monotonic()
+        while slow and not slow.over.is_set() and time.monotonic() - begun < slow.seconds:
+            if self._stopping.wait(_TICK_SECONDS):
+                return False
+        return not self._stopping.is_set()
 
     def _lay_out(self) -> list[Outputs]:
         request, hosts = self._record.request, self._record.hosts

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import socket
 import threading
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -99,7 +98,7 @@ class Endpoint:
     def _be_silent(self, target: _Target, request: Request) -> None:
         silence = self._faults.take(Silence, lambda fault: fault.fits(request.method, target.key))
         if silence is not None:
-            time.sleep(silence.seconds)
+            silence.over.wait(silence.seconds)
 
     def _ask_moto(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         answer: Iterable[bytes] = self._moto(environ, start_response)
