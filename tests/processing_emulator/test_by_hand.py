@@ -14,8 +14,9 @@ from typing import IO
 import boto3
 import pytest
 
-from tests.processing_emulator.workbench import processes_with, request, until
+from tests.processing_emulator.workbench import printed, processes_with, request
 from tests.support.processing.isolation import machine_isolates
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +42,7 @@ def test_it_tells_how_to_reach_it_and_what_happens(
     told = read_until(emulator.stdout, "ended=")
     assert re.search(r"job job-1: status=InProgress\n.*job job-1: started=.*=Completed", told, re.S)
     emulator.send_signal(signal.SIGINT)
-    assert emulator.wait(timeout=20) == 0
+    assert emulator.wait(timeout=120) == 0
 
 
 def test_containers_in_namespaces_die_with_it(
@@ -49,16 +50,17 @@ def test_containers_in_namespaces_die_with_it(
 ) -> None:
     assert emulator.stdout is not None
     use(emulator, monkeypatch)
-    script = b"import time; time.sleep(60)"
+    script = b"import time; print('ready', flush=True); time.sleep(600)"
     boto3.client("s3").put_object(Bucket="reviews", Key="code/main.py", Body=script)
     boto3.client("sagemaker").create_processing_job(**request())
-    read_until(emulator.stdout, "started=")
+    # Only then has it been told to die with its parent, and not only been started.
+    wait_until(lambda: printed(boto3.client("logs")) == ["ready"], "the script to run")
     home = str(tmp_path / "jobs" / "job-1" / "algo-1" / "home")
-    until(lambda: bool(processes_with(home)), seconds=5)
+    assert processes_with(home)
     emulator.kill()
     emulator.wait()
     if machine_isolates():
-        until(lambda: not processes_with(home), seconds=5)
+        wait_until(lambda: not processes_with(home), "the container to die")
     else:
         for pid in processes_with(home):
             os.kill(pid, signal.SIGKILL)

@@ -12,9 +12,9 @@ from tests.processing_emulator.workbench import (
     code_input,
     s3_input,
     s3_output,
-    until,
 )
 from tests.support.processing.isolation import machine_isolates
+from tests.support.waiting import wait_until
 
 LIST_DATA = """
     root = ML / "processing/data"
@@ -143,7 +143,7 @@ def test_a_continuous_output_arrives_while_the_job_runs(bench: Workbench) -> Non
         """,
         ProcessingOutputConfig={"Outputs": [s3_output("live", "Continuous")]},
     )
-    until(lambda: bench.keys("live/") == ["live/first.txt"])
+    wait_until(lambda: bench.keys("live/") == ["live/first.txt"], "the file to arrive")
     assert record.status == "InProgress"
 
 

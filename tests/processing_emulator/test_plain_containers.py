@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.processing_emulator.test_life_of_a_job import STOPS_GRACEFULLY
-from tests.processing_emulator.workbench import ML, Workbench, processes_with, s3_output, until
+from tests.processing_emulator.workbench import ML, Workbench, processes_with, s3_output
 from tests.support.processing import ProcessingEmulator, processing_emulator
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
 def processing(tmp_path: Path) -> Iterator[ProcessingEmulator]:
-    """An emulator that does not isolate, even where it could."""
-    with processing_emulator(tmp_path, isolated=False) as emulator:
+    """An emulator that does not isolate, even where it could, and has much patience."""
+    with processing_emulator(tmp_path, isolated=False, grace_seconds=60) as emulator:
         yield emulator
 
 
@@ -48,7 +49,7 @@ def test_children_do_not_outlive_the_entry_point(bench: Workbench, tmp_path: Pat
         Environment={**ML, "MARK": f"mark of {tmp_path}"},
     )
     assert record.status == "Completed"
-    until(lambda: not processes_with(f"mark of {tmp_path}"), seconds=5)
+    wait_until(lambda: not processes_with(f"mark of {tmp_path}"), "the child to die")
 
 
 def test_a_missing_program_fails_the_job(bench: Workbench) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tests.support.processing import JobRecord, ProcessingEmulator
+from tests.support.waiting import wait_until
 
 ROLE = "arn:aws:iam::123456789012:role/Processing"
 # Where the machine cannot mount, texts of the request that begin with /opt/ml are rewritten, but
@@ -105,10 +105,10 @@ class Workbench:
         self.start(script, name, hosts, **fields)
         return self.wait_for_end(name)
 
-    def wait_for_end(self, name: str = "job-1", seconds: float = 20) -> JobRecord:
+    def wait_for_end(self, name: str = "job-1") -> JobRecord:
         """Wait until a job has ended."""
         record = self.emulator.job(name)
-        until(lambda: record.ended is not None, seconds)
+        wait_until(lambda: record.ended is not None, "the job to end")
         return record
 
     def describe(self, name: str = "job-1") -> dict[str, Any]:
@@ -117,23 +117,11 @@ class Workbench:
 
     def printed(self, name: str = "job-1", host: str = "algo-1") -> list[str]:
         """Lines in a host's log so far."""
-        try:
-            streams = self.logs.describe_log_streams(
-                logGroupName=LOG_GROUP, logStreamNamePrefix=f"{name}/{host}-"
-            )["logStreams"]
-        except self.logs.exceptions.ResourceNotFoundException:
-            return []
-        return [
-            event["message"]
-            for stream in streams
-            for event in self.logs.get_log_events(
-                logGroupName=LOG_GROUP, logStreamName=stream["logStreamName"], startFromHead=True
-            )["events"]
-        ]
+        return printed(self.logs, name, host)
 
     def wait_until_printed(self, line: str, name: str = "job-1", host: str = "algo-1") -> None:
         """Wait for a line in a host's log."""
-        until(lambda: line in self.printed(name, host))
+        wait_until(lambda: line in self.printed(name, host), f"{line!r} in the log of {host}")
 
     def refusal(self, call: Callable[..., Any], **parameters: Any) -> tuple[str, str]:
         """Code and message of the error that a call answers."""
@@ -155,12 +143,21 @@ class Workbench:
         )
 
 
-def until(true: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait until something is true."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
+def printed(logs: Any, name: str = "job-1", host: str = "algo-1") -> list[str]:
+    """Lines in a host's log so far, by boto3's client of the logs."""
+    try:
+        streams = logs.describe_log_streams(
+            logGroupName=LOG_GROUP, logStreamNamePrefix=f"{name}/{host}-"
+        )["logStreams"]
+    except logs.exceptions.ResourceNotFoundException:
+        return []
+    return [
+        event["message"]
+        for stream in streams
+        for event in logs.get_log_events(
+            logGroupName=LOG_GROUP, logStreamName=stream["logStreamName"], startFromHead=True
+        )["events"]
+    ]
 
 
 def processes_with(text: str) -> list[int]:
