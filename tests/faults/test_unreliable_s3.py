@@ -134,7 +134,15 @@ def written_at(name: str) -> str:
 
 def s3_world(processing: ProcessingEmulator, warm: WarmProcess, model: Path, folder: Path) -> World:
     world = build_world(folder / "world", warm, model, lake_on(processing).uri)
-    environment = {**world.command.environment, **processing.environment()}
+    # A local job of an S3 lake lies in the temporary directory, by the lake's name, and this lake's
+    # is the same in every session.
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    environment = {
+        **world.command.environment,
+        **processing.environment(),
+        "TMPDIR": str(scratch),
+    }
     command = WarmCommand(warm, world.command.folder, environment)
     return World(command, world.dump, model, world.lake)
 

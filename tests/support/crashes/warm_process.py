@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 import traceback
 from typing import Any
 
@@ -40,6 +41,7 @@ def _become(call: dict[str, Any]) -> None:
     os.setsid()
     os.chdir(call["folder"])
     os.environ.update(call["environment"])
+    tempfile.tempdir = None  # found by an import, before this call could name another
     importlib.import_module("sitecustomize").join_drill()
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(call[name], os.O_WRONLY | os.O_CREAT, 0o644), number)
