@@ -33,7 +33,8 @@ def ui(tmp_path: Path) -> Iterator[tuple[psutil.Process, int]]:
             yield process, port
         finally:
             for one in [process, *process.children(recursive=True)]:
-                one.kill()
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
             process.wait()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reviewsum_assets.bench import measure as module
 from reviewsum_assets.bench.measure import measure, measure_command
 from reviewsum_assets.errors import BenchmarkError
 from tests.bench import work
@@ -31,8 +32,19 @@ def test_memory_is_that_of_the_process_alone() -> None:
     assert len(held) == 200_000_000
 
 
-def test_memory_of_processes_that_it_starts_counts() -> None:
-    assert measure(work.fill_in_a_child, 300).peak_mb > 300
+def test_memory_of_processes_that_it_starts_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = tmp_path / "seen"
+
+    def look(pid: int) -> float:
+        if (found := tree_mb(pid)) > 300:
+            seen.touch()  # the child holds its memory until it has been seen
+        return found
+
+    tree_mb = module._tree_mb
+    monkeypatch.setattr(module, "_tree_mb", look)
+    assert measure(work.fill_in_a_child, 300, seen).peak_mb > 300
 
 
 def test_an_error_of_the_function_is_told() -> None:

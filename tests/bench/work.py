@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 
 def add(first: int, second: int) -> int:
@@ -26,9 +27,15 @@ def hold(megabytes: int) -> None:
     del content
 
 
-def fill_in_a_child(megabytes: int) -> int:
-    hold = f"import time; content = b'x' * ({megabytes} * 1_000_000); time.sleep(0.5)"
-    return subprocess.run([sys.executable, "-c", hold], check=True).returncode
+def fill_in_a_child(megabytes: int, until: Path) -> int:
+    """Let a child process hold so much until a file is there."""
+    hold = f"content = b'x' * ({megabytes} * 1_000_000); input()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, text=True) as child:
+        deadline = time.monotonic() + 60
+        while not until.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        child.communicate("\n")
+    return child.returncode
 
 
 def fail(message: str) -> None:

@@ -47,6 +47,7 @@ def mail_server(folder: Path, security: str) -> Iterator[Mailbox]:
         mailbox,
         hostname=HOST,
         port=mailbox.port,
+        ready_timeout=60,
         ssl_context=context if is_wrapped else None,
         tls_context=None if is_wrapped else context,
         require_starttls=not is_wrapped,

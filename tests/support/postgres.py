@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tests.support.ports import free_port
 
-_START_SECONDS = 30.0
-_STOP_SECONDS = 30.0
+_START_SECONDS = 120.0
+_STOP_SECONDS = 120.0
 
 
 @contextmanager
