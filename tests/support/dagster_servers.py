@@ -24,7 +24,8 @@ from tests.support.ports import free_port
 
 T = TypeVar("T")
 
-_START_SECONDS = 90.0
+_START_SECONDS = 240.0
+_ANSWER_SECONDS = 300.0
 _LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "reviewsum_assets"}
 
 
@@ -96,7 +97,7 @@ class DagsterServers:
             {"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as response:
                 answer = json.load(response)
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode(errors="replace")) from error
