@@ -108,13 +108,13 @@ def test_a_kill_between_note_and_creation_leaves_one_job(
 ) -> None:
     lake, starting = orchestrator.lake, processing.faults.slow_start(600)
     process = orchestrator.start()
-    (spec,) = wait_until(lambda: noted_jobs(lake), "a job")
+    (noted,) = wait_until(lambda: noted_jobs(lake), "a job")
     process.kill()
     process.communicate(timeout=60)
     assert len(processing.jobs) <= 1
     process = orchestrator.start()
     # A job that ended unseen would leave its note to the next one that starts a job.
-    wait_until(lambda: len(waiting_runs(lake, spec.name)) == 2, "the next run to wait for it")
+    wait_until(lambda: len(waiting_runs(lake, noted.spec.name)) == 2, "the next run to wait for it")
     starting.set()
     orchestrator.finish(process)
     assert len(processing.jobs) == 1
