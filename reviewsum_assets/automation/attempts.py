@@ -54,7 +54,8 @@ def request_run(
     if obstacle:
         return dg.SkipReason(obstacle)
     return dg.RunRequest(
-        run_key=f"{value}/{work.state}/{len(alike) + 1}",
+        # Not their number: runs can be deleted, and a key that comes back launches nothing.
+        run_key=f"{value}/{work.state}/after {_id(alike[0]) if alike else 'none'}",
         job_name=work.job,
         tags={
             PURPOSE_TAG: work.purpose,

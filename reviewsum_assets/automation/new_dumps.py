@@ -9,7 +9,7 @@ from reviewsum_assets.assets.runs_in_progress import run_in_progress
 from reviewsum_assets.automation.attempts import Work, request_run
 from reviewsum_assets.automation.jobs import ingest
 from reviewsum_assets.automation.lost_runs import fail_lost_runs
-from reviewsum_assets.checkpoints.plan import current_plan
+from reviewsum_assets.checkpoints.plan import Plan, current_plan
 from reviewsum_assets.errors import DumpError
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
@@ -40,7 +40,8 @@ def new_dumps(
     listing = listing_fingerprint(dumps)[:_DIGITS]
     before = context.cursor
     context.update_cursor(listing)
-    if _is_planned(pipeline):
+    plan = current_plan(pipeline.lake)
+    if _is_planned(pipeline, plan):
         return dg.SkipReason(f"all {len(dumps)} dumps are planned already")
     if listing != before:
         size = sum(dump.size for dump in dumps)
@@ -56,16 +57,16 @@ def new_dumps(
         job="ingest",
         purpose="new dumps",
         scope=(DUMPS_TAG, listing),
-        state=listing,
+        # The same files may come back later, and are then to be planned anew.
+        state=f"{listing} after plan {plan.plan_id if plan else 'none'}",
         by_hand="launch ingest",
     )
     return request_run(context.instance, work, pipeline.settings.max_run_attempts, {})
 
 
-def _is_planned(pipeline: Pipeline) -> bool:
-    """Whether the current plan was made from the dumps of now."""
+def _is_planned(pipeline: Pipeline, plan: Plan | None) -> bool:
+    """Whether this plan, the current one, was made from the dumps of now."""
     record = grouping.current_grouped_reviews(pipeline.lake)
-    plan = current_plan(pipeline.lake)
     return (
         record is not None
         and plan is not None

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 import pytest
 
 from reviewsum_assets import places
 from reviewsum_assets.lake import Lake
-from tests.support.pipeline import SmallPipeline
+from tests.support.pipeline import SmallPipeline, write_dump
 from tests.support.sensors import Sensor, put_dump, put_run
 
 pytestmark = pytest.mark.usefixtures("no_pause")
@@ -76,3 +78,18 @@ def test_a_dump_that_cannot_be_read_is_tried_three_times_and_another_starts_anew
     put_dump(lake, 4)
     dumps_sensor.skipped()
     assert dumps_sensor.launch(dumps_sensor.requested()).success
+
+
+def test_files_that_come_and_go_are_ingested_each_time(
+    dumps_sensor: Sensor, lake: Lake, tmp_path: Path
+) -> None:
+    put_dump(lake, 6, "a.csv")
+    there, away = Path(lake.uri, places.REVIEW_DUMPS, "b.csv"), tmp_path / "b.csv"
+    write_dump(there, {"Q": "A product that only this dump has"})
+    for _ in range(4):
+        for source, target in ((there, away), (away, there)):
+            source.rename(target)
+            dumps_sensor.skipped()
+            request = dumps_sensor.requested()
+            assert request.tags["reviewsum/attempt"] == "1 of 3"
+            assert dumps_sensor.launch(request).success

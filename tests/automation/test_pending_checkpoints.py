@@ -114,6 +114,18 @@ def test_a_failure_that_stays_ends_after_three_runs_and_a_new_dump_starts_anew(
     assert checkpoints_sensor.requested().tags["reviewsum/attempt"] == "1 of 3"
 
 
+@pytest.mark.usefixtures("no_pause")
+@pytest.mark.parametrize("deleted", [0, 1])
+def test_a_run_that_somebody_deletes_does_not_end_the_attempts(
+    model_less: SmallPipeline, checkpoints_sensor: Sensor, deleted: int
+) -> None:
+    for _ in range(2):
+        checkpoints_sensor.launch(checkpoints_sensor.requested())
+    model_less.instance.delete_run(checkpoints_sensor.launched[deleted].run_id)
+    assert checkpoints_sensor.launch(checkpoints_sensor.requested()) is not None
+    assert checkpoints_sensor.launch(checkpoints_sensor.requested()) is not None
+
+
 def test_the_next_attempt_waits_and_the_one_after_it_longer(
     model_less: SmallPipeline, checkpoints_sensor: Sensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
