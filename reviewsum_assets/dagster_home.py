@@ -150,12 +150,20 @@ def last_run_of_this_process(instance: dg.DagsterInstance) -> dg.DagsterRun | No
         # Another process had the same id once.
         created_after=started,
     )
-    return next(iter(instance.get_runs(mine, limit=1)), None)
+    return next(filter(is_of_command_line, instance.get_runs(mine)), None)
+
+
+def is_of_command_line(run: dg.DagsterRun) -> bool:
+    """Whether a process of the command line executes this run.
+
+    One that is made from such a run in the UI has all its tags, and was launched: it has an origin.
+    """
+    return _PID_TAG in run.tags and run.remote_job_origin is None
 
 
 def tells_of_its_failure(run: dg.DagsterRun) -> bool:
     """Whether the process of this run alerts people of its failure, so that nobody else need."""
-    return run.tags.get(_ALERTS_TAG) == _BY_COMMAND
+    return is_of_command_line(run) and run.tags.get(_ALERTS_TAG) == _BY_COMMAND
 
 
 def fail_orphans(instance: dg.DagsterInstance) -> None:
@@ -166,9 +174,10 @@ def fail_orphans(instance: dg.DagsterInstance) -> None:
     )
     for record in instance.get_run_records(running):
         run = record.dagster_run
-        fail_if_gone(
-            instance, run.run_id, int(run.tags[_PID_TAG]), record.create_timestamp.timestamp()
-        )
+        if is_of_command_line(run):
+            fail_if_gone(
+                instance, run.run_id, int(run.tags[_PID_TAG]), record.create_timestamp.timestamp()
+            )
 
 
 def fail_if_gone(instance: dg.DagsterInstance, run_id: str, pid: int, since: float) -> None:

@@ -10,7 +10,13 @@ import pytest
 from dagster._core.events import EngineEventData
 
 from reviewsum_assets.automation.lost_runs import fail_lost_runs
-from reviewsum_assets.dagster_home import fail_if_gone
+from reviewsum_assets.dagster_home import (
+    fail_if_gone,
+    last_run_of_this_process,
+    run_tags,
+    tells_of_its_failure,
+)
+from reviewsum_assets.definitions import defs
 from tests.support.pipeline import SmallPipeline
 from tests.support.sensors import Sensor, put_dump, put_run
 
@@ -25,18 +31,27 @@ def gone() -> int:
     return process.pid
 
 
-def launched(small: SmallPipeline, job: str, pid: int, launcher: str = ".dagster/grpc_info") -> str:
+def launched(
+    small: SmallPipeline, job: str, pid: int, launcher: str = ".dagster/grpc_info", **tags: str
+) -> str:
     """A run that seems to go on in a process; its id."""
-    run_id = put_run(small, job, STARTED, {launcher: "{}"})
+    run_id = put_run(small, job, STARTED, {launcher: "{}", **tags})
     run = small.instance.get_run_by_id(run_id)
     told = f"Started process for run (pid: {pid})."
     small.instance.report_engine_event(told, run, EngineEventData.in_process(pid))
     return run_id
 
 
+def command_tags(pid: int, host: str) -> dict[str, str]:
+    return {**run_tags(tells_of_failure=True), "reviewsum/pid": str(pid), "reviewsum/host": host}
+
+
 def of_command_line(small: SmallPipeline, pid: int, host: str) -> str:
     """A run of ``reviewsum run`` that seems to go on; its id."""
-    return put_run(small, "merge", STARTED, {"reviewsum/pid": str(pid), "reviewsum/host": host})
+    run = small.instance.create_run_for_job(
+        defs.resolve_job_def("merge"), status=STARTED, tags=command_tags(pid, host)
+    )
+    return run.run_id
 
 
 def status(small: SmallPipeline, run_id: str) -> dg.DagsterRunStatus:
@@ -57,6 +72,26 @@ def test_a_run_of_the_command_line_without_its_process_fails(
     run_id = of_command_line(small, gone, socket.gethostname())
     fail_lost_runs(small.instance)
     assert status(small, run_id) is FAILED
+
+
+def test_a_run_made_from_one_of_the_command_line_has_a_process_of_its_own(
+    small: SmallPipeline, gone: int
+) -> None:
+    copied = command_tags(gone, socket.gethostname())
+    run_id = launched(small, "merge", os.getpid(), **copied)
+    fail_lost_runs(small.instance)
+    run = small.instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.status is STARTED
+    assert not tells_of_its_failure(run), "nobody but the daemon tells of it"
+
+
+def test_a_command_does_not_take_a_run_made_from_its_own_for_the_last(small: SmallPipeline) -> None:
+    run_id = of_command_line(small, os.getpid(), socket.gethostname())
+    launched(small, "merge", os.getpid(), **command_tags(os.getpid(), socket.gethostname()))
+    last = last_run_of_this_process(small.instance)
+    assert last is not None
+    assert last.run_id == run_id
 
 
 def test_a_process_that_ended_unnoticed_by_its_parent_is_gone(small: SmallPipeline) -> None:
