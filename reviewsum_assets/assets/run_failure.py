@@ -43,7 +43,7 @@ def not_landed(
             f"land ({failure.kind.value}: {failure.reason}). "
             f"{first_names([f'{key}: {reason}' for key, reason in why.items()], '; ')}. "
             f"What to do: {failure.advice}. What "
-            "landed is kept: re-execute this run, or materialize the missing partitions, to "
+            "landed is kept: materialize the missing partitions, or call `reviewsum run`, to "
             f"compute the rest.{where_to_look(job)}"
         ),
         metadata={

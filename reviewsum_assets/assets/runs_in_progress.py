@@ -26,6 +26,11 @@ def run_in_progress(instance: dg.DagsterInstance, *jobs: str) -> str:
     """``run ID of JOB``, for a run that does the work of one of these jobs; empty if none does."""
     for run in instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS)):
         for job in jobs:
-            if run.job_name == job or _LAST_ASSETS[job] in (run.asset_selection or ()):
+            if does_work_of(run, job):
                 return f"run {run.run_id} of {job}"
     return ""
+
+
+def does_work_of(run: dg.DagsterRun, job: str) -> bool:
+    """Whether a run is one of this job, or materializes on its page what the job is there for."""
+    return run.job_name == job or _LAST_ASSETS[job] in (run.asset_selection or ())

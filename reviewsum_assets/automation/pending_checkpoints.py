@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 
 import dagster as dg
 from pydantic import TypeAdapter, ValidationError
 
+from reviewsum_assets import places
 from reviewsum_assets.assets.checkpoint_plan import align_partitions, enclosing_range_tags
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.runs_in_progress import run_in_progress
@@ -36,7 +38,8 @@ _BLOCKS = TypeAdapter(dict[str, list[int]])
         "Launches one run of summarize over all checkpoints of the current plan that are not "
         "valid, and merge once they all are. Waits for runs and Processing jobs that do so "
         "already. After a run that got no further it waits, longer each time, and leaves it to "
-        "people after max_run_attempts, after a cancelled run and after a budget is reached. "
+        "people after max_run_attempts. After any run, whoever's, that was cancelled, whose job "
+        "was stopped or that reached its budget it waits until somebody has gone on. "
         "Runs cost what they cost: set max_cost_usd first."
     ),
 )
@@ -84,6 +87,7 @@ def _summarize(
         scope=(PLAN_TAG, plan.plan_id),
         state=_state(pending),
         by_hand="materialize the missing partitions of chunk_summaries",
+        since=_planned_at(pipeline, plan),
     )
     tags = enclosing_range_tags(context.instance, pending)
     return request_run(context.instance, work, pipeline.settings.max_run_attempts, tags)
@@ -103,8 +107,17 @@ def _merge(
         # A checkpoint that is computed again later makes another table.
         state=f"merge of {found.content}",
         by_hand="launch merge",
+        since=_planned_at(pipeline, plan),
+        # Whoever computes more after cancelling a merge has something new to be merged.
+        follows=("summarize",),
     )
     return request_run(context.instance, work, pipeline.settings.max_run_attempts, {})
+
+
+def _planned_at(pipeline: Pipeline, plan: Plan) -> float:
+    """When the plan became current: runs that ended before worked for another one."""
+    document = pipeline.lake.head(places.plan_document(plan.sequence))
+    return math.inf if document is None else document.last_modified.timestamp()
 
 
 def _is_foreign(instance: dg.DagsterInstance, pipeline: Pipeline, job: str) -> bool:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.events import JobFailureData, RunFailureReason
+
+INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
 class RunFailure:
     """The first failed step's message, and the metadata of a failure that was raised on purpose.
 
-    ``kind`` and ``what_to_do`` are empty where the failure does not say.
+    ``kind`` and ``what_to_do`` are empty where the failure does not say. ``kind`` is
+    ``INTERRUPTED`` if the run's process was told to end, and nobody cancelled the run.
     """
 
     message: str
@@ -23,16 +27,24 @@ class RunFailure:
 
 def read_run_failure(instance: dg.DagsterInstance, run_id: str) -> RunFailure:
     """What the events of a failed run say; of one whose process died, what Dagster noticed."""
+    ends = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
+    end = ends[-1].event_log_entry.dagster_event if ends else None
+    if end is not None and _is_interruption(end):
+        return RunFailure("its process was told to end", INTERRUPTED, "run it again")
     steps = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
     if steps:
         event = steps[0].event_log_entry.dagster_event
         assert event is not None
         return _step_failure(event)
-    ends = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
     told = ends[-1].event_log_entry.user_message if ends else ""
-    if ends and (event := ends[-1].event_log_entry.dagster_event) is not None:
-        told = event.message or told
-    return RunFailure(told or "it ended without saying why")
+    return RunFailure((end and end.message) or told or "it ended without saying why")
+
+
+def _is_interruption(end: dg.DagsterEvent) -> bool:
+    """Whether a run failed by Ctrl-C or a signal to its process, as Dagster notes it."""
+    data = end.event_specific_data
+    reason = data.failure_reason if isinstance(data, JobFailureData) else None
+    return reason is RunFailureReason.UNEXPECTED_TERMINATION
 
 
 def _step_failure(event: dg.DagsterEvent) -> RunFailure:

@@ -2,22 +2,46 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from reviewsum_assets import places
+from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.automation import attempts
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.status import verify_lake
-from reviewsum_assets.compute import Launch
+from reviewsum_assets.compute import Launch, RunningJob
 from reviewsum_assets.compute.launches import note_waiting
+from reviewsum_assets.dagster_home import run_tags
 from reviewsum_assets.definitions import defs
-from tests.support.checkpoints import complete, products
+from tests.support.checkpoints import complete, plan_products, products
+from tests.support.partitions import range_tags
 from tests.support.pipeline import SmallPipeline
 from tests.support.sensors import Sensor, put_dump, put_run
+from tests.support.waiting import wait_until
+
+
+@contextmanager
+def once_a_job_runs(small: SmallPipeline, do: Callable[[RunningJob], object]) -> Iterator[None]:
+    """Let something happen, outside of any run, once the job of a run in this context runs."""
+
+    def wait() -> None:
+        (job,) = wait_until(small.pipeline.compute.live_jobs, "a job")
+        wait_until(job.log_tail, "the job's first words")
+        do(job)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    yield
+    waiting.join()
+
 
 START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -154,6 +178,78 @@ def test_a_cancelled_run_is_left_to_people(
     run_id = put_run(model_less, "summarize", dg.DagsterRunStatus.CANCELED, request.tags)
     complete(model_less.pipeline.lake, require_plan(model_less.pipeline.lake), [1])
     assert f"run {run_id} of summarize was cancelled" in checkpoints_sensor.skipped()
+
+
+def by_hand(small: SmallPipeline, status: dg.DagsterRunStatus) -> str:
+    """A run of somebody who materialized partitions on their page; its id."""
+    run = small.instance.create_run_for_job(
+        defs.resolve_implicit_global_asset_job_def(),
+        asset_selection=frozenset({dg.AssetKey("chunk_summaries")}),
+        status=status,
+    )
+    return run.run_id
+
+
+def test_what_somebody_started_and_cancelled_is_left_to_them_until_they_go_on(
+    model_less: SmallPipeline, checkpoints_sensor: Sensor
+) -> None:
+    run_id = by_hand(model_less, dg.DagsterRunStatus.CANCELED)
+    told = checkpoints_sensor.skipped()
+    assert f"run {run_id} of summarize was cancelled" in told
+    assert "materialize the missing partitions of chunk_summaries, or call `reviewsum run`" in told
+    by_hand(model_less, dg.DagsterRunStatus.SUCCESS)
+    assert checkpoints_sensor.requested().job_name == "summarize"
+
+
+def test_a_run_that_was_cancelled_before_the_plan_was_made_stops_nothing(
+    model_less: SmallPipeline, checkpoints_sensor: Sensor
+) -> None:
+    by_hand(model_less, dg.DagsterRunStatus.CANCELED)
+    plan_products(model_less.pipeline.lake, products(8), version="later", checkpoint_size=2)
+    assert checkpoints_sensor.requested().job_name == "summarize"
+
+
+def test_a_checkpoint_that_is_lost_after_a_run_was_cancelled_does_not_start_it_again(
+    model_less: SmallPipeline, checkpoints_sensor: Sensor
+) -> None:
+    by_hand(model_less, dg.DagsterRunStatus.CANCELED)
+    failures = RecordedFailures(defs.get_repository_def())
+    failures.record(model_less.instance, "summarize", "a checkpoint is gone", {})
+    assert "was cancelled" in checkpoints_sensor.skipped()
+
+
+def test_a_budget_that_somebody_set_is_spent_once(
+    planned: SmallPipeline, checkpoints_sensor: Sensor
+) -> None:
+    assert not planned.with_settings(max_runtime=1).summarize(1, 3).success
+    assert "budget reached" in checkpoints_sensor.skipped()
+
+
+def test_a_job_that_somebody_stopped_is_not_started_again(
+    planned: SmallPipeline, checkpoints_sensor: Sensor
+) -> None:
+    with once_a_job_runs(planned, lambda job: job.request_stop()):
+        assert not planned.summarize(1, 3).success
+    assert "summarize ended" in checkpoints_sensor.skipped()
+
+
+def test_what_ctrl_c_ended_on_the_command_line_is_not_started_again(
+    planned: SmallPipeline, checkpoints_sensor: Sensor
+) -> None:
+    tags = {**range_tags(1, 3), **run_tags(tells_of_failure=False)}
+    with once_a_job_runs(planned, lambda _: os.kill(os.getpid(), signal.SIGINT)):
+        run = planned.execute("summarize", tags)
+    assert f"run {run.run_id} of summarize ended: its process" in checkpoints_sensor.skipped()
+
+
+def test_a_merge_that_somebody_cancelled_is_made_once_more_is_computed(
+    model_less: SmallPipeline, checkpoints_sensor: Sensor
+) -> None:
+    complete(model_less.pipeline.lake, require_plan(model_less.pipeline.lake))
+    run_id = put_run(model_less, "merge", dg.DagsterRunStatus.CANCELED)
+    assert f"run {run_id} of merge was cancelled" in checkpoints_sensor.skipped()
+    by_hand(model_less, dg.DagsterRunStatus.SUCCESS)
+    assert checkpoints_sensor.requested().job_name == "merge"
 
 
 def test_a_budget_is_spent_once(planned: SmallPipeline, checkpoints_sensor: Sensor) -> None:
