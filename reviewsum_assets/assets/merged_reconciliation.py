@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import dagster as dg
@@ -15,6 +16,8 @@ from reviewsum_assets.checkpoints.merge import current_merged_table
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.checkpoints.status import merged_file_problems
 
+# Longer than somebody else takes from one object of a checkpoint or a small table to the next.
+SECOND_LOOK_SECONDS = 1.0
 MERGED_SUMMARIES = dg.AssetKey("merged_summaries")
 
 
@@ -23,12 +26,14 @@ class MergedChange:
     """What Dagster had to be told of the merged table.
 
     ``lost`` is why it is not the table that was merged, empty if it is; ``failed_run`` the run that
-    says so. ``left`` is whether it was left to a run in progress.
+    says so. ``doubted`` is why it may be lost, on which the next look decides. ``left`` is whether
+    it was left to a run in progress.
     """
 
     adopted: bool = False
     lost: str = ""
     failed_run: str = ""
+    doubted: str = ""
     left: bool = False
 
     @property
@@ -44,6 +49,7 @@ def reconcile_merged(
     failures: RecordedFailures,
     *,
     thorough: bool,
+    doubt: str = "",
 ) -> MergedChange:
     """Materialize ``merged_summaries`` if the lake alone has the plan's table; fail what is lost.
 
@@ -54,13 +60,22 @@ def reconcile_merged(
         failures: record the run that fails.
         thorough: read the whole table, and tell all that can be told of it. Else it is judged by
             its size, and told of what its record says: reading a million rows takes half a minute.
+            It is looked at twice before it is called lost; else that is left to the next call.
+        doubt: why the last call was in doubt.
     """
     if run_in_progress(instance, "merge"):
         return MergedChange(left=True)
     believed = _believed(instance)
     problems = "; ".join(merged_file_problems(pipeline.lake, thorough=thorough))
+    if problems and believed:
+        if thorough:
+            time.sleep(SECOND_LOOK_SECONDS)
+            doubt, problems = problems, "; ".join(merged_file_problems(pipeline.lake))
+        if problems != doubt:
+            return MergedChange(doubted=problems)
+        return _lose(instance, failures, problems)
     if problems:
-        return _lose(instance, failures, problems) if believed else MergedChange()
+        return MergedChange()
     merged = current_merged_table(pipeline.lake)
     if merged is None or merged.plan_id != plan.plan_id or merged.csv_sha256 == believed:
         return MergedChange()

@@ -4,13 +4,17 @@ The lake decides. A valid checkpoint that Dagster does not know is adopted: mate
 run. One that Dagster believes in and that is gone or invalid is shown as failed. Only a run can
 fail a partition, so a run of the job ``summarize`` over it is recorded as failed, with the reason,
 and nothing is executed. Partitions that a run is working on are left to it.
+
+Another instance may compute a checkpoint again, or merge: between its CSV and its manifest each
+seems damaged. So nothing is called lost until a second look, some time later, finds the same.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 
 import dagster as dg
 
@@ -22,13 +26,18 @@ from reviewsum_assets.assets.checkpoint_plan import (
     align_partitions,
     checkpoint_partitions,
 )
-from reviewsum_assets.assets.merged_reconciliation import MergedChange, reconcile_merged
+from reviewsum_assets.assets.merged_reconciliation import (
+    SECOND_LOOK_SECONDS,
+    MergedChange,
+    reconcile_merged,
+)
 from reviewsum_assets.assets.partition_metadata import (
     CHUNK_SUMMARIES,
     DATA_VERSION_TAG,
     materialization,
 )
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.reconciliation_memory import Seen, digest_of
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.checkpoints.listing import MERGED, Listing, group_of, list_lake
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
@@ -36,7 +45,8 @@ from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpo
 from reviewsum_assets.errors import first_names
 from reviewsum_assets.lake import Lake
 
-# A call with a time limit tells Dagster of no more losses, of which each takes some time.
+# A call with a time limit tells Dagster of about as many losses, of which each takes some time, and
+# does not go on to the next group with more in doubt.
 _LOSSES_AT_ONCE = 50
 
 
@@ -44,18 +54,20 @@ _LOSSES_AT_ONCE = 50
 class Reconciliation:
     """What had to be told to Dagster.
 
-    ``lost`` come without manifests and rows. ``left`` counts the checkpoints that are still to be
-    looked at; ``is_complete`` is whether every planned one is there; ``seen`` is for the next call.
+    ``lost`` and ``doubted``, on which the next call decides, come without manifests and rows.
+    ``left`` counts the checkpoints that are still to be looked at; ``is_complete`` is whether every
+    planned one is there; ``seen`` is for the next call.
     """
 
     alignment: Alignment
     adopted: tuple[str, ...]
     lost: tuple[CheckpointState, ...]
+    doubted: tuple[CheckpointState, ...]
     merged: MergedChange
     in_progress: int
     left: int
     is_complete: bool
-    seen: Mapping[str, str]
+    seen: Seen
 
     @property
     def did_nothing(self) -> bool:
@@ -73,6 +85,7 @@ class Reconciliation:
                 ("partitions retired", self.alignment.retired),
                 ("checkpoints adopted", self.adopted),
                 ("checkpoints lost", [state.describe() for state in self.lost]),
+                ("checkpoints in doubt", [state.describe() for state in self.doubted]),
             )
             if keys
         ]
@@ -80,7 +93,9 @@ class Reconciliation:
             told.append("merged_summaries adopted")
         if self.merged.lost:
             told.append(f"merged_summaries lost: {self.merged.lost}")
-        if self.did_nothing and not self.left:
+        if self.merged.doubted:
+            told.append(f"merged_summaries in doubt: {self.merged.doubted}")
+        if self.did_nothing and not (self.left or self.doubted or self.merged.doubted):
             told.append("Dagster and the lake agree")
         if self.in_progress:
             told.append(f"{self.in_progress} left to runs in progress")
@@ -95,7 +110,7 @@ def reconcile(
     plan: Plan,
     failures: RecordedFailures,
     *,
-    seen: Mapping[str, str] | None = None,
+    seen: Seen | None = None,
     seconds: float | None = None,
 ) -> Reconciliation:
     """Adopt, fail, add and retire until Dagster says what the lake says; a second call is idle.
@@ -107,8 +122,9 @@ def reconcile(
         failures: record the runs of lost checkpoints, and of a lost table.
         seen: what the last call returned as such: what has not changed since is not read again.
             None: every checkpoint is read.
-        seconds: look at checkpoints for so long, at one at least, and judge the merged table by its
-            size. None: as long as it takes.
+        seconds: begin to look at groups of checkpoints for so long, at one at least, judge the
+            merged table by its size, and leave what seems lost to the next call. None: as long as
+            it takes, with a second look at what seems lost.
 
     Raises:
         LakeError: the lake is out of reach. Nothing is called lost because of that.
@@ -116,43 +132,164 @@ def reconcile(
     lake = pipeline.lake
     alignment = align_partitions(instance, plan)
     listing = list_lake(lake, plan)
-    seen = seen or {}
+    seen = seen or Seen()
     beliefs = _Beliefs.of(instance, plan)
-    suspects = [c for c in plan.checkpoints if _is_suspect(c, listing, seen, beliefs)]
-    # What Dagster does not know comes first, so that no limit keeps it waiting for ever.
-    suspects.sort(key=beliefs.is_known)
     deadline = None if seconds is None else time.monotonic() + seconds
-    looked_at = 0
-    adopted: list[str] = []
-    lost: list[CheckpointState] = []
-    for state in check_checkpoints(lake, suspects):
-        looked_at += 1
-        if not state.is_valid and beliefs.is_materialized(state.planned):
-            lost.append(state)
-        if state.is_valid and not beliefs.is_known(state.planned):
+    look = _Look(seen.doubts, deadline)
+    for group, suspects in _suspects(plan, listing, seen, beliefs):
+        if look.has_begun and (look.is_late or look.is_enough):
+            look.left[group] = suspects
+        else:
+            _look_at(look, instance, pipeline, beliefs, group, suspects)
+    if deadline is None:
+        look.decide(lake)
+    _fail(instance, lake, failures, look.lost)
+    merged = MergedChange()
+    if seen.listings.get(MERGED) != listing.digests[MERGED]:
+        merged = reconcile_merged(
+            instance,
+            pipeline,
+            plan,
+            failures,
+            thorough=deadline is None,
+            doubt=seen.doubts.get(MERGED, ""),
+        )
+    return Reconciliation(
+        alignment=alignment,
+        adopted=tuple(look.adopted),
+        lost=tuple(look.lost),
+        doubted=tuple(look.doubted),
+        merged=merged,
+        in_progress=sum(beliefs.is_in_progress(planned) for planned in plan.checkpoints),
+        left=sum(map(len, look.left.values())),
+        is_complete=len(listing.present) == len(plan.checkpoints),
+        seen=_seen(look, listing, seen, merged),
+    )
+
+
+@dataclass
+class _Look:
+    """What is found at the checkpoints that are looked at."""
+
+    doubts: Mapping[str, str]  # of the look before
+    deadline: float | None
+    adopted: list[str] = field(default_factory=list)
+    lost: list[CheckpointState] = field(default_factory=list)
+    doubted: list[CheckpointState] = field(default_factory=list)
+    # By group: those that are not valid and not believed in, and those that time was too short for.
+    invalid: dict[str, list[int]] = field(default_factory=dict)
+    left: dict[str, Sequence[PlannedCheckpoint]] = field(default_factory=dict)
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self.invalid)
+
+    @property
+    def is_late(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether there is as much to be told, now or at the next call, as there is time for."""
+        most = max(len(self.lost), len(self.doubted))
+        return self.deadline is not None and most >= _LOSSES_AT_ONCE
+
+    def missed(self, state: CheckpointState) -> None:
+        """Note a checkpoint that Dagster believes in and that is not valid."""
+        is_certain = self.doubts.get(state.planned.partition_key) == state.reason
+        (self.lost if is_certain else self.doubted).append(state)
+
+    def decide(self, lake: Lake) -> None:
+        """Look a second time at what is in doubt, after a pause."""
+        if not self.doubted:
+            return
+        time.sleep(SECOND_LOOK_SECONDS)
+        first, self.doubted = self.doubted, []
+        self.doubts = {state.planned.partition_key: state.reason for state in first}
+        for state in check_checkpoints(lake, [state.planned for state in first]):
+            if not state.is_valid:
+                self.missed(state)
+
+
+def _look_at(
+    look: _Look,
+    instance: dg.DagsterInstance,
+    pipeline: Pipeline,
+    beliefs: _Beliefs,
+    group: str,
+    suspects: Sequence[PlannedCheckpoint],
+) -> None:
+    """Read some checkpoints of a group; adopt those that are valid, and note those that are not."""
+    invalid = look.invalid.setdefault(group, [])
+    adopted = look.adopted
+    for count, state in enumerate(check_checkpoints(pipeline.lake, suspects), 1):
+        before = len(adopted) + len(look.lost)
+        if not state.is_valid:
+            invalid.append(state.planned.number)
+            if beliefs.is_materialized(state.planned):
+                look.missed(state)
+        elif not beliefs.is_known(state.planned):
             instance.report_runless_asset_event(
                 materialization(pipeline, state, reused=True, adopted=True)
             )
             adopted.append(state.planned.partition_key)
-        if deadline is not None and (time.monotonic() > deadline or len(lost) == _LOSSES_AT_ONCE):
-            break
-    _fail(instance, lake, failures, lost)
-    merged = MergedChange()
-    if seen.get(MERGED) != listing.digests[MERGED]:
-        merged = reconcile_merged(instance, pipeline, plan, failures, thorough=deadline is None)
-    left = suspects[looked_at:]
-    open_groups = {group_of(planned.number) for planned in left} | (
-        {MERGED} if merged.left else set()
-    )
-    return Reconciliation(
-        alignment=alignment,
-        adopted=tuple(adopted),
-        lost=tuple(lost),
-        merged=merged,
-        in_progress=sum(beliefs.is_in_progress(planned) for planned in plan.checkpoints),
-        left=len(left),
-        is_complete=len(listing.present) == len(plan.checkpoints),
-        seen={g: digest for g, digest in listing.digests.items() if g not in open_groups},
+        # What was told need not be told again. What was only read would be: a group is read whole.
+        is_told = len(adopted) + len(look.lost) > before
+        if is_told and count < len(suspects) and (look.is_late or look.is_enough):
+            look.left[group] = suspects[count:]
+            return
+
+
+def _suspects(
+    plan: Plan, listing: Listing, seen: Seen, beliefs: _Beliefs
+) -> list[tuple[str, list[PlannedCheckpoint]]]:
+    """Checkpoints on which Dagster and the lake may disagree, so that they have to be read.
+
+    Groups with doubts come first, then those with what Dagster does not know, so that no limit
+    keeps these waiting for ever. What was read as invalid and shown so is not read again.
+    """
+    members: dict[str, list[PlannedCheckpoint]] = {}
+    for planned in plan.checkpoints:
+        if not beliefs.is_in_progress(planned):
+            members.setdefault(group_of(planned.number), []).append(planned)
+    found = []
+    for group, some in members.items():
+        there = [c for c in some if c.number in listing.present]
+        unknown = [c for c in there if not beliefs.is_known(c)]
+        suspects = [
+            c for c in some if c.number not in listing.present and beliefs.is_materialized(c)
+        ]
+        if seen.listings.get(group) != listing.digests[group]:
+            suspects += there
+        elif seen.invalid.get(group, "") != digest_of(c.number for c in unknown):
+            suspects += unknown
+        if suspects:
+            is_in_doubt = any(c.partition_key in seen.doubts for c in suspects)
+            found.append((not is_in_doubt, not unknown, group, suspects))
+    found.sort(key=lambda one: one[:2])
+    return [(group, suspects) for *_, group, suspects in found]
+
+
+def _seen(look: _Look, listing: Listing, before: Seen, merged: MergedChange) -> Seen:
+    """What the next call need not look at, and what it has to look at again."""
+    doubts = {state.planned.partition_key: state.reason for state in look.doubted}
+    for planned in chain.from_iterable(look.left.values()):
+        if planned.partition_key in before.doubts:
+            doubts[planned.partition_key] = before.doubts[planned.partition_key]
+    still_open = {group_of(state.planned.number) for state in look.doubted} | look.left.keys()
+    if merged.doubted:
+        doubts[MERGED] = merged.doubted
+    if merged.left or merged.doubted:
+        still_open.add(MERGED)
+    settled = {g: digest for g, digest in listing.digests.items() if g not in still_open}
+    invalid = {
+        group: digest_of(listing.present.intersection(numbers))
+        for group, numbers in look.invalid.items()
+    }
+    return Seen(
+        listings=settled,
+        invalid={g: i for g, i in {**before.invalid, **invalid}.items() if i and g in settled},
+        doubts=doubts,
     )
 
 
@@ -188,18 +325,6 @@ class _Beliefs:
 
     def _status(self, planned: PlannedCheckpoint) -> dg.AssetPartitionStatus | None:
         return self.statuses.get(planned.partition_key)
-
-
-def _is_suspect(
-    planned: PlannedCheckpoint, listing: Listing, seen: Mapping[str, str], beliefs: _Beliefs
-) -> bool:
-    """Whether Dagster and the lake may disagree, so that the checkpoint has to be read."""
-    if beliefs.is_in_progress(planned):
-        return False
-    if planned.number not in listing.present:
-        return beliefs.is_materialized(planned)
-    group = group_of(planned.number)
-    return not beliefs.is_known(planned) or seen.get(group) != listing.digests[group]
 
 
 def _fail(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import dagster as dg
 
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import reconcile
+from reviewsum_assets.assets.reconciliation_memory import Seen
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.automation.jobs import PURPOSE_TAG, merge
 from reviewsum_assets.checkpoints.plan import current_plan
@@ -24,9 +23,10 @@ _READING_SECONDS = 2.5
     description=(
         "Makes partition states agree with the lake. Valid checkpoints that this instance does "
         "not know, or knows as failed, are materialized with adopted: true. Partitions whose "
-        "checkpoint is gone or invalid fail, with the reason. Retired checkpoints leave. A merged "
-        "table that is gone fails too, and is merged again if every checkpoint is there. It "
-        "computes no summary, reads only what has changed, and leaves alone what a run works on."
+        "checkpoint is gone or invalid at two ticks in a row fail, with the reason. Retired "
+        "checkpoints leave. A merged table that is gone fails too, and is merged again if every "
+        "checkpoint is there. It computes no summary, reads only what has changed, and leaves "
+        "alone what a run works on."
     ),
 )
 def reconcile_checkpoints(
@@ -41,10 +41,10 @@ def reconcile_checkpoints(
         pipeline,
         plan,
         _failures(context),
-        seen=json.loads(context.cursor or "{}"),
+        seen=Seen.of_cursor(context.cursor),
         seconds=_READING_SECONDS,
     )
-    context.update_cursor(json.dumps(found.seen))
+    context.update_cursor(found.seen.model_dump_json())
     told = "; ".join(found.told())
     if not found.did_nothing:
         context.log.warning(told)

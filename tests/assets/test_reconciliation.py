@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +9,14 @@ import dagster as dg
 import pytest
 
 from reviewsum_assets import places
-from reviewsum_assets.assets import reconciliation
+from reviewsum_assets.assets import merged_reconciliation, reconciliation
 from reviewsum_assets.assets.merged_reconciliation import MERGED_SUMMARIES
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
+from reviewsum_assets.assets.reconciliation_memory import Seen
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
+from reviewsum_assets.checkpoints import listing
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, partition_key
 from reviewsum_assets.definitions import defs
@@ -37,9 +39,7 @@ class World:
     def complete(self, *numbers: int) -> None:
         complete(self.lake, self.plan, numbers or None)
 
-    def reconcile(
-        self, seen: Mapping[str, str] | None = None, seconds: float | None = None
-    ) -> Reconciliation:
+    def reconcile(self, seen: Seen | None = None, seconds: float | None = None) -> Reconciliation:
         failures = RecordedFailures(defs.get_repository_def())
         pipeline = Pipeline(load_settings(lake=self.lake.uri))
         return reconcile(self.instance, pipeline, self.plan, failures, seen=seen, seconds=seconds)
@@ -50,6 +50,13 @@ class World:
     def merged(self) -> list[dg.AssetMaterialization | None]:
         records = self.instance.fetch_materializations(MERGED_SUMMARIES, limit=9).records
         return [record.asset_materialization for record in records]
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second look follows at once."""
+    monkeypatch.setattr(reconciliation, "SECOND_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(merged_reconciliation, "SECOND_LOOK_SECONDS", 0.0)
 
 
 def world_on(instance: dg.DagsterInstance, lake: Lake) -> World:
@@ -241,6 +248,9 @@ def test_a_merged_table_that_is_gone_fails_once_and_is_adopted_when_it_is_back(
     content = world.lake.get(key) or b""
     world.lake.delete(key)
     found = world.reconcile(seen, seconds)
+    if seconds is not None:
+        assert (bool(found.merged.doubted), found.merged.lost) == (True, "")
+        found = world.reconcile(found.seen, seconds)
     assert found.merged.lost == (
         "merged_summaries has no readable record: materialize it"
         if key == places.MERGED_MANIFEST
@@ -260,6 +270,7 @@ def test_a_merged_table_that_was_cut_short_fails(world: World) -> None:
     seen = world.reconcile().seen
     table = world.lake.get(places.MERGED_CSV) or b""
     world.lake.put(places.MERGED_CSV, table[:-1])
+    seen = world.reconcile(seen, 60).seen
     lost = world.reconcile(seen, 60).merged.lost
     assert lost == (f"{places.MERGED_CSV} has {len(table) - 1:,} bytes, {len(table):,} were merged")
 
@@ -305,6 +316,45 @@ def test_one_call_tells_of_no_more_losses_than_it_has_time_for(
     world.reconcile()
     for number in range(1, 7):
         world.lake.delete(places.checkpoint_manifest(number))
-    first = world.reconcile(seconds=60)
+    doubts = world.reconcile(seconds=60)
+    assert (doubts.lost, len(doubts.doubted)) == ((), 6)
+    first = world.reconcile(doubts.seen, seconds=60)
     assert ([state.planned.number for state in first.lost], first.left) == ([1, 2, 3, 4], 2)
     assert [s.planned.number for s in world.reconcile(first.seen, seconds=60).lost] == [5, 6]
+
+
+def test_one_call_goes_into_no_more_doubts_than_the_next_can_decide_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciliation, "_LOSSES_AT_ONCE", 2)
+    monkeypatch.setattr(listing, "_CHECKPOINTS_IN_A_GROUP", 1)
+    world.complete()
+    world.reconcile()
+    for number in range(1, 7):
+        world.lake.delete(places.checkpoint_manifest(number))
+    found = world.reconcile(seconds=60)
+    assert (len(found.doubted), found.left, len(found.seen.doubts)) == (2, 4, 2)
+    for _ in range(6):
+        found = world.reconcile(found.seen, seconds=60)
+    assert set(shown(world.instance).values()) == {RED}
+
+
+def test_a_second_look_by_hand_finds_what_was_being_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.complete()
+    merge_checkpoints(world.lake, world.plan)
+    world.reconcile()
+    keys = (places.checkpoint_manifest(3), places.MERGED_CSV)
+    last = {key: world.lake.get(key) for key in keys}
+
+    def write(_: float) -> None:
+        for key, content in last.items():
+            world.lake.put(key, content or b"")
+
+    for key in keys:
+        world.lake.delete(key)
+    monkeypatch.setattr(time, "sleep", write)
+    found = world.reconcile()
+    assert (found.lost, found.merged.lost, world.runs()) == ((), "", [])
+    assert set(shown(world.instance).values()) == {GREEN}

@@ -4,9 +4,11 @@ import dagster as dg
 import pytest
 
 from reviewsum_assets import places
+from reviewsum_assets.assets import reconciliation
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.automation import reconcile_checkpoints as automation
 from reviewsum_assets.automation.reconcile_checkpoints import reconcile_checkpoints
+from reviewsum_assets.checkpoints import listing
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.lake import Lake
@@ -57,6 +59,7 @@ def test_a_tick_tells_what_it_changed_and_the_next_one_agrees(tick: Ticks, lake:
     assert "3 checkpoints adopted: checkpoint_00001" in tick()
     assert tick() == "Dagster and the lake agree"
     lake.delete(places.checkpoint_manifest(2))
+    assert tick() == "1 checkpoints in doubt: checkpoint_00002 (missing: no manifest)"
     assert "1 checkpoints lost: checkpoint_00002 (missing: no manifest)" in tick()
     assert tick() == "Dagster and the lake agree"
     assert shown(tick.instance) == {1: "MATERIALIZED", 2: "FAILED", 3: "MATERIALIZED"}
@@ -83,6 +86,7 @@ def test_a_lost_table_is_merged_again_once_for_each_loss_and_only_where_it_can_b
         merge_checkpoints(lake, plan)
         assert "merged_summaries adopted" in tick()
         lake.delete(places.MERGED_PARQUET)
+        assert "merged_summaries in doubt" in tick()
         requests.append(tick.look())
         assert tick() == "Dagster and the lake agree"
     assert [r.job_name for r in requests if isinstance(r, dg.RunRequest)] == ["merge", "merge"]
@@ -91,4 +95,53 @@ def test_a_lost_table_is_merged_again_once_for_each_loss_and_only_where_it_can_b
     tick()
     lake.delete(places.MERGED_PARQUET)
     lake.delete(places.checkpoint_manifest(2))
+    tick()
     assert "merged_summaries lost" in tick()
+
+
+def test_a_cursor_of_another_version_means_that_nothing_was_seen(tick: Ticks, lake: Lake) -> None:
+    complete(lake, plan_products(lake, products(6), checkpoint_size=2).plan)
+    tick.cursor = '{"0": "3f2a", "doubts": ["of", "another", "kind"]}'
+    assert "3 checkpoints adopted" in tick()
+
+
+def test_a_checkpoint_and_a_table_that_another_instance_is_writing_are_not_lost(
+    tick: Ticks, lake: Lake
+) -> None:
+    plan = plan_products(lake, products(6), checkpoint_size=2).plan
+    complete(lake, plan)
+    merge_checkpoints(lake, plan)
+    tick()
+    last = {key: lake.get(key) for key in (places.checkpoint_manifest(2), places.MERGED_MANIFEST)}
+    complete(lake, plan, [2], texts=dict.fromkeys(products(6), "other words, and more of them"))
+    merge_checkpoints(lake, plan)
+    new = {key: lake.get(key) for key in last}
+    for key, content in last.items():
+        lake.put(key, content or b"")
+    told = tick()
+    assert "checkpoints in doubt: checkpoint_00002" in told
+    assert "merged_summaries in doubt" in told
+    for key, content in new.items():
+        lake.put(key, content or b"")
+    assert tick() == "merged_summaries adopted"
+    assert tick.instance.get_runs() == []
+    assert set(shown(tick.instance).values()) == {"MATERIALIZED"}
+
+
+def test_what_is_damaged_and_shown_so_keeps_no_other_loss_waiting(
+    tick: Ticks, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(automation, "_READING_SECONDS", 0.0)
+    monkeypatch.setattr(listing, "_CHECKPOINTS_IN_A_GROUP", 1)
+    complete(lake, plan_products(lake, products(12), checkpoint_size=2).plan)
+    assert any("agree" in tick() for _ in range(12))
+    for number in range(1, 7):
+        key = places.checkpoint_csv(number)
+        lake.put(key, (lake.get(key) or b"").replace(b"\n", b"\r\n"))
+    for _ in range(12):
+        tick()
+    assert set(shown(tick.instance).values()) == {"FAILED"}
+    assert any("agree" in tick() for _ in range(12))
+    with monkeypatch.context() as patch:
+        patch.setattr(reconciliation, "check_checkpoints", None)
+        assert tick() == "Dagster and the lake agree", "and it reads nothing"
