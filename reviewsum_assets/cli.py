@@ -15,9 +15,10 @@ from typing import Annotated
 import typer
 
 from reviewsum_assets import __version__
+from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.checkpoints.status import lake_status
 from reviewsum_assets.cli_bench import bench
-from reviewsum_assets.cli_estimate import estimate
+from reviewsum_assets.cli_estimate import estimate, show_estimate
 from reviewsum_assets.cli_evaluate import evaluate
 from reviewsum_assets.cli_explain import explain
 from reviewsum_assets.cli_options import JsonOption, LakeOption, chosen_settings
@@ -37,6 +38,7 @@ from reviewsum_assets.cli_output import (
 from reviewsum_assets.cli_upkeep import prune, repack
 from reviewsum_assets.errors import ReviewsumError, RunInterrupted, SettingsError
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.plan_differences import plan_differences
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -68,7 +70,10 @@ def run(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Plan, then print the request to SageMaker; start nothing."),
+        typer.Option(
+            "--dry-run",
+            help="Only plan; then print what the rest takes, or the request to SageMaker.",
+        ),
     ] = False,
     as_json: JsonOption = False,
     verbose: Annotated[
@@ -101,11 +106,19 @@ def run(
         if local_run.seed_empty_lake(pipeline):
             err.print(f"{pipeline.lake.uri} is empty: using the sample reviews", soft_wrap=True)
         level = "INFO" if verbose else "CRITICAL"  # failures are printed once, by main()
-        if dry_run:
-            request = local_run.dry_run(instance, pipeline, log_level=level)
-            sys.stdout.write(json.dumps(request, indent=2) + "\n")
+        plan = current_plan(pipeline.lake)
+        if plan and (differences := plan_differences(pipeline.lake, plan, settings)):
+            err.print(f"planning anew: {printable('; '.join(differences))}", markup=False)
+        if not dry_run:
+            report = local_run.materialize_pending(instance, pipeline, log_level=level)
+        else:
+            found = local_run.plan_only(instance, pipeline, log_level=level)
+            if settings.compute == "sagemaker":
+                request = local_run.first_request(pipeline, found)
+                sys.stdout.write(json.dumps(request, indent=2) + "\n")
+            else:
+                show_estimate(pipeline.lake, found, settings, as_json)
             return
-        report = local_run.materialize_pending(instance, pipeline, log_level=level)
     result = run_result(pipeline.lake, report)
     if as_json:
         print_json(result)
@@ -115,10 +128,12 @@ def run(
 
 @app.command()
 def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
-    """Show every checkpoint's state, from the lake alone."""
-    opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
+    """Show every checkpoint's state, from the lake alone, and whether a run would plan anew."""
+    settings = chosen_settings(lake=lake)
+    opened = Lake.open(settings.lake, create=False)
     found = lake_status(opened)
-    result = status_result(opened, found)
+    differences = [] if found is None else plan_differences(opened, found.plan, settings)
+    result = status_result(opened, found, differences)
     if as_json:
         print_json(result)
     elif found is None:

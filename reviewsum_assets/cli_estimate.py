@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Column, Table
 
-from reviewsum_assets.checkpoints.plan import require_plan
-from reviewsum_assets.checkpoints.status import lake_status
+from reviewsum_assets.checkpoints.plan import current_plan, require_plan
+from reviewsum_assets.checkpoints.status import LakeStatus, lake_status
 from reviewsum_assets.cli_options import JsonOption, LakeOption, chosen_settings
-from reviewsum_assets.cli_output import out, print_estimate, print_json
+from reviewsum_assets.cli_output import out, print_differences, print_estimate, print_json
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.plan_differences import plan_differences
+from reviewsum_assets.settings import Settings
 
 if TYPE_CHECKING:
     from reviewsum_assets.compute.estimate import Estimate
@@ -29,34 +31,42 @@ def estimate(
     as_json: JsonOption = False,
 ) -> None:
     """Show what the pending checkpoints will take, in time and money, before it is spent."""
-    # Polars and the tokenizer take seconds to import, which other commands need not pay.
-    from reviewsum_assets.compute import compute_for
-    from reviewsum_assets.compute.estimate import estimate as estimate_pending
-
     settings = chosen_settings(lake=lake)
     opened = Lake.open(settings.lake, create=False)
-    capacity = compute_for(settings, opened).capacity
+    plan = current_plan(opened)
+    if plan is not None and (differences := plan_differences(opened, plan, settings)):
+        print_differences(differences)
     if strategies:
+        # Polars and the tokenizer take seconds to import, which other commands need not pay.
+        from reviewsum_assets.compute import compute_for
         from reviewsum_assets.compute.strategy_costs import compare_strategies
 
+        capacity = compute_for(settings, opened).capacity
         costs = compare_strategies(opened, require_plan(opened), settings, capacity)
         if as_json:
             print_json(costs)
         else:
             _print_strategies(costs)
         return
-    found = lake_status(opened)
+    show_estimate(opened, lake_status(opened), settings, as_json)
+
+
+def show_estimate(lake: Lake, found: LakeStatus | None, settings: Settings, as_json: bool) -> None:
+    """Print what the pending checkpoints of a lake will take."""
+    from reviewsum_assets.compute import compute_for
+    from reviewsum_assets.compute.estimate import estimate as estimate_pending
+
     result = estimate_pending(
-        opened,
+        lake,
         None if found is None else found.plan,
         [] if found is None else [state.planned for state in found.incomplete],
         settings,
-        capacity,
+        compute_for(settings, lake).capacity,
     )
     if as_json:
         print_json(result)
     elif not result.checkpoints:
-        out.print(f"{opened.uri}: {result.basis}", soft_wrap=True)
+        out.print(f"{lake.uri}: {result.basis}", soft_wrap=True)
     else:
         print_estimate(result)
 

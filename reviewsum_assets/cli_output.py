@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -90,6 +91,7 @@ class StatusResult(BaseModel):
     products_quarantined: int
     products_pending: int
     merged: bool
+    planned_otherwise: list[str] = []  # what there is now that the plan was not made from
 
 
 class VerifyResult(BaseModel):
@@ -200,8 +202,10 @@ def print_run(result: RunResult) -> None:
         )
 
 
-def status_result(lake: Lake, found: LakeStatus | None) -> StatusResult:
-    """Every checkpoint and the counts; zero before the first plan."""
+def status_result(
+    lake: Lake, found: LakeStatus | None, differences: Sequence[str] = ()
+) -> StatusResult:
+    """Every checkpoint, the counts, and how the plan differs; zero before the first plan."""
     if found is None:
         return StatusResult(
             lake=lake.uri,
@@ -240,6 +244,7 @@ def status_result(lake: Lake, found: LakeStatus | None) -> StatusResult:
         products_quarantined=found.quarantined,
         products_pending=found.pending,
         merged=found.is_merged,
+        planned_otherwise=list(differences),
     )
 
 
@@ -260,6 +265,20 @@ def print_status(result: StatusResult) -> None:
         f"products summarized, {result.products_quarantined:,} quarantined, "
         f"{result.products_pending:,} pending; merged table is "
         f"{'up to date' if result.merged else 'not up to date'}"
+    )
+    if result.planned_otherwise:
+        print_differences(result.planned_otherwise)
+
+
+def print_differences(differences: Sequence[str]) -> None:
+    """Warn that what was told is of a plan that the next run replaces."""
+    err.print(
+        f"planned otherwise: {printable('; '.join(differences))}. `reviewsum run` plans anew; "
+        "with --dry-run it only plans, and tells what the rest takes",
+        style="yellow",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
 
 

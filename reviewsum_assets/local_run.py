@@ -17,7 +17,7 @@ from reviewsum_assets.assets.checkpoint_plan import align_partitions, enclosing_
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
-from reviewsum_assets.checkpoints.plan import Plan, Recipe, current_plan, require_plan
+from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
 from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints, mend_plan
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, merged_file_problems
 from reviewsum_assets.compute import Launch
@@ -30,10 +30,10 @@ from reviewsum_assets.errors import (
     CheckpointError,
     PlanError,
     RunInterrupted,
-    SettingsError,
 )
 from reviewsum_assets.job import model_directory
 from reviewsum_assets.job.conversion import is_converted
+from reviewsum_assets.plan_differences import plan_differences
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import has_dumps
 from reviewsum_assets.reviews.grouping import GroupedReviews
@@ -133,22 +133,27 @@ def reconcile_lake(instance: dg.DagsterInstance, pipeline: Pipeline) -> Reconcil
     return reconcile(instance, pipeline, plan, RecordedFailures(defs.get_repository_def()))
 
 
-def dry_run(instance: dg.DagsterInstance, pipeline: Pipeline, *, log_level: str) -> dict[str, Any]:
-    """Ingest and plan as a run would, and tell what it would then ask of SageMaker.
+def plan_only(instance: dg.DagsterInstance, pipeline: Pipeline, *, log_level: str) -> LakeStatus:
+    """Ingest and plan as a run would, and stop there; what is then to be computed is pending.
+
+    Raises:
+        ReviewsumError: what could not be done.
+    """
+    mend_plan(pipeline.lake)
+    _plan_if_needed(_Runs(instance, pipeline, log_level), pipeline)
+    return _status(pipeline)
+
+
+def first_request(pipeline: Pipeline, status: LakeStatus) -> dict[str, Any]:
+    """What a run would ask of SageMaker.
 
     Returns:
         The CreateProcessingJob request, field by field; empty if nothing is to be computed.
 
     Raises:
-        SettingsError: jobs run elsewhere, or the request breaks a limit of the service.
+        SettingsError: the request breaks a limit of the service.
     """
     compute = pipeline.compute
-    if pipeline.settings.compute != "sagemaker":
-        raise SettingsError(
-            "a dry run shows the request to SageMaker: add --compute sagemaker, or set compute"
-        )
-    _plan_if_needed(_Runs(instance, pipeline, log_level), pipeline)
-    status = _status(pipeline)
     if not status.incomplete:
         return {}
     order = order_job(
@@ -226,16 +231,12 @@ def _plan_if_needed(runs: _Runs, pipeline: Pipeline) -> Plan:
 
 
 def _is_planned(pipeline: Pipeline, plan: Plan) -> bool:
-    """Whether the plan was made from the dumps, model and settings of now."""
+    """Whether the plan was made from what there is now, and its model is ready for the engine."""
     lake, settings = pipeline.lake, pipeline.settings
-    if not (grouping.is_current(lake, settings) and model_directory.is_current(lake, settings)):
-        return False
-    grouped = grouping.current_grouped_reviews(lake)
-    model, _ = model_directory.ready_model(lake, settings)
-    if settings.engine != "transformers" and not is_converted(lake, model.version):
-        return False
-    recipe = Recipe(model_version=model.version, settings=settings.summary_settings())
-    return grouped is not None and plan.answers(grouped.version, settings.top_k, recipe)
+    is_ready = settings.engine == "transformers" or is_converted(
+        lake, plan.recipes[plan.recipe].model_version
+    )
+    return is_ready and not plan_differences(lake, plan, settings)
 
 
 def _lacks_spreadsheet(pipeline: Pipeline, status: LakeStatus) -> bool:

@@ -279,6 +279,35 @@ def test_a_demo_run_needs_nothing(tmp_path: Path, pegasus: Path) -> None:
     assert (result["products"], result["demo_model"]) == (3, True)
 
 
+def test_a_dry_run_plans_and_tells_what_it_takes_and_going_back_costs_nothing(
+    finished: Finished, tmp_path: Path
+) -> None:
+    command = finished.copy(tmp_path)
+    before = command.merged(), manifests(command.lake)
+    code, out, err = command("run", "--dry-run", "--json", "--dump", dump(tmp_path, 5))
+    assert code == 0, err
+    assert "planning anew: dumps" in err
+    assert (json.loads(out)["checkpoints"], json.loads(out)["products"]) == (1, 2)
+    assert (command.merged(), manifests(command.lake)) == before
+    report = command.run(finished.dump, "--checkpoint-size", "2")
+    assert (report["checkpoints_computed"], command.merged()) == (0, before[0])
+
+
+@pytest.mark.parametrize("asking", ["status", "estimate"])
+def test_whoever_looks_at_a_plan_is_told_what_a_run_would_plan_otherwise(
+    finished: Finished, tmp_path: Path, asking: str
+) -> None:
+    command = finished.copy(tmp_path)
+    assert command("run", "--dry-run", "--top-k", "2")[0] == 0
+    code, _, err = command(asking)
+    assert code == 0, err
+    assert "planned otherwise: top_k 2 -> 30700. `reviewsum run` plans anew" in " ".join(
+        err.split()
+    )
+    assert command("run", "--dry-run")[0] == 0
+    assert "planned otherwise" not in command(asking)[2]
+
+
 def test_the_sample_never_takes_the_place_of_a_lake_whose_record_is_lost(
     finished: Finished, tmp_path: Path
 ) -> None:
