@@ -10,6 +10,9 @@ import dagster as dg
 from reviewsum_assets.assets import markdown
 from reviewsum_assets.checkpoints.findings import Finding
 
+# In a sentence; a table beside it has more.
+_NAMED = 3
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -74,8 +77,10 @@ def _description(rule: Rule, finding: Finding, total: int, *, passed: bool) -> s
     said = f"{finding.count:,} of {total:,} {rule.trouble}"
     if passed:
         return said
-    limit = f"; {rule.allowed:.1%} may" if rule.allowed else ""
-    return f"{said} ({finding.share(total):.1%}{limit}). {rule.advice}"
+    share = f" ({finding.share(total):.1%}; {rule.allowed:.1%} may)" if rule.allowed else ""
+    first = ", ".join(name for name, _ in finding.examples[:_NAMED])
+    more = f" and {finding.count - _NAMED:,} more" if finding.count > _NAMED else ""
+    return f"{said}{share}: {first}{more}. {rule.advice}"
 
 
 def _named(rule: Rule, finding: Finding) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _rows_could_be_read(pipeline: Pipeline, record: GroupedReviews) -> dg.AssetC
 def _dumps_are_whole(record: GroupedReviews) -> dg.AssetCheckResult:
     damaged = [(dump.name, dump.damage) for dump in record.dumps if dump.damage]
     rule = Rule(
-        "dumps break off: their reviews up to there are read, the rest is lost",
+        "dumps are damaged, what comes before the damage is read, the rest is lost",
         "Get them anew and put them in the place of the damaged ones",
         severity=dg.AssetCheckSeverity.WARN,
         detail="where, and why",

@@ -139,6 +139,7 @@ def _prior(
     else:
         seconds = prior.cpu_seconds_fixed + model.parameters * prior.cpu_seconds_a_parameter
         source = "measurements on another machine's CPU"
+    rate = f"{1 / seconds:,.0f}" if seconds < 0.1 else f"{1 / seconds:.2g}"
     return Pace(
         seconds_per_chunk=seconds,
         seconds_per_token=None,
@@ -149,8 +150,8 @@ def _prior(
         range=_PRIOR_RANGE,
         on_gpu=on_gpu,
         basis=(
-            f"no checkpoint done yet on {place} with this model: {1 / seconds:,.2g} chunks/s a "
-            f"worker assumed for {engine}, from {source}, scaled to "
+            f"no checkpoint done yet on {place} with this model: {rate} chunks/s a worker "
+            f"assumed for {engine}, from {source}, scaled to "
             f"{model.parameters / 1e6:,.0f}M parameters"
         ),
     )

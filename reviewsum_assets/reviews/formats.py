@@ -30,7 +30,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HEAD_BYTES = 1 << 20
 _EXPECTED = (
     "expected JSON lines of Amazon reviews (2014, 2018, 2023), the AWS review set as TSV or "
-    "Parquet, a CSV of reviews, or a grouped CSV with product_id, all_reviews and review_count"
+    "Parquet, a CSV of reviews with at least product_id and review_text, or a grouped CSV with "
+    "product_id, all_reviews and review_count"
 )
 
 
@@ -164,7 +165,7 @@ def _found(lines: list[bytes]) -> str:
     try:
         row = json.loads(first)
     except (ValueError, RecursionError):
-        return f"a first line of {first[:80]!r}"
+        return f"a first line of {first[:80].decode(errors='replace')!r}"
     if isinstance(row, dict):
         return f"JSON with the keys {', '.join(row)[:200]}"
     return f"JSON that is a {type(row).__name__}, not an object a line"
