@@ -226,6 +226,7 @@ def _plan_if_needed(runs: _Runs, pipeline: Pipeline) -> Plan:
         lost = grouping.damaged_tables(lake, read=False) or lost_checkpoints(lake, plan)
         if not lost and _is_planned(pipeline, plan):
             return plan
+    _ = pipeline.compute  # what it lacks is told now, not after all dumps were read
     runs.execute("ingest")
     return require_plan(lake)
 

@@ -308,6 +308,13 @@ def test_whoever_looks_at_a_plan_is_told_what_a_run_would_plan_otherwise(
     assert "planned otherwise" not in command(asking)[2]
 
 
+def test_what_jobs_lack_is_told_before_dumps_are_read(command: Command, tmp_path: Path) -> None:
+    code, _, err = command("run", "--compute", "sagemaker", "--dump", dump(tmp_path, 3))
+    assert code == 2, err
+    assert "set lake to s3://bucket/prefix" in " ".join(err.split())
+    assert command.lake.list(places.GROUPED_REVIEWS) == []
+
+
 def test_the_sample_never_takes_the_place_of_a_lake_whose_record_is_lost(
     finished: Finished, tmp_path: Path
 ) -> None:
