@@ -21,6 +21,7 @@ def not_landed(
     missing: Mapping[int, PlannedCheckpoint],
     reasons: Mapping[int, str],
     requested: int,
+    recompute: bool,
     job: RunningJob | None,
     usd: float,
 ) -> dg.Failure:
@@ -31,9 +32,16 @@ def not_landed(
         missing: what did not land, by number.
         reasons: what the job said of single checkpoints.
         requested: how many checkpoints the run was asked for.
+        recompute: whether to compute them again.
         job: the last one that it followed, if any.
         usd: what its jobs have cost.
     """
+    # Runs of the command line have no re-execution, and only the UI asks for a recomputation.
+    go_on = (
+        "re-execute this run"
+        if recompute
+        else "materialize the missing partitions, or call `reviewsum run`,"
+    )
     is_left = failure.kind is FailureKind.BUDGET
     default = "still pending" if is_left else "it did not land"
     why = {planned.partition_key: reasons.get(n, default) for n, planned in missing.items()}
@@ -43,8 +51,7 @@ def not_landed(
             f"land ({failure.kind.value}: {failure.reason}). "
             f"{first_names([f'{key}: {reason}' for key, reason in why.items()], '; ')}. "
             f"What to do: {failure.advice}. What "
-            "landed is kept: materialize the missing partitions, or call `reviewsum run`, to "
-            f"compute the rest.{where_to_look(job)}"
+            f"landed is kept: {go_on} to compute the rest.{where_to_look(job)}"
         ),
         metadata={
             "failure": failure.kind.value,

@@ -121,6 +121,7 @@ class SummarizeRun:
             missing=self._pending,
             reasons=self._reasons,
             requested=len(self.requested),
+            recompute=self.recompute,
             job=self._job,
             usd=self._usd,
         )
