@@ -22,10 +22,9 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from reviewsum_assets.automation_settings import AutomationSettings
+from reviewsum_assets.environment import ENVIRONMENT_PREFIX, refuse_unknown
 from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.setting_types import Names, Pairs
-
-ENVIRONMENT_PREFIX = "REVIEWSUM_"
 
 # How much more a GPU takes at a time than the replaced script gave it.
 _GPU_FACTOR = 10
@@ -337,6 +336,7 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         SettingsError: a name is unknown or a value cannot work; names each of them.
     """
+    _refuse_unknown_variables()
     try:
         return Settings(**overrides)
     except ValidationError as error:
@@ -353,12 +353,17 @@ def load_automation_settings() -> AutomationSettings:
     They are needed to load the definitions, and to tell of runs that other settings have failed.
 
     Raises:
-        SettingsError: one of them cannot work.
+        SettingsError: one of them cannot work, or a variable means none.
     """
+    _refuse_unknown_variables()
     try:
         return _AutomationEnvironment()
     except ValidationError as error:
         raise _invalid(error) from error
+
+
+def _refuse_unknown_variables() -> None:
+    refuse_unknown((*Settings.model_fields, "end_product"))
 
 
 def _invalid(error: ValidationError) -> SettingsError:

@@ -47,6 +47,40 @@ def test_an_unknown_setting_is_named() -> None:
         load_settings(topk=5)
 
 
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("REVIEWSUM_TOPK", "REVIEWSUM_TOPK is no setting (did you mean REVIEWSUM_TOP_K?):"),
+        ("REVIEWSUM_MAX_COST", "did you mean REVIEWSUM_MAX_COST_USD?"),
+        ("REVIEWSUM_SMTP_PORTS", "did you mean REVIEWSUM_SMTP_PORT?"),
+        ("reviewsum_xyzzy", "reviewsum_xyzzy is no setting (the README has a table"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_refused_with_the_one_it_may_have_meant(
+    monkeypatch: pytest.MonkeyPatch, variable: str, hint: str
+) -> None:
+    monkeypatch.setenv(variable, "5")
+    for load in (load_settings, load_automation_settings):
+        with pytest.raises(SettingsError) as caught:
+            load()
+        assert hint in str(caught.value)
+
+
+def test_variables_of_the_project_and_of_services_near_it_are_no_mistakes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {
+        "REVIEWSUM_LOG_LEVEL": "DEBUG",
+        "REVIEWSUM_SPEC_HASH": "0f",
+        "REVIEWSUM_TEST_KILLS": "3",
+        "REVIEWSUM_SERVICE_HOST": "10.0.0.1",
+        "REVIEWSUM_UI_PORT": "tcp://10.0.0.1:3000",
+        "REVIEWSUM_UI_PORT_3000_TCP_ADDR": "10.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().top_k == 30700
+
+
 def test_lengths_that_do_not_fit_are_refused() -> None:
     with pytest.raises(SettingsError, match="min_length 200 must be below max_length 128"):
         load_settings(min_length=200)

@@ -51,6 +51,16 @@ def test_a_job_skips_what_is_valid(lake: Lake, pegasus: Path, tmp_path: Path) ->
     assert result(lake, spec).already_valid == (2,)
 
 
+def test_no_variable_of_a_container_can_stop_a_job_that_has_a_spec(
+    lake: Lake, pegasus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, spec = spec_for(lake, pegasus, texts(4))
+    complete(lake, plan)
+    monkeypatch.setenv("REVIEWSUM_OF_THE_IMAGE", "no setting")
+    code, log = run(spec, tmp_path)
+    assert code == 0, log
+
+
 def test_recompute_computes_what_is_valid(lake: Lake, pegasus: Path, tmp_path: Path) -> None:
     plan, spec = spec_for(lake, pegasus, texts(4))
     complete(lake, plan)
