@@ -26,6 +26,11 @@ from reviewsum_assets.environment import ENVIRONMENT_PREFIX, refuse_unknown
 from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.setting_types import Names, Pairs
 
+# Empty is what a shell makes of a variable of its own that it does not know.
+_FROM_ENVIRONMENT = SettingsConfigDict(
+    env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, frozen=True
+)
+
 # How much more a GPU takes at a time than the replaced script gave it.
 _GPU_FACTOR = 10
 
@@ -252,12 +257,12 @@ class Settings(
 ):
     """All settings, validated once, where they are read."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid", populate_by_name=True
-    )
+    model_config = SettingsConfigDict(**_FROM_ENVIRONMENT, extra="forbid", populate_by_name=True)
 
     lake: str = Field(
-        "reviewsum_lake", description="Root of all data: a directory or s3://bucket/prefix."
+        "reviewsum_lake",
+        min_length=1,
+        description="Root of all data: a directory or s3://bucket/prefix.",
     )
     dumps: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -344,7 +349,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 class _AutomationEnvironment(BaseSettings, AutomationSettings):
-    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(**_FROM_ENVIRONMENT, extra="ignore")
 
 
 def load_automation_settings() -> AutomationSettings:
@@ -367,11 +372,12 @@ def _refuse_unknown_variables() -> None:
 
 
 def _invalid(error: ValidationError) -> SettingsError:
+    # What we ourselves have found wrong is a sentence that names the settings.
     problems = "; ".join(
-        f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+        ": ".join([*map(str, problem["loc"]), problem["msg"].removeprefix("Value error, ")])
         for problem in error.errors()
     )
     return SettingsError(
-        f"invalid settings: {problems}. Set them with {ENVIRONMENT_PREFIX}<NAME>, options of "
-        "`reviewsum run`, or the run's resource configuration."
+        f"{problems} (settings come from {ENVIRONMENT_PREFIX}<NAME>, options of `reviewsum run`, "
+        "or the run's resource configuration)"
     )

@@ -27,6 +27,19 @@ def test_a_variable_sets_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().num_beams == 5
 
 
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LAKE", "TOP_K", "SMTP_PORT", "TOPK"):
+        monkeypatch.setenv(f"REVIEWSUM_{name}", "")
+    monkeypatch.setenv("REVIEWSUM_END_PRODUCT", "200")
+    assert (load_settings().lake, load_settings().top_k) == ("reviewsum_lake", 200)
+    assert load_automation_settings().smtp_port == 0
+
+
+def test_an_empty_lake_is_not_the_working_directory() -> None:
+    with pytest.raises(SettingsError, match="lake: String should have at least 1 character"):
+        load_settings(lake="")
+
+
 def test_an_override_wins_over_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REVIEWSUM_TOP_K", "5")
     assert load_settings(top_k=7).top_k == 7
@@ -87,8 +100,9 @@ def test_lengths_that_do_not_fit_are_refused() -> None:
 
 
 def test_chunks_longer_than_the_encoder_reads_are_refused() -> None:
-    with pytest.raises(SettingsError, match="chunk_tokens 600 must not exceed encoder_tokens 512"):
+    with pytest.raises(SettingsError) as caught:
         load_settings(chunk_tokens=600)
+    assert str(caught.value).startswith("chunk_tokens 600 must not exceed encoder_tokens 512: the")
 
 
 def test_two_summaries_that_the_encoder_would_cut_are_refused_where_they_are_joined() -> None:
