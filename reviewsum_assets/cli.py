@@ -7,6 +7,7 @@ wrong; 130 interrupted.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -34,8 +35,10 @@ from reviewsum_assets.cli_output import (
     reconcile_result,
     run_result,
     status_result,
+    warn_of_another_lake,
 )
 from reviewsum_assets.cli_upkeep import prune, repack
+from reviewsum_assets.environment import ENVIRONMENT_PREFIX
 from reviewsum_assets.errors import ReviewsumError, RunInterrupted, SettingsError
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.plan_differences import plan_differences
@@ -97,6 +100,7 @@ def run(
         checkpoint_size=checkpoint_size,
         compute=compute,
     )
+    warn_of_another_lake(Lake.open(settings.lake).uri)
     with (
         persistent_instance() as instance,
         telling_of_failure(instance, settings),
@@ -169,6 +173,7 @@ def reconcile(lake: LakeOption = None, as_json: JsonOption = False) -> None:
 
     settings = chosen_settings(lake=lake)
     opened = Lake.open(settings.lake, create=False)
+    warn_of_another_lake(opened.uri)
     with persistent_instance() as instance:
         found = reconcile_lake(instance, Pipeline(settings))
     if as_json:
@@ -200,12 +205,22 @@ def package(
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
+    lake: LakeOption = None,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 3000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Start the Dagster UI and daemon on the instance that `reviewsum run` keeps its runs in."""
-    from reviewsum_assets.dagster_home import become_ui, prepare_home
+    warnings.filterwarnings("ignore", module="dagster")
+    from reviewsum_assets.automation.ingest_schedule import ingest_schedule
+    from reviewsum_assets.dagster_home import become_ui, prepare_home, require_free_port
 
+    # Once it has started, what is wrong is said on a page without assets.
+    settings = chosen_settings(lake=lake)
+    ingest_schedule(settings.ingest_cron)
+    require_free_port(host, port)
+    opened = Lake.open(settings.lake)
+    os.environ[f"{ENVIRONMENT_PREFIX}LAKE"] = opened.uri
+    warn_of_another_lake(opened.uri)
     home = prepare_home()
     err.print(f"runs are kept in {home}", soft_wrap=True)
     become_ui(home, host, port)

@@ -50,6 +50,22 @@ out = _Console()
 err = _Console(stderr=True)
 
 
+def warn_of_another_lake(uri: str) -> None:
+    """Warn if the Dagster home was used for another lake last; from now on it is this one's."""
+    from reviewsum_assets.dagster_home import note_lake
+
+    if before := note_lake(uri):
+        err.print(
+            f"warning: this Dagster home was used for another lake, {printable(before)}, and what "
+            f"Dagster knows of that is undone: for {printable(uri)} set DAGSTER_HOME to a home of "
+            "its own",
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
 class RunResult(BaseModel):
     """What ``reviewsum run --json`` prints."""
 

@@ -10,7 +10,7 @@ import typer
 from pydantic import BaseModel
 
 from reviewsum_assets.cli_options import JsonOption, LakeOption, chosen_settings
-from reviewsum_assets.cli_output import out, print_json
+from reviewsum_assets.cli_output import out, print_json, warn_of_another_lake
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings
 
@@ -99,6 +99,7 @@ def repack(
     opened = Lake.open(settings.lake, create=False)
     found = repacking.repack(opened, checkpoint_size=settings.checkpoint_size, below=below)
     if found.targets:
+        warn_of_another_lake(opened.uri)
         _tell_dagster(settings)
     result = RepackResult(
         lake=opened.uri,

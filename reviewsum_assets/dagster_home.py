@@ -32,6 +32,7 @@ load_from:
       module_name: reviewsum_assets.definitions
       location_name: reviewsum_assets
 """
+_LAKE_NOTE = "reviewsum_lake.txt"
 _PID_TAG, _HOST_TAG = "reviewsum/pid", "reviewsum/host"
 _ALERTS_TAG, _BY_COMMAND, _BY_SENSOR = "reviewsum/alerts", "command", "sensor"
 # A clock that was set makes a process look younger or older than it is.
@@ -44,23 +45,48 @@ def prepare_home() -> Path:
     Raises:
         SettingsError: it cannot be made, or a variable that it needs is missing.
     """
-    home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).absolute()
-    config = home / "dagster.yaml"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with _locked(home):
-            if not config.exists():
-                config.write_text(_new_config().read_text())
-    except OSError as error:
-        raise SettingsError(
-            f"DAGSTER_HOME {home}, where runs are kept, cannot be made ({error.strerror}): set "
-            "DAGSTER_HOME to a directory that can be written to"
-        ) from error
+    with _writable_home() as home:
+        config = home / "dagster.yaml"
+        if not config.exists():
+            _write_whole(config, _new_config().read_text())
     os.environ["DAGSTER_HOME"] = str(home)
     # It makes its tables at the first opening, which two processes must not do at once.
     with _locked(home), dg.DagsterInstance.get() as instance:
         _limit_gpu_pool(instance)
     return home
+
+
+def note_lake(uri: str) -> str:
+    """Note whose partitions the home has from now on; another lake that it was of, if any.
+
+    Partitions of two lakes have the same names: what one of them says undoes what the other said.
+    """
+    with _writable_home() as home:
+        note = home / _LAKE_NOTE
+        before = note.read_text() if note.exists() else uri
+        _write_whole(note, uri)
+    return "" if before == uri else before
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Find out before anything is started whether the UI could listen there.
+
+    Raises:
+        SettingsError: it could not; says why.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # A name may stand for an IPv6 address too, on a machine that has none.
+        for family, kind, _, _, address in [a for a in found if a[0] == socket.AF_INET] or found:
+            with socket.socket(family, kind) as tried:
+                # As the server does it: connections that have just ended are not in its way.
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind(address)
+    except OSError as error:
+        raise SettingsError(
+            f"the UI cannot listen on {host}, port {port} ({error.strerror}): end what does, or "
+            "name others with --port and --host"
+        ) from error
 
 
 def become_ui(home: Path, host: str, port: int) -> NoReturn:
@@ -92,6 +118,32 @@ def _new_config() -> Path:
             f"{' and '.join(missing)} too"
         )
     return _CONFIGS / "production.yaml"
+
+
+@contextmanager
+def _writable_home() -> Iterator[Path]:
+    """The home, made if need be, with nobody else who sets it up.
+
+    Raises:
+        SettingsError: it cannot be made or written to.
+    """
+    home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).absolute()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with _locked(home):
+            yield home
+    except OSError as error:
+        raise SettingsError(
+            f"DAGSTER_HOME {home}, where runs are kept, cannot be made ({error.strerror}): set "
+            "DAGSTER_HOME to a directory that can be written to"
+        ) from error
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file of a locked home so that a kill leaves all of it, or what was there before."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text)
+    part.replace(path)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from reviewsum_assets import dagster_home
+from reviewsum_assets.cli import app
+from reviewsum_assets.errors import SettingsError
+from reviewsum_assets.lake import Lake
 from tests.support.ports import free_port
 
 _START_SECONDS = 240.0
@@ -56,3 +62,57 @@ def test_the_ui_is_reached_from_this_machine_only(ui: tuple[psutil.Process, int]
         assert process.is_running() and time.monotonic() < deadline, "it did not start"
         time.sleep(0.2)
     assert set(found.values()) == {"127.0.0.1"}
+
+
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What ``reviewsum ui`` goes on as, for which lake, without doing so."""
+    found: list[str] = []
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("REVIEWSUM_LAKE", str(tmp_path / "of-the-environment"))
+    monkeypatch.setattr(
+        dagster_home,
+        "become_ui",
+        lambda home, host, port: found.append(f"{host}:{port} {os.environ['REVIEWSUM_LAKE']}"),
+    )
+    return found
+
+
+def refusal(*arguments: str) -> str:
+    error = CliRunner().invoke(app, ["ui", *arguments]).exception
+    assert isinstance(error, SettingsError)
+    return str(error)
+
+
+def test_a_port_that_is_taken_is_refused_before_anything_is_started(
+    started: list[str], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refusal("--port", str(port))
+    assert f"cannot listen on 127.0.0.1, port {port} (Address already in use)" in said
+    assert "no.such.host" in refusal("--host", "no.such.host.invalid")
+    assert (started, list(tmp_path.iterdir())) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("REVIEWSUM_TOP_K", "x", "top_k"),
+        ("REVIEWSUM_INGEST_CRON", "nonsense", "ingest_cron 'nonsense' is not a cron schedule"),
+        ("REVIEWSUM_ALERT_EMAIL_TO", "me", "alert_email_to needs alert_email_from and smtp_host"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_is_started(
+    started: list[str], monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert said.lower() in refusal("--port", str(free_port())).lower()
+    assert started == []
+
+
+def test_the_ui_is_of_the_lake_that_is_named(started: list[str], lake: Lake) -> None:
+    port = free_port()
+    result = CliRunner().invoke(app, ["ui", "--lake", lake.uri, "--port", str(port)])
+    assert result.exit_code == 0, result.output
+    assert started == [f"127.0.0.1:{port} {lake.uri}"]
