@@ -34,6 +34,7 @@ MERGED_SCHEMA = pl.Schema(
 # What the Parquet table has beside them, see ``SummarizedProduct``; null where not known. Tables
 # merged before they were counted lack these columns.
 COVERAGE_COLUMNS = pl.Schema({"reviews_read": pl.Int64, "reviews_cut": pl.Int64})
+_MAKE_IT = "use `reviewsum run`, or materialize merged_summaries"
 
 
 class MergedTable(SealedRecord):
@@ -129,7 +130,7 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
     """
     uri = lake.uri_of(places.MERGED_PARQUET)
     if lake.head(places.MERGED_PARQUET) is None:
-        raise CheckpointError(f"{uri} is missing: materialize merged_summaries")
+        raise CheckpointError(f"{uri} is missing: {_MAKE_IT}")
     try:
         scan = pl.scan_parquet(
             uri,
@@ -143,9 +144,7 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
         for start in range(0, scan.select(pl.len()).collect().item() or 1, rows):
             yield scan.slice(start, rows).collect()
     except (*UNREADABLE, ValueError) as error:
-        raise CheckpointError(
-            f"{uri} cannot be read ({first_line(error)}): materialize merged_summaries"
-        ) from error
+        raise CheckpointError(f"{uri} cannot be read ({first_line(error)}): {_MAKE_IT}") from error
 
 
 def require_merged_columns(found: pl.Schema) -> None:

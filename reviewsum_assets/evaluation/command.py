@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from reviewsum_assets.errors import EvaluationError
@@ -79,13 +80,19 @@ def evaluate(
     table = _review_table(settings, list(opened.values()), references)
     for name, model in models:
         on_step(f"{name}: summarizing {table.grouped.height} products with {model}")
-        opened[name] = summarized_lake(options.model_lakes / name, model, table, settings)
+        opened[name] = summarized_lake(
+            options.model_lakes / name, model, table, settings, partial(_say_of, name, on_step)
+        )
     systems = [
         *(system_of_lake(name, lake, references) for name, lake in opened.items()),
         *(system_of_table(name, Path(path), references) for name, path in tables),
     ]
     on_step("scoring")
     return _scored(options, references, table, table.by_product(settings.max_chars), systems)
+
+
+def _say_of(name: str, on_step: Callable[[str], None], step: str) -> None:
+    on_step(f"{name}: {step}")
 
 
 def _scored(

@@ -6,6 +6,7 @@ computed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from reviewsum_assets.errors import EvaluationError
@@ -19,7 +20,13 @@ from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings, load_settings
 
 
-def summarized_lake(directory: Path, model: str, reviews: ReviewTable, settings: Settings) -> Lake:
+def summarized_lake(
+    directory: Path,
+    model: str,
+    reviews: ReviewTable,
+    settings: Settings,
+    on_step: Callable[[str], None],
+) -> Lake:
     """A lake whose merged table holds summaries of these reviews, by this model.
 
     Args:
@@ -27,6 +34,7 @@ def summarized_lake(directory: Path, model: str, reviews: ReviewTable, settings:
         model: as the setting of that name.
         reviews: of the products to summarize.
         settings: all others that count.
+        on_step: told how far it is.
 
     Raises:
         EvaluationError: some of it could not be summarized; says why.
@@ -34,13 +42,13 @@ def summarized_lake(directory: Path, model: str, reviews: ReviewTable, settings:
     """
     lake = Lake.open(str(directory))
     own = load_settings(**{**settings.model_dump(), "lake": lake.uri, "model": model, "dumps": ()})
-    result = summarize_grouped(lake, reviews.grouped.lazy(), reviews.source, own, _run)
+
+    def run(spec: JobSpec) -> JobResult:
+        reporter = ProgressReporter(lake, spec, say=on_step)
+        return run_job(lake, spec, reporter, lambda: False, "local")
+
+    result = summarize_grouped(lake, reviews.grouped.lazy(), reviews.source, own, run)
     if result.failed:
         reasons = "; ".join(dict.fromkeys(result.failed.values()))
         raise EvaluationError(f"model {model} could not summarize the reviews: {reasons}")
     return lake
-
-
-def _run(spec: JobSpec) -> JobResult:
-    lake = Lake.open(spec.lake)
-    return run_job(lake, spec, ProgressReporter(lake, spec), lambda: False, "local")

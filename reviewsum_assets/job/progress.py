@@ -9,6 +9,7 @@ import logging
 import re
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,13 +84,14 @@ def _together(hosts: list[JobProgress]) -> JobProgress:
 class ProgressReporter:
     """Collects what workers report and passes it on, not too often.
 
-    ``spec`` holds the checkpoints of this host only.
+    ``spec`` holds the checkpoints of this host only; ``say`` tells people beside the run's page.
     """
 
     lake: Lake
     spec: JobSpec
     pipes: PipesContext | None = None
     host: str = LOCAL_HOST
+    say: Callable[[str], None] = _log.info
     landed: set[int] = field(default_factory=set)
     chunks_done: int = 0
     peak_memory_bytes: int = 0
@@ -100,7 +102,7 @@ class ProgressReporter:
 
     def info(self, message: str) -> None:
         """Tell people something, here and in the run's page."""
-        _log.info(message)
+        self.say(message)
         if self.pipes is not None:
             self.pipes.log.info(message)
 
@@ -151,9 +153,8 @@ class ProgressReporter:
             self._publish()
         if now - self._logged >= _LOG_EVERY_SECONDS:
             self._logged = now
-            progress = self.snapshot()
             # The run tells this by itself, of all hosts together.
-            _log.info("%s", progress)
+            self.say(str(self.snapshot()))
 
     def _publish(self) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,16 @@ def table(path: Path, texts: dict[str, str], columns: str = "product_id,abstract
     return str(path)
 
 
-def evaluated(references: Path, dump: str = "", **options: Any) -> EvaluationResult:
+def evaluated(
+    references: Path,
+    dump: str = "",
+    on_step: Callable[[str], None] = lambda _: None,
+    **options: Any,
+) -> EvaluationResult:
     settings = load_settings(
         dumps=(dump,) if dump else (), min_reviews=4, device="cpu", workers=1, **FAST
     )
-    return evaluate(EvaluationOptions(references, **options), settings, on_step=lambda _: None)
+    return evaluate(EvaluationOptions(references, **options), settings, on_step=on_step)
 
 
 def by_name(result: EvaluationResult) -> dict[str, SystemResult]:
@@ -144,7 +150,9 @@ def test_a_model_summarizes_once_and_is_then_only_read(
     options: dict[str, Any] = {"models": (f"small={pegasus}",), "model_lakes": tmp_path / "lakes"}
     lake = Lake.open(str(tmp_path / "lakes" / "small"))
     put_ready_model(lake, pegasus)
-    first = evaluated(references, dump, **options)
+    steps: list[str] = []
+    first = evaluated(references, dump, steps.append, **options)
+    assert any("small: checkpoint_00001 landed: 3 products" in step for step in steps)
     assert [planned.products for planned in require_plan(lake).checkpoints] == [3]
     before = lake.head(places.checkpoint_manifest(1))
     assert evaluated(references, dump, **options) == first
@@ -214,5 +222,5 @@ def test_what_does_not_fit_together_is_named(tmp_path: Path, dump: str, referenc
             evaluated(references, dump, **options)
     with pytest.raises(EvaluationError, match=r"empty has none: name them with --dump"):
         evaluated(references, lakes=(empty.uri,))
-    with pytest.raises(CheckpointError, match="materialize merged_summaries"):
+    with pytest.raises(CheckpointError, match=r"`reviewsum run`, or materialize merged_summa"):
         evaluated(references, dump, lakes=(empty.uri,))
