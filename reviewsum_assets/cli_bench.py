@@ -16,7 +16,11 @@ def bench(
         list[str] | None, typer.Option(help="engines or stages; may be repeated. Default: both.")
     ] = None,
     stage: Annotated[
-        list[str] | None, typer.Option(help="One stage of several; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="One stage: grouping, chunking, planning, 'finished checkpoints' or definitions; "
+            "may be repeated. Default: all."
+        ),
     ] = None,
     dump: Annotated[
         list[str] | None, typer.Option(help="Reviews for the engines. Default: the sample dump.")
@@ -40,7 +44,7 @@ def bench(
     ] = None,
     full: Annotated[
         bool,
-        typer.Option("--full", help="Stages at full size: 6.7 million reviews, takes an hour."),
+        typer.Option("--full", help="Stages at full size: 6.7 million reviews, half an hour."),
     ] = False,
     scratch: Annotated[
         Path | None, typer.Option(help="Where to make inputs, which are removed again.")

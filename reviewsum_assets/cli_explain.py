@@ -136,14 +136,16 @@ def _coverage(found: Explanation) -> str:
 
 
 def _stars(reviews: Sequence[ReadReview]) -> str:
-    """How often each rating was read: ``5 x 520, 4 x 100``."""
+    """How often each rating was read: ``5 x 520, 4 x 100, of those read``."""
     counts = Counter(review.rating for review in reviews if review.rating is not None)
-    return ", ".join(f"{rating:g} x {counts[rating]:,}" for rating in sorted(counts, reverse=True))
+    found = [f"{rating:g} x {counts[rating]:,}" for rating in sorted(counts, reverse=True)]
+    return ", ".join([*found, "of those read"]) if found else ""
 
 
 def _print_reviews(reviews: Sequence[ReadReview], *, full: bool) -> None:
     for place, review in enumerate(reviews if full else reviews[:_FIRST_REVIEWS], 1):
-        stars = "" if review.rating is None else f"{review.rating:g} stars  "
+        unit = "star" if review.rating == 1 else "stars"
+        stars = "" if review.rating is None else f"{review.rating:g} {unit}  "
         cut = "(cut)  " if review.cut else ""
         _line(str(place), f"{stars}{cut}{_shown(review.text, full=full)}")
     _say_more(len(reviews) - _FIRST_REVIEWS, "reviews", full=full)

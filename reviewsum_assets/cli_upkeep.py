@@ -117,7 +117,7 @@ def repack(
             soft_wrap=True,
         )
     else:
-        out.print("nothing to pack: fewer checkpoints would not come of it", soft_wrap=True)
+        out.print("nothing to pack: it would not leave fewer checkpoints", soft_wrap=True)
 
 
 def _tell_dagster(settings: Settings) -> None:

@@ -21,6 +21,7 @@ from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import EngineSettings
 from tests.checkpoints.test_repack import spread_out
+from tests.support.checkpoints import complete, plan_products, products
 from tests.support.held_jobs import HeldJob
 
 
@@ -59,6 +60,12 @@ def test_a_lake_is_packed_and_pruned_and_dagster_shows_what_is_left(lake: Lake, 
     assert done["removed"]["checkpoints"]["objects"] == 21
     assert not require_plan(lake).retired
     assert verify_lake(lake)[0].startswith("merged_summaries was made for plan")
+
+
+def test_a_lake_on_which_packing_would_save_nothing_is_left_and_told(lake: Lake) -> None:
+    complete(lake, plan_products(lake, products(2)).plan)
+    result = CliRunner().invoke(app, ["repack", "--lake", lake.uri])
+    assert result.stdout == "nothing to pack: it would not leave fewer checkpoints\n"
 
 
 def test_nothing_is_removed_while_a_job_runs_on_this_machine(lake: Lake) -> None:

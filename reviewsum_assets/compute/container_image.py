@@ -35,7 +35,8 @@ def default_image_uri(region: str, instance_type: str) -> str:
         )
     except ValueError as error:
         raise SettingsError(
-            f"no {_FRAMEWORK} image {_PYTORCH} for {instance_type} in {region} is known: set "
-            f"image_uri ({error})"
+            f"AWS has no image for instance_type {instance_type!r} in region {region}: name a type "
+            "that there is and has GPUs, such as ml.g5.12xlarge, and a region of SageMaker, or set "
+            "image_uri"
         ) from error
     return found

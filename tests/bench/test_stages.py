@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from reviewsum_assets.bench import stages
 from reviewsum_assets.bench.measure import Measurement
 from reviewsum_assets.bench.scale import DEFAULT, FULL, Scale
 from reviewsum_assets.bench.stages import STAGES, stage_results
 from reviewsum_assets.bench.workplace import StageResult
+from reviewsum_assets.cli import app
 from reviewsum_assets.errors import BenchmarkError
 
 SMALL = Scale(
@@ -93,3 +95,8 @@ def test_the_presets_measure_the_same_stages() -> None:
         "finished checkpoints",
         "definitions",
     ]
+
+
+def test_the_help_names_every_stage() -> None:
+    told = CliRunner().invoke(app, ["bench", "--help"], terminal_width=400).stdout
+    assert all(stage in told for stage in STAGES)

@@ -81,7 +81,8 @@ def test_a_hierarchical_summary_is_explained_down_to_its_reviews(
     result = CliRunner().invoke(app, ["explain", "B1", "--lake", lake.uri, "--full"])
     assert result.exit_code == 0
     assert "12: 12 read, 0 cut, 0 left out" in result.stdout
-    assert "5 x 11, 1 x 1" in result.stdout
+    assert "5 x 11, 1 x 1, of those read\n" in result.stdout
+    assert "  1 star  It stopped" in result.stdout
     for text in (found.summary, found.producer.model_version, *(r.text for r in found.read)):
         assert text in result.stdout
     printed = CliRunner().invoke(app, ["explain", "B1", "--lake", lake.uri, "--json"]).stdout

@@ -230,3 +230,11 @@ def test_the_default_image_is_the_regions_own_pytorch_gpu_image(region: str, reg
 def test_a_region_without_images_asks_for_one() -> None:
     with pytest.raises(SettingsError, match="set image_uri"):
         default_image_uri("xx-nowhere-1", "ml.g5.12xlarge")
+
+
+@pytest.mark.parametrize("instance_type", ["g5.12xlarge", "ml.m5.large", "ml.nonsense.large"])
+def test_an_instance_type_without_an_image_is_named_with_its_setting(instance_type: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        default_image_uri("us-east-1", instance_type)
+    assert f"instance_type '{instance_type}' in region us-east-1" in str(caught.value)
+    assert "upgrade" not in str(caught.value)
