@@ -14,6 +14,8 @@ from typing import NoReturn
 
 import dagster as dg
 import psutil
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 
 from reviewsum_assets.errors import SettingsError
 
@@ -37,6 +39,11 @@ _PID_TAG, _HOST_TAG = "reviewsum/pid", "reviewsum/host"
 _ALERTS_TAG, _BY_COMMAND, _BY_SENSOR = "reviewsum/alerts", "command", "sensor"
 # A clock that was set makes a process look younger or older than it is.
 _CLOCK_SECONDS = 60.0
+# To keep what a run prints, Dagster starts processes that answer Ctrl-C with tracebacks.
+_NO_COMPUTE_LOGS = {
+    "module": NoOpComputeLogManager.__module__,
+    "class": NoOpComputeLogManager.__name__,
+}
 
 
 def prepare_home() -> Path:
@@ -159,10 +166,11 @@ def persistent_instance() -> Iterator[dg.DagsterInstance]:
     """The instance at ``DAGSTER_HOME``, or at ``.dagster_home`` in the working directory.
 
     Runs of the command line whose process is gone are marked as failed first, so that no page
-    shows them as running for ever.
+    shows them as running for ever. What a run of it prints is in its terminal, and is not kept.
     """
-    prepare_home()
-    with dg.DagsterInstance.get() as instance:
+    home = prepare_home()
+    ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": _NO_COMPUTE_LOGS})
+    with dg.DagsterInstance.from_ref(ref) as instance:
         fail_orphans(instance)
         yield instance
 
