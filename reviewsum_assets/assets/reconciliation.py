@@ -12,30 +12,21 @@ seems damaged. So nothing is called lost until a second look, some time later, f
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
 import dagster as dg
 
-from reviewsum_assets import places
-from reviewsum_assets.assets.checkpoint_plan import (
-    RANGE_END_TAG,
-    RANGE_START_TAG,
-    Alignment,
-    align_partitions,
-    checkpoint_partitions,
-)
+from reviewsum_assets.assets.checkpoint_plan import Alignment, align_partitions
+from reviewsum_assets.assets.failed_partitions import show_as_failed
 from reviewsum_assets.assets.merged_reconciliation import (
     SECOND_LOOK_SECONDS,
     MergedChange,
     reconcile_merged,
 )
-from reviewsum_assets.assets.partition_metadata import (
-    CHUNK_SUMMARIES,
-    DATA_VERSION_TAG,
-    materialization,
-)
+from reviewsum_assets.assets.partition_beliefs import Beliefs
+from reviewsum_assets.assets.partition_metadata import materialization
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation_memory import Seen, digest_of
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
@@ -133,7 +124,7 @@ def reconcile(
     alignment = align_partitions(instance, plan)
     listing = list_lake(lake, plan)
     seen = seen or Seen()
-    beliefs = _Beliefs.of(instance, plan)
+    beliefs = Beliefs.of(instance, plan)
     deadline = None if seconds is None else time.monotonic() + seconds
     look = _Look(seen.doubts, deadline)
     for group, suspects in _suspects(plan, listing, seen, beliefs):
@@ -143,7 +134,7 @@ def reconcile(
             _look_at(look, instance, pipeline, beliefs, group, suspects)
     if deadline is None:
         look.decide(lake)
-    _fail(instance, lake, failures, look.lost)
+    show_as_failed(instance, lake, failures, look.lost)
     merged = MergedChange()
     if seen.listings.get(MERGED) != listing.digests[MERGED]:
         merged = reconcile_merged(
@@ -215,7 +206,7 @@ def _look_at(
     look: _Look,
     instance: dg.DagsterInstance,
     pipeline: Pipeline,
-    beliefs: _Beliefs,
+    beliefs: Beliefs,
     group: str,
     suspects: Sequence[PlannedCheckpoint],
 ) -> None:
@@ -241,7 +232,7 @@ def _look_at(
 
 
 def _suspects(
-    plan: Plan, listing: Listing, seen: Seen, beliefs: _Beliefs
+    plan: Plan, listing: Listing, seen: Seen, beliefs: Beliefs
 ) -> list[tuple[str, list[PlannedCheckpoint]]]:
     """Checkpoints on which Dagster and the lake may disagree, so that they have to be read.
 
@@ -291,91 +282,3 @@ def _seen(look: _Look, listing: Listing, before: Seen, merged: MergedChange) -> 
         invalid={g: i for g, i in {**before.invalid, **invalid}.items() if i and g in settled},
         doubts=doubts,
     )
-
-
-@dataclass(frozen=True)
-class _Beliefs:
-    """What Dagster shows of each partition, and which data version it last saw materialized."""
-
-    statuses: Mapping[str, dg.AssetPartitionStatus | None]
-    versions: Mapping[str, Mapping[str, str]]
-
-    @classmethod
-    def of(cls, instance: dg.DagsterInstance, plan: Plan) -> _Beliefs:
-        keys = [planned.partition_key for planned in plan.checkpoints]
-        return cls(
-            statuses=instance.get_status_by_partition(CHUNK_SUMMARIES, keys, checkpoint_partitions)
-            or {},
-            # One query; asking for the latest materialization of each would take 10,000.
-            versions=instance.event_log_storage.get_latest_tags_by_partition(
-                CHUNK_SUMMARIES, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
-            ),
-        )
-
-    def is_in_progress(self, planned: PlannedCheckpoint) -> bool:
-        return self._status(planned) is dg.AssetPartitionStatus.IN_PROGRESS
-
-    def is_materialized(self, planned: PlannedCheckpoint) -> bool:
-        return self._status(planned) is dg.AssetPartitionStatus.MATERIALIZED
-
-    def is_known(self, planned: PlannedCheckpoint) -> bool:
-        """Whether just this checkpoint is shown as materialized, and not another lake's."""
-        version = self.versions.get(planned.partition_key, {}).get(DATA_VERSION_TAG)
-        return self.is_materialized(planned) and version == planned.data_version
-
-    def _status(self, planned: PlannedCheckpoint) -> dg.AssetPartitionStatus | None:
-        return self.statuses.get(planned.partition_key)
-
-
-def _fail(
-    instance: dg.DagsterInstance,
-    lake: Lake,
-    failures: RecordedFailures,
-    lost: Sequence[CheckpointState],
-) -> None:
-    """Show partitions as failed, with the reason on each and in the run that stands for it."""
-    for some in _contiguous(instance, lost):
-        first, last = some[0].planned.partition_key, some[-1].planned.partition_key
-        run = failures.record(
-            instance,
-            "summarize",
-            "these checkpoints were complete, and on the lake they are not any more: "
-            f"{first_names([state.describe() for state in some])}. Re-execute this run, or "
-            "materialize the failed partitions of chunk_summaries, to compute them again.",
-            {RANGE_START_TAG: first, RANGE_END_TAG: last},
-        )
-        for state in some:
-            instance.report_runless_asset_event(
-                dg.AssetObservation(
-                    CHUNK_SUMMARIES,
-                    partition=state.planned.partition_key,
-                    description=f"not valid any more: {state.reason}",
-                    metadata={
-                        "state": state.validity.value,
-                        "reason": state.reason,
-                        "manifest": dg.MetadataValue.path(
-                            lake.uri_of(places.checkpoint_manifest(state.planned.number))
-                        ),
-                        "failed_run": dg.MetadataValue.dagster_run(run.run_id),
-                    },
-                )
-            )
-
-
-def _contiguous(
-    instance: dg.DagsterInstance, lost: Sequence[CheckpointState]
-) -> Iterator[list[CheckpointState]]:
-    """Group checkpoints that follow each other in Dagster's order: a run takes a range."""
-    name = checkpoint_partitions.name
-    assert name is not None
-    place = {key: index for index, key in enumerate(instance.get_dynamic_partitions(name))}
-    ordered = sorted(lost, key=lambda state: place[state.planned.partition_key])
-    some: list[CheckpointState] = []
-    for state in ordered:
-        here = place[state.planned.partition_key]
-        if some and place[some[-1].planned.partition_key] + 1 != here:
-            yield some
-            some = []
-        some.append(state)
-    if some:
-        yield some
