@@ -12,7 +12,8 @@ from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.findings import MOST_EXAMPLES, Finding
 from reviewsum_assets.checkpoints.manifests import read_manifests
-from reviewsum_assets.checkpoints.plan import require_plan
+from reviewsum_assets.checkpoints.plan import Plan, require_plan
+from reviewsum_assets.errors import CheckError
 from reviewsum_assets.evaluation.canary_drift import CanaryComparison
 
 _EXCERPT_CHARS = 200
@@ -30,7 +31,21 @@ _SPEC = dg.AssetCheckSpec(
 @dg.multi_asset_check(specs=[_SPEC], name="canary_check")
 def canary_check(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
     """Compare the workers of all checkpoints of the current plan, by their manifests."""
-    plan = require_plan(pipeline.lake)
+    return _result_of_plan(pipeline, require_plan(pipeline.lake))
+
+
+def require_agreeing_canaries(pipeline: Pipeline, plan: Plan) -> None:
+    """Refuse to go on where the check would: a run of one asset alone leaves it out.
+
+    Raises:
+        CheckError: workers are farther apart than ``min_canary_rouge_l`` allows.
+    """
+    result = _result_of_plan(pipeline, plan)
+    if not result.passed and result.severity is dg.AssetCheckSeverity.ERROR:
+        raise CheckError(f"{_SPEC.name}: {result.description}")
+
+
+def _result_of_plan(pipeline: Pipeline, plan: Plan) -> dg.AssetCheckResult:
     recipes = {planned.number: planned.recipe for planned in plan.checkpoints}
     comparison = CanaryComparison(pipeline.lake)
     for manifest in read_manifests(pipeline.lake, plan):

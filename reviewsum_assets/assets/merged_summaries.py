@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from reviewsum_assets.assets.canary_check import require_agreeing_canaries
 from reviewsum_assets.assets.merged_metadata import merged_metadata
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
@@ -35,6 +36,7 @@ def merged_summaries(
 ) -> dg.MaterializeResult[None]:
     """Merge all checkpoints of the current plan."""
     plan = require_plan(pipeline.lake)
+    require_agreeing_canaries(pipeline, plan)
     merged = merge_checkpoints(
         pipeline.lake,
         plan,

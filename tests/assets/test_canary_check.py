@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from reviewsum_assets import places
+from reviewsum_assets.assets.merged_summaries import merged_summaries
 from reviewsum_assets.checkpoints.canary_reference import record_reference
 from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.checkpoints.merge import current_merged_table
@@ -18,7 +19,7 @@ from reviewsum_assets.job.canaries import CANARY_TEXTS, text_key
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.local_run import materialize_pending
 from tests.support.checkpoints import PRODUCER, complete
-from tests.support.pipeline import SmallPipeline, texts, write_dump
+from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
 
 GOOD = "Buyers say that the sound is good, but not the battery."
 FIRST = PRODUCER.model_copy(
@@ -103,6 +104,19 @@ def test_what_is_too_far_off_is_not_merged_until_it_is_computed_again(
     run = small.execute("merge")
     assert run.success
     assert verdict(run).passed
+
+
+def test_nor_is_it_merged_by_a_run_of_the_table_alone(small: SmallPipeline) -> None:
+    summarized(small, 1, FIRST)
+    summarized(small, 2, drifted("x", "y", "z"))
+    run = dg.materialize(
+        [merged_summaries],
+        instance=small.instance,
+        resources={"pipeline": small.pipeline},
+        raise_on_error=False,
+    )
+    assert "canary_summaries: 1 of 2 checkpoints come from workers" in failure(run)
+    assert current_merged_table(small.pipeline.lake) is None
 
 
 def test_a_run_tells_of_drift_at_once_and_keeps_what_it_paid_for(small: SmallPipeline) -> None:
