@@ -9,15 +9,12 @@ from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.lake import Lake
 
-_AT_A_TIME = 256
-
 
 def read_manifests(lake: Lake, plan: Plan) -> Iterator[Manifest]:
     """Every manifest that can be read; whether its checkpoint is valid is not asked."""
-    keys = [places.checkpoint_manifest(planned.number) for planned in plan.checkpoints]
-    for start in range(0, len(keys), _AT_A_TIME):
-        for content in lake.get_many(keys[start : start + _AT_A_TIME]):
-            try:
-                yield Manifest.unsealed(content or b"")
-            except ValueError:
-                continue
+    keys = (places.checkpoint_manifest(planned.number) for planned in plan.checkpoints)
+    for _, content in lake.contents(keys):
+        try:
+            yield Manifest.unsealed(content or b"")
+        except ValueError:
+            continue
