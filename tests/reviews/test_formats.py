@@ -96,10 +96,10 @@ def test_broken_rows_may_come_first(tmp_path: Path, lake: Lake) -> None:
     [
         (b"", "is empty"),
         (b"\n \n", "is empty"),
-        (b"hello\nworld\n", "found a first line of b'hello'"),
+        (b"hello\nworld\n", "found a first line of 'hello'"),
         (b'{"name": "x", "price": 3}\n', "found JSON with the keys name, price"),
         (b'[{"asin": "B", "reviewText": "x"}]\n', "found JSON that is a list"),
-        (b"id,name\n1,x\n", "found a first line of b'id,name'"),
+        (b"id,name\n1,x\n", "found a first line of 'id,name'"),
     ],
 )
 def test_an_unknown_format_says_what_was_expected_and_found(
