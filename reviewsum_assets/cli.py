@@ -16,7 +16,6 @@ from typing import Annotated
 import typer
 
 from reviewsum_assets import __version__
-from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.checkpoints.status import lake_status
 from reviewsum_assets.cli_bench import bench
 from reviewsum_assets.cli_estimate import estimate, show_estimate
@@ -110,13 +109,10 @@ def run(
         if local_run.seed_empty_lake(pipeline):
             err.print(f"{pipeline.lake.uri} is empty: using the sample reviews", soft_wrap=True)
         level = "INFO" if verbose else "CRITICAL"  # failures are printed once, by main()
-        plan = current_plan(pipeline.lake)
-        if plan and (differences := plan_differences(pipeline.lake, plan, settings)):
-            err.print(f"planning anew: {printable('; '.join(differences))}", markup=False)
         if not dry_run:
-            report = local_run.materialize_pending(instance, pipeline, log_level=level)
+            report = local_run.materialize_pending(instance, pipeline, log_level=level, say=_say)
         else:
-            found = local_run.plan_only(instance, pipeline, log_level=level)
+            found = local_run.plan_only(instance, pipeline, log_level=level, say=_say)
             if settings.compute == "sagemaker":
                 request = local_run.first_request(pipeline, found)
                 sys.stdout.write(json.dumps(request, indent=2) + "\n")
@@ -251,6 +247,10 @@ def main() -> None:
         _fail(error, EXIT_INTERRUPTED)
     except ReviewsumError as error:
         _fail(error, EXIT_FAILED)
+
+
+def _say(text: str) -> None:
+    err.print(printable(text), markup=False)
 
 
 def _fail(message: object, code: int) -> None:

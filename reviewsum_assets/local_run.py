@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,19 @@ def seed_empty_lake(pipeline: Pipeline) -> bool:
 
 
 def materialize_pending(
-    instance: dg.DagsterInstance, pipeline: Pipeline, *, log_level: str
+    instance: dg.DagsterInstance,
+    pipeline: Pipeline,
+    *,
+    log_level: str,
+    say: Callable[[str], None] = lambda _: None,
 ) -> RunReport:
     """Ingest and plan if the input changed, compute what is not valid, merge if that changed.
+
+    Args:
+        instance: where the runs are kept.
+        pipeline: what they work on.
+        log_level: of Dagster's log on standard error.
+        say: told in a sentence what a plan that was there already was not made from.
 
     Raises:
         ReviewsumError: what could not be done; checkpoints that did not land are named.
@@ -87,7 +98,7 @@ def materialize_pending(
     started = time.monotonic()
     runs = _Runs(instance, pipeline, log_level)
     mend_plan(pipeline.lake)
-    plan = _plan_if_needed(runs, pipeline)
+    plan = _plan_if_needed(runs, pipeline, say)
     align_partitions(instance, plan)
     status = _status(pipeline)
     computed = tuple(state.planned.number for state in status.incomplete)
@@ -133,14 +144,20 @@ def reconcile_lake(instance: dg.DagsterInstance, pipeline: Pipeline) -> Reconcil
     return reconcile(instance, pipeline, plan, RecordedFailures(defs.get_repository_def()))
 
 
-def plan_only(instance: dg.DagsterInstance, pipeline: Pipeline, *, log_level: str) -> LakeStatus:
-    """Ingest and plan as a run would, and stop there; what is then to be computed is pending.
+def plan_only(
+    instance: dg.DagsterInstance,
+    pipeline: Pipeline,
+    *,
+    log_level: str,
+    say: Callable[[str], None],
+) -> LakeStatus:
+    """Ingest and plan as ``materialize_pending``, and stop; what is to be computed is pending.
 
     Raises:
         ReviewsumError: what could not be done.
     """
     mend_plan(pipeline.lake)
-    _plan_if_needed(_Runs(instance, pipeline, log_level), pipeline)
+    _plan_if_needed(_Runs(instance, pipeline, log_level), pipeline, say)
     return _status(pipeline)
 
 
@@ -217,14 +234,17 @@ class _Runs:
         return bool(last) and last[0].status is dg.DagsterRunStatus.FAILURE
 
 
-def _plan_if_needed(runs: _Runs, pipeline: Pipeline) -> Plan:
+def _plan_if_needed(runs: _Runs, pipeline: Pipeline, say: Callable[[str], None]) -> Plan:
     """The plan for what there is now."""
     lake = pipeline.lake
     plan = current_plan(lake)
     if plan is not None:
         remove_damaged(lake, plan)
         lost = grouping.damaged_tables(lake, read=False) or lost_checkpoints(lake, plan)
-        if not lost and _is_planned(pipeline, plan):
+        differences = plan_differences(lake, plan, pipeline.settings)
+        if differences:
+            say(f"planning anew: {'; '.join(differences)}")
+        elif not lost and _is_converted(pipeline, plan):
             return plan
     _ = pipeline.compute  # what it lacks is told now, not after all dumps were read
     runs.execute("ingest")
@@ -233,11 +253,14 @@ def _plan_if_needed(runs: _Runs, pipeline: Pipeline) -> Plan:
 
 def _is_planned(pipeline: Pipeline, plan: Plan) -> bool:
     """Whether the plan was made from what there is now, and its model is ready for the engine."""
-    lake, settings = pipeline.lake, pipeline.settings
-    is_ready = settings.engine == "transformers" or is_converted(
-        lake, plan.recipes[plan.recipe].model_version
-    )
-    return is_ready and not plan_differences(lake, plan, settings)
+    differences = plan_differences(pipeline.lake, plan, pipeline.settings)
+    return not differences and _is_converted(pipeline, plan)
+
+
+def _is_converted(pipeline: Pipeline, plan: Plan) -> bool:
+    """Whether the plan's model is converted, if the engine may want that."""
+    model = plan.recipes[plan.recipe].model_version
+    return pipeline.settings.engine == "transformers" or is_converted(pipeline.lake, model)
 
 
 def _lacks_spreadsheet(pipeline: Pipeline, status: LakeStatus) -> bool:

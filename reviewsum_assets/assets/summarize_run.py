@@ -68,9 +68,11 @@ class SummarizeRun:
 
         What is valid is done; to be computed again, what earlier attempts of this run have.
         """
-        earlier = earlier_attempts(self.context.instance, self.context.run)
-        if self.recompute and not earlier:
-            return
+        earlier: frozenset[str] = frozenset()
+        if self.recompute:
+            earlier = earlier_attempts(self.context.instance, self.context.run)
+            if not earlier:
+                return
         try:
             self._read_beside_a_job = self._live_job() is not None
         except LaunchError:

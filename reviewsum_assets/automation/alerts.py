@@ -48,7 +48,7 @@ def telling_of_failure(
         yield
     except RunInterrupted:  # whoever did that knows
         raise
-    except Exception as error:
+    except Exception as error:  # whatever it is, it is told and raised again
         run = last_run_of_this_process(instance)
         if run is not None and run.status is dg.DagsterRunStatus.FAILURE:
             text = failure_text(instance, run, settings.webserver_url)

@@ -1,8 +1,8 @@
 """Makes the next plan: what is new or changed goes into new checkpoints, nothing else moves.
 
 A finished checkpoint is never touched, and one that was retired comes back where it holds just what
-is wanted again. Everything a plan refers to is written before the plan
-itself, and the plan becomes current in one step that only one planner can win.
+is wanted again. Everything a plan refers to is written before the plan itself, and the plan becomes
+current in one step that only one planner can win.
 """
 
 from __future__ import annotations
