@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from reviewsum_assets.errors import (
 )
 from reviewsum_assets.job import model_directory
 from reviewsum_assets.job.conversion import is_converted
+from reviewsum_assets.job.devices import unused_gpus
 from reviewsum_assets.plan_differences import plan_differences
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import has_dumps
@@ -52,7 +54,7 @@ class RunReport:
     merged: bool
     grouped: GroupedReviews
     demo_model: bool
-    warnings: tuple[str, ...]  # what asset checks found that does not stop a run
+    warnings: tuple[str, ...]  # of asset checks and engines; none stops a run
     seconds: float
 
     @property
@@ -103,6 +105,9 @@ def materialize_pending(
     status = _status(pipeline)
     computed = tuple(state.planned.number for state in status.incomplete)
     if computed:
+        settings = pipeline.settings
+        if settings.compute == "local" and (slow := unused_gpus(settings.engine_settings())):
+            say(f"warning: {slow}")
         pending = [state.planned for state in status.incomplete]
         runs.execute("summarize", enclosing_range_tags(instance, pending))
         status = _status(pipeline)
@@ -129,7 +134,10 @@ def materialize_pending(
         merged=merged,
         grouped=grouped,
         demo_model=_uses_demo_model(pipeline, plan),
-        warnings=tuple(f"{check}: {said}" for check, said in runs.warnings.items()),
+        warnings=(
+            *(f"{check}: {said}" for check, said in runs.warnings.items()),
+            *_failed_engines(status, computed),
+        ),
         seconds=time.monotonic() - started,
     )
 
@@ -261,6 +269,14 @@ def _is_converted(pipeline: Pipeline, plan: Plan) -> bool:
     """Whether the plan's model is converted, if the engine may want that."""
     model = plan.recipes[plan.recipe].model_version
     return pipeline.settings.engine == "transformers" or is_converted(pipeline.lake, model)
+
+
+def _failed_engines(status: LakeStatus, computed: Collection[int]) -> Iterator[str]:
+    """Why checkpoints were computed by a slower engine than the chosen one, each reason once."""
+    failures = status.engine_failures
+    reasons = Counter(failures[number] for number in computed if number in failures)
+    for reason, count in reasons.items():
+        yield f"the slower engine computed {count} checkpoints: {reason}"
 
 
 def _lacks_spreadsheet(pipeline: Pipeline, status: LakeStatus) -> bool:

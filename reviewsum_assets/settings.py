@@ -31,8 +31,12 @@ _FROM_ENVIRONMENT = SettingsConfigDict(
     env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, frozen=True
 )
 
-# How much more a GPU takes at a time than the replaced script gave it.
+# A batch of 36,000 source tokens, ten times that of the replaced script, takes 8 to 20 GiB of a
+# GPU, by engine and length of the chunks; weights and libraries take another 4. Modelled from the
+# sizes of weights, activations and caches in bfloat16, not measured.
 _GPU_FACTOR = 10
+_GPU_GIB = 22.5  # of an A10G or L4, which is sold as 24 GB
+_GPU_GIB_OF_MODEL = 4.0
 
 
 class SummarySettings(BaseModel):
@@ -128,7 +132,9 @@ class EngineSettings(BaseModel):
         "as with transformers, which is several times slower, else transformers.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: every visible GPU, else the CPU."
+        "auto",
+        description="Device of the workers. auto: every GPU that the engine can use, else the CPU; "
+        "on SageMaker instance types with GPUs the same as cuda.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
@@ -141,17 +147,20 @@ class EngineSettings(BaseModel):
     batch_size: int = Field(
         40,
         ge=1,
-        description="Products whose chunks a worker pools before it batches them; on a GPU ten "
-        "times that.",
+        description="Products per pool of a CPU worker, whose chunks are batched together. On a "
+        "GPU of 24 GB ten times that, on others in proportion to their memory.",
     )
     chunk_batch_size: int = Field(
-        12, ge=1, description="Chunks of full length a batch holds; on a GPU ten times that."
+        12,
+        ge=1,
+        description="Full chunks per batch on a CPU. On a GPU of 24 GB ten times that, on others "
+        "in proportion to their memory.",
     )
     batch_tokens: int = Field(
         0,
         ge=0,
-        description="Source tokens a batch; 0: chunk_batch_size x chunk_tokens, on a GPU ten times "
-        "that.",
+        description="Source tokens per batch, padding included, to begin with; reduced when memory "
+        "runs out. 0: as many as chunk_batch_size full chunks.",
     )
 
     canary: bool = Field(
@@ -160,17 +169,33 @@ class EngineSettings(BaseModel):
         "GPU, engine or library makes the model say something else.",
     )
 
-    def pool_products(self, *, on_gpu: bool) -> int:
-        """Products whose chunks a worker pools: some ten batches, so that the last is no loss."""
-        return self.batch_size * (_GPU_FACTOR if on_gpu else 1)
+    def pool_products(self, gpu_gib: float | None) -> int:
+        """Products whose chunks a worker pools: some ten batches, so that the last is no loss.
 
-    def tokens_per_batch(self, chunk_tokens: int, *, on_gpu: bool) -> int:
-        """Source tokens a batch may hold, padding included.
-
-        ``chunk_batch_size`` full chunks suit a CPU; a GPU of 24 GB takes ten times that.
+        Args:
+            gpu_gib: memory of the worker's GPU in GiB, 0 if unknown; None on a CPU.
         """
-        full = self.chunk_batch_size * chunk_tokens
-        return self.batch_tokens or full * (_GPU_FACTOR if on_gpu else 1)
+        return round(self.batch_size * _batch_factor(gpu_gib))
+
+    def tokens_per_batch(self, chunk_tokens: int, gpu_gib: float | None) -> int:
+        """Source tokens per batch, padding included: ``chunk_batch_size`` full chunks on a CPU.
+
+        Args:
+            chunk_tokens: tokens of a full chunk.
+            gpu_gib: memory of the worker's GPU in GiB, 0 if unknown; None on a CPU.
+        """
+        full_chunks = round(self.chunk_batch_size * _batch_factor(gpu_gib))
+        return self.batch_tokens or full_chunks * chunk_tokens
+
+
+def _batch_factor(gpu_gib: float | None) -> float:
+    """How much more a device takes at a time than the replaced script gave it."""
+    if gpu_gib is None:
+        return 1.0
+    if not gpu_gib:
+        return float(_GPU_FACTOR)
+    share = (gpu_gib - _GPU_GIB_OF_MODEL) / (_GPU_GIB - _GPU_GIB_OF_MODEL)
+    return max(1.0, _GPU_FACTOR * share)
 
 
 class SageMakerSettings(BaseModel):

@@ -113,10 +113,20 @@ def test_two_summaries_that_the_encoder_would_cut_are_refused_where_they_are_joi
 
 def test_the_batch_budget_follows_from_chunks_unless_given() -> None:
     engine = load_settings().engine_settings()
-    assert engine.tokens_per_batch(300, on_gpu=False) == 3600
-    assert engine.tokens_per_batch(300, on_gpu=True) == 36000
+    assert engine.tokens_per_batch(300, None) == 3_600
+    assert engine.tokens_per_batch(300, 0) == 36_000
     given = load_settings(batch_tokens=1000).engine_settings()
-    assert given.tokens_per_batch(300, on_gpu=True) == 1000
+    assert given.tokens_per_batch(300, 22.5) == 1_000
+
+
+@pytest.mark.parametrize(
+    ("gpu_gib", "tokens", "products"),
+    [(3.0, 3_600, 40), (15.0, 21_300, 238), (22.5, 36_000, 400), (45.0, 79_800, 886)],
+)
+def test_batches_follow_the_memory_of_the_gpu(gpu_gib: float, tokens: int, products: int) -> None:
+    engine = load_settings().engine_settings()
+    assert engine.tokens_per_batch(300, gpu_gib) == tokens
+    assert engine.pool_products(gpu_gib) == products
 
 
 def test_an_alert_by_email_needs_a_sender_and_a_server(monkeypatch: pytest.MonkeyPatch) -> None:

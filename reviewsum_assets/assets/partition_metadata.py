@@ -61,6 +61,7 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
         **_amounts(manifest),
         **_pace(manifest, pipeline.settings.usd_per_hour),
         "engine": f"{producer.engine}, {producer.device}, {producer.dtype}",
+        **({"engine_reason": producer.engine_reason} if producer.engine_reason else {}),
         "instance_type": producer.instance_type,
         "job": producer.job_name,
         **({"repacked_from": sorted(manifest.repacked_from)} if manifest.repacked_from else {}),

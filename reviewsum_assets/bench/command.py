@@ -14,7 +14,7 @@ from reviewsum_assets.bench.preparation import EngineBenchOptions, prepared
 from reviewsum_assets.bench.report import BenchResult, Machine
 from reviewsum_assets.bench.stages import STAGES, stage_results
 from reviewsum_assets.errors import BenchmarkError
-from reviewsum_assets.job.engines.base import device_name
+from reviewsum_assets.job.devices import device_name
 
 PARTS = ("engines", "stages")
 

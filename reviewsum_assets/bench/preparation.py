@@ -15,11 +15,11 @@ from reviewsum_assets.bench.shaped_model import SHAPES, write_shaped_model
 from reviewsum_assets.demo.sample_dump import SAMPLE_DUMP_NAME, write_sample_dump
 from reviewsum_assets.errors import BenchmarkError
 from reviewsum_assets.job.conversion import ensure_converted
-from reviewsum_assets.job.devices import visible_gpus
+from reviewsum_assets.job.devices import Gpus, find_gpus
 from reviewsum_assets.job.model_directory import ready_model
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
-from reviewsum_assets.settings import Settings, load_settings
+from reviewsum_assets.settings import EngineSettings, Settings, load_settings
 
 # Enough to choose from, and little to hold.
 _PRODUCTS_READ = 1_000
@@ -61,8 +61,9 @@ def prepared(options: EngineBenchOptions, directory: Path) -> EngineBench:
     """
     if options.device not in ("cpu", "cuda"):
         raise BenchmarkError(f"no device {options.device!r}: there are cpu and cuda")
-    if options.device == "cuda" and not visible_gpus():
-        raise BenchmarkError("there is no GPU here: use device cpu")
+    gpus = find_gpus(EngineSettings()) if options.device == "cuda" else Gpus()
+    if options.device == "cuda" and not gpus.usable:
+        raise BenchmarkError(f"there is no GPU to use: {gpus.problem or 'no driver shows one'}")
     settings = _settings(options, directory)
     lake = Lake.open(settings.lake)
     if not settings.dumps:
@@ -74,7 +75,7 @@ def prepared(options: EngineBenchOptions, directory: Path) -> EngineBench:
     if not conversion.files:
         raise BenchmarkError(f"there is only one engine to measure: {conversion.obstacle}")
     assert lake.directory is not None
-    on_gpu = options.device == "cuda"
+    gpu_gib = gpus.usable[0].memory_gib if gpus.usable else None
     return EngineBench(
         model=BenchModel(
             directory=lake.directory / places.model_directory(model.version),
@@ -89,7 +90,7 @@ def prepared(options: EngineBenchOptions, directory: Path) -> EngineBench:
         repeats=options.repeats,
         compared_chunks=options.compared_chunks,
         batch_tokens=options.batch_tokens
-        or (settings.tokens_per_batch(settings.chunk_tokens, on_gpu=on_gpu),),
+        or (settings.tokens_per_batch(settings.chunk_tokens, gpu_gib),),
     )
 
 

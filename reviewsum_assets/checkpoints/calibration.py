@@ -21,7 +21,10 @@ _NEWEST_MANIFESTS = 50
 
 @dataclass(frozen=True)
 class Workplace:
-    """What a worker's speed depends on; ``device`` is ``cpu`` or ``cuda``."""
+    """What a worker's speed depends on; ``device`` is ``cpu`` or ``cuda``.
+
+    ``engine`` is the one that is chosen: where it fails, another one sets the pace each time.
+    """
 
     instance_type: str
     device: str
@@ -35,7 +38,7 @@ class Workplace:
         found = (
             producer.instance_type,
             producer.device.partition(" ")[0],
-            producer.engine,
+            producer.failed_engine or producer.engine,
             producer.model_version,
         )
         return asked == found and self.dtype in ("auto", producer.dtype)

@@ -81,6 +81,8 @@ class Producer(SealedRecord):
     host: str
     instance_type: str
     engine: str
+    engine_reason: str = ""  # why it was not the faster engine; empty if it was
+    failed_engine: str = ""  # the one that was chosen first and failed on this device, if any
     device: str
     dtype: str
     model_version: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class LakeStatus:
     """Every checkpoint's state; product counts are of selected products only.
 
     ``states`` come without manifests and rows. ``chunks`` are those of all valid checkpoints.
+    ``engine_failures`` says why the chosen engine was replaced, by checkpoint where it was.
     """
 
     plan: Plan
@@ -40,6 +42,7 @@ class LakeStatus:
     pending: int
     chunks: int
     merged: MergedTable | None
+    engine_failures: Mapping[int, str]
 
     @property
     def incomplete(self) -> tuple[CheckpointState, ...]:
@@ -61,6 +64,7 @@ def lake_status(lake: Lake) -> LakeStatus | None:
     holders: dict[str, int] = dict(newest.iter_rows())
     states: list[CheckpointState] = []
     summarized = quarantined = chunks = 0
+    engine_failures: dict[int, str] = {}
     for state in check_checkpoints(lake, plan.checkpoints):
         number = state.planned.number
         summarized += sum(holders.get(row.product_id) == number for row in state.rows)
@@ -69,6 +73,8 @@ def lake_status(lake: Lake) -> LakeStatus | None:
                 holders.get(q.product_id) == number for q in state.manifest.quarantined
             )
             chunks += state.manifest.chunks
+            if state.manifest.producer.failed_engine:
+                engine_failures[number] = state.manifest.producer.engine_reason
         # What has been counted is let go: 10,000 checkpoints of it would fill the memory.
         states.append(CheckpointState(state.planned, state.validity, state.reason))
     return LakeStatus(
@@ -80,6 +86,7 @@ def lake_status(lake: Lake) -> LakeStatus | None:
         pending=plan.selected - summarized - quarantined,
         chunks=chunks,
         merged=current_merged_table(lake),
+        engine_failures=engine_failures,
     )
 
 

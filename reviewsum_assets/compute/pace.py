@@ -9,7 +9,7 @@ from reviewsum_assets.checkpoints.calibration import Calibration, Rate, Workplac
 from reviewsum_assets.checkpoints.plan import Recipe
 from reviewsum_assets.compute.base import Capacity
 from reviewsum_assets.job.conversion import conversion_obstacle, read_conversion
-from reviewsum_assets.job.devices import visible_gpus
+from reviewsum_assets.job.devices import find_gpus
 from reviewsum_assets.job.engines import EngineName
 from reviewsum_assets.job.engines.choice import choose_engine
 from reviewsum_assets.job.model_directory import ReadyModel
@@ -104,7 +104,7 @@ def runs_on_gpu(settings: Settings, capacity: Capacity) -> bool:
     if settings.device == "cpu":
         return False
     if capacity.instance_type == "local":
-        return visible_gpus() > 0
+        return bool(find_gpus(settings.engine_settings()).usable)
     return capacity.instance_type.startswith(("ml.g", "ml.p"))
 
 

@@ -7,9 +7,8 @@ engines must say the same of them, word for word, before the faster one is trust
 from __future__ import annotations
 
 import hashlib
-import logging
+from collections.abc import Sequence
 
-from reviewsum_assets.job.engines.base import Engine
 from reviewsum_assets.job.tokenization import ChunkTokenizer
 
 CANARY_TEXTS = (
@@ -22,20 +21,9 @@ CANARY_TEXTS = (
 )
 _HASH_CHARS = 8
 
-_log = logging.getLogger("reviewsum.job")
 
-
-def canary_summaries(engine: Engine, tokenizer: ChunkTokenizer) -> dict[str, str]:
-    """The summary of each canary text, by a hash of the text; none if the engine fails on them.
-
-    They are a batch of their own: in low precision, what shares a batch can change a summary.
-    """
-    try:
-        summaries = engine.generate(tokenizer.encode_many(CANARY_TEXTS))
-    except Exception as error:
-        # Products are the test that counts: they say by themselves whether the engine works.
-        _log.warning("the canary texts cannot be summarized: %s: %s", type(error).__name__, error)
-        return {}
+def named_canaries(summaries: Sequence[Sequence[int]], tokenizer: ChunkTokenizer) -> dict[str, str]:
+    """The texts of an engine's canary summaries, each by a hash of the canary text."""
     decoded = map(tokenizer.decode, summaries)
     return dict(zip(map(text_key, CANARY_TEXTS), decoded, strict=True))
 

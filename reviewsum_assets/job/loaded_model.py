@@ -10,15 +10,15 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reviewsum_assets import places
 from reviewsum_assets.checkpoints.canary_reference import record_reference
 from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.checkpoints.plan import Recipe
-from reviewsum_assets.errors import LakeError
-from reviewsum_assets.job.canaries import canary_summaries
+from reviewsum_assets.errors import JobError, LakeError
+from reviewsum_assets.job.canaries import CANARY_TEXTS, named_canaries
 from reviewsum_assets.job.chunking import Chunker
 from reviewsum_assets.job.conversion import (
     conversion_obstacle,
@@ -27,7 +27,7 @@ from reviewsum_assets.job.conversion import (
 )
 from reviewsum_assets.job.devices import WorkerDevice
 from reviewsum_assets.job.engines import EngineName, load_engine
-from reviewsum_assets.job.engines.base import Engine
+from reviewsum_assets.job.engines.base import Engine, EngineOutOfMemory
 from reviewsum_assets.job.engines.choice import choose_engine
 from reviewsum_assets.job.hierarchy import summary_joiner
 from reviewsum_assets.job.model_directory import local_model_directory, read_ready_model
@@ -63,6 +63,7 @@ class RecipeReader:
 
     recipe: Recipe
     engine: EngineName
+    reason: str  # why it is not the faster engine; empty if it is
     directory: Path
     tokenizer: ChunkTokenizer
     chunker: Chunker
@@ -89,6 +90,7 @@ class RecipeReader:
         return cls(
             recipe=recipe,
             engine=choice.name,
+            reason=choice.reason,
             directory=directory,
             tokenizer=tokenizer,
             chunker=Chunker(tokenizer, recipe.settings),
@@ -113,34 +115,42 @@ class LoadedModel:
         options: WorkerOptions,
         on_generated: Callable[[int, int, float], None],
     ) -> LoadedModel:
-        """Load the engine and ask it for canary summaries; ``on_generated`` is the summarizer's."""
+        """Load an engine that works; ``on_generated`` is the summarizer's.
+
+        Raises:
+            SettingsError: the device cannot compute in the type that is asked for.
+            JobError: the engine cannot be loaded on the device.
+        """
         started = time.monotonic()
-        engine = _load_engine(lake, reader, options)
-        info = engine.describe()
+        try:
+            proven = _proven_engine(lake, reader, options)
+        except EngineOutOfMemory as error:
+            raise JobError(
+                f"not even four short texts fit into the memory of {options.device}: {error}. To "
+                "fix: end other processes that use the device"
+            ) from error
+        info = proven.engine.describe()
         spec, settings = options.spec, reader.recipe.settings
-        batch_tokens = spec.engine.tokens_per_batch(
-            settings.chunk_tokens, on_gpu=options.device.gpu is not None
-        )
         producer = Producer(
             job_name=spec.name,
             host=socket.gethostname(),
             instance_type=options.instance_type,
             engine=info.name,
+            engine_reason=proven.reason,
+            failed_engine=proven.failed,
             device=info.device,
             dtype=info.dtype,
             model_version=reader.recipe.model_version,
             package_versions={"reviewsum_assets": spec.package_version, **info.versions},
-            canary_summaries=(
-                canary_summaries(engine, reader.tokenizer) if spec.engine.canary else {}
-            ),
+            canary_summaries=proven.canaries if spec.engine.canary else {},
         )
         _record(lake, reader.recipe, producer)
         return cls(
             reader.recipe,
             Summarizer(
-                engine,
+                proven.engine,
                 reader.tokenizer,
-                batch_tokens,
+                spec.engine.tokens_per_batch(settings.chunk_tokens, options.device.gpu_memory_gib),
                 on_generated,
                 summary_joiner(reader.tokenizer, settings),
             ),
@@ -160,29 +170,60 @@ def _record(lake: Lake, recipe: Recipe, producer: Producer) -> None:
         _log.warning("the canary summaries are no reference for other jobs: %s", error)
 
 
-def _load_engine(lake: Lake, reader: RecipeReader, options: WorkerOptions) -> Engine:
+@dataclass(frozen=True)
+class _ProvenEngine:
+    """An engine that has generated a first batch on its device, and what it said.
+
+    ``reason`` says why it is not the faster engine; it is empty if it is. ``failed`` names the
+    engine that was chosen first and failed.
+    """
+
+    engine: Engine
+    canaries: dict[str, str]
+    reason: str = ""
+    failed: str = ""
+
+
+def _proven_engine(lake: Lake, reader: RecipeReader, options: WorkerOptions) -> _ProvenEngine:
+    """Load the chosen engine, or transformers where that one cannot work on the device.
+
+    Much is only found out by the first batch: a missing library, a GPU that the engine was not
+    built for. A slow job is better than one that ends here, minutes after its instances started.
+    """
     asked = options.spec.engine
-    device = "cpu" if options.device.gpu is None else "cuda"
+    may_fall_back = reader.engine == "ctranslate2" and asked.engine == "auto"
+    if may_fall_back and asked.dtype != "int8":
+        try:
+            return _first_batch(reader, options, reader.engine, reader.directory)
+        except EngineOutOfMemory:
+            raise
+        except Exception as error:
+            reason = f"{reader.engine} failed on its first batch: {error}"
+        _log.warning("%s; transformers takes over, several times slower", reason)
+        directory = _model_files(lake, reader.recipe, options.spec)
+        proven = _first_batch(reader, options, "transformers", directory, reason)
+        return replace(proven, failed=reader.engine)
+    return _first_batch(reader, options, reader.engine, reader.directory, reader.reason)
 
-    def load(name: EngineName, directory: Path) -> Engine:
-        return load_engine(
-            name,
-            directory,
-            reader.recipe.settings,
-            device=device,
-            dtype=asked.dtype,
-            threads=options.device.threads,
-        )
 
-    if reader.engine == "transformers" or asked.engine != "auto" or asked.dtype == "int8":
-        return load(reader.engine, reader.directory)
-    try:
-        return load(reader.engine, reader.directory)
-    except Exception as error:
-        # A container's CUDA may not be the one that CTranslate2 was built for: a slow job is
-        # better than one that ends here, minutes after its instances were got.
-        _log.warning("%s cannot be loaded, transformers takes over: %s", reader.engine, error)
-        return load("transformers", _model_files(lake, reader.recipe, options.spec))
+def _first_batch(
+    reader: RecipeReader,
+    options: WorkerOptions,
+    name: EngineName,
+    directory: Path,
+    reason: str = "",
+) -> _ProvenEngine:
+    engine = load_engine(
+        name,
+        directory,
+        reader.recipe.settings,
+        device="cpu" if options.device.gpu is None else "cuda",
+        dtype=options.spec.engine.dtype,
+        threads=options.device.threads,
+    )
+    # A batch of their own: in low precision, other rows of a batch can change a summary.
+    summaries = engine.generate(reader.tokenizer.encode_many(CANARY_TEXTS))
+    return _ProvenEngine(engine, named_canaries(summaries, reader.tokenizer), reason)
 
 
 def _model_files(lake: Lake, recipe: Recipe, spec: JobSpec) -> Path:

@@ -12,7 +12,7 @@ from multiprocessing.context import SpawnProcess
 from reviewsum_assets.checkpoints.validity import check_checkpoints
 from reviewsum_assets.job.budget import BudgetKeeper
 from reviewsum_assets.job.dealer import Dealer
-from reviewsum_assets.job.devices import WorkerDevice, worker_devices
+from reviewsum_assets.job.devices import WorkerDevice, unused_gpus, worker_devices
 from reviewsum_assets.job.job_result import JobResult, death
 from reviewsum_assets.job.loaded_model import WorkerOptions
 from reviewsum_assets.job.model_directory import read_ready_model
@@ -67,7 +67,9 @@ def run_job(
     dealer = Dealer(pending, reporter, keeper)
     if dealer.has_work:
         devices = worker_devices(spec.engine, _largest_model(lake, spec))
-        dealer.pool_products = spec.engine.pool_products(on_gpu=devices[0].gpu is not None)
+        dealer.pool_products = spec.engine.pool_products(devices[0].gpu_memory_gib)
+        if problem := unused_gpus(spec.engine):
+            reporter.warning(problem)
         options = [WorkerOptions(spec, device, instance_type) for device in devices]
         reporter.info(_opening(spec, len(valid), devices))
         _Crew(dealer, options).work(should_stop)

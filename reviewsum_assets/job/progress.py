@@ -106,6 +106,12 @@ class ProgressReporter:
         if self.pipes is not None:
             self.pipes.log.info(message)
 
+    def warning(self, message: str) -> None:
+        """Tell people what makes the job slower or dearer than they expect."""
+        _log.warning(message)
+        if self.pipes is not None:
+            self.pipes.log.warning(message)
+
     def error(self, message: str) -> None:
         """Tell people that something went wrong."""
         _log.error(message)

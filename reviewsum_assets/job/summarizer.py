@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
+from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +18,7 @@ from reviewsum_assets.checkpoints.files import SummaryRow
 from reviewsum_assets.checkpoints.manifest import QuarantinedProduct, SummarizedProduct
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.errors import JobError
-from reviewsum_assets.job.batching import batches
+from reviewsum_assets.job.batching import BatchBudget
 from reviewsum_assets.job.canaries import CANARY_TEXTS
 from reviewsum_assets.job.chunking import Chunk, Chunker
 from reviewsum_assets.job.engines.base import Engine, EngineOutOfMemory
@@ -24,6 +26,11 @@ from reviewsum_assets.job.hierarchy import Level, SummaryJoiner, first_level
 from reviewsum_assets.job.tokenization import ChunkTokenizer
 
 _log = logging.getLogger("reviewsum.job")
+
+# Some 0.4 KB each.
+_REMEMBERED_CHUNKS = 100_000
+# Seconds before a single chunk that ran out of memory is tried again: another process may free it.
+_MEMORY_PAUSES = (1.0, 5.0, 20.0)
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class CheckpointSummaries:
 class _ChunkSummary:
     """A chunk's summary as token ids, or why there is none."""
 
-    ids: tuple[int, ...]
+    ids: Sequence[int]
     failure: str | None = None
 
 
@@ -83,7 +90,8 @@ class ChunkedCheckpoint:
     """One checkpoint on its way through a pool.
 
     ``levels`` are those of each product so far; ``pending`` are the products, by place, whose last
-    level is to be generated, and ``waiting`` the keys of what of it is not yet.
+    level is to be generated, and ``waiting`` the keys of what of it is not yet. ``summaries`` are
+    those of all its chunks so far, by key.
     """
 
     source: CheckpointInput
@@ -92,7 +100,7 @@ class ChunkedCheckpoint:
     tokenize_seconds: float
     waiting: set[bytes] = field(default_factory=set)
     own: set[bytes] = field(default_factory=set)  # chunks generated for this checkpoint first
-    asked: set[bytes] = field(default_factory=set)  # all of its chunks so far
+    summaries: dict[bytes, _ChunkSummary] = field(default_factory=dict)
     generate_seconds: float = 0.0
 
     @property
@@ -109,17 +117,19 @@ def chunk_checkpoint(source: CheckpointInput, chunker: Chunker) -> ChunkedCheckp
 
 
 class Summarizer:
-    """Summarizes checkpoints with one engine, remembering every chunk it has paid for.
+    """Summarizes checkpoints with one engine; equal chunks are generated once.
 
-    One thread at a time may call ``generate``; another may call ``assemble`` meanwhile.
+    Of the chunks generated before, the 100,000 used last are remembered. One thread at a time may
+    call ``generate``; another may call ``assemble`` meanwhile.
 
     Args:
         engine: generates.
         tokenizer: of the engine's model.
-        batch_tokens: source tokens of a batch, padding included; halved when memory runs out.
+        batch_tokens: source tokens of a batch, padding included; reduced when memory runs out.
         on_generated: called after each batch with the checkpoint's number, the chunks generated
             and the share of the checkpoint's chunks that is done.
         joiner: joins summaries into the chunks of a next level; None: there is one level.
+        memory_pauses: seconds before each new attempt at a single chunk that ran out of memory.
     """
 
     def __init__(
@@ -129,13 +139,15 @@ class Summarizer:
         batch_tokens: int,
         on_generated: Callable[[int, int, float], None],
         joiner: SummaryJoiner | None = None,
+        memory_pauses: Sequence[float] = _MEMORY_PAUSES,
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
-        self._batch_tokens = batch_tokens
+        self._budget = BatchBudget(batch_tokens)
         self._on_generated = on_generated
         self._joiner = joiner
-        self._known: dict[bytes, _ChunkSummary] = {}
+        self._memory_pauses = memory_pauses
+        self._known: OrderedDict[bytes, _ChunkSummary] = OrderedDict()
 
     def generate(self, works: Sequence[ChunkedCheckpoint]) -> Iterator[ChunkedCheckpoint]:
         """Generate a pool of checkpoints; each is yielded when its last chunk is generated.
@@ -143,7 +155,8 @@ class Summarizer:
         All checkpoints of the pool climb together: what a level leaves to the next is pooled too.
 
         Raises:
-            JobError: the engine fails even on plain text.
+            JobError: the engine fails even on plain text, or a single chunk does not fit into the
+                device's memory.
         """
         climbing = list(works)
         while climbing:
@@ -164,7 +177,7 @@ class Summarizer:
             return
         for place in done:
             top = work.levels[place][-1]
-            parts = [self._known[key] for key in top.summaries]
+            parts = [work.summaries[key] for key in top.summaries]
             texts = [self._tokenizer.decode(part.ids) for part in parts]
             if len(parts) > 1 and _why_not(parts, texts) is None:
                 work.levels[place].append(self._joiner.join(top, texts))
@@ -176,29 +189,46 @@ class Summarizer:
         pool: dict[bytes, Chunk] = {}
         for work in works:
             for chunk, key in _flat(work):
-                work.asked.add(key)
-                if key not in self._known:
-                    work.waiting.add(key)
-                    if key not in pool:
-                        work.own.add(key)
-                        pool[key] = chunk
+                known = self._recall(key)
+                if known is not None:
+                    work.summaries[key] = known
+                    continue
+                work.waiting.add(key)
+                if key not in pool:
+                    work.own.add(key)
+                    pool[key] = chunk
         waiting = [work for work in works if work.waiting]
         yield from (work for work in works if not work.waiting)
-        for keys, seconds in self._generate_all(pool):
+        for summaries, seconds in self._generate_all(pool):
             for work in waiting:
-                self._credit(work, keys, seconds)
+                self._credit(work, summaries, seconds)
             yield from (work for work in waiting if not work.waiting)
             waiting = [work for work in waiting if work.waiting]
 
-    def _credit(self, work: ChunkedCheckpoint, keys: Sequence[bytes], seconds: float) -> None:
-        """Take a generated batch off what a checkpoint waits for."""
-        mine = work.own.intersection(keys)
-        work.waiting.difference_update(keys)
-        work.generate_seconds += seconds * len(mine) / len(keys)
+    def _recall(self, key: bytes) -> _ChunkSummary | None:
+        known = self._known.get(key)
+        if known is not None:
+            self._known.move_to_end(key)
+        return known
+
+    def _remember(self, summaries: Mapping[bytes, _ChunkSummary]) -> None:
+        self._known.update(summaries)
+        while len(self._known) > _REMEMBERED_CHUNKS:
+            self._known.popitem(last=False)
+
+    def _credit(
+        self, work: ChunkedCheckpoint, summaries: Mapping[bytes, _ChunkSummary], seconds: float
+    ) -> None:
+        """Hand a generated batch to a checkpoint that waits for some of it."""
+        arrived = work.waiting.intersection(summaries)
+        work.waiting -= arrived
+        work.summaries.update({key: summaries[key] for key in arrived})
+        mine = len(work.own.intersection(arrived))
+        work.generate_seconds += seconds * mine / len(summaries)
         if mine:
             left = len(work.waiting) + self._most_above(work)
-            share = 1 - left / (len(work.asked) + self._most_above(work))
-            self._on_generated(work.source.planned.number, len(mine), share)
+            share = 1 - left / (len(work.summaries) + left)
+            self._on_generated(work.source.planned.number, mine, share)
 
     def _most_above(self, work: ChunkedCheckpoint) -> int:
         """At most so many chunks are above the present level: each joins two or more."""
@@ -207,32 +237,63 @@ class Summarizer:
         tops = (work.levels[place][-1].summaries for place in work.pending)
         return sum(len(summaries) - 1 for summaries in tops if summaries)
 
-    def _generate_all(self, pool: dict[bytes, Chunk]) -> Iterator[tuple[list[bytes], float]]:
-        """Generate every chunk of the pool; yields each batch's keys and seconds."""
-        remaining = list(pool)
+    def _generate_all(
+        self, pool: Mapping[bytes, Chunk]
+    ) -> Iterator[tuple[dict[bytes, _ChunkSummary], float]]:
+        """Generate every chunk of the pool; yields the summaries of each batch and its seconds.
+
+        Chunks of like length share a batch, longest first, so that little of it is padding and
+        memory runs out at the beginning if it does.
+        """
+        # sorted() is stable: equal input gives equal batches.
+        remaining = sorted(pool, key=lambda key: -len(pool[key].token_ids))
+        attempts = 0  # at a single chunk
         while remaining:
-            lengths = [len(pool[key].token_ids) for key in remaining]
-            budget = self._batch_tokens
-            done: set[bytes] = set()
-            for batch in batches(lengths, budget):
-                keys = [remaining[index] for index in batch]
-                started = time.monotonic()
-                summaries = self._generate_batch([pool[key].token_ids for key in keys])
-                self._known.update(zip(keys, summaries, strict=True))
-                done.update(keys)
-                yield keys, time.monotonic() - started
-                if self._batch_tokens != budget:
-                    break  # memory ran out: form the other batches anew
-            remaining = [key for key in remaining if key not in done]
+            longest = len(pool[remaining[0]].token_ids)
+            keys = remaining[: self._budget.rows(longest)]
+            started = time.monotonic()
+            try:
+                found = self._generate_batch([pool[key].token_ids for key in keys])
+            except EngineOutOfMemory as error:
+                self._budget.ran_out_of_memory(len(keys), longest)
+                if len(keys) == 1:
+                    self._wait_for_memory(attempts, longest, error)
+                    attempts += 1
+                _log.warning(
+                    "out of memory with %d chunks of up to %d tokens: going on with %d tokens "
+                    "per batch",
+                    len(keys),
+                    longest,
+                    self._budget.tokens,
+                )
+                continue
+            self._budget.worked(len(keys), longest)
+            attempts = 0
+            del remaining[: len(keys)]
+            summaries = dict(zip(keys, found, strict=True))
+            self._remember(summaries)
+            yield summaries, time.monotonic() - started
+
+    def _wait_for_memory(self, attempts: int, tokens: int, error: EngineOutOfMemory) -> None:
+        """Pause before the next attempt at a single chunk."""
+        if attempts >= len(self._memory_pauses):
+            raise JobError(
+                f"a single chunk of {tokens} tokens does not fit into the device's memory, "
+                f"{attempts + 1} attempts failed: {error}. To fix: end other processes that use "
+                "the device, lower num_beams, or use a device with more memory"
+            ) from error
+        time.sleep(self._memory_pauses[attempts])
 
     def _generate_batch(self, batch: Sequence[Sequence[int]]) -> list[_ChunkSummary]:
-        """Generate a batch; what fails is halved until the chunk at fault stands alone."""
+        """Generate a batch; one that fails is halved until the chunk at fault stands alone.
+
+        Raises:
+            EngineOutOfMemory: it says nothing about the chunks; a smaller batch may work.
+        """
         try:
-            return [_ChunkSummary(tuple(ids)) for ids in self._engine.generate(batch)]
-        except EngineOutOfMemory as error:
-            self._batch_tokens = max(1, self._batch_tokens // 2)
-            _log.warning("out of memory: %d tokens a batch from now on", self._batch_tokens)
-            failure: Exception = error
+            return [_ChunkSummary(array("I", ids)) for ids in self._engine.generate(batch)]
+        except EngineOutOfMemory:
+            raise
         except Exception as error:
             failure = error
         if len(batch) > 1:
@@ -245,6 +306,8 @@ class Summarizer:
         # If the engine cannot summarize an ordinary text, the fault is not the product's.
         try:
             self._engine.generate([self._tokenizer.encode(CANARY_TEXTS[0])])
+        except EngineOutOfMemory:
+            raise
         except Exception as error:
             raise JobError(
                 f"the engine fails on plain text too ({type(error).__name__}: {error}), so no "
@@ -260,8 +323,8 @@ class Summarizer:
         records: list[ChunkRecord] = []
         paid_for: set[bytes] = set()
         for product, levels in zip(work.source.products, work.levels, strict=True):
-            said = self._said(levels)
-            parts = [self._known[key] for key in levels[-1].summaries]
+            said = self._said(work, levels)
+            parts = [work.summaries[key] for key in levels[-1].summaries]
             texts = [said[key][1] for key in levels[-1].summaries]
             reason = _why_not(parts, texts)
             if reason is not None:
@@ -308,9 +371,11 @@ class Summarizer:
             ),
         )
 
-    def _said(self, levels: Sequence[Level]) -> dict[bytes, tuple[int, str]]:
+    def _said(
+        self, work: ChunkedCheckpoint, levels: Sequence[Level]
+    ) -> dict[bytes, tuple[int, str]]:
         """Tokens and text of every summary of a product."""
-        known = {key: self._known[key].ids for level in levels for key in level.keys}
+        known = {key: work.summaries[key].ids for level in levels for key in level.keys}
         return {key: (len(ids), self._tokenizer.decode(ids)) for key, ids in known.items()}
 
 

@@ -30,6 +30,7 @@ from reviewsum_assets.checkpoints.plan import (
 from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.errors import CheckpointError, ReviewsumError, first_names
+from reviewsum_assets.job.devices import hide_other_devices
 from reviewsum_assets.job.loaded_model import LoadedModel, RecipeReader, WorkerOptions
 from reviewsum_assets.job.progress import peak_memory_bytes
 from reviewsum_assets.job.summarizer import (
@@ -125,10 +126,7 @@ def worker_main(connection: Connection, options: WorkerOptions) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Ctrl-C reaches the parent too, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Before torch is loaded, so that this process sees its one device only.
-    os.environ["CUDA_VISIBLE_DEVICES"] = (
-        "" if options.device.gpu is None else str(options.device.gpu)
-    )
+    hide_other_devices(options.device)
     reports = _Reports(connection)
     try:
         _Worker(options, connection, reports).work()

@@ -17,6 +17,7 @@ from reviewsum_assets.bench.report import BenchResult, print_report
 from reviewsum_assets.bench.texts import different_chunks
 from reviewsum_assets.errors import BenchmarkError
 from reviewsum_assets.job.chunking import Chunker
+from reviewsum_assets.job.devices import Gpus
 from reviewsum_assets.job.tokenization import ChunkTokenizer
 from reviewsum_assets.settings import SummarySettings
 from tests.support.models import TEXT
@@ -92,14 +93,14 @@ def test_the_result_is_one_object_and_a_page(result: BenchResult) -> None:
     ("engines", "message"),
     [
         ({"device": "tpu"}, "no device 'tpu': there are cpu and cuda"),
-        ({"device": "cuda"}, "there is no GPU here"),
+        ({"device": "cuda"}, "there is no GPU to use: no driver shows one"),
         ({"shape": "round"}, "no shape 'round': there are pegasus-cnn_dailymail"),
     ],
 )
 def test_what_cannot_be_measured_is_named(
     engines: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preparation, "visible_gpus", lambda: 0)
+    monkeypatch.setattr(preparation, "find_gpus", lambda _: Gpus())
     with pytest.raises(BenchmarkError, match=message):
         measure_all(options(tmp_path, **engines), lambda _: None)
 

@@ -34,13 +34,20 @@ class Watched:
     """A real engine that remembers what it was asked, and can be short of memory."""
 
     engine: Engine
-    most_rows: int = 1000
+    most_tokens: int = 1_000_000
     refused: tuple[int, ...] = ()
+    broken: bool = False
+    short_for: int = 0  # calls that run out of memory, however small
+    failures: int = 0
     batches: list[list[list[int]]] = field(default_factory=list)
 
     def generate(self, batch: Sequence[Sequence[int]]) -> list[list[int]]:
-        if len(batch) > self.most_rows:
-            raise EngineOutOfMemory("too many rows")
+        if self.broken:
+            raise RuntimeError("broken")
+        if self.short_for or padded(batch) > self.most_tokens:
+            self.short_for = max(0, self.short_for - 1)
+            self.failures += 1
+            raise EngineOutOfMemory("no memory")
         if self.refused in map(tuple, batch):
             raise ValueError("refused")
         self.batches.append([list(row) for row in batch])
@@ -48,6 +55,10 @@ class Watched:
 
     def describe(self) -> EngineInfo:
         return self.engine.describe()
+
+
+def padded(batch: Sequence[Sequence[int]]) -> int:
+    return len(batch) * max(map(len, batch))
 
 
 @dataclass
@@ -66,17 +77,19 @@ def build(
     directory: Path,
     *,
     batch_tokens: int = 480,
-    most_rows: int = 1000,
+    most_tokens: int = 1_000_000,
     settings: SummarySettings = SETTINGS,
     on_generated: Callable[[int, int, float], None] = lambda *_: None,
 ) -> tuple[SmallSummarizer, Watched]:
     tokenizer = ChunkTokenizer.load(directory, "", settings.encoder_tokens)
     engine = Watched(
         load_engine("transformers", directory, settings, device="cpu", dtype="auto", threads=1),
-        most_rows,
+        most_tokens,
     )
     joiner = summary_joiner(tokenizer, settings)
-    summarizer = Summarizer(engine, tokenizer, batch_tokens, on_generated, joiner)
+    summarizer = Summarizer(
+        engine, tokenizer, batch_tokens, on_generated, joiner, memory_pauses=(0.0, 0.0)
+    )
     return SmallSummarizer(summarizer, Chunker(tokenizer, settings)), engine
 
 
@@ -147,18 +160,50 @@ def test_a_poison_product_is_quarantined_and_the_rest_completes(poisoned_pegasus
     assert len(done.rows) == 8
 
 
-def test_what_fails_on_everything_is_raised_and_never_recorded(poisoned_pegasus: Path) -> None:
-    summarizer, _ = build(poisoned_pegasus, most_rows=0)
+def test_what_fails_on_everything_is_raised_and_never_recorded(pegasus: Path) -> None:
+    summarizer, engine = build(pegasus)
+    engine.broken = True
     with pytest.raises(JobError, match="fails on plain text too"):
         summarize(summarizer, ["good sound"])
 
 
-def test_out_of_memory_halves_the_batches_and_loses_nothing(pegasus: Path) -> None:
-    texts = [f"good sound {n}" for n in range(40)]
-    plain = summarize(build(pegasus, batch_tokens=4000)[0], texts)[1]
-    summarizer, engine = build(pegasus, batch_tokens=4000, most_rows=3)
+def test_out_of_memory_reduces_the_batches_a_few_times_and_loses_nothing(pegasus: Path) -> None:
+    texts = [f"good sound {n} {LONG[: n % 60]}" for n in range(300)]
+    plain = summarize(build(pegasus, batch_tokens=36_000)[0], texts)[1]
+    summarizer, engine = build(pegasus, batch_tokens=36_000, most_tokens=100)
     assert summarize(summarizer, texts)[1].rows == plain.rows
-    assert max(map(len, engine.batches)) <= 3
+    assert 0 < engine.failures < 10
+    sizes = sorted(map(padded, engine.batches))
+    assert sizes[len(sizes) // 2] >= 70
+    assert sizes[-1] <= 100
+
+
+def test_memory_that_is_short_for_a_moment_quarantines_nothing(pegasus: Path) -> None:
+    summarizer, engine = build(pegasus)
+    engine.short_for = 3  # a batch of two, then one chunk alone twice
+    done = summarize(summarizer, ["good sound", "bad sound"])[1]
+    assert len(done.rows) == 2
+    assert done.quarantined == ()
+
+
+def test_a_chunk_that_never_fits_into_memory_ends_the_work_and_is_not_quarantined(
+    pegasus: Path,
+) -> None:
+    summarizer, _ = build(pegasus, most_tokens=0)
+    with pytest.raises(JobError, match="single chunk of 6 tokens does not fit"):
+        summarize(summarizer, ["good sound"])
+
+
+def test_the_chunks_used_last_are_remembered_and_no_more(
+    pegasus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reviewsum_assets.job.summarizer._REMEMBERED_CHUNKS", 2)
+    summarizer, engine = build(pegasus)
+    texts = ["good sound", "bad sound", "bright screen", "poor sound"]
+    assert len(summarize(summarizer, texts)[1].rows) == 4
+    again = summarize(summarizer, texts)[1]
+    assert sum(product.chunks_reused for product in again.products) == 2
+    assert sum(map(len, engine.batches)) == 6
 
 
 def test_pooled_checkpoints_give_what_each_gives_alone(pegasus: Path) -> None:
@@ -215,21 +260,21 @@ def test_one_chunk_is_the_same_with_either_strategy(pegasus: Path) -> None:
     assert hierarchical.rows == joined.rows
 
 
-def test_hierarchical_survives_want_of_memory_and_pools_levels(pegasus: Path) -> None:
+def test_hierarchical_survives_little_memory_and_pools_levels(pegasus: Path) -> None:
     texts = [LONG, f"Good value for the price. {LONG}", f"{LONG} Don't buy it."]
     alone, calls = [], 0
     for text in texts:
         summarizer, engine = build(pegasus, settings=HIERARCHICAL, batch_tokens=4000)
         alone.append(summarize(summarizer, [text])[1].rows[0].abstracted_summary)
         calls += len(engine.batches)
-    for most_rows in (1000, 2):
+    for most_tokens in (4000, 50):
         summarizer, engine = build(
-            pegasus, settings=HIERARCHICAL, batch_tokens=4000, most_rows=most_rows
+            pegasus, settings=HIERARCHICAL, batch_tokens=4000, most_tokens=most_tokens
         )
         done = summarize(summarizer, texts[:2], texts[2:])
         rows = [row.abstracted_summary for number in (1, 2) for row in done[number].rows]
         assert rows == alone
-        assert most_rows == 2 or len(engine.batches) < calls
+        assert most_tokens == 50 or len(engine.batches) < calls
 
 
 def test_a_chunk_that_fails_on_a_higher_level_quarantines_its_product(pegasus: Path) -> None:

@@ -1,11 +1,19 @@
-"""What an engine is: batches of token ids in, batches of summary token ids out."""
+"""Engine: batches of token ids in, batches of summary token ids out."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+# How CUDA, cuBLAS, MKL and PyTorch put it in the text of a plain RuntimeError.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "ALLOC_FAILED",  # CUBLAS_STATUS_, CUDNN_STATUS_
+    "failed to allocate memory",
+    "can't allocate memory",
+    "not enough memory",
+)
 
 
 class EngineOutOfMemory(Exception):  # noqa: N818 - named after what happened, as torch does
@@ -14,7 +22,7 @@ class EngineOutOfMemory(Exception):  # noqa: N818 - named after what happened, a
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What made a summary, for its manifest."""
+    """Origin of a summary, for its manifest."""
 
     name: str
     device: str
@@ -39,13 +47,9 @@ class Engine(Protocol):
         """
 
     def describe(self) -> EngineInfo:
-        """Name, device, number type and library versions."""
+        """Name, device, number type and library versions; never raises."""
 
 
-def device_name(kind: str) -> str:
-    """What the device is called: a GPU by its model, a CPU by its architecture."""
-    if kind == "cuda":
-        import torch
-
-        return torch.cuda.get_device_name()
-    return platform.processor() or platform.machine()
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on whatever device."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)

@@ -15,12 +15,18 @@ from typing import Any
 
 import ctranslate2
 
-from reviewsum_assets.errors import SettingsError
-from reviewsum_assets.job.engines.base import EngineInfo, EngineOutOfMemory, device_name
+from reviewsum_assets.errors import JobError, SettingsError
+from reviewsum_assets.job.devices import device_name
+from reviewsum_assets.job.engines.base import EngineInfo, EngineOutOfMemory, is_out_of_memory
+from reviewsum_assets.job.engines.cuda_libraries import load_cublas
 from reviewsum_assets.job.engines.decoding_rules import DecodingRules
 from reviewsum_assets.settings import SummarySettings
 
 RULES_FILE = "decoding.json"
+NO_CUBLAS = (
+    "CTranslate2 needs cuBLAS of CUDA 12: install the extra `gpu` (pip install '.[gpu]') or a CUDA "
+    "12 toolkit"
+)
 _VOCABULARY_FILE = "shared_vocabulary.json"
 # Integer weights; what is computed between them is in the other type.
 _INT8 = {"cpu": "int8_float32", "cuda": "int8_bfloat16"}
@@ -67,6 +73,8 @@ class CTranslate2Engine:
         Raises:
             SettingsError: the device cannot compute in this type.
         """
+        if device == "cuda":
+            load_cublas()
         supported = ctranslate2.get_supported_compute_types(device)
         wanted = _compute_type(dtype, device, supported)
         if wanted not in supported:
@@ -98,9 +106,11 @@ class CTranslate2Engine:
                 source, target_prefix=prefix, max_batch_size=0, **self._options
             )
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            raise EngineOutOfMemory(str(error)) from error
+            if is_out_of_memory(error):
+                raise EngineOutOfMemory(str(error)) from error
+            if "libcublas" in str(error):
+                raise JobError(f"{error}. {NO_CUBLAS}") from error
+            raise
         return [self._summary_ids(result) for result in results]
 
     def describe(self) -> EngineInfo:
@@ -125,10 +135,3 @@ def _compute_type(dtype: str, device: str, supported: set[str]) -> str:
     if dtype == "auto":
         return "bfloat16" if device == "cuda" and "bfloat16" in supported else "float32"
     return _INT8[device] if dtype == "int8" else dtype
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; CUDA and MKL say so in a plain RuntimeError's text."""
-    if isinstance(error, MemoryError):
-        return True
-    return "out of memory" in str(error) or "failed to allocate memory" in str(error)

@@ -14,7 +14,9 @@ import transformers
 from transformers import AutoModelForSeq2SeqLM
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-from reviewsum_assets.job.engines.base import EngineInfo, EngineOutOfMemory, device_name
+from reviewsum_assets.errors import JobError
+from reviewsum_assets.job.devices import device_name
+from reviewsum_assets.job.engines.base import EngineInfo, EngineOutOfMemory, is_out_of_memory
 from reviewsum_assets.settings import SummarySettings
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -68,6 +70,9 @@ class TransformersEngine:
             dtype: of weights and arithmetic; ``auto`` is float32 on a CPU and on GPUs without
                 bfloat16, bfloat16 on others.
             threads: of the CPU.
+
+        Raises:
+            JobError: PyTorch cannot use the GPU; the CPU never stands in for it.
         """
         torch.set_num_threads(threads)
         transformers.utils.logging.disable_progress_bar()
@@ -75,6 +80,11 @@ class TransformersEngine:
         # Its new name is not known to the older versions that images bring.
         warnings.filterwarnings("ignore", "`past_key_values` is deprecated", FutureWarning)
         place = accelerate.PartialState(cpu=device == "cpu").device
+        if place.type != device:
+            raise JobError(
+                f"PyTorch {torch.__version__} cannot use the GPU. To fix: install a PyTorch and a "
+                "driver that fit each other, or set device to cpu"
+            )
         model = AutoModelForSeq2SeqLM.from_pretrained(
             directory,
             dtype=_DTYPES[_auto_dtype(place) if dtype == "auto" else dtype],
@@ -98,7 +108,7 @@ class TransformersEngine:
                     past_key_values=SharedSourceCache(DynamicCache(), DynamicCache()),
                     **self._generation,
                 )
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             if self._device.type == "cuda":
@@ -119,14 +129,6 @@ class TransformersEngine:
                 "python": platform.python_version(),
             },
         )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; on a CPU torch says so in a plain RuntimeError's text."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error)
-    return "can't allocate memory" in text or "not enough memory" in text
 
 
 def _auto_dtype(device: torch.device) -> str:
