@@ -18,6 +18,7 @@ import typer
 from reviewsum_assets import __version__
 from reviewsum_assets.checkpoints.status import lake_status
 from reviewsum_assets.cli_bench import bench
+from reviewsum_assets.cli_doctor import doctor
 from reviewsum_assets.cli_estimate import estimate, show_estimate
 from reviewsum_assets.cli_evaluate import evaluate
 from reviewsum_assets.cli_explain import explain
@@ -179,6 +180,7 @@ def reconcile(lake: LakeOption = None, as_json: JsonOption = False) -> None:
             out.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
+app.command()(doctor)
 app.command()(estimate)
 app.command()(explain)
 app.command()(prune)

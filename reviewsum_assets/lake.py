@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 # Local writes are staged here and renamed into place, so that a killed writer leaves nothing
 # beside the objects themselves.
 _STAGING = ".staging"
+_EXCLUSIVE_PROBES = "exclusive_probes"
 _PARALLEL_READS = 16
 _CONTENTS_AT_A_TIME = 64
 # botocore renews credentials 10 minutes before they expire at the latest, so they are good for
@@ -127,7 +128,9 @@ class Lake:
             return {}
         return {
             "aws_endpoint_url": endpoint,
-            "aws_allow_http": str(endpoint.startswith("http://")).lower(),
+            # Without the prefix that polars takes for credentials, which it then looks for nowhere
+            # else: not in a profile, single sign-on or a role.
+            "allow_http": str(endpoint.startswith("http://")).lower(),
         }
 
     def put(self, key: str, data: bytes) -> None:
@@ -145,6 +148,24 @@ class Lake:
     def create(self, key: str, data: bytes) -> bool:
         """Write an object only if there is none; False if there is one already."""
         return self._write(key, data, overwrite=False)
+
+    def require_exclusive_create(self) -> None:
+        """Prove that of two writers of one object only one succeeds, which planning relies on.
+
+        Raises:
+            LakeError: the store ignores If-None-Match, or cannot be written.
+        """
+        probe = f"{_EXCLUSIVE_PROBES}/{uuid.uuid4().hex}"
+        try:
+            self.create(probe, b"first")
+            if self.create(probe, b"second"):
+                raise LakeError(
+                    f"the store of {self.uri} ignores If-None-Match: two runs at once could both "
+                    "plan, and both pay for a job. To fix: use a store with conditional writes, "
+                    "such as AWS S3"
+                )
+        finally:
+            self.delete(probe)
 
     def get(self, key: str) -> bytes | None:
         """An object's content, or None if there is no such object."""

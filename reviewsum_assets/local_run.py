@@ -35,7 +35,6 @@ from reviewsum_assets.errors import (
 )
 from reviewsum_assets.job import model_directory
 from reviewsum_assets.job.conversion import is_converted
-from reviewsum_assets.job.devices import unused_gpus
 from reviewsum_assets.plan_differences import plan_differences
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import has_dumps
@@ -105,9 +104,8 @@ def materialize_pending(
     status = _status(pipeline)
     computed = tuple(state.planned.number for state in status.incomplete)
     if computed:
-        settings = pipeline.settings
-        if settings.compute == "local" and (slow := unused_gpus(settings.engine_settings())):
-            say(f"warning: {slow}")
+        for notice in pipeline.compute.notices:
+            say(f"warning: {notice}")
         pending = [state.planned for state in status.incomplete]
         runs.execute("summarize", enclosing_range_tags(instance, pending))
         status = _status(pipeline)

@@ -22,7 +22,7 @@ MERGED_SPREADSHEET = f"{SUMMARIZED_DATASET}/merged_summaries_spreadsheet.csv"
 MERGED_MANIFEST = f"{SUMMARIZED_DATASET}/merged_summaries.json"
 PROCESSING_JOBS = "processing_jobs"
 LIVE_JOBS = "live_jobs"
-JOB_START = "job_start"
+JOB_STARTS = "job_starts"
 JOB_CODE = "job_code"
 CANARY_SUMMARIES = "canary_summaries"
 

@@ -216,7 +216,26 @@ class SageMakerSettings(BaseModel):
     volume_gb: int = Field(100, ge=1, description="Disk of each instance, in GB.")
     volume_kms_key: str = Field("", description="KMS key of that disk.")
     image_uri: str = Field(
-        "", description="Container image. Empty: AWS's own with PyTorch and transformers for GPUs."
+        "",
+        description="Container image. Empty: the image of AWS with PyTorch and transformers for "
+        "GPUs.",
+    )
+    image_cuda: Literal["12", "13"] = Field(
+        "12",
+        description="CUDA version of the image of AWS. 13 has newer libraries and needs driver 580 "
+        "on the instances.",
+    )
+    image_python: str = Field(
+        "",
+        pattern=r"^(3\.\d+)?$",
+        description="Python version of the image, such as 3.12, for which packages are downloaded. "
+        "Empty: as image_uri says (py312).",
+    )
+    package_source: Literal["lake", "index", "image"] = Field(
+        "lake",
+        description="Source of the packages that a job installs. lake: wheels that are downloaded "
+        "once and stored on the lake, so that the job needs no package index. index: a package "
+        "index. image: the image has them all, nothing is installed.",
     )
     subnets: Names = Field((), description="Subnets of the job (separated by commas).")
     security_groups: Names = Field(

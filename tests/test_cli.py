@@ -387,7 +387,7 @@ def test_a_job_that_cannot_work_says_why(
     monkeypatch.setitem(FAST, "REVIEWSUM_DEVICE", "cuda")
     code, _, err = command(*command.run_arguments(dump(tmp_path, 2)))
     assert code == 1
-    assert "no GPU is visible" in err
+    assert "this machine shows no GPU" in err
 
 
 def test_modules_of_the_working_directory_do_not_reach_the_job(

@@ -169,6 +169,8 @@ class SummarizeRun:
             LaunchError: it cannot be started.
         """
         compute = self.pipeline.compute
+        for notice in compute.notices:
+            self.context.log.warning(notice)
         order = order_job(
             lake=self._lake,
             plan=self.plan,

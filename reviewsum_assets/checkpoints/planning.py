@@ -72,6 +72,7 @@ def make_plan(
     Raises:
         PlanError: no product is left to plan, reviews have no ratings to be sampled by, or other
             planners won every race.
+        LakeError: the store lets two planners win, see ``Lake.require_exclusive_create``.
     """
     recipe = Recipe(model_version=model_version, settings=settings.summary_settings())
     chosen = _most_reviewed(grouped, settings.top_k)
@@ -93,6 +94,8 @@ def make_plan(
                 and draft.table.equals(read_table(lake, parent))
             ):
                 return PlanOutcome(plan=parent, made=False, unchanged=selection.height)
+            if lake.directory is None:
+                lake.require_exclusive_create()
             plan_id = new_plan_id(parent, draft.table)
             inputs = _write_inputs(lake, plan_id, texts, draft.planned)
             draft_plan = draft.plan(parent, grouped_version, settings.top_k, recipe, inputs)

@@ -43,7 +43,9 @@ class Capacity:
     instances: int
     workers: int  # devices of all instances together
     usd_per_hour: float  # of one instance; 0: not billed
-    startup_seconds: float  # from the start of a job to its first line of code; not billed
+    startup_seconds: float  # from the start of a job to its first line of code
+    gpu: str = ""  # kind of GPU; empty if unknown
+    gpu_speed: float = 1.0  # of one GPU, relative to an A10G
 
 
 class RunningJob(Protocol):
@@ -99,6 +101,10 @@ class Compute(Protocol):
     @property
     def capacity(self) -> Capacity:
         """What a job started now would get."""
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What is worth knowing before a job starts, a sentence each."""
 
     def start(self, spec: JobSpec, launch: Launch) -> RunningJob:
         """Start a job, or attach to the live one that does the very same work.

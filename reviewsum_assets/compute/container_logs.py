@@ -36,6 +36,7 @@ class ContainerLogs:
         self._job = job
         self._write = write
         self._tokens: dict[str, str] = {}
+        self._newest: dict[str, int] = {}  # time of the last line, in ms
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
 
     @property
@@ -46,28 +47,33 @@ class ContainerLogs:
     def pass_on(self) -> int:
         """Pass on what is new; returns how many lines that were.
 
-        Errors of the service are logged: logs are a courtesy.
+        Errors of the service are logged: logs are a courtesy. A stream that cannot be read keeps
+        back no other.
         """
         lines = 0
-        try:
-            for line in self._new_lines():
-                lines += 1
-                self._tail.append(line)
-                self._write(line)
-        except (ClientError, BotoCoreError) as error:
-            _log.warning("cannot read the log of %s now: %s", self._job, error)
+        for stream in self._streams():
+            try:
+                for line in self._new_lines(stream):
+                    lines += 1
+                    self._tail.append(line)
+                    self._write(line)
+            except (ClientError, BotoCoreError) as error:
+                _log.warning("cannot read the log stream %s now: %s", stream, error)
+                if _is_expired(error):
+                    self._tokens.pop(stream, None)
         return lines
 
-    def _new_lines(self) -> Iterator[str]:
-        for stream in self._streams():
-            host = stream.removeprefix(f"{self._job}/").rpartition("-")[0]
-            for _ in range(_PAGES_A_CALL):
-                page = self._page(stream)
-                yield from (f"[{host}] {event['message']}" for event in page["events"])
-                token = page["nextForwardToken"]
-                if token == self._tokens.get(stream):
-                    break
-                self._tokens[stream] = token
+    def _new_lines(self, stream: str) -> Iterator[str]:
+        host = stream.removeprefix(f"{self._job}/").rpartition("-")[0]
+        for _ in range(_PAGES_A_CALL):
+            page = self._page(stream)
+            for event in page["events"]:
+                self._newest[stream] = max(self._newest.get(stream, 0), event["timestamp"])
+                yield f"[{host}] {event['message']}"
+            token = page["nextForwardToken"]
+            if token == self._tokens.get(stream):
+                break
+            self._tokens[stream] = token
 
     def _streams(self) -> list[str]:
         pages = self._client.get_paginator("describe_log_streams").paginate(
@@ -77,10 +83,24 @@ class ContainerLogs:
             return [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
         except self._client.exceptions.ResourceNotFoundException:
             return []  # the group comes with the first job of an account
+        except (ClientError, BotoCoreError) as error:
+            _log.warning("cannot list the log streams of %s now: %s", self._job, error)
+            return []
 
     def _page(self, stream: str) -> Any:
         token = self._tokens.get(stream)
-        more = {} if token is None else {"nextToken": token}
+        more: dict[str, Any] = {} if token is None else {"nextToken": token}
+        if token is None and stream in self._newest:
+            # A token is good for 24 hours. Lines of the very last millisecond come twice.
+            more = {"startTime": self._newest[stream]}
         return self._client.get_log_events(
             logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True, **more
         )
+
+
+def _is_expired(error: ClientError | BotoCoreError) -> bool:
+    """Whether the service refused a token, which it forgets after 24 hours."""
+    return (
+        isinstance(error, ClientError)
+        and error.response.get("Error", {}).get("Code") == "InvalidParameterException"
+    )

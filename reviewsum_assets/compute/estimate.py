@@ -45,7 +45,8 @@ class Span(BaseModel):
 class Estimate(BaseModel):
     """What the pending checkpoints hold, and what one job over all of them will take.
 
-    ``hours`` is wall-clock from the job's start, ``usd`` the bill from its first line of code.
+    ``hours`` is wall-clock from the job's start, ``usd`` the bill from its first line of code; the
+    high end of the bill includes the start, in which AWS may bill the copying of image and inputs.
     Chunks that occur twice are generated once, which none of this foresees.
     """
 
@@ -138,7 +139,9 @@ def priced(
             (work + loads.times(busy)).times(1 / _HOUR) if shares[0].pace.on_gpu else Span()
         ),
         hours=(startup + running).times(1 / _HOUR),
-        usd=running.times(hourly_usd(settings, capacity) / _HOUR),
+        usd=running.model_copy(update={"high": (startup + running).high}).times(
+            hourly_usd(settings, capacity) / _HOUR
+        ),
         basis=_basis(shares, counted, products),
     )
 

@@ -136,9 +136,12 @@ _PHRASES: tuple[tuple[str, FailureKind], ...] = (
     ("ImagePull", FailureKind.IMAGE),
     ("MaxRuntimeExceeded", FailureKind.TIME_LIMIT),
     ("CUDA out of memory", FailureKind.OUT_OF_MEMORY),
+    ("use an instance type with more memory", FailureKind.OUT_OF_MEMORY),
     ("OutOfMemory", FailureKind.OUT_OF_MEMORY),
     ("exit code: 137", FailureKind.OUT_OF_MEMORY),
     ("Failed to download data", FailureKind.INPUT),
+    ("Data download failed", FailureKind.INPUT),
+    ("No S3 objects found", FailureKind.INPUT),
     ("InternalServerError", FailureKind.SERVICE),
 )
 

@@ -47,11 +47,20 @@ _NEEDED = (
 _OLDEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
+# cuBLAS for CTranslate2 in images whose CUDA is newer.
+CUBLAS_12 = "nvidia-cublas-cu12==12.9.1.4"
+
+
 @dataclass(frozen=True)
 class JobPackage:
     """The files a container gets at ``/opt/ml/processing/input/code``, by name."""
 
     files: dict[str, bytes]
+
+    @property
+    def requirements(self) -> bytes:
+        """What the job installs; nothing if the image has it all."""
+        return self.files.get(_REQUIREMENTS, b"")
 
     @property
     def version(self) -> str:
@@ -67,16 +76,21 @@ class JobPackage:
         return f"{places.JOB_CODE}/{self.version}"
 
 
-def build_package() -> JobPackage:
-    """The package as it is imported here, pinned to the libraries that are installed here."""
+def build_package(*, installs: bool = True, cuda: str = "12") -> JobPackage:
+    """The package as it is imported here, pinned to the libraries that are installed here.
+
+    Args:
+        installs: whether the job installs anything, or the image has it all.
+        cuda: major version of the image's CUDA; empty if unknown.
+    """
     root = Path(reviewsum_assets.__file__).parent
-    return JobPackage(
-        {
-            _ARCHIVE: _archive(root),
-            _REQUIREMENTS: _requirements(),
-            ENTRY_POINT: (root / "job" / ENTRY_POINT).read_bytes(),
-        }
-    )
+    files = {
+        _ARCHIVE: _archive(root),
+        ENTRY_POINT: (root / "job" / ENTRY_POINT).read_bytes(),
+    }
+    if installs:
+        files[_REQUIREMENTS] = _requirements(cuda)
+    return JobPackage(files)
 
 
 def publish(lake: Lake, package: JobPackage) -> None:
@@ -112,5 +126,8 @@ def _archive(root: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _requirements() -> bytes:
-    return "".join(f"{name}=={version(name)}\n" for name in _NEEDED).encode()
+def _requirements(cuda: str) -> bytes:
+    pins = [f"{name}=={version(name)}" for name in _NEEDED]
+    if cuda == "13":
+        pins.append(CUBLAS_12)
+    return "".join(f"{pin}\n" for pin in pins).encode()

@@ -31,7 +31,7 @@ from reviewsum_assets.compute.budget import budget_failure
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
 from reviewsum_assets.compute.launches import note_waiting
 from reviewsum_assets.errors import JobError
-from reviewsum_assets.job.devices import worker_devices
+from reviewsum_assets.job.devices import unused_gpus, worker_devices
 from reviewsum_assets.job.job_objects import pipes_context_key
 from reviewsum_assets.job.job_result import death, read_result
 from reviewsum_assets.job.model_directory import read_ready_model
@@ -151,6 +151,12 @@ class LocalCompute:
             usd_per_hour=0.0,
             startup_seconds=_STARTUP_SECONDS,
         )
+
+    @property
+    def notices(self) -> list[str]:
+        """That the job runs on CPU cores although there are GPUs."""
+        slow = unused_gpus(self.engine)
+        return [slow] if slow else []
 
     @property
     def needs_time_limit(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from reviewsum_assets.checkpoints.calibration import Calibration, Rate, Workplace, calibrate
 from reviewsum_assets.checkpoints.plan import Recipe
 from reviewsum_assets.compute.base import Capacity
+from reviewsum_assets.compute.instances import has_gpus
 from reviewsum_assets.job.conversion import conversion_obstacle, read_conversion
 from reviewsum_assets.job.devices import find_gpus
 from reviewsum_assets.job.engines import EngineName
@@ -95,17 +96,17 @@ def expected_pace(
     calibration = calibrate(lake, workplace)
     place = "this machine" if capacity.instance_type == "local" else capacity.instance_type
     if calibration is None:
-        return _prior(recipe.settings, model, engine, place, on_gpu=on_gpu)
+        return _prior(recipe.settings, model, engine, place, capacity if on_gpu else None)
     return _calibrated(calibration, place, on_gpu=on_gpu)
 
 
 def runs_on_gpu(settings: Settings, capacity: Capacity) -> bool:
-    """Whether workers get GPUs there; SageMaker's GPU instances are those of families g and p."""
+    """Whether workers get GPUs there; on SageMaker if every type has some."""
     if settings.device == "cpu":
         return False
     if capacity.instance_type == "local":
         return bool(find_gpus(settings.engine_settings()).usable)
-    return capacity.instance_type.startswith(("ml.g", "ml.p"))
+    return all(map(has_gpus, capacity.instance_type.split(" or ")))
 
 
 def _calibrated(calibration: Calibration, place: str, *, on_gpu: bool) -> Pace:
@@ -130,12 +131,18 @@ def _uncertainty(rate: Rate, checkpoints: int) -> float:
 
 
 def _prior(
-    settings: SummarySettings, model: ReadyModel, engine: EngineName, place: str, *, on_gpu: bool
+    settings: SummarySettings,
+    model: ReadyModel,
+    engine: EngineName,
+    place: str,
+    gpus: Capacity | None,
 ) -> Pace:
+    """The pace that is assumed of GPUs, or of a CPU if there are none."""
     prior = _PRIORS[engine]
-    if on_gpu:
+    if gpus is not None:
         scale = max(_SMALLEST_GPU_SCALE, model.parameters / _PEGASUS_PARAMETERS)
-        seconds, source = scale / prior.a10g_chunks_a_second, "what an A10G should do"
+        seconds = scale / (prior.a10g_chunks_a_second * gpus.gpu_speed)
+        source = f"a model of the {gpus.gpu or 'A10G'} that no measurement has confirmed"
     else:
         seconds = prior.cpu_seconds_fixed + model.parameters * prior.cpu_seconds_a_parameter
         source = "measurements on another machine's CPU"
@@ -148,7 +155,7 @@ def _prior(
         ),
         load_seconds=_LIBRARIES_SECONDS + model.bytes / _WEIGHTS_BYTES_A_SECOND,
         range=_PRIOR_RANGE,
-        on_gpu=on_gpu,
+        on_gpu=gpus is not None,
         basis=(
             f"no checkpoint done yet on {place} with this model: {rate} chunks/s a worker "
             f"assumed for {engine}, from {source}, scaled to "

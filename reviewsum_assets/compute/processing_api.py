@@ -70,7 +70,11 @@ class JobDescription:
 
     @property
     def billed_seconds(self) -> float:
-        """Since the container started on an instance; provisioning is not billed."""
+        """Since the container started on an instance.
+
+        Billing begins no later. That the minutes of provisioning before it are free is how
+        accounts are seen to be billed, and not documented for Processing.
+        """
         started = self.raw.get("ProcessingStartTime")
         if started is None:
             return 0.0

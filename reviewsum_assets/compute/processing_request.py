@@ -15,6 +15,7 @@ from typing import Any
 from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import Recipe
 from reviewsum_assets.compute.job_package import ENTRY_POINT, JobPackage
+from reviewsum_assets.compute.job_wheels import JobWheels
 from reviewsum_assets.job.job_objects import spec_key
 from reviewsum_assets.job.spec import JobSpec, ProvidedInputs
 from reviewsum_assets.lake import Lake
@@ -23,6 +24,7 @@ from reviewsum_assets.settings import SageMakerSettings
 _ROOT = "/opt/ml/processing"
 _CODE = f"{_ROOT}/input/code"
 _SPEC = f"{_ROOT}/input/spec"
+_WHEELS = f"{_ROOT}/input/wheels"
 _RESOURCE_CONFIG = "/opt/ml/config/resourceconfig.json"
 _MESSAGE_FILE = "/opt/ml/output/message"
 PROVIDED = ProvidedInputs(
@@ -68,6 +70,7 @@ def processing_request(
     lake: Lake,
     spec: JobSpec,
     package: JobPackage,
+    wheels: JobWheels | None,
     model_prefix: str,
     settings: SageMakerSettings,
     image_uri: str,
@@ -81,6 +84,7 @@ def processing_request(
         lake: on S3; the job reads and writes it.
         spec: with its final name.
         package: the code, published to the lake.
+        wheels: that the job installs, stored on the lake; None: it asks a package index.
         model_prefix: of the model's files, as the job's engine reads them.
         settings: instances, disk, role, network, tags, environment.
         image_uri: of the container.
@@ -118,6 +122,7 @@ def processing_request(
                 PROVIDED.grouped_reviews,
                 data_type="ManifestFile",
             ),
+            *([_input("wheels", lake.uri_of(wheels.prefix) + "/", _WHEELS)] if wheels else []),
         ],
         "ProcessingResources": {"ClusterConfig": _cluster(settings)},
         "StoppingCondition": {"MaxRuntimeInSeconds": max_runtime_seconds},

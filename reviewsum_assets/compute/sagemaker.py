@@ -25,11 +25,12 @@ from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.compute.base import Capacity, JobEnd, Launch
 from reviewsum_assets.compute.budget import budget_failure
 from reviewsum_assets.compute.console_links import console_links
-from reviewsum_assets.compute.container_image import default_image_uri
+from reviewsum_assets.compute.container_image import ContainerImage, container_image
 from reviewsum_assets.compute.container_logs import ContainerLogs
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError, failed_job
-from reviewsum_assets.compute.instances import capacity_of, has_own_disk, instance_facts
+from reviewsum_assets.compute.instances import capacity_of, has_gpus, has_own_disk, instance_facts
 from reviewsum_assets.compute.job_package import JobPackage, build_package, publish
+from reviewsum_assets.compute.job_wheels import JobWheels
 from reviewsum_assets.compute.launches import note_end, note_launch, note_waiting, noted_jobs
 from reviewsum_assets.compute.patience import Patience
 from reviewsum_assets.compute.processing_api import (
@@ -47,7 +48,7 @@ from reviewsum_assets.compute.processing_request import (
     processing_request,
     spec_hash,
 )
-from reviewsum_assets.compute.turns import turn_to_start
+from reviewsum_assets.compute.start_lock import StartLock, start_lock
 from reviewsum_assets.errors import JobError, ReviewsumError, SettingsError
 from reviewsum_assets.job.job_objects import spec_key
 from reviewsum_assets.job.job_result import JobResult, read_result
@@ -149,7 +150,35 @@ class SageMakerCompute:
     @cached_property
     def package(self) -> JobPackage:
         """The code that jobs run."""
-        return build_package()
+        installs = self.settings.package_source != "image"
+        return build_package(installs=installs, cuda=self.image.cuda)
+
+    @cached_property
+    def image(self) -> ContainerImage:
+        """The image that jobs run in.
+
+        Raises:
+            SettingsError: there is none for this region or instance type.
+        """
+        return container_image(self.settings, self.region)
+
+    @property
+    def wheels(self) -> JobWheels | None:
+        """The wheels that jobs install; None where they ask a package index, or nothing."""
+        if self.settings.package_source != "lake" or not self.image.python:
+            return None
+        return JobWheels.of(self.package, self.image.python)
+
+    @property
+    def notices(self) -> list[str]:
+        """What is worth knowing before a job starts, a sentence each."""
+        found = [self.image.outdated(datetime.now(timezone.utc).date())]
+        if self.settings.package_source == "lake" and not self.image.python:
+            found.append(
+                f"the Python version of the image {self.image.uri} is not known, so that the job "
+                "installs its packages from a package index: set image_python"
+            )
+        return [notice for notice in found if notice]
 
     def start(self, spec: JobSpec, launch: Launch) -> SageMakerJob:
         """Start a job, or attach to the live one that does the very same work.
@@ -199,13 +228,17 @@ class SageMakerCompute:
         Raises:
             SettingsError: it breaks a limit of the service.
         """
-        return self._request(self._named(spec, 1), launch)
+        return self._request(self._named(spec, 1), launch, self.wheels)
 
     def _named(self, spec: JobSpec, attempt: int) -> JobSpec:
         name = f"{spec.name}-{self.package.version[:6]}-{attempt}"
-        return spec.model_copy(update={"name": name, "provided": PROVIDED})
+        engine = spec.engine
+        if engine.device == "auto" and all(map(has_gpus, self.settings.instance_types)):
+            # GPUs that cannot be used are an error: they are paid for.
+            engine = engine.model_copy(update={"device": "cuda"})
+        return spec.model_copy(update={"name": name, "provided": PROVIDED, "engine": engine})
 
-    def _request(self, spec: JobSpec, launch: Launch) -> dict[str, Any]:
+    def _request(self, spec: JobSpec, launch: Launch, wheels: JobWheels | None) -> dict[str, Any]:
         local_disks = [name for name in self.settings.instance_types if has_own_disk(name)]
         if self.settings.volume_kms_key and local_disks:
             raise SettingsError(
@@ -216,9 +249,10 @@ class SageMakerCompute:
             lake=self.lake,
             spec=spec,
             package=self.package,
+            wheels=wheels,
             model_prefix=files_prefix(self.lake, main_recipe(spec), spec.engine),
             settings=self.settings,
-            image_uri=self._image_uri,
+            image_uri=self.image.uri,
             region=self.region,
             max_runtime_seconds=launch.time_limit_seconds or _TIME_LIMIT_SECONDS,
             tags=launch.tags,
@@ -226,33 +260,66 @@ class SageMakerCompute:
         self.api.check(request=request)
         return request
 
-    @cached_property
-    def _image_uri(self) -> str:
-        settings = self.settings
-        return settings.image_uri or default_image_uri(self.region, settings.instance_type)
-
     def _create(self, spec: JobSpec, launch: Launch) -> SageMakerJob:
-        request = self._request(spec, launch)
+        self._request(spec, launch, self.wheels)  # what breaks a limit is said before any download
+        request = self._request(spec, launch, self._stored_wheels())
         publish(self.lake, self.package)
         self.lake.put(inputs_manifest_key(spec.name), inputs_manifest(self.lake, spec))
-        with turn_to_start(self.lake):
-            # Before its turn another process may have started some of this work.
-            for job in self.live_jobs():
-                if job.spec.name != spec.name and job.spec.overlaps(spec):
-                    note_waiting(self.lake, job.spec.name, launch.run_id)
-                    return job
-            note_launch(self.lake, spec, launch)
-            try:
-                self.api.create(request=request)
-            except NameTaken:
-                # Another process was first, or the answer to this one's own request was lost.
-                return self._attach(spec, self._found(spec.name), launch)
-            except LaunchError as error:
-                if error.failure.is_certain:
-                    note_end(self.lake, spec.name)
-                raise
-            with suppress(LaunchError):  # it exists; who follows it has more patience
-                self._found(spec.name)
+        while True:
+            with start_lock(self.lake) as lock:
+                # While this process waited, another one may have started some of this work.
+                overlapping = self._overlapping(spec)
+                if overlapping is not None:
+                    note_waiting(self.lake, overlapping.spec.name, launch.run_id)
+                    return overlapping
+                note_launch(self.lake, spec, launch)
+                if lock.is_held():
+                    return self._create_alone(spec, launch, request, lock)
+                # This process was suspended for so long that another one took the lock.
+                note_end(self.lake, spec.name)
+
+    def _stored_wheels(self) -> JobWheels | None:
+        """The wheels that the job installs, on the lake now; None if it asks a package index."""
+        wheels = self.wheels
+        if wheels is None:
+            return None
+        problem = wheels.ensure_stored(self.lake)
+        if not problem:
+            return wheels
+        _log.warning(
+            "the job's packages cannot be downloaded here (%s): the job will install them from a "
+            "package index, which it may not reach in a VPC, and which may serve others than these",
+            problem,
+        )
+        return None
+
+    def _overlapping(self, spec: JobSpec) -> SageMakerJob | None:
+        """A live job under another name that computes some of the same."""
+        for job in self.live_jobs():
+            if job.spec.name != spec.name and job.spec.overlaps(spec):
+                return job
+        return None
+
+    def _create_alone(
+        self, spec: JobSpec, launch: Launch, request: dict[str, Any], lock: StartLock
+    ) -> SageMakerJob:
+        try:
+            self.api.create(request=request)
+        except NameTaken:
+            # Another process was first, or the answer to this one's own request was lost.
+            return self._attach(spec, self._found(spec.name), launch)
+        except LaunchError as error:
+            if error.failure.is_certain:
+                note_end(self.lake, spec.name)
+            raise
+        with suppress(LaunchError):  # it exists; who follows it has more patience
+            self._found(spec.name)
+        if not lock.is_held() and (first := self._overlapping(spec)) is not None:
+            # Suspended between look and creation: the job of the process that has the lock stays.
+            _log.warning("job %s overlaps %s and is stopped", spec.name, first.spec.name)
+            self.api.stop(name=spec.name)
+            note_waiting(self.lake, first.spec.name, launch.run_id)
+            return first
         return SageMakerJob(self, spec, attached=False)
 
     def _found(self, name: str) -> JobDescription:

@@ -89,6 +89,28 @@ def ready_model(lake: Lake, settings: Settings) -> tuple[ReadyModel, bool]:
     return model, False
 
 
+def examine_model(lake: Lake, settings: Settings) -> tuple[str, ReadyModel | None]:
+    """Look at the model that the settings name, and write nothing.
+
+    Returns:
+        Its source and what is known of it: nothing before it is downloaded, from S3 or the hub.
+
+    Raises:
+        ModelError: it cannot be found, is incomplete, of an unknown family, or unsafe.
+    """
+    planned = _planned_model(lake, settings)
+    if planned is not None:
+        return planned.source, planned
+    source = find_source(lake, settings.model)
+    known = _known_model(lake, source)
+    if known is not None:
+        return source.name, known
+    if not source.is_demo and not Path(source.name).is_dir():
+        return source.name, None
+    with source.files() as directory, _safe_directory(directory) as safe:
+        return source.name, _examine(safe, source)
+
+
 def is_current(lake: Lake, settings: Settings) -> bool:
     """Whether the model that the settings name is ready; looks at sizes and times only."""
     model = _planned_model(lake, settings)

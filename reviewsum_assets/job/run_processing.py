@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import logging
 import os
 import signal
@@ -21,29 +22,39 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 # Billing starts with the container, so a budget counts from here.
 _STARTED = time.monotonic()
-# SageMaker shows the beginning of this file as the job's ExitMessage, if there is such a folder.
+# SageMaker shows the beginning of this file as the job's ExitMessage.
 MESSAGE_FILE = Path("/opt/ml/output/message")
-_MESSAGE_CHARS = 1000
+# Of one KB; bytes that are no UTF-8 fail the job.
+_MESSAGE_BYTES = 1000
 
 
 def leave_message(path: Path, message: str) -> None:
-    """Leave the exit message where the service looks for it, if there is such a place."""
+    """Leave the exit message where the service looks for it, if this is a container of it."""
+    text = message.encode()[:_MESSAGE_BYTES].decode(errors="ignore")
     # The log has it too: a disk that is full must not hide why a job ended.
     with contextlib.suppress(OSError):
-        if path.parent.is_dir():
-            path.write_text(message[:_MESSAGE_CHARS], encoding="utf-8")
+        if path.parents[1].is_dir():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+
+def _end(message: str) -> NoReturn:
+    leave_message(MESSAGE_FILE, message)
+    sys.exit(message)
 
 
 def _make_importable() -> None:
     """Make the package importable where this file was started by its path.
 
     Either it lies in the package; or a container got it alone, as ``ScriptProcessor`` ships it:
-    then the package is an archive among the Processing inputs, and ``requirements.txt`` beside it
-    names what has to be installed. Signals end the process meanwhile, which the kernel would not
-    do by itself for the first process of a container.
+    then the package is an archive among the Processing inputs, and beside it lie the wheels to be
+    installed, listed in ``wheels.txt``, or a ``requirements.txt`` for a package index. Signals end
+    the process meanwhile, which the kernel would not do by itself for the first process of a
+    container.
     """
     here = Path(__file__).resolve()
     # This folder itself must not be searched: its module names would shadow others.
@@ -55,29 +66,53 @@ def _make_importable() -> None:
         signal.signal(number, lambda *_: sys.exit(75))
     inputs = here.parents[1]
     archives = _at_most_one(inputs, "reviewsum_assets*.zip", "reviewsum_assets*.whl")
-    for requirements in _at_most_one(inputs, "requirements.txt"):
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        pip += ["--root-user-action", "ignore", "--requirement", requirements.name]
-        if subprocess.run(pip, cwd=requirements.parent, check=False).returncode:
-            message = (
-                f"what {requirements} names cannot be installed: the log says why; without a way "
-                "to a package index, use an image that has it (setting image_uri)"
+    wheels = _at_most_one(inputs, "wheels.txt")
+    for listing in wheels:
+        _refuse_changed(listing)
+        if not _install(listing, "--no-index", "--no-deps", "--require-hashes"):
+            _end(
+                f"the wheels beside {listing} cannot be installed with Python "
+                f"{sys.version.split()[0]}: the log says why. To fix: set image_python to this "
+                "version, or package_source to image if the image has all packages"
             )
-            leave_message(MESSAGE_FILE, message)
-            sys.exit(message)
+    for requirements in [] if wheels else _at_most_one(inputs, "requirements.txt"):
+        if not _install(requirements):
+            _end(
+                f"the packages that {requirements} names cannot be installed from a package index: "
+                "the log says why. To fix: set package_source to lake, or to image if the image "
+                "has all packages"
+            )
     sys.path[:] = [*map(str, archives), *others]
+
+
+def _install(requirements: Path, *options: str) -> bool:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip += ["--root-user-action", "ignore", *options, "--requirement", requirements.name]
+    return not subprocess.run(pip, cwd=requirements.parent, check=False).returncode
+
+
+def _refuse_changed(listing: Path) -> None:
+    """End with the name of a wheel that is missing or is not the one that was stored."""
+    for line in listing.read_text(encoding="utf-8").splitlines():
+        name, _, expected = line.partition(" --hash=sha256:")
+        wheel = listing.parent / name
+        found = hashlib.sha256(wheel.read_bytes()).hexdigest() if wheel.exists() else "missing"
+        if found != expected:
+            _end(
+                f"the wheel {wheel.name} is not the one that was stored: its SHA-256 is {found}, "
+                f"{listing.name} says {expected}. To fix: find out who changed it, remove the "
+                "folder of the wheels from the lake, and run again"
+            )
 
 
 def _at_most_one(inputs: Path, *patterns: str) -> list[Path]:
     """Find what is to be installed or imported; a second one may have come with the data."""
     found = sorted(path for pattern in patterns for path in inputs.glob(f"**/{pattern}"))
     if len(found) > 1:
-        message = (
+        _end(
             f"{', '.join(map(str, found))}: one of these at most is to be run, and which is not "
             "known; remove the others from the inputs"
         )
-        leave_message(MESSAGE_FILE, message)
-        sys.exit(message)
     return found
 
 

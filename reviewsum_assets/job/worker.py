@@ -287,9 +287,8 @@ def read_input(
         CheckpointError: they are missing, or not those that were planned.
     """
     started = time.monotonic()
-    copy = None if copies is None else copies / planned.input_key
-    has_copy = copy is not None and copy.exists()
-    content = copy.read_bytes() if copy is not None and has_copy else lake.get(planned.input_key)
+    copy = None if copies is None else _copy_in(copies, lake, planned.input_key)
+    content = lake.get(planned.input_key) if copy is None else copy.read_bytes()
     if content is None:
         raise CheckpointError(
             f"its grouped reviews {lake.uri_of(planned.input_key)} are missing: materialize "
@@ -317,3 +316,16 @@ def read_input(
             "remove them, then plan again"
         )
     return CheckpointInput(planned, products, time.monotonic() - started)
+
+
+def _copy_in(copies: Path, lake: Lake, key: str) -> Path | None:
+    """The copy of an object below a directory, if there is one.
+
+    Of the objects that a manifest file names, SageMaker lays each at its path below the manifest's
+    prefix, or at its whole key: both have been seen, and neither is documented for Processing.
+    """
+    prefix = lake.uri.partition("://")[2].partition("/")[2]
+    for candidate in (copies / key, copies / prefix / key):
+        if candidate.exists():
+            return candidate
+    return None

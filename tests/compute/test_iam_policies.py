@@ -153,6 +153,13 @@ def test_no_action_is_a_wildcard_and_only_those_without_a_resource_have_none(nam
             assert statement["Action"] in ("ecr:GetAuthorizationToken", "cloudwatch:PutMetricData")
 
 
+def test_a_job_in_a_vpc_has_the_nine_actions_that_aws_asks_for_on_all_resources() -> None:
+    (statement,) = policy("job_role_vpc_policy.json")
+    assert statement["Resource"] == "*"  # scoped ones fail the service's own validation
+    assert {action.partition(":")[0] for action in statement["Action"]} == {"ec2"}
+    assert len(statement["Action"]) == 9
+
+
 def test_the_role_can_be_passed_to_sagemaker_only() -> None:
     (statement,) = [s for s in policy(ORCHESTRATOR) if s["Action"] == "iam:PassRole"]
     assert statement["Condition"] == {

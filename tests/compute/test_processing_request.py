@@ -9,8 +9,8 @@ import boto3
 import pytest
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe
-from reviewsum_assets.compute.container_image import default_image_uri
 from reviewsum_assets.compute.job_package import JobPackage
+from reviewsum_assets.compute.job_wheels import JobWheels
 from reviewsum_assets.compute.processing_request import (
     PROVIDED,
     inputs_manifest,
@@ -52,11 +52,12 @@ def spec() -> JobSpec:
     )
 
 
-def request(lake: Lake, **settings: Any) -> dict[str, Any]:
+def request(lake: Lake, wheels: JobWheels | None = None, **settings: Any) -> dict[str, Any]:
     return processing_request(
         lake=lake,
         spec=spec(),
         package=PACKAGE,
+        wheels=wheels,
         model_prefix="models/0123456789abcdef",
         settings=load_settings(role_arn=ROLE, **settings).sagemaker_settings(),
         image_uri="123.dkr.ecr.eu-west-1.amazonaws.com/image:1",
@@ -137,6 +138,15 @@ def test_the_default_request_is_this(lake: Lake) -> None:
     }
 
 
+def test_wheels_on_the_lake_are_one_more_input(lake: Lake) -> None:
+    wheels = JobWheels.of(PACKAGE, "3.12")
+    *others, last = request(lake, wheels)["ProcessingInputs"]
+    assert others == request(lake)["ProcessingInputs"]
+    assert last == s3_input(
+        "wheels", f"s3://bucket/lake/{wheels.prefix}/", "/opt/ml/processing/input/wheels"
+    )
+
+
 def test_every_setting_has_its_field(lake: Lake) -> None:
     found = request(
         lake,
@@ -211,30 +221,3 @@ def test_a_broken_limit_is_named_by_its_field(
     with pytest.raises(SettingsError) as caught:
         check_request(operation.input_shape, {**request(lake), field: value})
     assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("region", "registry"),
-    [
-        ("us-east-1", "763104351884.dkr.ecr.us-east-1.amazonaws.com"),
-        ("eu-west-1", "763104351884.dkr.ecr.eu-west-1.amazonaws.com"),
-    ],
-)
-def test_the_default_image_is_the_regions_own_pytorch_gpu_image(region: str, registry: str) -> None:
-    assert default_image_uri(region, "ml.g5.12xlarge") == (
-        f"{registry}/huggingface-pytorch-training:"
-        "2.8.0-transformers4.56.2-gpu-py312-cu129-ubuntu22.04"
-    )
-
-
-def test_a_region_without_images_asks_for_one() -> None:
-    with pytest.raises(SettingsError, match="set image_uri"):
-        default_image_uri("xx-nowhere-1", "ml.g5.12xlarge")
-
-
-@pytest.mark.parametrize("instance_type", ["g5.12xlarge", "ml.m5.large", "ml.nonsense.large"])
-def test_an_instance_type_without_an_image_is_named_with_its_setting(instance_type: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        default_image_uri("us-east-1", instance_type)
-    assert f"instance_type '{instance_type}' in region us-east-1" in str(caught.value)
-    assert "upgrade" not in str(caught.value)

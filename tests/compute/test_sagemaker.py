@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -12,8 +14,9 @@ import pytest
 from reviewsum_assets import lake as lake_module
 from reviewsum_assets import places
 from reviewsum_assets.checkpoints.prune import prune
-from reviewsum_assets.compute import Launch, RunningJob, sagemaker
+from reviewsum_assets.compute import Launch, RunningJob, sagemaker, start_lock
 from reviewsum_assets.compute.launches import note_launch, waiting_runs
+from reviewsum_assets.compute.processing_api import ProcessingApi
 from reviewsum_assets.errors import PlanError, SettingsError
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
@@ -28,6 +31,8 @@ from tests.support.processing import ProcessingEmulator
 from tests.support.sagemaker import ROLE, incomplete, manifests, planned_pipeline
 from tests.support.waiting import wait_until
 
+# 1: the lock's own times, and 40 s until the service answers.
+LATE = float(os.environ.get("REVIEWSUM_TEST_LATE", "0.05"))
 SIX_TYPES = tuple(f"ml.g5.{size}xlarge" for size in ("", 2, 4, 8, 16, 24))
 
 
@@ -207,8 +212,84 @@ def test_of_two_overlapping_starts_at_once_the_second_attaches_to_the_first(
         jobs = list(pool.map(start, (whole, part)))
     assert len({job.spec.name for job in jobs}) == len(processing.jobs) == 1
     assert sorted(job.attached for job in jobs) == [False, True]
-    assert small.pipeline.lake.get(places.JOB_START) is None
     jobs[0].stop()
+
+
+def test_of_two_starts_while_the_service_answers_late_one_creates_a_job(
+    processing: ProcessingEmulator,
+    instance: dg.DagsterInstance,
+    pegasus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("_RENEW_SECONDS", "_STALE_SECONDS"):
+        monkeypatch.setattr(start_lock, name, getattr(start_lock, name) * LATE)
+    small = planned_pipeline(processing, instance, pegasus, tmp_path)
+    whole = small.job_spec()
+    part = whole.model_copy(update={"checkpoints": whole.checkpoints[1:], "name": "reviewsum-part"})
+    # A job noted earlier and never created: each starter asks for it while it holds the lock.
+    note_launch(small.pipeline.lake, whole.model_copy(update={"name": "noted"}), Launch())
+    processing.faults.slow_start(600, times=2)
+    processing.faults.delay("DescribeProcessingJob", 40 * LATE, times=6)
+
+    def start(spec: JobSpec) -> RunningJob:
+        return small.with_settings().pipeline.compute.start(spec, Launch())
+
+    with ThreadPoolExecutor() as pool:
+        jobs = list(pool.map(start, (whole, part)))
+    assert len(processing.jobs) == 1
+    assert sorted(job.attached for job in jobs) == [False, True]
+    jobs[0].stop()
+
+
+def test_a_job_created_after_its_lock_was_lost_is_stopped_where_it_overlaps(
+    processing: ProcessingEmulator,
+    instance: dg.DagsterInstance,
+    pegasus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path)
+    processing.faults.slow_start(600, times=2)
+    whole = small.job_spec()
+    part = whole.model_copy(update={"checkpoints": whole.checkpoints[1:], "name": "reviewsum-part"})
+    other = small.with_settings().pipeline.compute
+    create = ProcessingApi.create
+
+    def suspended(api: ProcessingApi, *, request: dict[str, Any]) -> None:
+        """Another process takes the lock and starts the same between look and creation."""
+        monkeypatch.setattr(ProcessingApi, "create", create)
+        monkeypatch.setattr(start_lock, "_STALE_SECONDS", 0.0)
+        other.start(part, Launch())
+        create(api, request=request)
+
+    monkeypatch.setattr(ProcessingApi, "create", suspended)
+    job = small.pipeline.compute.start(whole, Launch())
+    assert job.spec.name.startswith("reviewsum-part")
+    first, second = processing.jobs
+    assert first.name == job.spec.name
+    wait_until(lambda: second.status == "Stopped", "the second job to be stopped")
+    job.stop()
+
+
+def test_inputs_are_found_in_either_layout_of_a_manifest(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path)
+    processing.faults.whole_keys()
+    assert small.summarize(1, 2).success
+    read = {c.key for c in processing.calls if c.caller == "container" and c.action == "GET"}
+    assert not [key for key in read if "grouped_reviews/plans" in key]
+
+
+def test_a_job_on_gpu_instances_never_runs_on_cpu_cores(
+    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path, device="auto")
+    run = small.summarize(1, 2)
+    assert "device is cuda, but this machine shows no GPU" in failure_metadata(run)["reason"]
+    mixed = small.with_settings(fallback_instance_types="ml.m5.xlarge")
+    assert mixed.summarize(1, 2).success
 
 
 def test_a_job_that_was_noted_and_never_created_is_forgotten(

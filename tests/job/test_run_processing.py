@@ -321,3 +321,13 @@ def valid(lake: Lake) -> list[int]:
 def all_objects_are_whole(lake: Lake) -> bool:
     """Every manifest is that of a valid checkpoint: no half-written CSV or manifest lies there."""
     return len(lake.list(places.CHECKPOINT_MANIFESTS)) == len(valid(lake))
+
+
+def test_an_exit_message_is_cut_by_bytes_into_a_folder_that_is_made(tmp_path: Path) -> None:
+    message = tmp_path / "ml" / "output" / "message"
+    run_processing.leave_message(message, "é" * 2_000)
+    assert not message.exists()  # no container of the service has this folder's parent
+    message.parents[1].mkdir()
+    run_processing.leave_message(message, "x" + "é" * 2_000)
+    assert len(message.read_bytes()) <= 1_000
+    assert message.read_text(encoding="utf-8") == "x" + "é" * 499

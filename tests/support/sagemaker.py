@@ -19,6 +19,8 @@ SETTINGS: dict[str, Any] = {
     "role_arn": ROLE,
     "poll_seconds": 0.3,
     "retry_seconds": 0.1,
+    # The containers are processes of this environment, which has all packages.
+    "package_source": "image",
 }
 
 

@@ -38,13 +38,13 @@ def lay_out_host(directory: Path, record: JobRecord, host: str) -> Path:
     return root
 
 
-def provide_python(directory: Path) -> None:
-    """Put this interpreter under the names that an image would have it by."""
+def provide_python(directory: Path, python: str) -> None:
+    """Put an interpreter under the names that an image would have it by."""
     directory.mkdir(parents=True, exist_ok=True)
     for name in ("python", "python3"):
         # Not a link: through one, the interpreter would not find its virtual environment.
         script = directory / name
-        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(python)} "$@"\n')
         script.chmod(0o755)
 
 
@@ -109,9 +109,15 @@ class ContainerStarter:
     """Starts containers of one emulator: its interpreter, its endpoint, its kind of isolation."""
 
     def __init__(
-        self, programs: Path, environment: Mapping[str, str], logs: Any, *, isolated: bool
+        self,
+        programs: Path,
+        environment: Mapping[str, str],
+        logs: Any,
+        *,
+        isolated: bool,
+        python: str = sys.executable,
     ) -> None:
-        provide_python(programs)
+        provide_python(programs, python)
         self._programs = programs
         self._environment = environment
         self._logs = logs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,14 @@ class ProcessingEmulator:
         """Environment variables for any process that shall use the emulator."""
         return aws_environment(self.url, CLIENT_KEY)
 
+    def set_quota(self, instance_type: str, instances: int) -> None:
+        """How many instances of a type the account may run for Processing."""
+        name = f"{instance_type} for processing job usage"
+        self._endpoint.quotas = [
+            *(self._endpoint.quotas or []),
+            {"ServiceCode": "sagemaker", "QuotaName": name, "Value": float(instances)},
+        ]
+
     @property
     def jobs(self) -> list[JobRecord]:
         """Every accepted CreateProcessingJob, in order."""
@@ -57,20 +66,27 @@ class ProcessingEmulator:
 
 @contextmanager
 def processing_emulator(
-    work: Path, *, grace_seconds: float = 5.0, port: int = 0, isolated: bool | None = None
+    work: Path,
+    *,
+    grace_seconds: float = 5.0,
+    port: int = 0,
+    isolated: bool | None = None,
+    python: str = sys.executable,
 ) -> Iterator[ProcessingEmulator]:
     """Run an emulator whose jobs live in directories below ``work``.
 
     ``grace_seconds`` lie between SIGTERM and SIGKILL of a job that is stopped; how many the
-    service gives is not documented. ``isolated`` is found out if it is not given. One process can
-    have one emulator at a time, because moto keeps its state in globals.
+    service gives is not documented. ``isolated`` is found out if it is not given. ``python`` is the
+    interpreter that containers have. One process can have one emulator at a time, because moto
+    keeps its state in globals.
     """
     faults = Faults()
     endpoint = Endpoint(faults)
     server = Server(endpoint, port)
     try:
         _reset(server.url)
-        api = ProcessingApi(_surroundings(work, server.url, grace_seconds, isolated), faults)
+        here = _surroundings(work, server.url, grace_seconds, isolated, python)
+        api = ProcessingApi(here, faults)
         endpoint.api = api
         try:
             yield ProcessingEmulator(server.url, endpoint, api, faults)
@@ -92,7 +108,7 @@ def aws_environment(url: str, access_key: str) -> dict[str, str]:
 
 
 def _surroundings(
-    work: Path, url: str, grace_seconds: float, isolated: bool | None
+    work: Path, url: str, grace_seconds: float, isolated: bool | None, python: str
 ) -> Surroundings:
     jobs = work / "jobs"
     shutil.rmtree(jobs, ignore_errors=True)
@@ -101,6 +117,7 @@ def _surroundings(
         aws_environment(url, CONTAINER_KEY),
         platform_client("logs", url),
         isolated=machine_isolates() if isolated is None else isolated,
+        python=python,
     )
     return Surroundings(jobs, platform_client("s3", url), starter, grace_seconds)
 

@@ -48,6 +48,22 @@ class Throttle:
 
 
 @dataclass(frozen=True)
+class Delay:
+    """The next call of an action is answered late."""
+
+    action: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class WholeKeys:
+    """The next job's manifest inputs are laid out by their whole keys.
+
+    A training job was seen to do so (sagemaker-python-sdk 723); of Processing it is not known.
+    """
+
+
+@dataclass(frozen=True)
 class LostResponse:
     """The next call of an action is carried out, but its answer does not arrive."""
 
@@ -67,6 +83,16 @@ class S3Refusal:
     def fits(self, method: str, key: str) -> bool:
         """Whether this refuses a request."""
         return method == self.method and self.key_contains in key
+
+
+@dataclass(frozen=True)
+class Unsigned:
+    """The next S3 request without credentials is refused, as a private bucket does."""
+
+
+@dataclass(frozen=True)
+class PlainPuts:
+    """The next S3 write is carried out whatever its conditions, as some stores do."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +182,14 @@ class Faults:
         """The next calls of a SageMaker or Logs action answer ThrottlingException."""
         self._plan(Throttle(action), times)
 
+    def delay(self, action: str, seconds: float, times: int = 1) -> None:
+        """The next calls of a SageMaker or Logs action are answered so many seconds late."""
+        self._plan(Delay(action, seconds), times)
+
+    def whole_keys(self, times: int = 1) -> None:
+        """The next jobs find what a manifest names at its whole key below the local path."""
+        self._plan(WholeKeys(), times)
+
     def lose_response(self, action: str, times: int = 1) -> None:
         """The next calls of an action are carried out, but their connection breaks."""
         self._plan(LostResponse(action), times)
@@ -187,6 +221,14 @@ class Faults:
         A job writes checkpoints one after the other: none can land after the one that is held.
         """
         return self.silence(_HOLD_SECONDS, _FOREVER, "PUT", key_contains)
+
+    def private_bucket(self) -> None:
+        """S3 requests without credentials are refused from now on."""
+        self._plan(Unsigned(), _FOREVER)
+
+    def ignored_conditions(self) -> None:
+        """If-None-Match and If-Match mean nothing to S3 from now on."""
+        self._plan(PlainPuts(), _FOREVER)
 
     def failed_puts(self, key_contains: str, forever: bool = True) -> None:
         """Writes of keys with that text are forbidden, for good or once."""

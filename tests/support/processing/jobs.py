@@ -19,7 +19,7 @@ from tests.support.processing.endings import (
     exit_message,
     failure,
 )
-from tests.support.processing.faults import Death, Faults, SlowStart, StartFailure
+from tests.support.processing.faults import Death, Faults, SlowStart, StartFailure, WholeKeys
 from tests.support.processing.moto_jobs import publish
 from tests.support.processing.records import JobRecord
 from tests.support.processing.staging import Outputs, StagingError, download_inputs
@@ -37,6 +37,7 @@ class JobFaults:
     start_failure: StartFailure | None
     slow_start: SlowStart | None
     deaths: list[Death]
+    whole_keys: bool = False
 
     @classmethod
     def take(cls, faults: Faults) -> JobFaults:
@@ -44,7 +45,8 @@ class JobFaults:
         failure = faults.take(StartFailure)
         if failure is not None:
             return cls(failure, None, [])
-        return cls(None, faults.take(SlowStart), faults.take_each(Death))
+        whole_keys = faults.take(WholeKeys) is not None
+        return cls(None, faults.take(SlowStart), faults.take_each(Death), whole_keys)
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,14 @@ class JobRun(threading.Thread):
         request, hosts = self._record.request, self._record.hosts
         self._roots = [lay_out_host(self._directory / host, self._record, host) for host in hosts]
         for number, root in enumerate(self._roots):
-            download_inputs(self._here.s3, request, root, number, len(hosts))
+            download_inputs(
+                self._here.s3,
+                request,
+                root,
+                number,
+                len(hosts),
+                whole_keys=self._faults.whole_keys,
+            )
         return [Outputs(self._here.s3, request, root) for root in self._roots]
 
     def _start_containers(self) -> None:

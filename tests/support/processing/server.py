@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import socket
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,17 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Request, Response
 
-from tests.support.processing.answers import json_error, s3_error
+from tests.support.processing.answers import json_answer, json_error, s3_error
 from tests.support.processing.faults import (
     CutRead,
+    Delay,
     Faults,
     LostResponse,
+    PlainPuts,
     S3Refusal,
     Silence,
     Throttle,
+    Unsigned,
 )
 from tests.support.processing.platform import PLATFORM_KEY
 from tests.support.processing.records import ApiCall, Caller
@@ -39,7 +43,11 @@ if TYPE_CHECKING:
 CONTAINER_KEY = "container"
 CLIENT_KEY = "testing"
 
-_TARGETS = {"SageMaker": "sagemaker", "Logs_20140328": "logs"}
+_TARGETS = {
+    "SageMaker": "sagemaker",
+    "Logs_20140328": "logs",
+    "ServiceQuotasV20190624": "servicequotas",
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ class Endpoint:
         self._faults = faults
         self.api: ProcessingApi | None = None
         self.calls: list[ApiCall] = []
+        self.quotas: list[dict[str, Any]] | None = None  # None: moto answers
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one HTTP request."""
@@ -83,6 +92,12 @@ class Endpoint:
         target = _Target.of(request)
         if request.path.startswith("/moto-api") or target.access_key == PLATFORM_KEY:
             return self._ask_moto(environ, start_response)
+        if request.method == "PUT" and self._faults.take(PlainPuts) is not None:
+            environ.pop("HTTP_IF_NONE_MATCH", None)
+            environ.pop("HTTP_IF_MATCH", None)
+        delay = self._faults.take(Delay, lambda fault: fault.action == target.action)
+        if delay is not None:
+            time.sleep(delay.seconds)
         answer = self._refusal(target, request) or self._own_answer(target, request)
         if answer is None:
             answer = Response.from_app(self._moto, environ, buffered=True)
@@ -112,6 +127,9 @@ class Endpoint:
         return None
 
     def _s3_refusal(self, target: _Target, request: Request) -> Response | None:
+        if not target.access_key and self._faults.take(Unsigned) is not None:
+            request.get_data()
+            return s3_error(403, "AccessDenied", "Access Denied")
         refusal = self._faults.take(S3Refusal, lambda fault: fault.fits(request.method, target.key))
         if refusal is None:
             return None
@@ -120,6 +138,8 @@ class Endpoint:
         return s3_error(refusal.status, refusal.code, refusal.message)
 
     def _own_answer(self, target: _Target, request: Request) -> Response | None:
+        if target.action == "ListServiceQuotas" and self.quotas is not None:
+            return json_answer({"Quotas": self.quotas})
         if self.api is None or target.service != "sagemaker":
             return None
         return self.api.answer(target.action, request)

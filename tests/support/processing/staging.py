@@ -42,11 +42,23 @@ def on_host(root: Path, path: str) -> Path:
     return root / PurePosixPath(path).relative_to(OPT_ML)
 
 
-def download_inputs(s3: Any, request: dict[str, Any], root: Path, host: int, hosts: int) -> None:
-    """Put a host's share of all inputs below its /opt/ml."""
+def download_inputs(
+    s3: Any,
+    request: dict[str, Any],
+    root: Path,
+    host: int,
+    hosts: int,
+    *,
+    whole_keys: bool = False,
+) -> None:
+    """Put a host's share of all inputs below its /opt/ml.
+
+    With ``whole_keys`` what a manifest names lies at its whole key, else at what follows the
+    manifest's prefix.
+    """
     for entry in request.get("ProcessingInputs", []):
         source = entry["S3Input"]
-        objects = _objects(s3, source)
+        objects = _objects(s3, source, whole_keys)
         if source.get("S3DataDistributionType") == "ShardedByS3Key":
             objects = objects[host::hosts]
         local = on_host(root, source["LocalPath"])
@@ -57,10 +69,10 @@ def download_inputs(s3: Any, request: dict[str, Any], root: Path, host: int, hos
             s3.download_file(staged.source.bucket, staged.source.key, str(target))
 
 
-def _objects(s3: Any, source: dict[str, Any]) -> list[StagedObject]:
+def _objects(s3: Any, source: dict[str, Any], whole_keys: bool) -> list[StagedObject]:
     location = S3Location.parse(source["S3Uri"])
     if source["S3DataType"] == "ManifestFile":
-        return list(_of_manifest(s3, location))
+        return list(_of_manifest(s3, location, whole_keys))
     found = list(_of_prefix(s3, location))
     if not found:
         raise _no_objects(source["S3Uri"])
@@ -78,14 +90,14 @@ def _of_prefix(s3: Any, location: S3Location) -> Iterator[StagedObject]:
             yield StagedObject(S3Location(location.bucket, key), relative)
 
 
-def _of_manifest(s3: Any, location: S3Location) -> Iterator[StagedObject]:
+def _of_manifest(s3: Any, location: S3Location, whole_keys: bool) -> Iterator[StagedObject]:
     head, *relatives = _manifest(s3, location)
     prefix = S3Location.parse(head["prefix"])
     for relative in sorted(relatives):
         key = prefix.key + relative
         if key not in _keys(s3, S3Location(prefix.bucket, key)):
             raise _no_objects(f"s3://{prefix.bucket}/{key}")
-        yield StagedObject(S3Location(prefix.bucket, key), relative)
+        yield StagedObject(S3Location(prefix.bucket, key), key if whole_keys else relative)
 
 
 def _manifest(s3: Any, location: S3Location) -> list[Any]:
