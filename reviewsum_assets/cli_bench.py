@@ -42,6 +42,9 @@ def bench(
     batch_tokens: Annotated[
         list[int] | None, typer.Option(help="Source tokens a batch; may be repeated.")
     ] = None,
+    processes: Annotated[
+        int, typer.Option(help="Replicas of each engine on the device. 0: as in a job.", min=0)
+    ] = 0,
     full: Annotated[
         bool,
         typer.Option("--full", help="Stages at full size: 6.7 million reviews, half an hour."),
@@ -70,6 +73,7 @@ def bench(
                 output_tokens=output_tokens,
                 device=device,
                 batch_tokens=tuple(batch_tokens or ()),
+                processes=processes,
             ),
             full=full,
             scratch=scratch,

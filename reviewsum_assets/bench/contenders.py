@@ -79,6 +79,7 @@ class Round:
     seconds: float
     chunks: tuple[ChunkResult, ...]
     peak_mb: float
+    batch_tokens: int = 0  # at the end: fewer than asked for where memory ran out
 
     @property
     def chunks_per_s(self) -> float:
@@ -124,6 +125,7 @@ class RunningContender:
             seconds=max(one.seconds for one in rounds),
             chunks=tuple(chunk for one in rounds for chunk in one.chunks),
             peak_mb=sum(one.peak_mb for one in rounds),
+            batch_tokens=min(one.batch_tokens for one in rounds),
         )
 
     def _answer(self, connection: Connection) -> Round:
@@ -140,6 +142,8 @@ class RunningContender:
 
 
 class _Loop(Protocol):
+    batch_tokens: int
+
     def summarize(self, texts: list[str]) -> None:
         """Make the summaries; only this is timed."""
 
@@ -148,6 +152,8 @@ class _Loop(Protocol):
 
 
 class _Predecessor:
+    batch_tokens = 0
+
     def __init__(self, contender: Contender, model: BenchModel) -> None:
         self._loop = PredecessorLoop(
             model.directory,
@@ -188,7 +194,7 @@ class _Remembering:
 class _JobLoop:
     def __init__(self, name: EngineName, contender: Contender, model: BenchModel) -> None:
         self._settings = model.settings
-        self._batch_tokens = contender.batch_tokens
+        self._asked_tokens = self.batch_tokens = contender.batch_tokens
         directory = model.converted if name == "ctranslate2" else model.directory
         self._tokenizer = ChunkTokenizer.load(
             directory, model.prefix, model.settings.encoder_tokens
@@ -209,12 +215,13 @@ class _JobLoop:
         self._engine.given.clear()
         self._cut.clear()
         chunker = Chunker(self._tokenizer, self._settings)
-        summarizer = Summarizer(self._engine, self._tokenizer, self._batch_tokens, lambda *_: None)
+        summarizer = Summarizer(self._engine, self._tokenizer, self._asked_tokens, lambda *_: None)
         for start in range(0, len(texts), _PRODUCTS_A_POOL):
             source = _as_checkpoint(texts[start : start + _PRODUCTS_A_POOL])
             for work in summarizer.generate([chunk_checkpoint(source, chunker)]):
                 self._cut += [chunk.token_ids for chunks in work.chunks for chunk in chunks]
                 summarizer.assemble(work)
+        self.batch_tokens = summarizer.batch_tokens
 
     def results(self) -> list[ChunkResult]:
         given = self._engine.given
@@ -250,7 +257,8 @@ def _member(connection: Connection, contender: Contender, model: BenchModel) -> 
             started = time.perf_counter()
             loop.summarize(texts)
             seconds = time.perf_counter() - started
-            connection.send(Round(seconds, tuple(loop.results()), peak_memory_bytes() / _MB))
+            chunks, peak = tuple(loop.results()), peak_memory_bytes() / _MB
+            connection.send(Round(seconds, chunks, peak, loop.batch_tokens))
     except (EOFError, ConnectionError):  # the parent has ended, or wants no more
         return
     except Exception as error:  # whatever it is: the parent raises it, by the contender's name

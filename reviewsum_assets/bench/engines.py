@@ -25,6 +25,7 @@ from reviewsum_assets.bench.contenders import (
 from reviewsum_assets.bench.device_rates import DeviceRates, measure_device
 from reviewsum_assets.bench.roofline import Roofline, Workload, roofline
 from reviewsum_assets.bench.texts import different_chunks
+from reviewsum_assets.errors import BenchmarkError
 from reviewsum_assets.job.devices import fitting_workers, usable_cores, worker_devices
 from reviewsum_assets.job.engines import EngineName
 from reviewsum_assets.settings import EngineSettings
@@ -58,6 +59,7 @@ class EngineBench:
         repeats: turns.
         compared_chunks: different chunks that each engine summarizes once to be compared.
         batch_tokens: source tokens a batch; every engine is measured at each.
+        processes: replicas of each engine, which share the device; 0: as in a job.
     """
 
     model: BenchModel
@@ -67,6 +69,7 @@ class EngineBench:
     repeats: int
     compared_chunks: int
     batch_tokens: Sequence[int]
+    processes: int = 0
 
 
 class EngineResult(BaseModel):
@@ -83,6 +86,7 @@ class EngineResult(BaseModel):
     processes: int
     threads: int
     batch_tokens: int
+    settled_tokens: int  # source tokens per batch at the end: fewer where memory ran out
     chunks_per_s: float
     tokens_per_s: float
     ratio_to_baseline: float
@@ -143,9 +147,16 @@ def engine_results(bench: EngineBench, on_turn: Callable[[str], None]) -> Engine
             for dtype in sorted({c.dtype for c in contenders} & set(_BYTES_A_NUMBER)):
                 found = measure_device(bench.model.device, dtype, usable_cores())
                 rates[dtype] = _best(found, rates.get(dtype, found))
-            for contender in contenders:
+            for contender in list(contenders):
                 on_turn(f"turn {turn + 1} of {bench.repeats}: {contender.name}")
-                turns[contender.name].append(field.run(contender, texts))
+                try:
+                    turns[contender.name].append(field.run(contender, texts))
+                except BenchmarkError as error:
+                    if contender.engine is None or turn:
+                        raise
+                    # A device need not have every type of number.
+                    on_turn(f"{contender.name} is left out: {error}")
+                    contenders.remove(contender)
         compared = _compared(field, bench, contenders, on_turn)
     first = turns[BASELINE][0]
     config = json.loads((bench.model.directory / "config.json").read_bytes())
@@ -218,6 +229,8 @@ def _contenders(bench: EngineBench) -> list[Contender]:
     if device == "cpu":
         workers = worker_devices(EngineSettings(device="cpu"), bench.parameters)
         processes, threads = len(workers), workers[0].threads
+    if bench.processes:
+        processes, threads = bench.processes, max(1, cores // bench.processes)
     found = [Contender(BASELINE, None, "float32", 1, cores, 0)]
     for tokens in bench.batch_tokens:
         suffix = f"-{tokens}" if len(bench.batch_tokens) > 1 else ""
@@ -273,6 +286,7 @@ def _result(
         processes=contender.processes,
         threads=contender.threads,
         batch_tokens=contender.batch_tokens,
+        settled_tokens=min(one.batch_tokens for one in own),
         chunks_per_s=rate,
         tokens_per_s=rate * tokens,
         ratio_to_baseline=statistics.median(ratios),

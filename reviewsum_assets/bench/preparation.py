@@ -39,6 +39,7 @@ class EngineBenchOptions:
         output_tokens: that every chunk summary has exactly; None: as the settings have it.
         device: ``cpu`` or ``cuda``.
         batch_tokens: source tokens a batch, several to be compared; none: those of a job.
+        processes: replicas of each engine on the device; 0: as in a job.
     """
 
     dumps: Sequence[str] = ()
@@ -50,6 +51,7 @@ class EngineBenchOptions:
     output_tokens: int | None = None
     device: str = "cpu"
     batch_tokens: Sequence[int] = ()
+    processes: int = 0
 
 
 def prepared(options: EngineBenchOptions, directory: Path) -> EngineBench:
@@ -89,6 +91,7 @@ def prepared(options: EngineBenchOptions, directory: Path) -> EngineBench:
         products=options.products,
         repeats=options.repeats,
         compared_chunks=options.compared_chunks,
+        processes=options.processes,
         batch_tokens=options.batch_tokens
         or (settings.tokens_per_batch(settings.chunk_tokens, gpu_gib),),
     )

@@ -141,6 +141,13 @@ def _print_engines(
         layouts.setdefault(f"{row.processes} x {row.threads}", []).append(row.name)
     for layout, names in layouts.items():
         console.print(f"processes x threads: {layout} of {', '.join(names)}", style="dim")
+    for row in result.engines:
+        if row.settled_tokens < row.batch_tokens:
+            console.print(
+                f"out of memory: {row.name} went from {row.batch_tokens:,} source tokens per batch "
+                f"to {row.settled_tokens:,}",
+                soft_wrap=True,
+            )
     console.print(compared)
     for dtype, bound in result.rooflines.items():
         console.print(

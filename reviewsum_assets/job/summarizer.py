@@ -149,6 +149,11 @@ class Summarizer:
         self._memory_pauses = memory_pauses
         self._known: OrderedDict[bytes, _ChunkSummary] = OrderedDict()
 
+    @property
+    def batch_tokens(self) -> int:
+        """Source tokens per batch now: fewer than given where memory ran out."""
+        return self._budget.tokens
+
     def generate(self, works: Sequence[ChunkedCheckpoint]) -> Iterator[ChunkedCheckpoint]:
         """Generate a pool of checkpoints; each is yielded when its last chunk is generated.
 

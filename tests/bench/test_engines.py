@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from reviewsum_assets.bench import engines as engines_module
 from reviewsum_assets.bench import preparation
 from reviewsum_assets.bench.agreement import agreement
 from reviewsum_assets.bench.baseline import PredecessorLoop
@@ -68,6 +69,29 @@ def test_float32_engines_agree_and_all_are_compared(result: BenchResult) -> None
     assert by_name["ctranslate2-float32"].agreement == 1.0
     assert result.differing == ()
     assert by_name["ctranslate2-int8"].agreement is not None
+
+
+def test_replicas_share_the_device_and_what_it_lacks_is_left_out(
+    pegasus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = [("transformers", "float32"), ("ctranslate2", "float32"), ("ctranslate2", "float16")]
+    monkeypatch.setitem(engines_module._ENGINES, "cpu", types)
+    # As where all do not fit into memory at once, and as on a GPU: they are loaded in turns.
+    monkeypatch.setattr(engines_module, "fitting_workers", lambda _: 0)
+    chosen = options(
+        tmp_path, model=str(pegasus), compared_chunks=0, output_tokens=6, repeats=1, processes=2
+    )
+    steps: list[str] = []
+    found = measure_all(chosen, steps.append)
+    assert [(one.name, one.processes) for one in found.engines] == [
+        ("transformers-float32", 2),
+        ("ctranslate2-float32", 2),
+        ("transformers-float32-1-process", 1),
+    ]
+    assert all(one.settled_tokens == one.batch_tokens for one in found.engines)
+    (left_out,) = [step for step in steps if "is left out" in step]
+    assert "ctranslate2-float16" in left_out
+    assert "dtype float16 is not possible on this cpu" in left_out
 
 
 def test_the_share_of_the_roofline_follows_from_the_rate(result: BenchResult) -> None:
