@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
@@ -34,28 +35,30 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check settings, lake, credentials, devices and model; compute and pay for nothing."""
-    findings = []
-    try:
-        settings = chosen_settings(
-            lake=lake, dumps=tuple(dump) if dump else None, model=model, compute=compute
-        )
-    except SettingsError as error:
-        findings.append(
-            Finding(
-                subject="settings", state="problem", text=str(error), remedy="correct the settings"
-            )
-        )
-    else:
-        findings.append(Finding(subject="settings", state="ok", text="all values can work"))
-        findings += diagnose(settings)
+    findings: list[Finding] = []
+    for found in _findings(
+        lake=lake, dumps=tuple(dump or ()) or None, model=model, compute=compute
+    ):
+        findings.append(found)
+        if not as_json:
+            _show(found)
     has_problem = any(found.state == "problem" for found in findings)
     if as_json:
         print_json(DoctorResult(ok=not has_problem, findings=findings))
-    else:
-        for found in findings:
-            _show(found)
     if has_problem:
         raise typer.Exit(1)
+
+
+def _findings(**options: Any) -> Iterator[Finding]:
+    try:
+        settings = chosen_settings(**options)
+    except SettingsError as error:
+        yield Finding(
+            subject="settings", state="problem", text=str(error), remedy="correct the settings"
+        )
+        return
+    yield Finding(subject="settings", state="ok", text="all values can work")
+    yield from diagnose(settings)
 
 
 def _show(found: Finding) -> None:

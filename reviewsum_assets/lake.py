@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 # Local writes are staged here and renamed into place, so that a killed writer leaves nothing
 # beside the objects themselves.
 _STAGING = ".staging"
-_EXCLUSIVE_PROBES = "exclusive_probes"
 _PARALLEL_READS = 16
 _CONTENTS_AT_A_TIME = 64
 # botocore renews credentials 10 minutes before they expire at the latest, so they are good for
@@ -149,13 +148,27 @@ class Lake:
         """Write an object only if there is none; False if there is one already."""
         return self._write(key, data, overwrite=False)
 
+    def require_writable(self) -> None:
+        """Prove that objects can be written, read and removed.
+
+        Raises:
+            LakeError: one of these fails.
+        """
+        probe = f"{_STAGING}/{uuid.uuid4().hex}.probe"
+        self.put(probe, b"probe")
+        try:
+            if self.get(probe) != b"probe":
+                raise LakeError(f"the store of {self.uri} does not return what was written")
+        finally:
+            self.delete(probe)
+
     def require_exclusive_create(self) -> None:
         """Prove that of two writers of one object only one succeeds, which planning relies on.
 
         Raises:
             LakeError: the store ignores If-None-Match, or cannot be written.
         """
-        probe = f"{_EXCLUSIVE_PROBES}/{uuid.uuid4().hex}"
+        probe = f"{_STAGING}/{uuid.uuid4().hex}.probe"
         try:
             self.create(probe, b"first")
             if self.create(probe, b"second"):

@@ -165,8 +165,8 @@ class EngineSettings(BaseModel):
 
     canary: bool = Field(
         True,
-        description="Let every worker first summarize four fixed texts, which tells when another "
-        "GPU, engine or library makes the model say something else.",
+        description="Record what every worker says of four fixed texts, and compare it: it shows "
+        "when another GPU, engine or library makes the model say something else.",
     )
 
     def pool_products(self, gpu_gib: float | None) -> int:

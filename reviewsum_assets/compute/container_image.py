@@ -38,8 +38,8 @@ class ContainerImage:
         if self.end_of_patch is None or today <= self.end_of_patch:
             return ""
         return (
-            f"AWS ended security patches of the image {self.uri} on {self.end_of_patch}: name a "
-            "newer image in image_uri where your policies ask for one"
+            f"AWS ended security patches of the image {self.uri} on {self.end_of_patch}: set "
+            "image_uri to a newer image where a policy asks for one"
         )
 
 
@@ -52,7 +52,7 @@ def container_image(settings: SageMakerSettings, region: str) -> ContainerImage:
     uri = settings.image_uri or _aws_image_uri(settings, region)
     python = re.search(r"\bpy3(\d+)\b", uri)
     cuda = re.search(r"\bcu(\d{2})\d\b", uri)
-    framework = re.search(r"\.dkr\.ecr\..*pytorch[\w-]*:(\d+\.\d+)", uri)
+    framework = re.search(r"\.dkr\.ecr\.[^/]*/(?:huggingface-)?pytorch-\w+:(\d+\.\d+)", uri)
     return ContainerImage(
         uri=uri,
         python=settings.image_python or (f"3.{python[1]}" if python else ""),

@@ -6,10 +6,10 @@ written to the lake nothing stays.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +22,7 @@ from reviewsum_assets.compute.instances import instance_facts
 from reviewsum_assets.errors import JobError, ReviewsumError
 from reviewsum_assets.job.conversion import read_conversion
 from reviewsum_assets.job.devices import driver_gpus, find_gpus, usable_cores, worker_devices
+from reviewsum_assets.job.engines.choice import choose_engine
 from reviewsum_assets.job.engines.cuda_libraries import load_cublas
 from reviewsum_assets.job.model_directory import ReadyModel, examine_model
 from reviewsum_assets.lake import Lake
@@ -31,9 +32,8 @@ from reviewsum_assets.settings import Settings
 if TYPE_CHECKING:
     from reviewsum_assets.compute.sagemaker import SageMakerCompute
 
-# Weights in float32 and their conversion, beside the reviews.
-_DISK_BYTES_PER_PARAMETER = 8
-_LEAST_DISK_BYTES = 2 * 10**9
+# A model of 571 million parameters as it came, made ready and converted.
+_LEAST_DISK_BYTES = 5 * 10**9
 
 
 class Finding(BaseModel):
@@ -53,8 +53,47 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     Yields:
         A finding as soon as it is made; after a problem what depends on it is left out.
     """
+    if settings.compute == "sagemaker" or settings.lake.startswith("s3://"):
+        found = _credentials(is_needed=settings.compute == "sagemaker")
+        yield found
+        if found.state == "problem":
+            return
     with _leaving_no_directory(settings.lake):
-        yield from _findings(settings)
+        yield from _on_a_lake(settings)
+
+
+def _on_a_lake(settings: Settings) -> Iterator[Finding]:
+    try:
+        lake = Lake.open(settings.lake)
+    except ReviewsumError as error:
+        yield _problem("lake", str(error), "set lake to a directory or to s3://bucket/prefix")
+        return
+    has_problem = False
+    for found in _tried("lake", _lake(lake)):
+        has_problem = has_problem or found.state == "problem"
+        yield found
+    if has_problem:
+        return
+    yield from _tried("reviews", _dumps(lake, settings))
+    if settings.compute == "local":
+        yield from _tried("disk", _disk(lake))
+    seen: list[ReadyModel] = []
+    yield from _tried("model", _model(lake, settings, seen))
+    model = seen[0] if seen else None
+    if settings.compute == "sagemaker":
+        yield from _tried("job", _sagemaker(lake, settings))
+    else:
+        yield from _tried("device", _devices(settings, model))
+        yield from _tried("memory", _memory(model))
+    yield from _tried("engine", _engine(lake, settings, model))
+
+
+def _tried(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Pass findings on; an error that ends them is a finding too."""
+    try:
+        yield from findings
+    except (ReviewsumError, OSError) as error:
+        yield _problem(subject, str(error), "correct what the message names")
 
 
 @contextmanager
@@ -62,38 +101,14 @@ def _leaving_no_directory(lake: str) -> Iterator[None]:
     """Remove the lake's directory at the end if it was not there before."""
     directory = Path(lake.removeprefix("file://")).expanduser()
     is_new = "://" not in lake and not directory.exists()
-    yield
-    if is_new:
-        with suppress(OSError):  # not empty: it is in use by now
-            for empty in sorted(directory.glob("*"), reverse=True):
-                empty.rmdir()
-            directory.rmdir()
-
-
-def _findings(settings: Settings) -> Iterator[Finding]:
-    on_aws = settings.compute == "sagemaker" or settings.lake.startswith("s3://")
-    if on_aws:
-        yield (found := _credentials())
-        if found.state == "problem":
-            return
     try:
-        lake = Lake.open(settings.lake)
-    except ReviewsumError as error:
-        yield _problem("lake", str(error), "set lake to a directory or to s3://bucket/prefix")
-        return
-    findings = list(_lake(lake))
-    yield from findings
-    if any(found.state == "problem" for found in findings):
-        return
-    yield _dumps(lake, settings)
-    found, model = _model(lake, settings)
-    yield found
-    if settings.compute == "sagemaker":
-        yield from _sagemaker(lake, settings)
-    else:
-        yield from _devices(settings, model)
-        yield from _room(lake, model)
-    yield _engine(lake, settings, model)
+        yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # not empty: it is in use by now
+                for empty in sorted(directory.glob("*"), reverse=True):
+                    empty.rmdir()
+                directory.rmdir()
 
 
 def _ok(subject: str, text: str) -> Finding:
@@ -108,44 +123,37 @@ def _problem(subject: str, text: str, remedy: str) -> Finding:
     return Finding(subject=subject, state="problem", text=text, remedy=remedy)
 
 
-def _credentials() -> Finding:
-    """Who AWS takes this process for."""
+def _credentials(*, is_needed: bool) -> Finding:
+    """The identity that AWS knows this process by; a store of another kind may know none."""
+    bad = _problem if is_needed else _warning
     try:
         import boto3
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:
-        return _problem(
-            "credentials", "the AWS libraries are not installed", "pip install '.[aws]'"
-        )
+        return bad("credentials", "the AWS libraries are not installed", "pip install '.[aws]'")
     remedy = "log in to AWS, or set AWS_PROFILE or the other AWS_* variables of this process"
     try:
         session = boto3.Session()
         if session.get_credentials() is None:
+            # Without any, a look at the lake would wait minutes for those of an EC2 instance.
             return _problem("credentials", "there are no AWS credentials", remedy)
-        region = session.region_name
+        region = session.region_name or os.environ.get("AWS_REGION")
         if region is None:
-            return _problem("region", "no AWS region is set", "set AWS_DEFAULT_REGION")
-        caller = session.client("sts").get_caller_identity()
+            return bad("region", "no AWS region is set", "set AWS_DEFAULT_REGION")
+        caller = session.client("sts", region_name=region).get_caller_identity()
     except (BotoCoreError, ClientError) as error:
-        return _problem("credentials", f"AWS does not accept them: {error}", remedy)
+        return bad("credentials", f"AWS does not say whose they are: {error}", remedy)
     return _ok("credentials", f"{caller['Arn']} in {region}")
 
 
 def _lake(lake: Lake) -> Iterator[Finding]:
     """Whether it can be read, written, and gives an object to one writer only."""
-    probe = f"doctor/{uuid.uuid4().hex}"
     try:
-        lake.get(probe)
-        lake.put(probe, b"written")
-        read = lake.get(probe)
-        lake.delete(probe)
+        lake.require_writable()
     except ReviewsumError as error:
         yield _problem(
             "lake", str(error), "grant this user reading, writing and deleting below the lake"
         )
-        return
-    if read != b"written":
-        yield _problem("lake", f"{lake.uri} does not return what was written", "use another store")
         return
     yield _ok("lake", f"{lake.uri} can be read and written")
     try:
@@ -156,33 +164,32 @@ def _lake(lake: Lake) -> Iterator[Finding]:
     yield _ok("one writer", "of two writers of an object one succeeds")
 
 
-def _dumps(lake: Lake, settings: Settings) -> Finding:
+def _dumps(lake: Lake, settings: Settings) -> Iterator[Finding]:
     if not settings.dumps and not has_dumps(lake):
-        return _warning(
+        yield _warning(
             "reviews",
             "there are none: `reviewsum run` would use the sample reviews",
             "put dumps into review_dumps/ of the lake, or name them with --dump",
         )
-    try:
-        found = find_dumps(lake, settings)
-    except ReviewsumError as error:
-        return _problem("reviews", str(error), "correct what it names")
+        return
+    found = find_dumps(lake, settings)
     size = sum(dump.size for dump in found) / 1e6
-    return _ok("reviews", f"{len(found)} files, {size:,.1f} MB")
+    yield _ok("reviews", f"{len(found)} files, {size:,.1f} MB")
 
 
-def _model(lake: Lake, settings: Settings) -> tuple[Finding, ReadyModel | None]:
-    try:
-        name, model = examine_model(lake, settings)
-    except ReviewsumError as error:
-        return _problem("model", str(error), "name a model directory in model (--model)"), None
+def _model(lake: Lake, settings: Settings, seen: list[ReadyModel]) -> Iterator[Finding]:
+    """The model; what is known of it is appended to ``seen``."""
+    name, model = examine_model(lake, settings)
     if model is None:
-        return _ok("model", f"{name}, examined once it is downloaded"), None
+        yield _ok("model", f"{name}, examined once it is downloaded")
+        return
+    seen.append(model)
     text = f"{name}, {model.family}, {model.parameters / 1e6:,.0f} million parameters"
     if model.is_demo:
         remedy = "name a real model, such as a directory of google/pegasus-cnn_dailymail"
-        return _warning("model", f"{text}: it knows the sample reviews only", remedy), model
-    return _ok("model", text), model
+        yield _warning("model", f"{text}: it knows the sample reviews only", remedy)
+    else:
+        yield _ok("model", text)
 
 
 def _devices(settings: Settings, model: ReadyModel | None) -> Iterator[Finding]:
@@ -219,19 +226,21 @@ def _devices(settings: Settings, model: ReadyModel | None) -> Iterator[Finding]:
             yield _ok("cuBLAS", str(found))
 
 
-def _room(lake: Lake, model: ReadyModel | None) -> Iterator[Finding]:
-    """Disk and memory of a local job."""
-    needed = _LEAST_DISK_BYTES + _DISK_BYTES_PER_PARAMETER * (model.parameters if model else 0)
-    for name, folder in (("disk of the lake", lake.directory), ("temporary disk", _temporary())):
+def _disk(lake: Lake) -> Iterator[Finding]:
+    """Disk of a local job, where the model is made ready and the results lie."""
+    folders = {"disk of the lake": lake.directory, "temporary disk": Path(tempfile.gettempdir())}
+    for name, folder in folders.items():
         if folder is None:
             continue
         free = shutil.disk_usage(folder).free
         text = f"{free / 1e9:,.1f} GB free at {folder}"
-        if free < needed:
-            remedy = f"make room: {needed / 1e9:,.1f} GB are needed"
-            yield _warning(name, text, remedy)
+        if free < _LEAST_DISK_BYTES:
+            yield _warning(name, text, "make room: a model of usual size needs 5 GB")
         else:
             yield _ok(name, text)
+
+
+def _memory(model: ReadyModel | None) -> Iterator[Finding]:
     free = psutil.virtual_memory().available
     text = f"{free / 1e9:,.1f} GB free"
     # Converting holds the float32 weights twice.
@@ -241,51 +250,43 @@ def _room(lake: Lake, model: ReadyModel | None) -> Iterator[Finding]:
         yield _ok("memory", text)
 
 
-def _temporary() -> Path:
-    return Path(tempfile.gettempdir())
-
-
-def _engine(lake: Lake, settings: Settings, model: ReadyModel | None) -> Finding:
+def _engine(lake: Lake, settings: Settings, model: ReadyModel | None) -> Iterator[Finding]:
     """Which engine generates."""
-    from reviewsum_assets.job.engines.choice import choose_engine
-
     conversion = None if model is None else read_conversion(lake, model.version)
-    try:
-        choice = choose_engine(
-            settings.engine_settings(),
-            settings.summary_settings(),
-            # One that is still to be made counts as made.
-            conversion.obstacle if conversion is not None else "",
-        )
-    except ReviewsumError as error:
-        return _problem("engine", str(error), "set engine to auto")
+    choice = choose_engine(
+        settings.engine_settings(),
+        settings.summary_settings(),
+        # One that is still to be made counts as made.
+        conversion.obstacle if conversion is not None else "",
+    )
     state = "converted" if conversion is not None else "to be converted by the first run"
     if choice.name == "ctranslate2":
-        return _ok("engine", f"ctranslate2, {state}")
-    if settings.engine == "transformers":
-        return _ok("engine", "transformers, as engine says")
-    return _warning("engine", f"transformers: {choice.reason}", "expect a slower job")
+        yield _ok("engine", f"ctranslate2, {state}")
+    elif settings.engine == "transformers":
+        yield _ok("engine", "transformers, as engine says")
+    else:
+        yield _warning("engine", f"transformers: {choice.reason}", "expect a slower job")
 
 
 def _sagemaker(lake: Lake, settings: Settings) -> Iterator[Finding]:
     """What a SageMaker job needs, as far as these credentials may ask for it."""
-    try:
-        compute = compute_for(settings, lake)
-        image = compute.image  # type: ignore[attr-defined]  # the one of SageMaker
-    except ReviewsumError as error:
-        yield _problem("job", str(error), "correct the setting that it names")
-        return
+    compute = compute_for(settings, lake)
     from reviewsum_assets.compute.sagemaker import SageMakerCompute
 
     assert isinstance(compute, SageMakerCompute)
     yield from _service(compute)
     yield from _role(settings.role_arn)
-    yield _ok("image", image.uri)
+    yield _ok("image", compute.image.uri)
     for notice in compute.notices:
         yield _warning("image", notice, "see image_uri, image_cuda and image_python")
+    quotas = _quotas()
     for instance_type in compute.settings.instance_types:
         yield _instance(instance_type, settings)
-        yield _quota(instance_type, settings.instance_count)
+        if isinstance(quotas, Finding):
+            yield quotas
+        else:
+            is_first = instance_type == settings.instance_type
+            yield _quota(instance_type, settings.instance_count, quotas, is_first=is_first)
     yield _packages(compute, lake)
 
 
@@ -345,30 +346,34 @@ def _instance(instance_type: str, settings: Settings) -> Finding:
     )
 
 
-def _quota(instance_type: str, count: int) -> Finding:
-    """How many such instances the account may run for Processing at one time."""
+def _quotas() -> Mapping[str, float] | Finding:
+    """The account's quotas of SageMaker by name, or why they are not known."""
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
-    name = f"{instance_type} for processing job usage"
-    remedy = f"ask for {count} in the Service Quotas console: Amazon SageMaker, '{name}'"
     try:
         pages = boto3.client("service-quotas").get_paginator("list_service_quotas")
-        found = next(
-            (
-                quota["Value"]
-                for page in pages.paginate(ServiceCode="sagemaker")
-                for quota in page["Quotas"]
-                if quota["QuotaName"] == name
-            ),
-            None,
-        )
+        return {
+            quota["QuotaName"]: quota["Value"]
+            for page in pages.paginate(ServiceCode="sagemaker")
+            for quota in page["Quotas"]
+        }
     except (BotoCoreError, ClientError) as error:
-        return _warning("quota", f"{name}: cannot be asked for: {error}", "look it up by hand")
+        return _warning("quota", f"quotas cannot be asked for: {error}", "look them up by hand")
+
+
+def _quota(
+    instance_type: str, count: int, quotas: Mapping[str, float], *, is_first: bool
+) -> Finding:
+    """How many such instances the account may run for Processing at one time."""
+    name = f"{instance_type} for processing job usage"
+    found = quotas.get(name)
     if found is None:
         return _warning("quota", f"{name}: not listed", "look it up by hand")
     if found < count:
-        return _problem("quota", f"{name}: {found:.0f}, {count} are needed", remedy)
+        bad = _problem if is_first else _warning  # of a fallback
+        remedy = f"ask for {count} in the Service Quotas console: Amazon SageMaker, '{name}'"
+        return bad("quota", f"{name}: {found:.0f}, {count} are needed", remedy)
     return _ok("quota", f"{name}: {found:.0f}")
 
 

@@ -28,6 +28,7 @@ T4 = GpuFacts("T4", 16, 0.12)  # has no bfloat16, so that jobs use float32
 A10G = GpuFacts("A10G", 24, 1.0)
 L4 = GpuFacts("L4", 24, 0.5)
 L40S = GpuFacts("L40S", 48, 1.4)
+_UNKNOWN = GpuFacts("", 0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def capacity_of(types: Sequence[str], instances: int) -> Capacity:
     slowest GPU, the highest price. An unknown type counts as one worker, and leaves all without a
     price.
     """
-    facts = [instance_facts(name) or InstanceFacts(1, 0.0) for name in types]
+    facts = [instance_facts(name) or InstanceFacts(1, 0.0, _UNKNOWN) for name in types]
     is_priced = all(fact.usd_per_hour for fact in facts)
     return Capacity(
         instance_type=" or ".join(types),  # as the job's manifests name it

@@ -95,8 +95,8 @@ class JobWheels:
             return str(error)
         if not done.returncode:
             return ""
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        return said[-1] if said else f"pip ended with code {done.returncode}"
+        lines = done.stderr.splitlines() or [f"pip ended with code {done.returncode}"]
+        return next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
 
 
 def read_wheels(listing: str) -> list[tuple[str, str]]:

@@ -49,7 +49,7 @@ from reviewsum_assets.compute.processing_request import (
     spec_hash,
 )
 from reviewsum_assets.compute.start_lock import StartLock, start_lock
-from reviewsum_assets.errors import JobError, ReviewsumError, SettingsError
+from reviewsum_assets.errors import JobError, LakeError, ReviewsumError, SettingsError
 from reviewsum_assets.job.job_objects import spec_key
 from reviewsum_assets.job.job_result import JobResult, read_result
 from reviewsum_assets.job.loaded_model import files_prefix
@@ -261,22 +261,23 @@ class SageMakerCompute:
         return request
 
     def _create(self, spec: JobSpec, launch: Launch) -> SageMakerJob:
-        self._request(spec, launch, self.wheels)  # what breaks a limit is said before any download
+        self._request(spec, launch, self.wheels)  # a broken limit is named before any download
         request = self._request(spec, launch, self._stored_wheels())
         publish(self.lake, self.package)
         self.lake.put(inputs_manifest_key(spec.name), inputs_manifest(self.lake, spec))
         while True:
             with start_lock(self.lake) as lock:
                 # While this process waited, another one may have started some of this work.
-                overlapping = self._overlapping(spec)
-                if overlapping is not None:
-                    note_waiting(self.lake, overlapping.spec.name, launch.run_id)
-                    return overlapping
+                started = self._started_meanwhile(spec, launch)
+                if started is not None:
+                    return started
                 note_launch(self.lake, spec, launch)
-                if lock.is_held():
-                    return self._create_alone(spec, launch, request, lock)
-                # This process was suspended for so long that another one took the lock.
-                note_end(self.lake, spec.name)
+                if not _is_held(lock):
+                    continue  # suspended until another process took the lock: look again
+                job = self._create_now(spec, launch, request)
+                if _is_held(lock):
+                    return job
+            return self._settled(job, launch)
 
     def _stored_wheels(self) -> JobWheels | None:
         """The wheels that the job installs, on the lake now; None if it asks a package index."""
@@ -286,23 +287,32 @@ class SageMakerCompute:
         problem = wheels.ensure_stored(self.lake)
         if not problem:
             return wheels
-        _log.warning(
-            "the job's packages cannot be downloaded here (%s): the job will install them from a "
-            "package index, which it may not reach in a VPC, and which may serve others than these",
-            problem,
+        self.write_log(
+            f"warning: the job's packages cannot be downloaded here ({problem}): the job will "
+            "install them from a package index, which it may not reach in a VPC, and which may "
+            "serve others than these"
         )
         return None
 
+    def _started_meanwhile(self, spec: JobSpec, launch: Launch) -> SageMakerJob | None:
+        """A live job that computes this, or some of it."""
+        found = self.api.describe(name=spec.name)
+        if found is not None and found.is_live:
+            return self._attach(spec, found, launch)
+        job = self._overlapping(spec)
+        if job is not None:
+            note_waiting(self.lake, job.spec.name, launch.run_id)
+        return job
+
     def _overlapping(self, spec: JobSpec) -> SageMakerJob | None:
-        """A live job under another name that computes some of the same."""
+        """A live job under another name that computes some of the same, and is to go on."""
         for job in self.live_jobs():
-            if job.spec.name != spec.name and job.spec.overlaps(spec):
+            is_other = job.spec.name != spec.name and not job.was_stopping
+            if is_other and job.spec.overlaps(spec):
                 return job
         return None
 
-    def _create_alone(
-        self, spec: JobSpec, launch: Launch, request: dict[str, Any], lock: StartLock
-    ) -> SageMakerJob:
+    def _create_now(self, spec: JobSpec, launch: Launch, request: dict[str, Any]) -> SageMakerJob:
         try:
             self.api.create(request=request)
         except NameTaken:
@@ -310,17 +320,27 @@ class SageMakerCompute:
             return self._attach(spec, self._found(spec.name), launch)
         except LaunchError as error:
             if error.failure.is_certain:
-                note_end(self.lake, spec.name)
+                with suppress(LaunchError):
+                    if self.api.describe(name=spec.name) is None:
+                        note_end(self.lake, spec.name)
             raise
         with suppress(LaunchError):  # it exists; who follows it has more patience
             self._found(spec.name)
-        if not lock.is_held() and (first := self._overlapping(spec)) is not None:
-            # Suspended between look and creation: the job of the process that has the lock stays.
-            _log.warning("job %s overlaps %s and is stopped", spec.name, first.spec.name)
-            self.api.stop(name=spec.name)
-            note_waiting(self.lake, first.spec.name, launch.run_id)
-            return first
         return SageMakerJob(self, spec, attached=False)
+
+    def _settled(self, job: SageMakerJob, launch: Launch) -> SageMakerJob:
+        """Of two jobs that overlap keep the other one, after this one was created without the lock.
+
+        Under the lock again, since its holder meanwhile may have been creating a job.
+        """
+        with start_lock(self.lake):
+            other = self._overlapping(job.spec)
+            if other is None:
+                return job
+            self.write_log(f"job {job.spec.name} overlaps {other.spec.name} and is stopped")
+            self.api.stop(name=job.spec.name)
+            note_waiting(self.lake, other.spec.name, launch.run_id)
+            return other
 
     def _found(self, name: str) -> JobDescription:
         """A job that exists; the service may take a moment to show it."""
@@ -453,6 +473,15 @@ class SageMakerJob:
                     self.log_tail(),
                     checkpoints_failed=result is not None and bool(result.failed),
                 )
+
+
+def _is_held(lock: StartLock) -> bool:
+    """Whether the lock is held, as far as the lake tells: a job that exists must not be lost."""
+    try:
+        return lock.is_held()
+    except LakeError as error:
+        _log.warning("the lock on starting jobs cannot be read: %s", error)
+        return True
 
 
 def _write_to_standard_error(line: str) -> None:

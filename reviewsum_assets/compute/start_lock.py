@@ -28,6 +28,10 @@ _log = logging.getLogger(__name__)
 _RENEW_SECONDS = 5.0
 _STALE_SECONDS = 60.0
 _POLL_SECONDS = 0.5
+# A holder that hangs must not hold up the lake for ever; a start takes seconds, or minutes where
+# the API is slow.
+_LONGEST_SECONDS = 900.0
+_TELL_AFTER_SECONDS = 30.0
 _RELEASED = b"released"
 
 
@@ -53,13 +57,20 @@ class StartLock:
         """Let the next process have the lock at once; what was before this holder is removed."""
         self._ended.set()
         self._renewer.join()
-        self._lake.put(_key(self._number), _RELEASED)
-        for number in _numbers(self._lake):
-            if number < self._number:
-                self._lake.delete(_key(number))
+        try:
+            self._lake.put(_key(self._number), _RELEASED)
+            for number in _numbers(self._lake):
+                if number < self._number:
+                    self._lake.delete(_key(number))
+        except LakeError as error:
+            # The next process takes it within a minute.
+            _log.warning("the lock on starting jobs cannot be released: %s", error)
 
     def _renew(self) -> None:
+        started = time.monotonic()
         while not self._ended.wait(_RENEW_SECONDS):
+            if time.monotonic() - started > _LONGEST_SECONDS:
+                return
             try:
                 self._lake.put(_key(self._number), _fresh())
             except LakeError as error:
@@ -84,23 +95,28 @@ def start_lock(lake: Lake) -> Iterator[StartLock]:
 def _acquire(lake: Lake) -> int:
     """Create the next number once the highest one is free; returns it."""
     seen: tuple[int, bytes | None] | None = None
-    since = 0.0
+    begun = since = time.monotonic()
+    is_told = False
     while True:
+        looked = time.monotonic()
         newest = max(_numbers(lake), default=0)
         content = lake.get(_key(newest)) if newest else _RELEASED
         # By this clock alone: that of the holder may show another time.
         if (newest, content) != seen:
             seen, since = (newest, content), time.monotonic()
-        is_stale = time.monotonic() - since > _STALE_SECONDS
+        is_stale = looked - since > _STALE_SECONDS
         if content == _RELEASED or is_stale:
-            if is_stale:
-                _log.warning("the process that held the lock on starting jobs was killed")
             mine, content = newest + 1, _fresh()
             # The answer to a first request may be lost, and the second then finds the object.
             # And a number that was removed could be created again: only the highest one counts.
             created = lake.create(_key(mine), content) or lake.get(_key(mine)) == content
             if created and max(_numbers(lake), default=0) == mine:
+                if is_stale:
+                    _log.warning("the lock on starting jobs was taken: its holder went silent")
                 return mine
+        if not is_told and looked - begun > _TELL_AFTER_SECONDS:
+            is_told = True
+            _log.warning("another process is starting a job on this lake: waiting for it")
         time.sleep(_POLL_SECONDS)
 
 

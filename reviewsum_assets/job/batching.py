@@ -61,6 +61,9 @@ class BatchBudget:
         self._works = max(self._works, size)
         if self._fails is None or rows < self.rows(longest):
             return
+        if size + longest > self._most:  # nothing larger is ever asked for
+            self._fails, self._retries = None, False
+            return
         self._full_batches += 1
         if size >= self._fails:  # what failed before works now: where it fails is unknown
             self._fails, self._retries = _REDUCTION * self._most, False
@@ -73,5 +76,3 @@ class BatchBudget:
             # A batch grows by whole rows, so that the middle may be out of reach.
             wanted = max(wanted, size + longest)
         self.tokens = min(max(self.tokens, wanted), self._most)
-        if self.tokens == self._most:
-            self._fails, self._retries = None, False

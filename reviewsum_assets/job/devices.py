@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import platform
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -21,6 +21,7 @@ _BYTES_PER_PROCESS = 2**29
 _SHARE_OF_MEMORY = 0.6
 _DRIVER_FILES = ("/dev/nvidiactl", "/dev/dxg")  # of Linux, and of Windows' subsystem for it
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_SHOWN: dict[str, tuple[Gpu, ...]] = {}  # by program
 
 
 @dataclass(frozen=True)
@@ -109,15 +110,20 @@ def find_gpus(engine: EngineSettings) -> Gpus:
         return Gpus(problem=_why_unusable(engine, shown))
     if keys is None:
         keys = [gpu.key for gpu in shown] or [str(index) for index in range(count)]
-    known = {name: gpu for index, gpu in enumerate(shown) for name in (gpu.key, str(index))}
-    chosen = [known.get(key, Gpu(key)) for key in keys[:count]]
-    # The names that were given are kept: a part of a GPU (MIG) has no other.
-    return Gpus(
-        tuple(
-            Gpu(key, gpu.name, gpu.memory_gib, gpu.driver)
-            for key, gpu in zip(keys[:count], chosen, strict=True)
-        )
-    )
+    return Gpus(tuple(_shown_as(key, shown) for key in keys[:count]))
+
+
+def _shown_as(key: str, shown: Sequence[Gpu]) -> Gpu:
+    """The GPU that CUDA_VISIBLE_DEVICES names; its key is kept, since a part of one has no other.
+
+    CUDA counts the fastest first, the driver's program by bus: an index says which it is only
+    where all are alike.
+    """
+    by_key = {gpu.key: gpu for gpu in shown}
+    in_bus_order = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    if in_bus_order or len({gpu.name for gpu in shown}) == 1:
+        by_key |= {str(index): gpu for index, gpu in enumerate(shown)}
+    return replace(by_key.get(key, Gpu(key)), key=key)
 
 
 def unused_gpus(engine: EngineSettings) -> str:
@@ -129,10 +135,14 @@ def unused_gpus(engine: EngineSettings) -> str:
 def driver_gpus() -> tuple[Gpu, ...]:
     """The GPUs that the NVIDIA driver shows, by ``nvidia-smi``; none where there is no driver."""
     program = shutil.which("nvidia-smi")
-    return () if program is None else _asked(program)
+    if program is None:
+        return ()
+    # Takes up to a second where the driver is not kept loaded.
+    if program not in _SHOWN and (found := _asked(program)):
+        _SHOWN[program] = found
+    return _SHOWN.get(program, ())
 
 
-@functools.cache  # takes up to a second where the driver is not kept loaded
 def _asked(program: str) -> tuple[Gpu, ...]:
     fields = "uuid,name,memory.total,driver_version"
     try:
@@ -156,9 +166,7 @@ def device_name(kind: str) -> str:
     """The model of the GPU that this process uses, or the CPU's architecture; never raises."""
     if kind != "cuda":
         return platform.processor() or platform.machine()
-    shown = {gpu.key: gpu.name for gpu in driver_gpus()}
-    key = os.environ.get(_VISIBLE, "").partition(",")[0]
-    return shown.get(key) or next(iter(shown.values()), "unknown GPU")
+    return _shown_as(os.environ.get(_VISIBLE, "").partition(",")[0], driver_gpus()).name
 
 
 def _usable_count(engine: EngineSettings) -> int:

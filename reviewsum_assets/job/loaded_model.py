@@ -17,7 +17,7 @@ from reviewsum_assets import places
 from reviewsum_assets.checkpoints.canary_reference import record_reference
 from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.checkpoints.plan import Recipe
-from reviewsum_assets.errors import JobError, LakeError
+from reviewsum_assets.errors import JobError, LakeError, SettingsError
 from reviewsum_assets.job.canaries import CANARY_TEXTS, named_canaries
 from reviewsum_assets.job.chunking import Chunker
 from reviewsum_assets.job.conversion import (
@@ -27,7 +27,7 @@ from reviewsum_assets.job.conversion import (
 )
 from reviewsum_assets.job.devices import WorkerDevice
 from reviewsum_assets.job.engines import EngineName, load_engine
-from reviewsum_assets.job.engines.base import Engine, EngineOutOfMemory
+from reviewsum_assets.job.engines.base import Engine, EngineOutOfMemory, is_out_of_memory
 from reviewsum_assets.job.engines.choice import choose_engine
 from reviewsum_assets.job.hierarchy import summary_joiner
 from reviewsum_assets.job.model_directory import local_model_directory, read_ready_model
@@ -126,8 +126,8 @@ class LoadedModel:
             proven = _proven_engine(lake, reader, options)
         except EngineOutOfMemory as error:
             raise JobError(
-                f"not even four short texts fit into the memory of {options.device}: {error}. To "
-                "fix: end other processes that use the device"
+                f"the model and four short texts do not fit into the memory of {options.device}: "
+                f"{error}. To fix: end other processes that use the device"
             ) from error
         info = proven.engine.describe()
         spec, settings = options.spec, reader.recipe.settings
@@ -195,10 +195,13 @@ def _proven_engine(lake: Lake, reader: RecipeReader, options: WorkerOptions) -> 
     if may_fall_back and asked.dtype != "int8":
         try:
             return _first_batch(reader, options, reader.engine, reader.directory)
-        except EngineOutOfMemory:
+        except (EngineOutOfMemory, SettingsError):
             raise
         except Exception as error:
-            reason = f"{reader.engine} failed on its first batch: {error}"
+            reason = (
+                f"{reader.engine} could not be loaded, or failed on its first batch: "
+                f"{type(error).__name__}: {error}"
+            )
         _log.warning("%s; transformers takes over, several times slower", reason)
         directory = _model_files(lake, reader.recipe, options.spec)
         proven = _first_batch(reader, options, "transformers", directory, reason)
@@ -213,16 +216,21 @@ def _first_batch(
     directory: Path,
     reason: str = "",
 ) -> _ProvenEngine:
-    engine = load_engine(
-        name,
-        directory,
-        reader.recipe.settings,
-        device="cpu" if options.device.gpu is None else "cuda",
-        dtype=options.spec.engine.dtype,
-        threads=options.device.threads,
-    )
-    # A batch of their own: in low precision, other rows of a batch can change a summary.
-    summaries = engine.generate(reader.tokenizer.encode_many(CANARY_TEXTS))
+    try:
+        engine = load_engine(
+            name,
+            directory,
+            reader.recipe.settings,
+            device="cpu" if options.device.gpu is None else "cuda",
+            dtype=options.spec.engine.dtype,
+            threads=options.device.threads,
+        )
+        # A batch of their own: in low precision, other rows of a batch can change a summary.
+        summaries = engine.generate(reader.tokenizer.encode_many(CANARY_TEXTS))
+    except Exception as error:
+        if is_out_of_memory(error):  # while loading; generating says so itself
+            raise EngineOutOfMemory(str(error)) from error
+        raise
     return _ProvenEngine(engine, named_canaries(summaries, reader.tokenizer), reason)
 
 

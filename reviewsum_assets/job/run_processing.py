@@ -37,7 +37,7 @@ def leave_message(path: Path, message: str) -> None:
     text = message.encode()[:_MESSAGE_BYTES].decode(errors="ignore")
     # The log has it too: a disk that is full must not hide why a job ended.
     with contextlib.suppress(OSError):
-        if path.parents[1].is_dir():
+        if path.absolute().parent.parent.is_dir():
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
 
@@ -53,8 +53,7 @@ def _make_importable() -> None:
     Either it lies in the package; or a container got it alone, as ``ScriptProcessor`` ships it:
     then the package is an archive among the Processing inputs, and beside it lie the wheels to be
     installed, listed in ``wheels.txt``, or a ``requirements.txt`` for a package index. Signals end
-    the process meanwhile, which the kernel would not do by itself for the first process of a
-    container.
+    the process meanwhile, which the kernel does not do for the first process of a container.
     """
     here = Path(__file__).resolve()
     # This folder itself must not be searched: its module names would shadow others.

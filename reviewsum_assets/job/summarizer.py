@@ -253,10 +253,10 @@ class Summarizer:
         # sorted() is stable: equal input gives equal batches.
         remaining = sorted(pool, key=lambda key: -len(pool[key].token_ids))
         attempts = 0  # at a single chunk
+        started = time.monotonic()
         while remaining:
             longest = len(pool[remaining[0]].token_ids)
             keys = remaining[: self._budget.rows(longest)]
-            started = time.monotonic()
             try:
                 found = self._generate_batch([pool[key].token_ids for key in keys])
             except EngineOutOfMemory as error:
@@ -277,7 +277,8 @@ class Summarizer:
             del remaining[: len(keys)]
             summaries = dict(zip(keys, found, strict=True))
             self._remember(summaries)
-            yield summaries, time.monotonic() - started
+            yield summaries, time.monotonic() - started  # with the attempts that failed
+            started = time.monotonic()
 
     def _wait_for_memory(self, attempts: int, tokens: int, error: EngineOutOfMemory) -> None:
         """Pause before the next attempt at a single chunk."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import boto3
 import ctranslate2
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from typer.testing import CliRunner
 
 from reviewsum_assets.cli import app
@@ -79,7 +81,7 @@ def test_on_aws_everything_is_there(processing: ProcessingEmulator, role: None) 
     assert "4 A10G of 24 GB, 7.09 USD per hour" in found["instance"].text
     assert found["image"].state == "warning"  # the last of this name: its patches have ended
     assert "ended security patches" in found["image"].text
-    assert not lake_on(processing).list("doctor")
+    assert not lake_on(processing).list(".staging")
 
 
 @pytest.mark.parametrize(("quota", "state"), [(0, "problem"), (2, "ok")])
@@ -134,7 +136,7 @@ def test_a_store_that_ignores_conditions_is_a_problem_and_no_plan_is_made_on_it(
     lake = lake_on(processing)
     with pytest.raises(LakeError, match="ignores If-None-Match"):
         plan_products(lake, {"P1": "good sound"})
-    assert lake.list("checkpoint_plans") == []
+    assert lake.list("checkpoint_plans") == lake.list(".staging") == []
 
 
 def test_a_gpu_without_cublas_is_a_warning_that_says_what_to_install(
@@ -186,4 +188,28 @@ def test_a_lake_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_an_exclusive_create_leaves_nothing(any_lake: Lake) -> None:
     any_lake.require_exclusive_create()
-    assert any_lake.list("exclusive_probes") == []
+    assert any_lake.list(".staging") == []
+
+
+def test_a_store_that_knows_no_identities_is_looked_at_all_the_same(
+    processing: ProcessingEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_sts(*_: Any, **__: Any) -> Any:
+        raise EndpointConnectionError(endpoint_url="http://store")
+
+    monkeypatch.setattr(boto3.Session, "client", no_sts)
+    found = findings(lake=lake_on(processing).uri)
+    assert found["credentials"].state == "warning"
+    assert found["one writer"].state == "ok"
+
+
+def test_an_error_in_one_check_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_disk(_: object) -> None:
+        raise OSError("no such device")
+
+    monkeypatch.setattr(shutil, "disk_usage", no_disk)
+    found = findings(lake=str(tmp_path / "lake"))
+    assert (found["disk"].state, found["disk"].text) == ("problem", "no such device")
+    assert found["engine"].state == "ok"

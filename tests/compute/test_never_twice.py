@@ -27,6 +27,9 @@ KILLS = int(os.environ.get("REVIEWSUM_TEST_KILLS", "4"))
 SETTINGS = {
     "REVIEWSUM_COMPUTE": "sagemaker",
     "REVIEWSUM_ROLE_ARN": ROLE,
+    # The containers are processes of this environment, which has all packages and no GPU.
+    "REVIEWSUM_PACKAGE_SOURCE": "image",
+    "REVIEWSUM_DEVICE": "cpu",
     "REVIEWSUM_POLL_SECONDS": "0.3",
     "REVIEWSUM_MAX_LENGTH": "16",
     "REVIEWSUM_MIN_LENGTH": "4",

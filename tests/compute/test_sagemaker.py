@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -242,33 +243,51 @@ def test_of_two_starts_while_the_service_answers_late_one_creates_a_job(
     jobs[0].stop()
 
 
-def test_a_job_created_after_its_lock_was_lost_is_stopped_where_it_overlaps(
+@pytest.mark.parametrize("first", ["the other", "the suspended"])
+def test_of_two_jobs_that_overlap_after_a_lost_lock_one_goes_on(
     processing: ProcessingEmulator,
     instance: dg.DagsterInstance,
     pegasus: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    first: str,
 ) -> None:
     small = planned_pipeline(processing, instance, pegasus, tmp_path)
     processing.faults.slow_start(600, times=2)
+    monkeypatch.setattr(start_lock, "_STALE_SECONDS", 0.0)
     whole = small.job_spec()
     part = whole.model_copy(update={"checkpoints": whole.checkpoints[1:], "name": "reviewsum-part"})
     other = small.with_settings().pipeline.compute
     create = ProcessingApi.create
+    looked, created = threading.Event(), threading.Event()
 
-    def suspended(api: ProcessingApi, *, request: dict[str, Any]) -> None:
-        """Another process takes the lock and starts the same between look and creation."""
-        monkeypatch.setattr(ProcessingApi, "create", create)
-        monkeypatch.setattr(start_lock, "_STALE_SECONDS", 0.0)
-        other.start(part, Launch())
+    def creating(api: ProcessingApi, *, request: dict[str, Any]) -> None:
+        """The process with the whole is suspended here, between its look and its creation."""
+        is_suspended = "part" not in request["ProcessingJobName"]
+        if is_suspended:
+            beside.append(pool.submit(other.start, part, Launch()))
+            assert looked.wait(60)
+            if first == "the other":
+                assert created.wait(60)
+        else:
+            looked.set()
+            if first == "the suspended":
+                wait_until(lambda: len(processing.jobs) == 1, "the suspended process to create")
         create(api, request=request)
+        if not is_suspended:
+            created.set()
 
-    monkeypatch.setattr(ProcessingApi, "create", suspended)
-    job = small.pipeline.compute.start(whole, Launch())
+    beside: list[Future[RunningJob]] = []
+    monkeypatch.setattr(ProcessingApi, "create", creating)
+    with ThreadPoolExecutor(1) as pool:
+        job = small.pipeline.compute.start(whole, Launch())
+        assert beside[0].result().spec.name == job.spec.name
     assert job.spec.name.startswith("reviewsum-part")
-    first, second = processing.jobs
-    assert first.name == job.spec.name
-    wait_until(lambda: second.status == "Stopped", "the second job to be stopped")
+    by_name = {record.name: record for record in processing.jobs}
+    assert len(by_name) == 2
+    suspended = next(record for name, record in by_name.items() if name != job.spec.name)
+    wait_until(lambda: suspended.status == "Stopped", "the suspended process's job to stop")
+    assert by_name[job.spec.name].status == "InProgress"
     job.stop()
 
 

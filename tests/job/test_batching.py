@@ -69,3 +69,9 @@ def test_memory_that_shrinks_reduces_the_budget_below_what_once_worked() -> None
 
 def test_one_row_is_always_allowed() -> None:
     assert BatchBudget(10).rows(300) == 1
+
+
+def test_a_size_that_fails_at_the_most_is_tried_ever_less_often() -> None:
+    for most in (36_000, 36_100):
+        _, failed = sizes(BatchBudget(most), 35_000, [300] * 400_000)
+        assert len(failed) < 12

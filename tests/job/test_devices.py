@@ -71,10 +71,20 @@ def test_gpus_that_were_hidden_from_this_process_are_left_alone(
     names: list[str],
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: len(keys))
     found = find_gpus(AUTO)
     assert [gpu.key for gpu in found.usable] == keys
     assert [gpu.name for gpu in found.usable] == names
+
+
+def test_an_index_among_gpus_of_two_kinds_says_nothing_of_which_it_is(
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 1)
+    (found,) = find_gpus(AUTO).usable
+    assert (found.key, found.name, found.memory_gib) == ("1", "unknown GPU", 0)
 
 
 @pytest.mark.parametrize("visible", ["", "-1"])

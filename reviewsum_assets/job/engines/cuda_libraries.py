@@ -36,9 +36,10 @@ def load_cublas() -> Path | None:
 
 
 def _candidates() -> Iterator[Path]:
-    yield Path()  # a bare name: the loader's path, or a library that is loaded already
+    # Packages first: PyTorch may be built for the one beside it, and need its very version.
     for packages in dict.fromkeys(sys.path):
         for folder in _IN_PACKAGES:
             yield Path(packages, folder).absolute()
+    yield Path()  # a bare name: the loader's path
     for toolkit in sorted(Path(_TOOLKITS).glob("cuda*"), reverse=True):
         yield toolkit / "lib64"
