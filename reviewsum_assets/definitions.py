@@ -16,7 +16,7 @@ from reviewsum_assets.assets.summary_quality_checks import summary_quality_check
 from reviewsum_assets.automation.abandoned_jobs import stop_abandoned_jobs
 from reviewsum_assets.automation.alerts import alert_on_failure
 from reviewsum_assets.automation.ingest_schedule import ingest_schedule
-from reviewsum_assets.automation.jobs import ingest, merge, summarize
+from reviewsum_assets.automation.jobs import ingest, merge, refresh, summarize
 from reviewsum_assets.automation.new_dumps import new_dumps
 from reviewsum_assets.automation.pending_checkpoints import pending_checkpoints
 from reviewsum_assets.automation.reconcile_checkpoints import reconcile_checkpoints
@@ -37,7 +37,7 @@ defs = dg.Definitions(
         merged_summaries_checks,
         summary_quality_checks,
     ],
-    jobs=[ingest, summarize, merge],
+    jobs=[refresh, ingest, summarize, merge],
     schedules=[ingest_schedule(load_automation_settings().ingest_cron)],
     sensors=[
         new_dumps,

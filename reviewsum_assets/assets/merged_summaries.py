@@ -1,27 +1,41 @@
 """``merged_summaries``: the table users read, every selected product once."""
 
 import dagster as dg
+from pydantic import Field
 
 from reviewsum_assets.assets.canary_check import require_agreeing_canaries
+from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan
 from reviewsum_assets.assets.merged_metadata import merged_metadata
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.summarize_run import summarize_pending
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import require_plan
+from reviewsum_assets.dagster_home import GPU_POOL
 
 
 class MergeConfig(dg.Config):
     """Options of one run."""
 
-    allow_incomplete: bool = False
+    compute_pending: bool = Field(
+        default=False,
+        description="Compute the checkpoints that are missing or invalid first; the job `refresh` "
+        "does so.",
+    )
+    allow_incomplete: bool = Field(
+        default=False,
+        description="Merge the checkpoints that are valid and leave out the others.",
+    )
 
 
 @dg.asset(
-    deps=[CHUNK_SUMMARIES],
+    deps=[checkpoint_plan, CHUNK_SUMMARIES],
     group_name="summaries",
     kinds={"csv", "parquet"},
     owners=["team:reviewsum"],
     tags={"domain": "summaries"},
+    # With `compute_pending` it starts Processing jobs.
+    pool=GPU_POOL,
     description=(
         "The result: one row a product with its summary, taken from the checkpoint that the "
         "plan names, as CSV and Parquet under `summarized_dataset/`. Fails, naming them, while "
@@ -34,8 +48,10 @@ def merged_summaries(
     config: MergeConfig,
     pipeline: dg.ResourceParam[Pipeline],
 ) -> dg.MaterializeResult[None]:
-    """Merge all checkpoints of the current plan."""
+    """Merge all checkpoints of the current plan; before that, compute those that are asked for."""
     plan = require_plan(pipeline.lake)
+    if config.compute_pending:
+        summarize_pending(context, pipeline, plan)
     require_agreeing_canaries(pipeline, plan)
     merged = merge_checkpoints(
         pipeline.lake,

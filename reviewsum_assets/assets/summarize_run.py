@@ -23,6 +23,7 @@ from reviewsum_assets.checkpoints.validity import (
     check_checkpoints,
 )
 from reviewsum_assets.compute import JobEnd, Launch, RunningJob
+from reviewsum_assets.compute.estimate import estimate
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
 from reviewsum_assets.compute.launches import note_waiting, waiting_runs
 from reviewsum_assets.compute.ordering import JobOrder, order_job
@@ -38,9 +39,28 @@ _PATIENCE_SECONDS = 900.0
 _NO_FAILURE = JobFailure(FailureKind.JOB, "it ended, and did not land everything")
 
 
+def summarize_pending(context: dg.AssetExecutionContext, pipeline: Pipeline, plan: Plan) -> None:
+    """Compute the checkpoints of a plan that are not valid; each partition lands as it does.
+
+    Raises:
+        dg.Failure: some did not land; says which, why and what to do.
+    """
+    states = check_checkpoints(pipeline.lake, plan.checkpoints)
+    pending = [state.planned for state in states if not state.is_valid]
+    if not pending:
+        context.log.info(f"all {len(plan.checkpoints):,} checkpoints are valid")
+        return
+    found = estimate(pipeline.lake, plan, pending, pipeline.settings, pipeline.compute.capacity)
+    context.log.info(f"{len(pending):,} checkpoints are pending: {found.sentence}")
+    run = SummarizeRun(context, pipeline, plan, pending, recompute=False)
+    run.compute_missing()
+    run.log_canaries()
+    run.require_all()
+
+
 @dataclass
 class SummarizeRun:
-    """One run of ``chunk_summaries``."""
+    """One run over checkpoints, of ``chunk_summaries`` or of the job ``refresh``."""
 
     context: dg.AssetExecutionContext
     pipeline: Pipeline

@@ -9,7 +9,20 @@ from reviewsum_assets.assets.merged_summaries import merged_summaries
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 
 PURPOSE_TAG = "reviewsum/purpose"
+REFRESH_OPS = {"merged_summaries": {"config": {"compute_pending": True}}}
 
+refresh = dg.define_asset_job(
+    "refresh",
+    selection=dg.AssetSelection.assets(
+        grouped_reviews, summarizer_model, checkpoint_plan, merged_summaries
+    ),
+    config={"ops": REFRESH_OPS},
+    description=(
+        "Costs money where jobs run on AWS. Does it all: reads the dumps, plans what is new or "
+        "changed, logs what that will cost, computes it with one Processing job, and merges. "
+        "Partitions of chunk_summaries turn green as they land. max_cost_usd limits the cost."
+    ),
+)
 ingest = dg.define_asset_job(
     "ingest",
     selection=dg.AssetSelection.assets(grouped_reviews, summarizer_model, checkpoint_plan),

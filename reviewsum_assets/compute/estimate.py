@@ -67,6 +67,21 @@ class Estimate(BaseModel):
     usd: Span = Span()
     basis: str
 
+    @property
+    def sentence(self) -> str:
+        """The bill in one sentence, in units that a person thinks in."""
+        minutes = self.hours.times(60)
+        usd = (
+            f", {self.usd.expected:,.2f} USD ({self.usd.low:,.2f} to {self.usd.high:,.2f})"
+            if self.usd.high
+            else ", at no charge"
+        )
+        return (
+            f"{self.products:,} products, {self.chunks:,} chunks, about "
+            f"{minutes.expected:,.0f} minutes ({minutes.low:,.0f} to {minutes.high:,.0f}) on "
+            f"{self.instances} x {self.instance_type}{usd}; {self.basis}"
+        )
+
 
 @dataclass(frozen=True)
 class Share:

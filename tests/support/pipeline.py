@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.automation.jobs import REFRESH_OPS
 from reviewsum_assets.checkpoints.plan import current_plan, partition_key, require_plan
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.job.spec import JobSpec, job_spec
@@ -63,6 +64,10 @@ class SmallPipeline:
             run_config={"ops": config, "loggers": {"console": {"config": {"log_level": "ERROR"}}}},
             raise_on_error=False,
         )
+
+    def refresh(self) -> Any:
+        """Go from dumps to the merged table in one run."""
+        return self.execute("refresh", None, **REFRESH_OPS)
 
     def summarize(self, first: int, last: int, **config: Any) -> Any:
         """Materialize a range of checkpoints."""
