@@ -67,7 +67,11 @@ def run(
         typer.Option(help="Model directory, lake path, NAME@REVISION on the hub, or demo."),
     ] = None,
     top_k: Annotated[int | None, typer.Option(help="Products to summarize.")] = None,
-    checkpoint_size: Annotated[int | None, typer.Option(help="Products a checkpoint.")] = None,
+    checkpoint_size: Annotated[int | None, typer.Option(help="Products per checkpoint.")] = None,
+    max_vanished_share: Annotated[
+        float | None,
+        typer.Option(help="Share of the products that a new plan may lose; 1 confirms any loss."),
+    ] = None,
     compute: Annotated[
         str | None, typer.Option(help="Where jobs run: local, or sagemaker.")
     ] = None,
@@ -98,6 +102,7 @@ def run(
         model=model,
         top_k=top_k,
         checkpoint_size=checkpoint_size,
+        max_vanished_share=max_vanished_share,
         compute=compute,
     )
     warn_of_another_lake(Lake.open(settings.lake).uri)

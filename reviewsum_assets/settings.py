@@ -326,7 +326,15 @@ class Settings(
         description="How many products are summarized: those with most reviews.",
         validation_alias=AliasChoices("REVIEWSUM_TOP_K", "REVIEWSUM_END_PRODUCT"),
     )
-    checkpoint_size: int = Field(100, ge=1, description="Products a checkpoint.")
+    checkpoint_size: int = Field(100, ge=1, description="Products per checkpoint.")
+    max_vanished_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of the selected products that a new plan may lose. Beyond it the plan "
+        "is not made current and the merged table stays, until a run with a higher value confirms "
+        "it; 1 allows all.",
+    )
     spreadsheet_csv: bool = Field(
         False,
         description="Write the merged table once more, as merged_summaries_spreadsheet.csv, in "

@@ -37,6 +37,8 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("REVIEWSUM_", "AWS_", "DAGSTER_")):
             monkeypatch.delenv(name)
+    # Tests plan few products, and others on the same lake, as they like.
+    monkeypatch.setenv("REVIEWSUM_MAX_VANISHED_SHARE", "1")
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
-from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
+from reviewsum_assets.checkpoints.planning import PlanOutcome, Vanished, make_plan
 from reviewsum_assets.checkpoints.validity import check_checkpoints
 from reviewsum_assets.compute.estimate import Estimate, estimate
 from reviewsum_assets.errors import PlanError, ReviewsumError
 from reviewsum_assets.job.model_directory import ready_model
-from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grouped
+from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grouped, scan_too_few
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
@@ -64,7 +64,10 @@ def checkpoint_plan(
         grouped.version,
         model.version,
         pipeline.settings,
+        too_few=scan_too_few(pipeline.lake, grouped),
     )
+    if outcome.vanished is not None and outcome.vanished.total:
+        context.log.warning(str(outcome.vanished))
     if not outcome.made:
         context.log.info(f"plan {outcome.plan.plan_id} still holds: nothing is new or changed")
     align_partitions(context.instance, outcome.plan)
@@ -116,11 +119,22 @@ def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:
         "checkpoints": len(plan.checkpoints),
         "checkpoints_added": len(outcome.added),
         "checkpoints_retired": len(outcome.retired),
+        **_vanished_metadata(outcome.vanished),
         "settings": dg.MetadataValue.json(plan.recipes[plan.recipe].settings.model_dump()),
         "first_checkpoints": markdown.table(
             ["checkpoint", "products", "data version"],
             ((c.partition_key, c.products, c.data_version[:_DIGITS]) for c in first),
         ),
+    }
+
+
+def _vanished_metadata(vanished: Vanished | None) -> dict[str, int]:
+    if vanished is None:
+        return {}
+    return {
+        "products_in_no_dump_any_more": vanished.absent,
+        "products_with_too_few_reviews": vanished.too_few,
+        "products_below_top_k": vanished.below_top_k,
     }
 
 

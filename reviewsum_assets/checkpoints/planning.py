@@ -11,7 +11,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -54,10 +54,38 @@ class PlanOutcome:
     unchanged: int = 0
     retired: tuple[int, ...] = ()
     added: tuple[int, ...] = ()
+    vanished: Vanished | None = None
+
+
+@dataclass(frozen=True)
+class Vanished:
+    """Products that the plan before selects and the next one does not, by cause."""
+
+    absent: int  # in no dump any more
+    too_few: int  # with fewer reviews than min_reviews
+    below_top_k: int  # others have more reviews
+    before: int  # products selected by the plan before
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.absent + self.too_few + self.below_top_k
+
+    def __str__(self) -> str:
+        return (
+            f"{self.total:,} of {self.before:,} products are gone: {self.absent:,} are in no dump "
+            f"any more, {self.too_few:,} have too few reviews, {self.below_top_k:,} are below top_k"
+        )
 
 
 def make_plan(
-    lake: Lake, grouped: pl.LazyFrame, grouped_version: str, model_version: str, settings: Settings
+    lake: Lake,
+    grouped: pl.LazyFrame,
+    grouped_version: str,
+    model_version: str,
+    settings: Settings,
+    *,
+    too_few: pl.LazyFrame | None = None,
 ) -> PlanOutcome:
     """Plan the ``top_k`` products of ``grouped`` and make that plan current.
 
@@ -67,11 +95,13 @@ def make_plan(
             representative order, review_ratings.
         grouped_version: names the state of ``grouped``, for the record.
         model_version: the model the summaries will come from.
-        settings: top_k, checkpoint_size and all that changes a summary.
+        settings: top_k, checkpoint_size, max_vanished_share and all that changes a summary.
+        too_few: product_id of those that are not in ``grouped`` for want of reviews.
 
     Raises:
-        PlanError: no product is left to plan, reviews have no ratings to be sampled by, or other
-            planners won every race.
+        PlanError: no product is left to plan, more products would vanish than
+            ``max_vanished_share``, reviews have no ratings to be sampled by, or other planners won
+            every race.
         LakeError: the store lets two planners win, see ``Lake.require_exclusive_create``.
     """
     recipe = Recipe(model_version=model_version, settings=settings.summary_settings())
@@ -94,6 +124,8 @@ def make_plan(
                 and draft.table.equals(read_table(lake, parent))
             ):
                 return PlanOutcome(plan=parent, made=False, unchanged=selection.height)
+            vanished = _vanished(lake, parent, selection, grouped, too_few)
+            _refuse_vanished(vanished, settings.max_vanished_share)
             if lake.directory is None:
                 lake.require_exclusive_create()
             plan_id = new_plan_id(parent, draft.table)
@@ -101,7 +133,7 @@ def make_plan(
             draft_plan = draft.plan(parent, grouped_version, settings.top_k, recipe, inputs)
             plan = make_current(lake, draft_plan, draft.table)
             if plan is not None:
-                return draft.outcome(parent, plan)
+                return replace(draft.outcome(parent, plan), vanished=vanished)
     raise PlanError(
         f"other planners made {_RACES} plans current meanwhile: let them end, try again"
     )
@@ -202,6 +234,39 @@ class _Draft:
             unchanged=plan.selected - self.planned.height,
             retired=tuple(sorted(before - after)),
             added=tuple(sorted(after - before)),
+        )
+
+
+def _vanished(
+    lake: Lake,
+    parent: Plan | None,
+    selection: pl.DataFrame,
+    grouped: pl.LazyFrame,
+    too_few: pl.LazyFrame | None,
+) -> Vanished | None:
+    """What the next plan loses of the one before; None if there is none before."""
+    if parent is None:
+        return None
+    before = read_table(lake, parent).filter("selected").select("product_id")
+    gone = before.join(selection, on="product_id", how="anti")
+    if gone.is_empty():
+        return Vanished(0, 0, 0, before.height)
+    below = gone.lazy().join(grouped.select("product_id"), on="product_id", how="semi")
+    below_top_k = below.collect(engine="streaming").height
+    short = 0
+    if too_few is not None:
+        short = gone.lazy().join(too_few, on="product_id", how="semi").collect().height
+    return Vanished(gone.height - below_top_k - short, short, below_top_k, before.height)
+
+
+def _refuse_vanished(vanished: Vanished | None, share: float) -> None:
+    if vanished is not None and vanished.total > share * vanished.before:
+        raise PlanError(
+            f"{vanished}. That is more than max_vanished_share ({share:.0%}) allows, so that the "
+            "plan and the merged table stay as they are. If a dump is cut off or holds changes "
+            "only, put the whole one in its place. To confirm the loss: "
+            "reviewsum run --max-vanished-share 1, or in the launchpad the override "
+            "max_vanished_share: 1"
         )
 
 

@@ -32,7 +32,7 @@ from reviewsum_assets.reviews.raw_batch import RawBatch
 from reviewsum_assets.reviews.readers import read_batches
 from reviewsum_assets.reviews.staging import GROUPED_SCHEMA, StagedReviews
 from reviewsum_assets.settings import Settings
-from reviewsum_assets.tables import UNREADABLE, first_line, require_columns
+from reviewsum_assets.tables import UNREADABLE, as_parquet, first_line, require_columns
 
 _GROUP_AGAIN = f"remove {places.GROUPED_REVIEWS}/current.json, and dumps are grouped again"
 # Raised when reading, cleaning or grouping changes what comes out.
@@ -40,7 +40,7 @@ READER_VERSION = 2
 RECORD = f"{places.GROUPED_REVIEWS}/current.json"
 # Nothing else is removed as a table, whatever a record says that somebody wrote.
 _Table = Annotated[
-    str, Field(pattern=rf"^{places.GROUPED_REVIEWS}/tables/[\w-]+/part_\d+\.parquet$")
+    str, Field(pattern=rf"^{places.GROUPED_REVIEWS}/tables/[\w-]+/(part_\d+|too_few)\.parquet$")
 ]
 
 
@@ -91,6 +91,7 @@ class GroupedReviews(SealedRecord):
     counts: ReviewCounts
     quarantine_key: Annotated[str, Field(pattern=rf"^{places.QUARANTINE}/[\w-]+\.jsonl$")] | None
     seconds: float
+    too_few: _Table | None = None  # product_id of those with too few reviews; None: there are none
     superseded: tuple[_Table, ...] = ()  # tables of earlier results, which are to be removed
     # Of each table; empty in records from before it was kept.
     sha256: dict[str, str] = Field(default_factory=dict)
@@ -118,7 +119,8 @@ def damaged_tables(lake: Lake, *, read: bool = True) -> list[str]:
     if record is None:
         return [RECORD]
     if not read:
-        return [key for key in record.tables if lake.head(key) is None]
+        keys = record.tables if record.too_few is None else (*record.tables, record.too_few)
+        return [key for key in keys if lake.head(key) is None]
     return [key for key, sha256 in record.sha256.items() if lake.sha256(key) != sha256]
 
 
@@ -141,6 +143,14 @@ def scan_grouped(lake: Lake, record: GroupedReviews) -> pl.LazyFrame:
     return pl.scan_parquet(uris, storage_options=options, glob=False)  # a path may hold brackets
 
 
+def scan_too_few(lake: Lake, record: GroupedReviews) -> pl.LazyFrame:
+    """``product_id`` of the products that were left out since they have too few reviews."""
+    if record.too_few is None:
+        return pl.LazyFrame(schema={"product_id": pl.String})
+    uri = lake.uri_of(record.too_few)
+    return pl.scan_parquet(uri, storage_options=lake.storage_options or None, glob=False)
+
+
 def group_reviews(
     lake: Lake, settings: Settings, on_progress: Callable[[Progress], None] | None = None
 ) -> tuple[GroupedReviews, bool]:
@@ -160,7 +170,8 @@ def group_reviews(
         run = _Grouping(lake, settings, dumps, version, Path(scratch), on_progress)
         record = run.group()
     if before is not None:
-        superseded = {*before.tables, *before.superseded}.difference(record.tables)
+        kept = {*record.tables, record.too_few}
+        superseded = {*before.tables, *before.superseded, before.too_few} - kept - {None}
         record = record.model_copy(update={"superseded": tuple(sorted(superseded))})
     lake.put(RECORD, record.sealed())
     _remove_superseded(lake, record)
@@ -205,6 +216,7 @@ class _Grouping:
     _quarantine: Quarantine = field(init=False)
     _summaries: list[DumpSummary] = field(default_factory=list)
     _tables: dict[str, str] = field(default_factory=dict)  # SHA-256 of each, by key
+    _too_few: list[pl.DataFrame] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._quarantine = Quarantine(self.scratch / "quarantine.jsonl")
@@ -225,6 +237,7 @@ class _Grouping:
         counts = self._copy_products(formats) if all(are_grouped) else self._group_reviews(formats)
         if not self._tables:  # no review was left
             self._put_table(pl.DataFrame(schema=GROUPED_SCHEMA))
+        too_few = self._put_too_few()
         return GroupedReviews(
             version=self.version,
             tables=tuple(self._tables),
@@ -232,7 +245,8 @@ class _Grouping:
             counts=counts,
             quarantine_key=self._put_quarantine(),
             seconds=time.monotonic() - started,
-            sha256=self._tables,
+            too_few=too_few[0] if too_few else None,
+            sha256=self._tables | dict([too_few] if too_few else []),
         )
 
     def _group_reviews(self, formats: list[Format]) -> ReviewCounts:
@@ -248,6 +262,7 @@ class _Grouping:
         duplicates = reviews_kept = found = products = 0
         for bucket in staged.grouped(self.settings.min_reviews):
             self._put_table(bucket.products)
+            self._too_few.append(bucket.too_few)
             duplicates += bucket.duplicates
             reviews_kept += bucket.reviews
             found += bucket.products_found
@@ -333,6 +348,15 @@ class _Grouping:
         key = f"{places.GROUPED_REVIEWS}/tables/{self.version}/part_{number:02d}.parquet"
         self.lake.put_file(key, path)
         self._tables[key] = file_sha256(path)
+
+    def _put_too_few(self) -> tuple[str, str] | None:
+        """Key and SHA-256 of the table, if there is any such product."""
+        if not any(frame.height for frame in self._too_few):
+            return None
+        key = f"{places.GROUPED_REVIEWS}/tables/{self.version}/too_few.parquet"
+        content = as_parquet(pl.concat(self._too_few).sort("product_id"))
+        self.lake.put(key, content)
+        return key, hashlib.sha256(content).hexdigest()
 
     def _put_quarantine(self) -> str | None:
         if not self._quarantine.counts:

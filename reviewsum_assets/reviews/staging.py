@@ -45,6 +45,7 @@ class GroupedBucket:
     duplicates: int
     reviews: int
     products_found: int
+    too_few: pl.DataFrame  # product_id of those with fewer reviews than are needed
 
 
 class StagedReviews:
@@ -132,6 +133,7 @@ def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
         duplicates=reviews.height - unique.height,
         reviews=int(enough["review_count"].sum()),
         products_found=products.height,
+        too_few=products.filter(pl.col("review_count") < min_reviews).select("product_id"),
     )
 
 
