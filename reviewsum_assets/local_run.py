@@ -6,7 +6,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import dagster as dg
 
 from reviewsum_assets import places
 from reviewsum_assets.assets.check_results import failed_checks
-from reviewsum_assets.assets.checkpoint_plan import align_partitions, enclosing_range_tags
+from reviewsum_assets.assets.checkpoint_plan import align_partitions
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
+from reviewsum_assets.assets.runs_in_progress import REFRESH
+from reviewsum_assets.automation.jobs import REFRESH_OPS
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
 from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints, mend_plan
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, merged_file_problems
@@ -99,26 +101,23 @@ def materialize_pending(
     started = time.monotonic()
     runs = _Runs(instance, pipeline, log_level)
     mend_plan(pipeline.lake)
-    plan = _plan_if_needed(runs, pipeline, say)
-    align_partitions(instance, plan)
-    status = _status(pipeline)
-    computed = tuple(state.planned.number for state in status.incomplete)
-    if computed:
+    plan = _standing_plan(pipeline, say)
+    before = _manifests(pipeline)
+    if plan is not None:
+        align_partitions(instance, plan)
+    merged = plan is None or not _is_done(pipeline, runs)
+    if merged:
+        # What a job lacks is said now, not after all dumps were read.
         for notice in pipeline.compute.notices:
             say(f"warning: {notice}")
-        pending = [state.planned for state in status.incomplete]
-        runs.execute("summarize", enclosing_range_tags(instance, pending))
-        status = _status(pipeline)
-    merged = (
-        bool(computed)
-        or not status.is_merged
-        or bool(merged_file_problems(pipeline.lake))
-        or _lacks_spreadsheet(pipeline, status)
-        or runs.failed_last("merge")
+        runs.execute(REFRESH, REFRESH_OPS)
+    status = _status(pipeline)
+    after = _manifests(pipeline)
+    computed = tuple(
+        planned.number
+        for planned in status.plan.checkpoints
+        if before.get(key := places.checkpoint_manifest(planned.number)) != after.get(key)
     )
-    if merged:
-        runs.execute("merge")
-        status = _status(pipeline)
     if not _is_planned(pipeline, status.plan):
         raise PlanError(
             "another run has planned other dumps, settings or another model on this lake in the "
@@ -131,7 +130,7 @@ def materialize_pending(
         computed=computed,
         merged=merged,
         grouped=grouped,
-        demo_model=_uses_demo_model(pipeline, plan),
+        demo_model=_uses_demo_model(pipeline, status.plan),
         warnings=(
             *(f"{check}: {said}" for check, said in runs.warnings.items()),
             *_failed_engines(status, computed),
@@ -163,7 +162,9 @@ def plan_only(
         ReviewsumError: what could not be done.
     """
     mend_plan(pipeline.lake)
-    _plan_if_needed(_Runs(instance, pipeline, log_level), pipeline, say)
+    if _standing_plan(pipeline, say) is None:
+        _ = pipeline.compute  # what it lacks is said now, not after all dumps were read
+        _Runs(instance, pipeline, log_level).execute("ingest")
     return _status(pipeline)
 
 
@@ -202,7 +203,7 @@ class _Runs:
     log_level: str
     warnings: dict[str, str] = field(default_factory=dict)  # by check; of each the last
 
-    def execute(self, job: str, tags: dict[str, str] | None = None) -> None:
+    def execute(self, job: str, config: Mapping[str, Any] | None = None) -> None:
         """Execute one job, and note what its asset checks warn of.
 
         Raises:
@@ -218,8 +219,11 @@ class _Runs:
                 run_id=run_id,
                 instance=self.instance,
                 resources={"pipeline": self.pipeline},
-                tags={**run_tags(tells_of_failure=tells), **(tags or {})},
-                run_config={"loggers": {"console": {"config": {"log_level": self.log_level}}}},
+                tags=run_tags(tells_of_failure=tells),
+                run_config={
+                    "loggers": {"console": {"config": {"log_level": self.log_level}}},
+                    "ops": dict(config or {}),
+                },
             )
         except dg.Failure as failure:
             raise CheckpointError(failure.description) from failure
@@ -234,27 +238,47 @@ class _Runs:
             ) from error
         self.warnings.update(failed_checks(self.instance, run_id, is_blocking=False))
 
-    def failed_last(self, job: str) -> bool:
-        """Whether this job's last run here failed, so that what it left is not to be trusted."""
-        last = self.instance.get_runs(dg.RunsFilter(job_name=job), limit=1)
-        return bool(last) and last[0].status is dg.DagsterRunStatus.FAILURE
+    def failed_last(self, *jobs: str) -> bool:
+        """Whether the last run of any of these jobs failed, so that its table cannot be trusted."""
+        records = [
+            record
+            for job in jobs
+            for record in self.instance.get_run_records(dg.RunsFilter(job_name=job), limit=1)
+        ]
+        newest = max(records, key=lambda record: record.create_timestamp, default=None)
+        return newest is not None and newest.dagster_run.status is dg.DagsterRunStatus.FAILURE
 
 
-def _plan_if_needed(runs: _Runs, pipeline: Pipeline, say: Callable[[str], None]) -> Plan:
-    """The plan for what there is now."""
+def _standing_plan(pipeline: Pipeline, say: Callable[[str], None]) -> Plan | None:
+    """The current plan if it is of what there is now; else None, and why is said."""
     lake = pipeline.lake
     plan = current_plan(lake)
-    if plan is not None:
-        remove_damaged(lake, plan)
-        lost = grouping.damaged_tables(lake, read=False) or lost_checkpoints(lake, plan)
-        differences = plan_differences(lake, plan, pipeline.settings)
-        if differences:
-            say(f"planning anew: {'; '.join(differences)}")
-        elif not lost and _is_converted(pipeline, plan):
-            return plan
-    _ = pipeline.compute  # what it lacks is told now, not after all dumps were read
-    runs.execute("ingest")
-    return require_plan(lake)
+    if plan is None:
+        return None
+    remove_damaged(lake, plan)
+    lost = grouping.damaged_tables(lake, read=False) or lost_checkpoints(lake, plan)
+    differences = plan_differences(lake, plan, pipeline.settings)
+    if differences:
+        say(f"planning again: {'; '.join(differences)}")
+    return None if differences or lost or not _is_converted(pipeline, plan) else plan
+
+
+def _is_done(pipeline: Pipeline, runs: _Runs) -> bool:
+    """Whether every checkpoint of the plan is valid and merged."""
+    status = _status(pipeline)
+    return (
+        not status.incomplete
+        and status.is_merged
+        and not merged_file_problems(pipeline.lake)
+        and not _lacks_spreadsheet(pipeline, status)
+        and not runs.failed_last(REFRESH, "merge")
+    )
+
+
+def _manifests(pipeline: Pipeline) -> dict[str, object]:
+    """Tells the manifests that lie on the lake now from those of another time, by key."""
+    listed = pipeline.lake.list(places.CHECKPOINT_MANIFESTS)
+    return {item.key: (item.e_tag, item.last_modified) for item in listed}
 
 
 def _is_planned(pipeline: Pipeline, plan: Plan) -> bool:

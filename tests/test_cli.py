@@ -287,7 +287,7 @@ def test_a_dry_run_plans_and_tells_what_it_takes_and_going_back_costs_nothing(
     before = command.merged(), manifests(command.lake)
     code, out, err = command("run", "--dry-run", "--json", "--dump", dump(tmp_path, 5))
     assert code == 0, err
-    assert "planning anew: dumps" in err
+    assert "planning again: dumps" in err
     assert (json.loads(out)["checkpoints"], json.loads(out)["products"]) == (1, 2)
     assert (command.merged(), manifests(command.lake)) == before
     report = command.run(finished.dump, "--checkpoint-size", "2")
@@ -326,7 +326,8 @@ def test_the_sample_never_takes_the_place_of_a_lake_whose_record_is_lost(
     assert code == 1
     assert "name files with --dump" in " ".join(err.split())
     assert (command.merged(), manifests(command.lake)) == before
-    assert command.run(finished.dump, "--checkpoint-size", "2")["did_nothing"] is True
+    assert command.run(finished.dump, "--checkpoint-size", "2")["checkpoints_computed"] == 0
+    assert (command.merged(), manifests(command.lake)) == before
 
 
 @pytest.mark.parametrize(

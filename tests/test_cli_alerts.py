@@ -73,7 +73,7 @@ def test_a_run_that_fails_is_told_once(
     assert isinstance(run_command("--dump", str(dump)), DumpError)
     ((receivers, mail),) = mailbox.mails
     assert receivers == ["one@example.com"]
-    assert "Subject: reviewsum: ingest failed" in mail
+    assert "Subject: reviewsum: refresh failed" in mail
     assert f"Host: {socket.gethostname()}" in mail
     capfd.readouterr()
     run = daemon_sees_failure()

@@ -9,15 +9,20 @@ import dagster as dg
 
 from reviewsum_assets.assets.checkpoint_plan import checkpoint_partitions
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES, DATA_VERSION_TAG
+from reviewsum_assets.assets.runs_in_progress import REFRESH, run_in_progress
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 
 
 @dataclass(frozen=True)
 class Beliefs:
-    """What Dagster shows of each partition, and which data version it last saw materialized."""
+    """What Dagster shows of each partition, and which data version it last saw materialized.
+
+    ``is_refreshed`` says whether a run of ``refresh`` may land any of them.
+    """
 
     statuses: Mapping[str, dg.AssetPartitionStatus | None]
     versions: Mapping[str, Mapping[str, str]]
+    is_refreshed: bool = False
 
     @classmethod
     def of(cls, instance: dg.DagsterInstance, plan: Plan) -> Beliefs:
@@ -30,11 +35,14 @@ class Beliefs:
             versions=instance.event_log_storage.get_latest_tags_by_partition(
                 CHUNK_SUMMARIES, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
             ),
+            is_refreshed=bool(run_in_progress(instance, REFRESH)),
         )
 
     def is_in_progress(self, planned: PlannedCheckpoint) -> bool:
         """Whether a run is working on it."""
-        return self._status(planned) is dg.AssetPartitionStatus.IN_PROGRESS
+        status = self._status(planned)
+        is_open = self.is_refreshed and status is not dg.AssetPartitionStatus.MATERIALIZED
+        return is_open or status is dg.AssetPartitionStatus.IN_PROGRESS
 
     def is_materialized(self, planned: PlannedCheckpoint) -> bool:
         """Whether it is green."""

@@ -20,6 +20,8 @@ _LAST_ASSETS: Mapping[str, dg.AssetKey] = {
     "summarize": CHUNK_SUMMARIES,
     "merge": dg.AssetKey("merged_summaries"),
 }
+# The job that does the work of all the others.
+REFRESH = "refresh"
 
 
 def run_in_progress(instance: dg.DagsterInstance, *jobs: str) -> str:
@@ -33,4 +35,6 @@ def run_in_progress(instance: dg.DagsterInstance, *jobs: str) -> str:
 
 def does_work_of(run: dg.DagsterRun, job: str) -> bool:
     """Whether a run is one of this job, or materializes on its page what the job is there for."""
-    return run.job_name == job or _LAST_ASSETS[job] in (run.asset_selection or ())
+    if run.job_name in (job, REFRESH):
+        return True
+    return job in _LAST_ASSETS and _LAST_ASSETS[job] in (run.asset_selection or ())

@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from reviewsum_assets import places
+from reviewsum_assets.checkpoints.plan import partition_key
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.local_run import materialize_pending
 from tests.support.broken_engine import NO_CUBLAS, break_ctranslate2
@@ -41,8 +42,9 @@ def test_transformers_takes_over_with_the_same_bytes_and_everyone_is_told_why(
     assert NO_CUBLAS in warning
     assert "pip install '.[gpu]'" in warning
 
-    (run,) = instance.get_runs(dg.RunsFilter(job_name="summarize"), limit=1)
-    pages = small.materializations(run)
+    (run,) = instance.get_runs(dg.RunsFilter(job_name="refresh"), limit=1)
+    materialized = small.materializations(run)
+    pages = {key: materialized[key] for key in map(partition_key, (1, 2, 3))}
     assert {page["engine"].partition(",")[0] for page in pages.values()} == {"transformers"}
     assert all(NO_CUBLAS in page["engine_reason"] for page in pages.values())
 
