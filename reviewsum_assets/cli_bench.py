@@ -43,7 +43,7 @@ def bench(
         list[int] | None, typer.Option(help="Source tokens a batch; may be repeated.")
     ] = None,
     processes: Annotated[
-        int, typer.Option(help="Replicas of each engine on the device. 0: as in a job.", min=0)
+        int, typer.Option(help="Replicas of each engine on the device. 0: as in a job.")
     ] = 0,
     full: Annotated[
         bool,

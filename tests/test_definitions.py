@@ -51,5 +51,5 @@ def test_the_graph_is_that_of_the_pipeline() -> None:
         "summarizer_model": [],
         "checkpoint_plan": ["grouped_reviews", "summarizer_model"],
         "chunk_summaries": ["checkpoint_plan", "summarizer_model"],
-        "merged_summaries": ["chunk_summaries"],
+        "merged_summaries": ["checkpoint_plan", "chunk_summaries"],
     }

@@ -34,13 +34,23 @@ def canary_check(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
     return _result_of_plan(pipeline, require_plan(pipeline.lake))
 
 
-def require_agreeing_canaries(pipeline: Pipeline, plan: Plan) -> None:
-    """Refuse to go on where the check would: a run of one asset alone leaves it out.
+def require_agreeing_canaries(
+    context: dg.AssetExecutionContext, pipeline: Pipeline, plan: Plan, *, is_logged: bool
+) -> None:
+    """Refuse to go on where the check would: a run without the check leaves it out.
+
+    Args:
+        context: of the run.
+        pipeline: whose lake holds the checkpoints.
+        plan: whose checkpoints are compared.
+        is_logged: whether the comparison is logged as an evaluation of the check.
 
     Raises:
         CheckError: workers are farther apart than ``min_canary_rouge_l`` allows.
     """
     result = _result_of_plan(pipeline, plan)
+    if is_logged:
+        _log(context, result)
     if not result.passed and result.severity is dg.AssetCheckSeverity.ERROR:
         raise CheckError(f"{_SPEC.name}: {result.description}")
 
@@ -61,7 +71,10 @@ def log_canaries(
     The check itself needs an output of ``chunk_summaries``, and a run gives none: it logs each
     materialization by itself.
     """
-    result = canary_result(pipeline, comparison)
+    _log(context, canary_result(pipeline, comparison))
+
+
+def _log(context: dg.AssetExecutionContext, result: dg.AssetCheckResult) -> None:
     if not result.passed:
         context.log.warning(result.description or "")
     context.log_event(

@@ -52,7 +52,7 @@ def merged_summaries(
     plan = require_plan(pipeline.lake)
     if config.compute_pending:
         summarize_pending(context, pipeline, plan)
-    require_agreeing_canaries(pipeline, plan)
+    require_agreeing_canaries(context, pipeline, plan, is_logged=config.compute_pending)
     merged = merge_checkpoints(
         pipeline.lake,
         plan,

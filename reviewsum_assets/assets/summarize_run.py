@@ -54,7 +54,6 @@ def summarize_pending(context: dg.AssetExecutionContext, pipeline: Pipeline, pla
     context.log.info(f"{len(pending):,} checkpoints are pending: {found.sentence}")
     run = SummarizeRun(context, pipeline, plan, pending, recompute=False)
     run.compute_missing()
-    run.log_canaries()
     run.require_all()
 
 

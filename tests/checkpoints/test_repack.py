@@ -193,7 +193,9 @@ def test_a_plan_made_meanwhile_wins(lake: Lake, monkeypatch: pytest.MonkeyPatch)
     def slow_create(self: Lake, key: str, data: bytes) -> bool:
         if key == places.plan_document(plan.sequence + 1):  # another planner is faster
             monkeypatch.undo()
-            plan_products(lake, products(3), version="other", checkpoint_size=SIZE)
+            plan_products(
+                lake, products(3), version="other", checkpoint_size=SIZE, max_vanished_share=1
+            )
         return create(self, key, data)
 
     monkeypatch.setattr(Lake, "create", slow_create)
