@@ -67,7 +67,8 @@ def failed_checks(
         for found in evaluations
         if found is not None
         and not found.passed
-        and is_blocking is (found.blocking and found.severity is dg.AssetCheckSeverity.ERROR)
+        # None where a run logged the evaluation itself.
+        and is_blocking is bool(found.blocking and found.severity is dg.AssetCheckSeverity.ERROR)
     }
 
 
