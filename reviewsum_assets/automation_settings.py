@@ -1,4 +1,4 @@
-"""The settings of what happens by itself: schedule, attempts, alerts.
+"""The settings of automation: schedule and alerts.
 
 Secrets are no settings, so that none is ever shown: the tokens are in environment variables of
 their own.
@@ -17,20 +17,14 @@ SMTP_PASSWORD_VARIABLE = "SMTP_PASSWORD"
 
 
 class AutomationSettings(BaseModel):
-    """When runs start by themselves, and who is told when one fails."""
+    """When runs start automatically, and the receivers of alerts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ingest_cron: str = Field(
+    refresh_cron: str = Field(
         "",
-        description="When the schedule ingests, as five cron fields in UTC. Empty: the schedule is "
-        "off, and daily at 5:00 once it is switched on in the UI.",
-    )
-    max_run_attempts: int = Field(
-        3,
-        ge=1,
-        description="Runs that a sensor starts for the same work before it leaves it to people; a "
-        "run that lands any checkpoint starts counting anew.",
+        description="Times of the schedule that launches refresh, as five cron fields in UTC. "
+        "Empty: the schedule is stopped, and runs daily at 5:00 once it is started in the UI.",
     )
     webserver_url: str = Field(
         "", description="Address of the Dagster UI, for links in alerts (https://...)."

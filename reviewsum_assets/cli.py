@@ -214,12 +214,12 @@ def ui(
 ) -> None:
     """Start the Dagster UI and daemon on the instance that `reviewsum run` keeps its runs in."""
     warnings.filterwarnings("ignore", module="dagster")
-    from reviewsum_assets.automation.ingest_schedule import ingest_schedule
+    from reviewsum_assets.automation.jobs import refresh_schedule
     from reviewsum_assets.dagster_home import become_ui, prepare_home, require_free_port
 
     # Once it has started, what is wrong is said on a page without assets.
     settings = chosen_settings(lake=lake)
-    ingest_schedule(settings.ingest_cron)
+    refresh_schedule(settings.refresh_cron)
     require_free_port(host, port)
     opened = Lake.open(settings.lake)
     os.environ[f"{ENVIRONMENT_PREFIX}LAKE"] = opened.uri

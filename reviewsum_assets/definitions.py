@@ -15,10 +15,8 @@ from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.assets.summary_quality_checks import summary_quality_checks
 from reviewsum_assets.automation.abandoned_jobs import stop_abandoned_jobs
 from reviewsum_assets.automation.alerts import alert_on_failure
-from reviewsum_assets.automation.ingest_schedule import ingest_schedule
-from reviewsum_assets.automation.jobs import ingest, merge, refresh, summarize
+from reviewsum_assets.automation.jobs import ingest, merge, refresh, refresh_schedule, summarize
 from reviewsum_assets.automation.new_dumps import new_dumps
-from reviewsum_assets.automation.pending_checkpoints import pending_checkpoints
 from reviewsum_assets.automation.reconcile_checkpoints import reconcile_checkpoints
 from reviewsum_assets.settings import load_automation_settings
 
@@ -38,10 +36,9 @@ defs = dg.Definitions(
         summary_quality_checks,
     ],
     jobs=[refresh, ingest, summarize, merge],
-    schedules=[ingest_schedule(load_automation_settings().ingest_cron)],
+    schedules=[refresh_schedule(load_automation_settings().refresh_cron)],
     sensors=[
         new_dumps,
-        pending_checkpoints,
         reconcile_checkpoints,
         stop_abandoned_jobs,
         alert_on_failure,

@@ -33,6 +33,7 @@ from reviewsum_assets.errors import (
     CheckError,
     CheckpointError,
     PlanError,
+    ReviewsumError,
     RunInterrupted,
 )
 from reviewsum_assets.job import model_directory
@@ -226,6 +227,8 @@ class _Runs:
                 },
             )
         except dg.Failure as failure:
+            if isinstance(failure.__context__, ReviewsumError):
+                raise failure.__context__ from None
             raise CheckpointError(failure.description) from failure
         except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt) as error:
             raise RunInterrupted("interrupted; run it again to go on where it stopped") from error

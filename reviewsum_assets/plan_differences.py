@@ -1,6 +1,9 @@
-"""Where what there is now differs from what the current plan was made from: a run plans anew."""
+"""Differences between the current plan and the present dumps, model and settings."""
 
 from __future__ import annotations
+
+import hashlib
+import json
 
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.errors import ReviewsumError
@@ -8,6 +11,8 @@ from reviewsum_assets.job import model_directory
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.settings import Settings
+
+_DECIDING = ("top_k", "min_review_chars", "min_reviews", "model")
 
 
 def plan_differences(lake: Lake, plan: Plan, settings: Settings) -> list[str]:
@@ -21,6 +26,18 @@ def plan_differences(lake: Lake, plan: Plan, settings: Settings) -> list[str]:
         *_model(lake, plan, settings),
         *_settings(plan, settings),
     ]
+
+
+def planned_settings(settings: Settings) -> str:
+    """Fingerprint of the settings that decide a plan, dumps apart."""
+    deciding = {
+        **settings.summary_settings().deciding(),
+        **{
+            name: getattr(settings, name)
+            for name in ("top_k", "min_review_chars", "min_reviews", "model")
+        },
+    }
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _dumps(lake: Lake, plan: Plan, settings: Settings) -> list[str]:

@@ -73,11 +73,11 @@ def test_a_run_that_fails_is_told_once(
     assert isinstance(run_command("--dump", str(dump)), DumpError)
     ((receivers, mail),) = mailbox.mails
     assert receivers == ["one@example.com"]
-    assert "Subject: reviewsum: refresh failed" in mail
+    assert "Subject: reviewsum: grouped_reviews failed: " in mail
     assert f"Host: {socket.gethostname()}" in mail
     capfd.readouterr()
     run = daemon_sees_failure()
-    assert f"Run: {run.run_id}" in mail
+    assert f"Run: {run.run_id} of refresh" in mail
     assert run.run_id in capfd.readouterr().err, "the sensor's log has it all the same"
     assert len(mailbox.mails) == 1
 

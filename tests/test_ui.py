@@ -99,7 +99,7 @@ def test_a_port_that_is_taken_is_refused_before_anything_is_started(
     ("variable", "value", "said"),
     [
         ("REVIEWSUM_TOP_K", "x", "top_k"),
-        ("REVIEWSUM_INGEST_CRON", "nonsense", "ingest_cron 'nonsense' is not a cron schedule"),
+        ("REVIEWSUM_REFRESH_CRON", "nonsense", "refresh_cron 'nonsense' is not a cron schedule"),
         ("REVIEWSUM_ALERT_EMAIL_TO", "me", "alert_email_to needs alert_email_from and smtp_host"),
     ],
 )

@@ -10,6 +10,7 @@ from reviewsum_assets.assets.check_results import Rule, judged
 from reviewsum_assets.assets.markdown import shortened
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.checkpoints.findings import MOST_EXAMPLES, Finding
 from reviewsum_assets.checkpoints.manifests import read_manifests
 from reviewsum_assets.checkpoints.plan import Plan, require_plan
@@ -29,6 +30,7 @@ _SPEC = dg.AssetCheckSpec(
 
 
 @dg.multi_asset_check(specs=[_SPEC], name="canary_check")
+@fails_plainly
 def canary_check(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
     """Compare the workers of all checkpoints of the current plan, by their manifests."""
     return _result_of_plan(pipeline, require_plan(pipeline.lake))

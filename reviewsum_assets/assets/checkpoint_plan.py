@@ -1,6 +1,5 @@
 """``checkpoint_plan``: which product belongs to which checkpoint; adds the partitions."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,9 @@ from reviewsum_assets import places
 from reviewsum_assets.assets import markdown
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.summarizer_model import summarizer_model
-from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
+from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.checkpoints.planning import PlanOutcome, Vanished, make_plan
 from reviewsum_assets.checkpoints.validity import check_checkpoints
 from reviewsum_assets.compute.estimate import Estimate, estimate
@@ -50,6 +50,7 @@ class Alignment:
         "entirely is retired, and its partition goes."
     ),
 )
+@fails_plainly
 def checkpoint_plan(
     context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.MaterializeResult[None]:
@@ -90,20 +91,6 @@ def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> Alignment:
     for key in surplus:
         instance.delete_dynamic_partition(name, key)
     return Alignment(tuple(missing), tuple(surplus))
-
-
-def enclosing_range_tags(
-    instance: dg.DagsterInstance, pending: Iterable[PlannedCheckpoint]
-) -> dict[str, str]:
-    """Tags of one run from the first to the last pending partition, in the instance's order.
-
-    Valid ones between them are skipped by the asset: one range is one run is one job.
-    """
-    name = checkpoint_partitions.name
-    assert name is not None
-    wanted = {checkpoint.partition_key for checkpoint in pending}
-    ordered = [key for key in instance.get_dynamic_partitions(name) if key in wanted]
-    return {RANGE_START_TAG: ordered[0], RANGE_END_TAG: ordered[-1]}
 
 
 def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import dagster as dg
 from reviewsum_assets.assets.checkpoint_plan import checkpoint_partitions, checkpoint_plan
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.summarize_run import SummarizeRun
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.checkpoints.plan import checkpoint_number, require_plan
@@ -53,6 +54,7 @@ class SummarizeConfig(dg.Config):
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool=GPU_POOL,
 )
+@fails_plainly
 def chunk_summaries(
     context: dg.AssetExecutionContext,
     config: SummarizeConfig,

@@ -8,6 +8,7 @@ import dagster as dg
 from reviewsum_assets.assets import markdown
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.assets.review_dumps import review_dumps
+from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.reviews.grouping import GroupedReviews, Progress, group_reviews, scan_grouped
 
 _LOG_EVERY_SECONDS = 10.0
@@ -28,6 +29,7 @@ _PREVIEW_CHARS = 160
         "Materialize it when dumps have come or changed; otherwise nothing is read again."
     ),
 )
+@fails_plainly
 def grouped_reviews(
     context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.MaterializeResult[None]:

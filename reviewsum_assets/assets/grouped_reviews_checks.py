@@ -8,6 +8,7 @@ import dagster as dg
 from reviewsum_assets.assets.check_results import Rule, judged
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.checkpoints.findings import MOST_EXAMPLES, Finding
 from reviewsum_assets.errors import DumpError
 from reviewsum_assets.lake import Lake
@@ -38,6 +39,7 @@ _DUMPS_WHOLE = dg.AssetCheckSpec(
 @dg.multi_asset_check(
     specs=[_ONE_ROW, _ROWS_READ, _DUMPS_WHOLE], name="grouped_reviews_checks", can_subset=True
 )
+@fails_plainly
 def grouped_reviews_checks(
     context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> Iterator[dg.AssetCheckResult]:

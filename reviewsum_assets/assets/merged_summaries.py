@@ -8,6 +8,7 @@ from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan
 from reviewsum_assets.assets.merged_metadata import merged_metadata
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.summarize_run import summarize_pending
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import require_plan
@@ -43,6 +44,7 @@ class MergeConfig(dg.Config):
         "checks tell whether the table is whole, up to date, and worth reading."
     ),
 )
+@fails_plainly
 def merged_summaries(
     context: dg.AssetExecutionContext,
     config: MergeConfig,

@@ -7,6 +7,7 @@ import dagster as dg
 from reviewsum_assets.assets.check_results import Rule, judged
 from reviewsum_assets.assets.merged_summaries import merged_summaries
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.checkpoints.findings import Finding
 from reviewsum_assets.checkpoints.merge import MergedTable, current_merged_table
 from reviewsum_assets.checkpoints.merged_coverage import MergedCoverage, cover
@@ -58,6 +59,7 @@ _FRESH = dg.AssetCheckSpec(
     name="merged_summaries_checks",
     can_subset=True,
 )
+@fails_plainly
 def merged_summaries_checks(
     context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> Iterator[dg.AssetCheckResult]:

@@ -1,13 +1,16 @@
-"""What every asset needs: settings, the lake, the compute, and somebody to tell of progress."""
+"""Resource of all assets: settings, lake, compute, and a receiver of progress."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
 
 import dagster as dg
 
+from reviewsum_assets.automation_settings import AutomationSettings
 from reviewsum_assets.compute import Compute, compute_for
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings, load_settings
@@ -26,10 +29,25 @@ class StageProgress:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The resource behind all assets."""
+    """The resource behind all assets.
 
-    settings: Settings
+    ``source`` is the settings, or loads them at first use: a resource that raised while it starts
+    would be shown by a stack trace and retried as a crash. ``overrides`` are the settings that the
+    run's configuration gave, by name.
+    """
+
+    source: Settings | Callable[[], Settings]
     on_progress: Callable[[StageProgress], None] | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings.
+
+        Raises:
+            SettingsError: a value cannot work.
+        """
+        return self.source if isinstance(self.source, Settings) else self.source()
 
     @cached_property
     def lake(self) -> Lake:
@@ -42,21 +60,47 @@ class Pipeline:
         return compute_for(self.settings, self.lake)
 
     def tell(self, progress: StageProgress) -> None:
-        """Pass progress on to whoever watches this run from outside Dagster."""
+        """Pass progress on to a receiver outside Dagster."""
         if self.on_progress is not None:
             self.on_progress(progress)
+
+
+def _override_fields() -> dict[str, dg.Field]:
+    """A typed field per setting, so that the launchpad refuses a wrong name or type."""
+    return {
+        name: dg.Field(
+            _config_type(name, info.annotation), is_required=False, description=info.description
+        )
+        for name, info in Settings.model_fields.items()
+        if name not in AutomationSettings.model_fields
+    }
+
+
+def _config_type(name: str, annotation: Any) -> Any:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return dg.Enum(f"reviewsum_{name}", [dg.EnumValue(str(value)) for value in arguments])
+    if origin is UnionType:
+        (present,) = (one for one in arguments if one is not type(None))
+        return dg.Noneable(present)
+    if origin is tuple:
+        return dg.Array(str)
+    if origin is dict:
+        return dg.Map(str, str)  # type: ignore[no-untyped-call]
+    return annotation
 
 
 @dg.resource(
     config_schema={
         "overrides": dg.Field(
-            dict,
+            dg.Shape(_override_fields()),  # type: ignore[no-untyped-call]
             default_value={},
-            description="Settings that win over REVIEWSUM_* variables, by name.",
+            description="Settings of this run; the others come from REVIEWSUM_* variables.",
         )
     },
     description="Settings, lake and compute of all assets.",
 )
 def pipeline_resource(context: dg.InitResourceContext) -> Pipeline:
     """Settings come from ``REVIEWSUM_*`` variables; ``overrides`` win."""
-    return Pipeline(load_settings(**context.resource_config["overrides"]))
+    overrides = context.resource_config["overrides"]
+    return Pipeline(lambda: load_settings(**overrides), overrides=overrides)

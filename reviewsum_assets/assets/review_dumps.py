@@ -3,6 +3,7 @@
 import dagster as dg
 
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
 
 
@@ -17,6 +18,7 @@ from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
     ),
     tags={"domain": "reviews"},
 )
+@fails_plainly
 def review_dumps(
     context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.DataVersion:

@@ -1,9 +1,14 @@
-"""What a run says when requested checkpoints did not land: which, why, and what to do."""
+"""Failures as Dagster shows them: the sentence first, no stack trace, no retry.
+
+Of all exceptions Dagster shows only ``dg.Failure`` with its message first on a run's page.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from inspect import isgeneratorfunction
+from typing import Any, ParamSpec, TypeVar
 
 import dagster as dg
 
@@ -12,7 +17,56 @@ from reviewsum_assets.assets.links import link_metadata
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.compute import RunningJob
 from reviewsum_assets.compute.failures import FailureKind, JobFailure
-from reviewsum_assets.errors import first_names
+from reviewsum_assets.errors import ReviewsumError, first_names
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def fails_plainly(compute: Callable[P, T]) -> Callable[P, T]:
+    """Turn the errors of this package into failures, for the function of an asset or a check.
+
+    The error stays the failure's context, and is not shown as its cause.
+    """
+
+    def plain(error: ReviewsumError) -> dg.Failure:
+        return dg.Failure(description=str(error), allow_retries=False)
+
+    if isgeneratorfunction(compute):
+
+        @wraps(compute)
+        def generate(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
+            try:
+                yield from compute(*args, **kwargs)
+            except ReviewsumError as error:
+                raise plain(error) from None
+
+        return generate  # type: ignore[return-value]
+
+    @wraps(compute)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return compute(*args, **kwargs)
+        except ReviewsumError as error:
+            raise plain(error) from None
+
+    return call
+
+
+def skips_on_error(evaluate: Callable[P, T]) -> Callable[P, T | dg.SkipReason]:
+    """Turn the errors of this package into skip reasons, for the function of a sensor.
+
+    The page of a sensor shows the reason of a skipped tick, and a stack trace of a failed one.
+    """
+
+    @wraps(evaluate)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T | dg.SkipReason:
+        try:
+            return evaluate(*args, **kwargs)
+        except ReviewsumError as error:
+            return dg.SkipReason(f"failed: {error}")
+
+    return call
 
 
 def not_landed(
@@ -36,12 +90,8 @@ def not_landed(
         job: the last one that it followed, if any.
         usd: what its jobs have cost.
     """
-    # Runs of the command line have no re-execution, and only the UI asks for a recomputation.
-    go_on = (
-        "re-execute this run"
-        if recompute
-        else "materialize the missing partitions, or call `reviewsum run`,"
-    )
+    # Only a re-execution still knows which checkpoints are to be computed again.
+    go_on = "re-execute this run" if recompute else "launch refresh again (`reviewsum run`)"
     is_left = failure.kind is FailureKind.BUDGET
     default = "still pending" if is_left else "it did not land"
     why = {planned.partition_key: reasons.get(n, default) for n, planned in missing.items()}

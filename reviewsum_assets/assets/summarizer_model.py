@@ -4,6 +4,7 @@ import dagster as dg
 
 from reviewsum_assets import places
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.job.conversion import ensure_converted
 from reviewsum_assets.job.model_directory import ready_model
 
@@ -21,6 +22,7 @@ from reviewsum_assets.job.model_directory import ready_model
         "configuration: another model means new summaries of everything."
     ),
 )
+@fails_plainly
 def summarizer_model(
     context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.MaterializeResult[None]:

@@ -7,6 +7,7 @@ import dagster as dg
 from reviewsum_assets.assets.check_results import Rule, judged
 from reviewsum_assets.assets.merged_summaries import merged_summaries
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.quality_report import judge_summaries
 from reviewsum_assets.checkpoints.summary_quality import Defect
@@ -72,6 +73,7 @@ _NUMBERS = dg.AssetCheckSpec(
 @dg.multi_asset_check(
     specs=[*_SPECS.values(), _NUMBERS], name="summary_quality_checks", can_subset=True
 )
+@fails_plainly
 def summary_quality_checks(
     context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> Iterator[dg.AssetCheckResult]:

@@ -1,4 +1,6 @@
-"""The jobs that people, sensors and the schedule launch, and the tag that says what for."""
+"""The jobs that people, sensors and the schedule launch, and the schedule."""
+
+from __future__ import annotations
 
 import dagster as dg
 
@@ -7,9 +9,13 @@ from reviewsum_assets.assets.chunk_summaries import chunk_summaries
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.merged_summaries import merged_summaries
 from reviewsum_assets.assets.summarizer_model import summarizer_model
+from reviewsum_assets.errors import SettingsError
 
 PURPOSE_TAG = "reviewsum/purpose"
 REFRESH_OPS = {"merged_summaries": {"config": {"compute_pending": True}}}
+
+# Before working hours in Europe, and in the night in America.
+_DAILY = "0 5 * * *"
 
 refresh = dg.define_asset_job(
     "refresh",
@@ -18,25 +24,56 @@ refresh = dg.define_asset_job(
     ),
     config={"ops": REFRESH_OPS},
     description=(
-        "Costs money where jobs run on AWS. Does it all: reads the dumps, plans what is new or "
-        "changed, logs what that will cost, computes it with one Processing job, and merges. "
-        "Partitions of chunk_summaries turn green as they land. max_cost_usd limits the cost."
+        "Costs money where jobs run on AWS. Does everything: reads the dumps, plans what is new or "
+        "changed, logs the cost, computes with one Processing job, and merges. Partitions of "
+        "chunk_summaries turn green as they land. max_cost_usd limits the cost. On an empty lake "
+        "with local compute it starts from the sample reviews."
     ),
 )
 ingest = dg.define_asset_job(
     "ingest",
     selection=dg.AssetSelection.assets(grouped_reviews, summarizer_model, checkpoint_plan),
-    description="First: reads the dumps, makes the model ready and plans what is new or changed.",
+    description="Free of cost. Reads the dumps, makes the model ready and plans what is new or "
+    "changed; step one of refresh.",
 )
 summarize = dg.define_asset_job(
     "summarize",
     # A run logs what its check would find, see ``log_canaries``.
     selection=dg.AssetSelection.assets(chunk_summaries).without_checks(),
-    description="Second, and what costs: computes the chosen checkpoints with one Processing job.",
+    description="Costs money where jobs run on AWS. Computes the chosen checkpoints with one "
+    "Processing job; step two of refresh.",
 )
 merge = dg.define_asset_job(
     "merge",
     selection=dg.AssetSelection.assets(merged_summaries)
     | dg.AssetSelection.checks_for_assets(chunk_summaries),
-    description="Last: merges all checkpoints of the current plan into one table, and checks it.",
+    description="Free of cost. Merges all checkpoints of the current plan into one table and "
+    "checks it; the last step of refresh.",
 )
+
+
+def refresh_schedule(cron: str) -> dg.ScheduleDefinition:
+    """The schedule ``refresh_schedule``; running by default if ``cron`` is not empty.
+
+    Raises:
+        SettingsError: ``cron`` is not a cron schedule.
+    """
+    status = dg.DefaultScheduleStatus
+    try:
+        return dg.ScheduleDefinition(
+            name="refresh_schedule",
+            job=refresh,
+            cron_schedule=cron or _DAILY,
+            run_config={"ops": REFRESH_OPS},
+            tags={PURPOSE_TAG: "schedule"},
+            default_status=status.RUNNING if cron else status.STOPPED,
+            description=(
+                "Costs money where jobs run on AWS. Launches refresh at fixed times (setting "
+                "refresh_cron). Unchanged dumps are not read again, and nothing is computed twice."
+            ),
+        )
+    except dg.DagsterInvalidDefinitionError as error:
+        raise SettingsError(
+            f"refresh_cron {cron!r} is not a cron schedule: expected five fields (minute, hour, "
+            "day of month, month, day of week), e.g. '0 5 * * 1-5'"
+        ) from error

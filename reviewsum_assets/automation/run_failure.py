@@ -1,4 +1,4 @@
-"""Why a run failed, as its events tell it: for people who have to do something about it."""
+"""Reason of a failed run, from its events."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster._core.events import JobFailureData, RunFailureReason
 
-INTERRUPTED = "interrupted"
+from reviewsum_assets.assets.check_results import failed_checks
 
 
 @dataclass(frozen=True)
 class RunFailure:
-    """The first failed step's message, and the metadata of a failure that was raised on purpose.
+    """The first failed step with its message, and the metadata that the failure carries.
 
-    ``kind`` and ``what_to_do`` are empty where the failure does not say. ``kind`` is
-    ``INTERRUPTED`` if the run's process was told to end, and nobody cancelled the run.
+    ``step``, ``kind`` and ``what_to_do`` are empty where the failure does not say.
     """
 
     message: str
+    step: str = ""
     kind: str = ""
     what_to_do: str = ""
     landed: int | None = None
@@ -26,18 +26,21 @@ class RunFailure:
 
 
 def read_run_failure(instance: dg.DagsterInstance, run_id: str) -> RunFailure:
-    """What the events of a failed run say; of one whose process died, what Dagster noticed."""
+    """Read the failure of a run; of a run whose process died, what Dagster noticed."""
     ends = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
     end = ends[-1].event_log_entry.dagster_event if ends else None
     if end is not None and _is_interruption(end):
-        return RunFailure("its process was told to end", INTERRUPTED, "run it again")
+        return RunFailure("its process was interrupted. Launch it again")
     steps = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
     if steps:
         event = steps[0].event_log_entry.dagster_event
         assert event is not None
         return _step_failure(event)
-    told = ends[-1].event_log_entry.user_message if ends else ""
-    return RunFailure((end and end.message) or told or "it ended without saying why")
+    checks = failed_checks(instance, run_id, is_blocking=True)
+    if checks:
+        return RunFailure("; ".join(checks.values()), step=next(iter(checks)))
+    noticed = ends[-1].event_log_entry.user_message if ends else ""
+    return RunFailure((end and end.message) or noticed or "it ended without a reason")
 
 
 def _is_interruption(end: dg.DagsterEvent) -> bool:
@@ -48,20 +51,21 @@ def _is_interruption(end: dg.DagsterEvent) -> bool:
 
 
 def _step_failure(event: dg.DagsterEvent) -> RunFailure:
-    data = event.step_failure_data
+    data, step = event.step_failure_data, event.step_key or ""
     error = data.error
     if error is not None and error.cause is not None:
         error = error.cause
     message = event.message or "" if error is None else _without_class(error.message)
     raised = data.user_failure_data
     if raised is None:
-        return RunFailure(message)
-    told = {name: value.value for name, value in raised.metadata.items()}
-    landed, missing = told.get("landed"), told.get("missing")
+        return RunFailure(message, step)
+    metadata = {name: value.value for name, value in raised.metadata.items()}
+    landed, missing = metadata.get("landed"), metadata.get("missing")
     return RunFailure(
         message=raised.description or message,
-        kind=str(told.get("failure", "")),
-        what_to_do=str(told.get("what_to_do", "")),
+        step=step,
+        kind=str(metadata.get("failure", "")),
+        what_to_do=str(metadata.get("what_to_do", "")),
         landed=landed if isinstance(landed, int) else None,
         missing=missing if isinstance(missing, int) else None,
     )

@@ -49,16 +49,6 @@ def list_checkpoints(lake: Lake) -> dict[str, LakeObject]:
     return {item.key: item for prefix in prefixes for item in lake.list(prefix)}
 
 
-def content_digest(listed: Mapping[str, LakeObject], plan: Plan) -> str:
-    """Hash of the sizes and tags of a plan's checkpoints: another one means another content.
-
-    Times are left out: hosts and stores need not agree on them.
-    """
-    keys = [places.checkpoint_csv(planned.number) for planned in plan.checkpoints]
-    found = [listed[key] for key in keys if key in listed]
-    return _digest([f"{item.key} {item.e_tag} {item.size}" for item in found])
-
-
 def list_lake(lake: Lake, plan: Plan) -> Listing:
     """List what there is of the checkpoints of ``plan``, and of the merged table.
 

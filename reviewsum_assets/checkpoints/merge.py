@@ -8,8 +8,10 @@ replacement is complete; the record written last names what was merged.
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +20,6 @@ from pydantic import Field
 
 from reviewsum_assets import places
 from reviewsum_assets.checkpoints.files import SummaryRow, SummaryWriter
-from reviewsum_assets.checkpoints.listing import content_digest, list_checkpoints
 from reviewsum_assets.checkpoints.manifest import Count
 from reviewsum_assets.checkpoints.plan import Plan, read_table
 from reviewsum_assets.checkpoints.spreadsheet import write_spreadsheet
@@ -50,16 +51,22 @@ class MergedTable(SealedRecord):
     parquet_sha256: str
     parquet_bytes: Count
     spreadsheet_sha256: str = ""  # empty: there is no table for spreadsheets
-    merged_from: str = ""  # ``listing.content_digest``; empty in records from before it was kept
+    merged_from: str  # ``content_digest`` of the checkpoints
 
     @property
     def completeness(self) -> float:
         """Share of the selected products that have a summary or a quarantine entry."""
         return (self.rows + self.quarantined) / self.selected
 
-    def is_whole(self, plan: Plan) -> bool:
-        """Whether this is that plan's table and lacks nothing."""
-        return self.plan_id == plan.plan_id and not self.incomplete_checkpoints
+    def is_whole(self, plan: Plan, content: str) -> bool:
+        """Whether this is that plan's table, of this ``content_digest``, and lacks nothing."""
+        is_of_plan = self.plan_id == plan.plan_id and self.merged_from == content
+        return is_of_plan and not self.incomplete_checkpoints
+
+
+def content_digest(checksums: Mapping[int, str]) -> str:
+    """Hash of the CSV checksums of checkpoints, by number: a recomputed one changes it."""
+    return hashlib.sha256(json.dumps(sorted(checksums.items())).encode()).hexdigest()
 
 
 def merge_checkpoints(
@@ -77,12 +84,10 @@ def merge_checkpoints(
         CheckpointError: a checkpoint is missing or invalid and ``allow_incomplete`` is not set,
             or none is valid.
     """
-    # Before anything is read: what changes meanwhile is merged again, not missed.
-    merged_from = content_digest(list_checkpoints(lake), plan)
     with tempfile.TemporaryDirectory(prefix="reviewsum-merge-") as scratch:
         csv_path, parquet_path = Path(scratch, "merged.csv"), Path(scratch, "merged.parquet")
         coverage_path = Path(scratch, "coverage.csv")
-        rows, quarantined, bad = _write_csv(lake, plan, csv_path, coverage_path)
+        rows, quarantined, bad, checksums = _write_csv(lake, plan, csv_path, coverage_path)
         if bad and (not allow_incomplete or len(bad) == len(plan.checkpoints)):
             raise CheckpointError(_cannot_merge(plan, bad))
         _write_parquet(csv_path, coverage_path, parquet_path)
@@ -100,7 +105,7 @@ def merge_checkpoints(
             parquet_sha256=file_sha256(parquet_path),
             parquet_bytes=parquet_path.stat().st_size,
             spreadsheet_sha256=file_sha256(spreadsheet_path) if spreadsheet else "",
-            merged_from=merged_from,
+            merged_from=content_digest(checksums),
         )
         lake.put_file(places.MERGED_PARQUET, parquet_path)
         lake.put_file(places.MERGED_CSV, csv_path)
@@ -159,15 +164,16 @@ def require_merged_columns(found: pl.Schema) -> None:
 
 def _write_csv(
     lake: Lake, plan: Plan, path: Path, coverage_path: Path
-) -> tuple[int, int, list[CheckpointState]]:
+) -> tuple[int, int, list[CheckpointState], dict[int, str]]:
     """Write every newest row, and beside it how many of the product's reviews were read.
 
     Returns:
-        Rows, quarantined products and checkpoints that are not valid.
+        Rows, quarantined products, checkpoints that are not valid, and checksums of the others.
     """
     review_counts = _review_counts(lake, plan)
     rows = quarantined = 0
     bad: list[CheckpointState] = []
+    checksums: dict[int, str] = {}
     with (
         path.open("w", encoding="utf-8", newline="") as file,
         coverage_path.open("w", encoding="utf-8", newline="") as coverage_file,
@@ -179,6 +185,7 @@ def _write_csv(
             if state.manifest is None:
                 bad.append(state)
                 continue
+            checksums[state.planned.number] = state.manifest.csv_sha256
             newest = review_counts.pop(state.planned.number)
             read = {p.product_id: (p.reviews_read, p.reviews_cut) for p in state.manifest.products}
             for row in _newest_rows(state, newest):
@@ -186,7 +193,7 @@ def _write_csv(
                 coverage_writer.writerow(read[row.product_id])
                 rows += 1
             quarantined += sum(q.product_id in newest for q in state.manifest.quarantined)
-    return rows, quarantined, bad
+    return rows, quarantined, bad, checksums
 
 
 def _write_parquet(csv_path: Path, coverage_path: Path, path: Path) -> None:
@@ -217,6 +224,6 @@ def _newest_rows(state: CheckpointState, newest: dict[str, int]) -> Iterator[Sum
 def _cannot_merge(plan: Plan, bad: list[CheckpointState]) -> str:
     return (
         f"{len(bad)} of {len(plan.checkpoints)} checkpoints cannot be merged: "
-        f"{first_names([state.describe() for state in bad])}. Materialize these partitions of "
-        "chunk_summaries, use `reviewsum run`, or allow an incomplete merge."
+        f"{first_names([state.describe() for state in bad])}. To compute and merge them: launch "
+        "the job refresh (`reviewsum run`). To merge without them: set allow_incomplete."
     )

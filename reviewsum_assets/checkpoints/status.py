@@ -14,6 +14,7 @@ from reviewsum_assets import places
 from reviewsum_assets.checkpoints.files import read_rows
 from reviewsum_assets.checkpoints.merge import (
     MergedTable,
+    content_digest,
     current_merged_table,
     require_merged_columns,
 )
@@ -31,7 +32,8 @@ class LakeStatus:
     """Every checkpoint's state; product counts are of selected products only.
 
     ``states`` come without manifests and rows. ``chunks`` are those of all valid checkpoints.
-    ``engine_failures`` says why the chosen engine was replaced, by checkpoint where it was.
+    ``content`` is their ``content_digest``. ``engine_failures`` says why the chosen engine was
+    replaced, by checkpoint where it was.
     """
 
     plan: Plan
@@ -41,6 +43,7 @@ class LakeStatus:
     quarantined: int
     pending: int
     chunks: int
+    content: str
     merged: MergedTable | None
     engine_failures: Mapping[int, str]
 
@@ -52,7 +55,7 @@ class LakeStatus:
     @property
     def is_merged(self) -> bool:
         """Whether the merged table is the current plan's and lacks nothing."""
-        return self.merged is not None and self.merged.is_whole(self.plan)
+        return self.merged is not None and self.merged.is_whole(self.plan, self.content)
 
 
 def lake_status(lake: Lake) -> LakeStatus | None:
@@ -65,6 +68,7 @@ def lake_status(lake: Lake) -> LakeStatus | None:
     states: list[CheckpointState] = []
     summarized = quarantined = chunks = 0
     engine_failures: dict[int, str] = {}
+    checksums: dict[int, str] = {}
     for state in check_checkpoints(lake, plan.checkpoints):
         number = state.planned.number
         summarized += sum(holders.get(row.product_id) == number for row in state.rows)
@@ -73,6 +77,7 @@ def lake_status(lake: Lake) -> LakeStatus | None:
                 holders.get(q.product_id) == number for q in state.manifest.quarantined
             )
             chunks += state.manifest.chunks
+            checksums[number] = state.manifest.csv_sha256
             if state.manifest.producer.failed_engine:
                 engine_failures[number] = state.manifest.producer.engine_reason
         # What has been counted is let go: 10,000 checkpoints of it would fill the memory.
@@ -85,6 +90,7 @@ def lake_status(lake: Lake) -> LakeStatus | None:
         quarantined=quarantined,
         pending=plan.selected - summarized - quarantined,
         chunks=chunks,
+        content=content_digest(checksums),
         merged=current_merged_table(lake),
         engine_failures=engine_failures,
     )
@@ -111,20 +117,6 @@ def verify_lake(lake: Lake) -> list[str]:
             if holders.get(row.product_id) == state.planned.number
         )
     return problems + _merged_problems(lake, plan, expected)
-
-
-def is_merge_needed(lake: Lake, plan: Plan, content: str) -> bool:
-    """Whether a plan's finished checkpoints are to be merged, by sizes and tags alone.
-
-    Args:
-        lake: holds the table, or does not.
-        plan: the current one.
-        content: ``listing.content_digest`` of its checkpoints as they lie there now.
-    """
-    merged = current_merged_table(lake)
-    if merged is None or not merged.is_whole(plan) or merged.merged_from != content:
-        return True
-    return bool(_size_problems(lake, merged))
 
 
 def merged_file_problems(lake: Lake, *, thorough: bool = True) -> list[str]:

@@ -48,7 +48,8 @@ def find_dumps(lake: Lake, settings: Settings) -> list[Dump]:
     if not found:
         raise DumpError(
             f"no reviews to read: put dumps under {lake.uri_of(places.REVIEW_DUMPS)}/, or a "
-            f"grouped CSV at {lake.uri_of(places.GROUPED_CSV)}, or name files with --dump"
+            f"grouped CSV at {lake.uri_of(places.GROUPED_CSV)}, or name files in the setting dumps "
+            "(--dump)"
         )
     return [_dump(lake, item, item.key) for item in found]
 

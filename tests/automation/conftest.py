@@ -6,9 +6,7 @@ import dagster as dg
 import pytest
 
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.automation import attempts
 from reviewsum_assets.automation.new_dumps import new_dumps
-from reviewsum_assets.automation.pending_checkpoints import pending_checkpoints
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
 from tests.support.checkpoints import plan_products, products
@@ -41,14 +39,3 @@ def planned(small: SmallPipeline) -> SmallPipeline:
 @pytest.fixture
 def dumps_sensor(small: SmallPipeline) -> Sensor:
     return Sensor(new_dumps, small)
-
-
-@pytest.fixture
-def checkpoints_sensor(small: SmallPipeline) -> Sensor:
-    return Sensor(pending_checkpoints, small)
-
-
-@pytest.fixture
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next attempt may start at once."""
-    monkeypatch.setattr(attempts, "FIRST_PAUSE_SECONDS", 0.0)

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from reviewsum_assets import places
 from reviewsum_assets.automation.alerts import alert_on_failure, failure_text
 from reviewsum_assets.checkpoints.plan import require_plan
 from tests.support.checkpoints import complete, plan_products, products
@@ -55,12 +56,13 @@ def test_an_alert_says_what_failed_why_and_where(small: SmallPipeline) -> None:
     run = failed_merge(small)
     text = failure_text(small.instance, run.dagster_run, "https://dagster.example.com/")
     assert text.splitlines() == [
-        "merge failed",
+        "merged_summaries failed: 1 of 3 checkpoints cannot be merged: checkpoint_00002 (missing: "
+        "no manifest). To compute and merge them: launch the ...",
         "Why: 1 of 3 checkpoints cannot be merged: checkpoint_00002 (missing: no manifest). "
-        "Materialize these partitions of chunk_summaries, use `reviewsum run`, or allow an "
-        "incomplete merge.",
+        "To compute and merge them: launch the job refresh (`reviewsum run`). To merge without "
+        "them: set allow_incomplete.",
         "Launched for: schedule",
-        f"Run: https://dagster.example.com/runs/{run.run_id}",
+        f"Run: https://dagster.example.com/runs/{run.run_id} of merge",
     ]
 
 
@@ -72,9 +74,9 @@ def test_an_alert_of_a_job_says_what_landed_and_what_to_do(
     processing.faults.quota_exceeded()
     run = small.summarize(1, 2)
     first, *others = failure_text(instance, run.dagster_run, "").splitlines()
-    assert first == "summarize failed: quota too small, 1 partitions landed, 1 are missing"
+    assert first == "chunk_summaries failed: quota too small, 1 partitions landed, 1 are missing"
     assert any(re.match("What to do: .*Service Quotas console", line) for line in others)
-    assert others[-1] == f"Run: {run.run_id}"
+    assert others[-1] == f"Run: {run.run_id} of summarize"
 
 
 def test_a_run_whose_process_died_is_told_as_dagster_noticed_it(small: SmallPipeline) -> None:
@@ -87,7 +89,20 @@ def test_a_run_whose_process_died_is_told_as_dagster_noticed_it(small: SmallPipe
 
 def test_an_alert_is_posted_to_slack(small: SmallPipeline, slack: SlackServer) -> None:
     alert(small, failed_merge(small))
-    assert [text.splitlines()[0] for text in slack.texts] == ["merge failed"]
+    assert len(slack.texts) == 1
+    assert slack.texts[0].startswith("merged_summaries failed: 1 of 3 checkpoints cannot be merged")
+
+
+def test_runs_that_fail_for_the_same_reason_are_one_alert(
+    small: SmallPipeline, slack: SlackServer
+) -> None:
+    first = failed_merge(small)
+    for run in (first, small.execute("merge"), small.execute("merge")):
+        alert(small, run)
+    small.pipeline.lake.delete(places.checkpoint_manifest(1))
+    alert(small, small.execute("merge"))
+    assert [text.split(" failed: ")[0] for text in slack.texts] == ["merged_summaries"] * 2
+    assert "2 of 3 checkpoints cannot be merged" in slack.texts[1]
 
 
 def test_a_name_in_an_alert_can_neither_call_everybody_nor_hide_a_link(
@@ -126,7 +141,7 @@ def test_an_alert_is_sent_by_email(
         alert(small, run)
     ((receivers, mail),) = mailbox.mails
     assert receivers == RECEIVERS
-    assert "Subject: reviewsum: merge failed" in mail
+    assert "Subject: reviewsum: merged_summaries failed: 1 of 3 checkpoints" in mail
     assert run.run_id in mail
 
 
@@ -141,7 +156,7 @@ def test_an_alert_that_cannot_be_delivered_is_logged_and_fails_nothing(
     capfd.readouterr()
     alert(small, run)
     told = capfd.readouterr().err
-    assert "merge failed\nWhy: 1 of 3 checkpoints cannot be merged" in told
+    assert "\nWhy: 1 of 3 checkpoints cannot be merged" in told
     assert "the alert could not be sent to #nowhere" in told
     assert "channel_not_found" in told
     assert slack.texts == []

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from reviewsum_assets import places
 from reviewsum_assets.checkpoints.calibration import Workplace, calibrate
-from reviewsum_assets.checkpoints.judging import judge
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.merged_coverage import cover
 from reviewsum_assets.checkpoints.merged_statistics import merged_statistics
@@ -86,7 +85,6 @@ def uses(lake: Lake) -> Iterator[Callable[[], object]]:
     yield lambda: lake_status(lake)
     yield lambda: verify_lake(lake)
     yield lambda: calibrate(lake, WORKPLACE)
-    yield lambda: judge(lake, require_plan(lake), {}, 10)
     yield lambda: cover(lake, require_plan(lake))
     yield lambda: merged_statistics(lake, None)
     yield lambda: judge_summaries(lake, require_plan(lake), load_settings())

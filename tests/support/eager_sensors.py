@@ -5,12 +5,11 @@ all of them idle.
 """
 
 from reviewsum_assets.automation.new_dumps import new_dumps
-from reviewsum_assets.automation.pending_checkpoints import pending_checkpoints
 from reviewsum_assets.automation.reconcile_checkpoints import reconcile_checkpoints
 from reviewsum_assets.definitions import defs
 
 __all__ = ["defs"]
 
-for sensor in (new_dumps, pending_checkpoints, reconcile_checkpoints):
+for sensor in (new_dumps, reconcile_checkpoints):
     # There is no public way to give a sensor another interval.
     sensor._min_interval = 5

@@ -63,8 +63,9 @@ class Sensor:
         same_key = dg.RunsFilter(tags={_RUN_KEY: request.run_key})
         if self.small.instance.get_runs(same_key):
             return None
-        name = request.job_name or "ingest"
-        run = self.small.execute(name, {**request.tags, _RUN_KEY: request.run_key})
+        name = request.job_name or self.definition.job_name or ""
+        tags = {**request.tags, _RUN_KEY: request.run_key}
+        run = self.small.execute(name, tags, **request.run_config.get("ops", {}))
         self.launched.append(run)
         return run
 
