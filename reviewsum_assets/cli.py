@@ -42,6 +42,7 @@ from reviewsum_assets.environment import ENVIRONMENT_PREFIX
 from reviewsum_assets.errors import ReviewsumError, RunInterrupted, SettingsError
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.plan_differences import plan_differences
+from reviewsum_assets.reviews.dumps import put_sample
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -112,7 +113,7 @@ def run(
         ProgressBars() as bars,
     ):
         pipeline = Pipeline(settings, on_progress=bars.update_stage)
-        if local_run.seed_empty_lake(pipeline):
+        if put_sample(pipeline.lake, settings):
             err.print(f"{pipeline.lake.uri} is empty: using the sample reviews", soft_wrap=True)
         level = "INFO" if verbose else "CRITICAL"  # failures are printed once, by main()
         if not dry_run:

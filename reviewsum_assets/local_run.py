@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -28,7 +26,6 @@ from reviewsum_assets.compute import Launch
 from reviewsum_assets.compute.ordering import order_job
 from reviewsum_assets.dagster_home import run_tags
 from reviewsum_assets.definitions import defs
-from reviewsum_assets.demo.sample_dump import SAMPLE_DUMP_NAME, write_sample_dump
 from reviewsum_assets.errors import (
     CheckError,
     CheckpointError,
@@ -40,11 +37,8 @@ from reviewsum_assets.job import model_directory
 from reviewsum_assets.job.conversion import is_converted
 from reviewsum_assets.plan_differences import plan_differences
 from reviewsum_assets.reviews import grouping
-from reviewsum_assets.reviews.dumps import has_dumps
 from reviewsum_assets.reviews.grouping import GroupedReviews
 from reviewsum_assets.verification import remove_damaged
-
-_MADE_OF_REVIEWS = (places.GROUPED_REVIEWS, places.PLANS, places.CHECKPOINT_MANIFESTS)
 
 
 @dataclass(frozen=True)
@@ -63,22 +57,6 @@ class RunReport:
     def did_nothing(self) -> bool:
         """Whether everything was up to date already."""
         return not self.computed and not self.merged
-
-
-def seed_empty_lake(pipeline: Pipeline) -> bool:
-    """Put the sample dump on a lake that holds nothing yet; whether that was so.
-
-    A lake whose record of reviews is lost still has a plan or checkpoints, and they are not to
-    make room for a sample: then the dumps are to be named again.
-    """
-    lake = pipeline.lake
-    if pipeline.settings.dumps or has_dumps(lake) or any(map(lake.list, _MADE_OF_REVIEWS)):
-        return False
-    with tempfile.TemporaryDirectory(prefix="reviewsum-sample-") as scratch:
-        path = Path(scratch, SAMPLE_DUMP_NAME)
-        write_sample_dump(path)
-        lake.put_file(f"{places.REVIEW_DUMPS}/{SAMPLE_DUMP_NAME}", path)
-    return True
 
 
 def materialize_pending(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.errors import ReviewsumError
 from reviewsum_assets.job import model_directory
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews import grouping
-from reviewsum_assets.settings import Settings
+from reviewsum_assets.settings import Settings, SummarySettings
 
 _DECIDING = ("top_k", "min_review_chars", "min_reviews", "model")
 
@@ -30,14 +32,51 @@ def plan_differences(lake: Lake, plan: Plan, settings: Settings) -> list[str]:
 
 def planned_settings(settings: Settings) -> str:
     """Fingerprint of the settings that decide a plan, dumps apart."""
-    deciding = {
+    content = json.dumps(_deciding(settings), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def setting_differences(environment: Settings, settings: Settings) -> list[str]:
+    """The settings that decide a plan and that a run has otherwise than its environment."""
+    usual, used = _deciding(environment), _deciding(settings)
+    dumps = [] if settings.dumps == environment.dumps else ["other dumps"]
+    return dumps + [
+        f"{name} {used.get(name, 'not used')} (environment: {usual.get(name, 'not used')})"
+        for name in {**used, **usual}
+        if used.get(name) != usual.get(name)
+    ]
+
+
+def unused_overrides(
+    overrides: Mapping[str, Any], settings: Settings, environment: Settings
+) -> list[str]:
+    """The overrides of a run that change nothing, with the reason of each."""
+    used = settings.summary_settings().deciding()
+    found = []
+    for name in overrides:
+        value = getattr(settings, name)
+        if value == getattr(environment, name):
+            found.append(f"{name} is {value} without it too")
+        elif name in SummarySettings.model_fields and name not in {*used, "strategy"}:
+            found.append(f"strategy {settings.strategy} does not use {name}")
+    return found
+
+
+def overridden_plan(overrides: Iterable[str], plan: Plan, settings: Settings) -> list[str]:
+    """The overrides that a run over planned checkpoints ignores: the plan decides them."""
+    return [
+        difference
+        for difference in _settings(plan, settings)
+        if difference.split(" ", 1)[0] in overrides
+    ]
+
+
+def _deciding(settings: Settings) -> dict[str, Any]:
+    others = ("top_k", "min_review_chars", "min_reviews", "model")
+    return {
         **settings.summary_settings().deciding(),
-        **{
-            name: getattr(settings, name)
-            for name in ("top_k", "min_review_chars", "min_reviews", "model")
-        },
+        **{name: getattr(settings, name) for name in others},
     }
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _dumps(lake: Lake, plan: Plan, settings: Settings) -> list[str]:

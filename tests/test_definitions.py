@@ -31,7 +31,7 @@ def test_loading_definitions_loads_no_heavy_library() -> None:
 def test_every_asset_is_described_owned_and_grouped() -> None:
     for spec in defs.resolve_all_asset_specs():
         assert spec.description, spec.key
-        assert spec.group_name in {"reviews", "summaries"}, spec.key
+        assert spec.group_name == "summaries", spec.key
 
 
 def test_every_check_is_described() -> None:

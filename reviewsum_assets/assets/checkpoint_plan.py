@@ -11,13 +11,16 @@ from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.summarizer_model import summarizer_model
-from reviewsum_assets.checkpoints.plan import Plan
+from reviewsum_assets.checkpoints.listing import finished_numbers
+from reviewsum_assets.checkpoints.plan import Plan, partition_key
 from reviewsum_assets.checkpoints.planning import PlanOutcome, Vanished, make_plan
 from reviewsum_assets.checkpoints.validity import check_checkpoints
 from reviewsum_assets.compute.estimate import Estimate, estimate
-from reviewsum_assets.errors import PlanError, ReviewsumError
+from reviewsum_assets.errors import PlanError, ReviewsumError, first_names
 from reviewsum_assets.job.model_directory import ready_model
+from reviewsum_assets.plan_differences import setting_differences, unused_overrides
 from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grouped, scan_too_few
+from reviewsum_assets.settings import load_settings
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
@@ -41,9 +44,8 @@ class Alignment:
     group_name="summaries",
     kinds={"polars", "parquet"},
     owners=["team:reviewsum"],
-    tags={"domain": "summaries"},
     description=(
-        "Decides what is to be computed, and shows what it will cost before it does. Selects the "
+        "Shows the bill before it is paid. Selects the "
         "`top_k` products with most reviews and packs those that are new or changed, by text, "
         "model or settings, into **checkpoints** of 100 products. Each checkpoint is a partition "
         "of `chunk_summaries`. Finished checkpoints are never touched; one that newer ones replace "
@@ -71,11 +73,33 @@ def checkpoint_plan(
         context.log.warning(str(outcome.vanished))
     if not outcome.made:
         context.log.info(f"plan {outcome.plan.plan_id} still holds: nothing is new or changed")
+    _warn_of_leaving(context, pipeline, outcome)
+    _warn_of_overrides(context, pipeline)
     align_partitions(context.instance, outcome.plan)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(outcome.plan.plan_id),
-        metadata={**_metadata(pipeline, outcome), **_bill(context, pipeline, outcome.plan)},
+        metadata={**_bill(context, pipeline, outcome.plan), **_metadata(pipeline, outcome)},
     )
+
+
+def _warn_of_leaving(
+    context: dg.AssetExecutionContext, pipeline: Pipeline, outcome: PlanOutcome
+) -> None:
+    """Log how many complete partitions are retired, before they leave the list."""
+    complete = sorted(set(outcome.retired).intersection(finished_numbers(pipeline.lake)))
+    if complete:
+        names = first_names([partition_key(number) for number in complete])
+        context.log.warning(
+            f"{len(complete):,} complete partitions leave the list, since newer checkpoints hold "
+            f"their products: {names}. Their files stay until `reviewsum prune`; planning with the "
+            "former dumps and settings brings them back"
+        )
+
+
+def _warn_of_overrides(context: dg.AssetExecutionContext, pipeline: Pipeline) -> None:
+    """Log the overrides of a run that change nothing."""
+    for reason in unused_overrides(pipeline.overrides, pipeline.settings, load_settings()):
+        context.log.warning(f"override without effect: {reason}")
 
 
 def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> Alignment:
@@ -96,22 +120,24 @@ def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> Alignment:
 def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:
     plan = outcome.plan
     first = plan.checkpoints[:_PREVIEW_CHECKPOINTS]
+    others = setting_differences(load_settings(), pipeline.settings)
     return {
-        "dagster/row_count": plan.selected,
-        "dagster/uri": pipeline.lake.uri_of(places.plan_table(plan.plan_id)),
-        "plan": plan.sequence,
         "products_new": outcome.new,
         "products_changed": outcome.changed,
         "products_unchanged": outcome.unchanged,
+        **_vanished_metadata(outcome.vanished),
+        **({"other_settings_than_the_environment": "; ".join(others)} if others else {}),
         "checkpoints": len(plan.checkpoints),
         "checkpoints_added": len(outcome.added),
         "checkpoints_retired": len(outcome.retired),
-        **_vanished_metadata(outcome.vanished),
-        "settings": dg.MetadataValue.json(plan.recipes[plan.recipe].settings.model_dump()),
         "first_checkpoints": markdown.table(
             ["checkpoint", "products", "data version"],
             ((c.partition_key, c.products, c.data_version[:_DIGITS]) for c in first),
         ),
+        "plan": f"{plan.sequence}: {plan.plan_id}",
+        "settings": dg.MetadataValue.json(plan.recipes[plan.recipe].settings.model_dump()),
+        "dagster/row_count": plan.selected,
+        "dagster/uri": pipeline.lake.uri_of(places.plan_table(plan.plan_id)),
     }
 
 
@@ -135,36 +161,34 @@ def _bill(
         found = estimate(pipeline.lake, plan, pending, pipeline.settings, pipeline.compute.capacity)
     except ReviewsumError as error:
         context.log.warning(f"no estimate: {error}")
-        return {"estimate": dg.MetadataValue.text(f"none: {error}")}
-    return _estimate_metadata(found)
+        return {"bill": dg.MetadataValue.text(f"none: {error}")}
+    if not pending:
+        return {"bill": dg.MetadataValue.text("nothing to compute: every checkpoint is complete")}
+    return {
+        "bill": dg.MetadataValue.text(found.sentence),
+        "pending_products": dg.MetadataValue.int(found.products),
+        "pending_checkpoints": dg.MetadataValue.int(found.checkpoints),
+        "estimated_usd": dg.MetadataValue.float(round(found.usd.expected, 2)),
+        "estimated_hours": dg.MetadataValue.float(round(found.hours.expected, 3)),
+        "estimate": _estimate_table(found),
+    }
 
 
-def _estimate_metadata(found: Estimate) -> dict[str, dg.MetadataValue[Any]]:
-    """Numbers, so that they plot from plan to plan, and a table to read."""
-    spans = {"gpu_hours": found.gpu_hours, "hours": found.hours, "usd": found.usd}
+def _estimate_table(found: Estimate) -> dg.MarkdownMetadataValue:
+    spans = {"GPU hours": found.gpu_hours, "hours": found.hours, "USD": found.usd}
     counts = {
-        "checkpoints": found.checkpoints,
         "products": found.products,
         "chunks": found.chunks,
-        "tokens_in": found.tokens_in,
-        "tokens_out": found.tokens_out,
+        "tokens in": found.tokens_in,
+        "tokens out": found.tokens_out,
     }
-    return {
-        **{f"pending_{name}": dg.MetadataValue.int(count) for name, count in counts.items()},
-        **{
-            f"estimated_{name}{suffix}": dg.MetadataValue.float(value)
-            for name, span in spans.items()
-            for suffix, value in (("", span.expected), ("_low", span.low), ("_high", span.high))
-        },
-        "estimate_basis": dg.MetadataValue.text(found.basis),
-        "estimate": markdown.table(
-            ["pending", "expected", "from", "to"],
-            [
-                *((name, f"{count:,}", "", "") for name, count in counts.items()),
-                *(
-                    (name, *(f"{value:,.2f}" for value in (span.expected, span.low, span.high)))
-                    for name, span in spans.items()
-                ),
-            ],
-        ),
-    }
+    return markdown.table(
+        ["pending", "expected", "from", "to"],
+        [
+            *((name, f"{count:,}", "", "") for name, count in counts.items()),
+            *(
+                (name, *(f"{value:,.2f}" for value in (span.expected, span.low, span.high)))
+                for name, span in spans.items()
+            ),
+        ],
+    )

@@ -18,6 +18,7 @@ from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.checkpoints.plan import checkpoint_number, require_plan
 from reviewsum_assets.dagster_home import GPU_POOL
 from reviewsum_assets.errors import PlanError
+from reviewsum_assets.plan_differences import overridden_plan
 
 
 class SummarizeConfig(dg.Config):
@@ -35,17 +36,18 @@ class SummarizeConfig(dg.Config):
             group_name="summaries",
             kinds={"pytorch", "csv"},
             owners=["team:reviewsum"],
-            tags={"domain": "summaries"},
             description=(
-                "The summaries themselves, one partition a checkpoint: "
+                "To compute everything that is pending, launch the job **refresh**; materialize "
+                "partitions here to repair those that failed or are missing. The summaries "
+                "themselves, one partition per checkpoint: "
                 "`checkpoint_files/checkpoint_file_N.csv`. The reviews of a product are cut into "
-                "chunks, each chunk is summarized, and the chunk summaries are joined. Materialize "
-                "all partitions, or those that are missing: a run or a backfill, however "
-                "scattered, starts one Processing job, on this machine or on SageMaker. A "
-                "partition turns green when its checkpoint is complete; what is complete is not "
-                "computed again, unless the run's config says `recompute`. After a new plan older "
-                "partitions are called unsynced, but hold what they should: what changed is in new "
-                "partitions. The plots show pace, tokens and cost from checkpoint to checkpoint."
+                "chunks, each chunk is summarized, and the chunk summaries are joined. A run or a "
+                "backfill, however scattered, starts one Processing job, on this machine or on "
+                "SageMaker. A partition turns green when its checkpoint is complete; complete ones "
+                "are not computed again, unless the run's config says `recompute`. Partitions come "
+                "from `checkpoint_plan`: one added by hand cannot be computed. After a new plan "
+                "older partitions are called unsynced, but are up to date: changes are in new "
+                "partitions."
             ),
         )
     ],
@@ -63,8 +65,13 @@ def chunk_summaries(
     """Run one job for all requested checkpoints that are not valid yet."""
     plan = require_plan(pipeline.lake)
     if not (context.has_partition_key or context.has_partition_key_range):
-        raise PlanError("no partition was chosen: materialize chunk_summaries for some or all")
+        raise PlanError("no partition was chosen: choose some, or launch the job refresh")
     requested = plan.chosen(map(checkpoint_number, context.partition_keys))
+    for difference in overridden_plan(pipeline.overrides, plan, pipeline.settings):
+        context.log.warning(
+            f"override without effect: {difference}. Checkpoints are computed as planned; to plan "
+            "with this setting, launch the job refresh with it"
+        )
     run = SummarizeRun(context, pipeline, plan, requested, recompute=config.recompute)
     run.log_reused()
     run.compute_missing()

@@ -5,10 +5,12 @@ from typing import Any
 
 import dagster as dg
 
+from reviewsum_assets import places
 from reviewsum_assets.assets import markdown
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
-from reviewsum_assets.assets.review_dumps import review_dumps
+from reviewsum_assets.assets.review_dumps import observation, review_dumps
 from reviewsum_assets.assets.run_failure import fails_plainly
+from reviewsum_assets.reviews.dumps import put_sample
 from reviewsum_assets.reviews.grouping import GroupedReviews, Progress, group_reviews, scan_grouped
 
 _LOG_EVERY_SECONDS = 10.0
@@ -18,10 +20,9 @@ _PREVIEW_CHARS = 160
 
 @dg.asset(
     deps=[review_dumps],
-    group_name="reviews",
+    group_name="summaries",
     kinds={"polars", "parquet"},
     owners=["team:reviewsum"],
-    tags={"domain": "reviews"},
     description=(
         "One row a product, made of every review of every dump: cleaned, duplicates counted once, "
         "short reviews and products with few reviews dropped, the most helpful reviews first. Rows "
@@ -34,10 +35,12 @@ def grouped_reviews(
     context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.MaterializeResult[None]:
     """Read, clean and group all dumps."""
+    seed_empty_lake(context, pipeline)
     report = _Report(context, pipeline)
     record, reused = group_reviews(pipeline.lake, pipeline.settings, report)
     if reused:
         context.log.info("the dumps have not changed: nothing was read")
+    context.log_event(observation(pipeline))
     if record.counts.quarantined:
         context.log.warning(
             f"{record.counts.quarantined:,} rows could not be read and are in quarantine: "
@@ -47,6 +50,18 @@ def grouped_reviews(
         data_version=dg.DataVersion(record.version),
         metadata=_metadata(pipeline, record, reused=reused),
     )
+
+
+def seed_empty_lake(context: dg.AssetExecutionContext, pipeline: Pipeline) -> None:
+    """Put the sample reviews on an empty lake, so that a first run shows a result.
+
+    Not where the jobs cost money: there a mistyped lake would be paid for.
+    """
+    if pipeline.settings.compute == "local" and put_sample(pipeline.lake, pipeline.settings):
+        context.log.warning(
+            f"{pipeline.lake.uri} is empty: using the sample reviews. For your own, put dumps "
+            f"under {pipeline.lake.uri_of(places.REVIEW_DUMPS)}/ and remove the sample"
+        )
 
 
 class _Report:
@@ -70,21 +85,22 @@ def _metadata(pipeline: Pipeline, record: GroupedReviews, *, reused: bool) -> di
     counts = record.counts
     lake = pipeline.lake
     metadata: dict[str, Any] = {
-        "dagster/row_count": counts.products,
-        "dagster/uri": lake.uri_of(record.tables[0]),
-        "preview": _preview(pipeline, record),
+        "products": counts.products,
         "reviews_read": counts.reviews_read,
         "reviews_kept": counts.reviews_kept,
+        "quarantined_rows": counts.quarantined,
         "duplicate_reviews": counts.duplicates,
+        "preview": _preview(pipeline, record),
         "reviews_too_short": counts.too_short,
         "products_with_too_few_reviews": counts.products_too_small,
-        "quarantined_rows": counts.quarantined,
         "seconds": round(record.seconds, 2),
         "reused": reused,
         "dumps": markdown.table(
             ["dump", "format", "rows", "quarantined"],
             ((dump.name, dump.format, dump.rows, dump.quarantined) for dump in record.dumps),
         ),
+        "dagster/row_count": counts.products,
+        "dagster/uri": lake.uri_of(record.tables[0]),
     }
     if record.quarantine_key is not None:
         metadata["quarantine"] = dg.MetadataValue.path(lake.uri_of(record.quarantine_key))
@@ -100,7 +116,7 @@ def _preview(pipeline: Pipeline, record: GroupedReviews) -> dg.MarkdownMetadataV
         .collect()
     )
     return markdown.preview(
-        ["product_id", "reviews", "rating", "text"],
+        ["product_id", "review_count", "avg_rating", "all_reviews"],
         (
             (
                 product,

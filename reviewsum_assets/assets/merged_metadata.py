@@ -1,4 +1,4 @@
-"""What the page of ``merged_summaries`` shows of the table: totals, charts, a preview."""
+"""Metadata of ``merged_summaries``: totals, tables of shares, a preview."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import dagster as dg
 
 from reviewsum_assets import places
 from reviewsum_assets.assets import markdown
-from reviewsum_assets.assets.charts import Bar, bar_chart
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.manifests import read_manifests
 from reviewsum_assets.checkpoints.merge import MERGED_SCHEMA, MergedTable, merged_slices
@@ -32,12 +31,18 @@ def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict
     grouped = current_grouped_reviews(lake)
     statistics = merged_statistics(lake, None if grouped is None else scan_grouped(lake, grouped))
     return {
+        "rows": merged.rows,
+        "completeness": merged.completeness,
+        "review_coverage": _share(statistics.review_coverage),
+        "words_per_summary": round(statistics.words / max(1, merged.rows), 1),
+        **_totals(pipeline, plan),
         **record_metadata(pipeline, merged),
         **_coverage(statistics),
         **_reads(statistics),
-        **_totals(pipeline, plan),
-        "words_per_summary": round(statistics.words / max(1, merged.rows), 1),
-        "length_chart": _length_chart(statistics),
+        "lengths": markdown.table(
+            ["words", "summaries"],
+            ((f"{one.first} to {one.last}", f"{one.summaries:,}") for one in statistics.lengths),
+        ),
     }
 
 
@@ -45,6 +50,13 @@ def record_metadata(pipeline: Pipeline, merged: MergedTable) -> dict[str, Any]:
     """What the record of the merge and the table's first rows say."""
     lake = pipeline.lake
     return {
+        "rows": merged.rows,
+        "completeness": merged.completeness,
+        "preview": _preview(pipeline),
+        "products_selected": merged.selected,
+        "products_quarantined": merged.quarantined,
+        "incomplete_checkpoints": len(merged.incomplete_checkpoints),
+        "parquet": dg.MetadataValue.path(lake.uri_of(places.MERGED_PARQUET)),
         "dagster/row_count": merged.rows,
         "dagster/uri": lake.uri_of(places.MERGED_CSV),
         "dagster/column_schema": dg.TableSchema(
@@ -54,30 +66,22 @@ def record_metadata(pipeline: Pipeline, merged: MergedTable) -> dict[str, Any]:
                 dg.TableColumn("review_count", "int", "reviews in the current dumps"),
             ]
         ),
-        "preview": _preview(pipeline),
-        "parquet": dg.MetadataValue.path(lake.uri_of(places.MERGED_PARQUET)),
-        "products_selected": merged.selected,
-        "products_quarantined": merged.quarantined,
-        "completeness": merged.completeness,
-        "incomplete_checkpoints": len(merged.incomplete_checkpoints),
     }
 
 
 def _coverage(statistics: MergedStatistics) -> dict[str, Any]:
-    share = statistics.review_coverage
+    """How many reviews are of products with a summary, where the reviews are known."""
     covered = {"reviews_covered": statistics.reviews_covered}
-    if share is None:
+    if statistics.review_coverage is None:
         return covered
     return {
         **covered,
-        "review_coverage": round(share, 4),
-        "coverage_chart": bar_chart(
-            "reviews of a product",
-            "those of products with a summary",
-            [
-                Bar(_class_label(one), one.reviews_covered, _class_text(one), one.reviews)
+        "coverage": markdown.table(
+            ["reviews per product", "reviews", "of products with a summary"],
+            (
+                (_class_label(one), f"{one.reviews:,}", _percent(one.reviews_covered, one.reviews))
                 for one in statistics.classes
-            ],
+            ),
         ),
     }
 
@@ -93,40 +97,27 @@ def _reads(statistics: MergedStatistics) -> dict[str, Any]:
         "reviews_read": read,
         "reviews_cut": cut,
         "reviews_left_out": max(0, reviews - read - cut),
-        "reviews_read_share": round(read / max(1, reviews), 4),
-        "reads_chart": bar_chart(
-            "reviews a product",
-            "reviews that the model read",
-            [
-                Bar(
-                    _class_label(one),
-                    one.read,
-                    f"{one.read / max(1, one.reviews):.0%} of {one.reviews:,}",
-                    one.reviews,
-                )
+        "reviews_read_share": _share(read / max(1, reviews)),
+        "reads": markdown.table(
+            ["reviews per product", "reviews", "read by the model"],
+            (
+                (_class_label(one), f"{one.reviews:,}", _percent(one.read, one.reviews))
                 for one in statistics.reads
-            ],
+            ),
         ),
     }
 
 
+def _share(share: float | None) -> float | str:
+    return "unknown" if share is None else round(share, 4)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / max(1, whole):.0%}"
+
+
 def _class_label(one: ReviewClass | ReadClass) -> str:
     return f"{one.fewest:,} or more" if one.most is None else f"{one.fewest:,} to {one.most:,}"
-
-
-def _class_text(one: ReviewClass) -> str:
-    return f"{one.reviews_covered / max(1, one.reviews):.0%} of {one.reviews:,}"
-
-
-def _length_chart(statistics: MergedStatistics) -> dg.MarkdownMetadataValue:
-    return bar_chart(
-        "words",
-        "summaries",
-        [
-            Bar(f"{one.first} to {one.last}", one.summaries, f"{one.summaries:,}")
-            for one in statistics.lengths
-        ],
-    )
 
 
 def _totals(pipeline: Pipeline, plan: Plan) -> dict[str, float]:
@@ -140,17 +131,17 @@ def _totals(pipeline: Pipeline, plan: Plan) -> dict[str, float]:
         sums["usd"] += checkpoint_usd(manifest, pipeline.settings.usd_per_hour) or 0.0
     seconds, usd = sums.pop("worker_seconds"), sums.pop("usd")
     return {
+        **({"usd": round(usd, 2)} if usd else {}),
+        "worker_hours": round(seconds / 3600, 3),
         **sums,
         "compression_ratio": round(sums["tokens_out"] / max(1, sums["tokens_in"]), 4),
-        "worker_hours": round(seconds / 3600, 3),
-        **({"usd": round(usd, 2)} if usd else {}),
     }
 
 
 def _preview(pipeline: Pipeline) -> dg.MarkdownMetadataValue:
     first = next(merged_slices(pipeline.lake, _PREVIEW_PRODUCTS)).select(MERGED_SCHEMA.names())
     return markdown.preview(
-        ["product_id", "summary", "reviews"],
+        MERGED_SCHEMA.names(),
         (
             (product_id, markdown.shortened(summary, _PREVIEW_CHARS), count)
             for product_id, summary, count in first.iter_rows()

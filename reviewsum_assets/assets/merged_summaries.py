@@ -34,14 +34,15 @@ class MergeConfig(dg.Config):
     group_name="summaries",
     kinds={"csv", "parquet"},
     owners=["team:reviewsum"],
-    tags={"domain": "summaries"},
     # With `compute_pending` it starts Processing jobs.
     pool=GPU_POOL,
     description=(
-        "The result: one row a product with its summary, taken from the checkpoint that the "
-        "plan names, as CSV and Parquet under `summarized_dataset/`. Fails, naming them, while "
-        "checkpoints are missing or invalid, unless the run's config says `allow_incomplete`. Its "
-        "checks tell whether the table is whole, up to date, and worth reading."
+        "The result: one row per product with its summary, from the checkpoint that the plan "
+        "names, as CSV and Parquet under `summarized_dataset/`. To bring it up to date, launch the "
+        "job **refresh**. *Materialize all* in the graph fixes its partitions before the plan adds "
+        "new ones: it fails, naming them, while checkpoints are missing or invalid, unless the "
+        "run's config says `allow_incomplete`. The checks say whether the table is complete, up "
+        "to date, and worth reading."
     ),
 )
 @fails_plainly

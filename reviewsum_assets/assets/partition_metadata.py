@@ -51,30 +51,35 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
     manifest = state.manifest
     assert manifest is not None
     lake, producer = pipeline.lake, manifest.producer
+    usd = checkpoint_usd(manifest, pipeline.settings.usd_per_hour)
+    packed = sorted(manifest.repacked_from)
     return {
-        "dagster/partition_row_count": len(manifest.products),
-        "dagster/uri": lake.uri_of(places.checkpoint_csv(state.planned.number)),
+        "products": len(manifest.products),
+        "quarantined": len(manifest.quarantined),
+        "worker_seconds": round(manifest.worker_seconds, 3),
+        **({} if packed else {"products_per_hour": _products_per_hour(manifest)}),
+        **({} if usd is None else {"usd": round(usd, 6)}),
         **_products(state, manifest),
-        "manifest": dg.MetadataValue.path(
-            lake.uri_of(places.checkpoint_manifest(state.planned.number))
-        ),
         **_amounts(manifest),
-        **_pace(manifest, pipeline.settings.usd_per_hour),
+        "seconds": _timings(manifest),
         "engine": f"{producer.engine}, {producer.device}, {producer.dtype}",
         **({"engine_reason": producer.engine_reason} if producer.engine_reason else {}),
         "instance_type": producer.instance_type,
         "job": producer.job_name,
-        **({"repacked_from": sorted(manifest.repacked_from)} if manifest.repacked_from else {}),
+        **({"repacked_from": packed} if packed else {}),
         **link_metadata(pipeline.compute.links_of(producer)),
+        "manifest": dg.MetadataValue.path(
+            lake.uri_of(places.checkpoint_manifest(state.planned.number))
+        ),
+        "dagster/partition_row_count": len(manifest.products),
+        "dagster/uri": lake.uri_of(places.checkpoint_csv(state.planned.number)),
     }
 
 
 def _amounts(manifest: Manifest) -> dict[str, float]:
     return {
-        "products": len(manifest.products),
         "reviews": manifest.reviews,
         **({} if manifest.reviews_read is None else {"reviews_read": manifest.reviews_read}),
-        "quarantined": len(manifest.quarantined),
         "chunks": manifest.chunks,
         "chunks_reused": manifest.chunks_reused,
         "tokens_in": manifest.tokens_in,
@@ -83,25 +88,20 @@ def _amounts(manifest: Manifest) -> dict[str, float]:
     }
 
 
-def _pace(manifest: Manifest, usd_per_hour: float | None) -> dict[str, float]:
-    """Seconds, what they are worth, and how many products that makes an hour of one worker.
+def _timings(manifest: Manifest) -> dg.MarkdownMetadataValue:
+    """Seconds until the checkpoint was written, and of each stage.
 
-    Checkpoints of one pool are worked on at the same time, so ``seconds`` says how long it took
-    until this one lay there, and only ``worker_seconds`` add up.
+    Checkpoints of one pool are computed together, so that only ``worker_seconds`` add up.
     """
-    usd = checkpoint_usd(manifest, usd_per_hour)
     predicted = manifest.predicted_seconds
-    return {
-        "seconds": round(manifest.seconds, 3),
-        "worker_seconds": round(manifest.worker_seconds, 3),
-        **({} if predicted is None else {"predicted_seconds": round(predicted, 3)}),
-        **{
-            f"{stage}_seconds": round(seconds, 3)
-            for stage, seconds in manifest.timings.model_dump().items()
-        },
-        **({} if manifest.repacked_from else {"products_per_hour": _products_per_hour(manifest)}),
-        **({} if usd is None else {"usd": round(usd, 6)}),
+    seconds = {
+        "from start to end": manifest.seconds,
+        **({} if predicted is None else {"predicted": predicted}),
+        **manifest.timings.model_dump(),
     }
+    return markdown.table(
+        ["stage", "seconds"], ((stage, f"{value:,.2f}") for stage, value in seconds.items())
+    )
 
 
 def _products_per_hour(manifest: Manifest) -> int:
@@ -110,7 +110,7 @@ def _products_per_hour(manifest: Manifest) -> int:
 
 def _products(state: CheckpointState, manifest: Manifest) -> dict[str, dg.MarkdownMetadataValue]:
     preview = markdown.preview(
-        ["product_id", "summary", "reviews"],
+        ["product_id", "abstracted_summary", "review_count"],
         (
             (r.product_id, markdown.shortened(r.abstracted_summary, _PREVIEW_CHARS), r.review_count)
             for r in state.rows[:_PREVIEW_PRODUCTS]

@@ -13,7 +13,6 @@ from reviewsum_assets.job.model_directory import ready_model
     group_name="summaries",
     kinds={"huggingface", "pytorch"},
     owners=["team:reviewsum"],
-    tags={"domain": "summaries"},
     description=(
         "The model that writes the summaries (Pegasus, BART or T5), from the lake's "
         "`pegasus_model/`, a directory or the Hugging Face hub. Materializing checks it, converts "
@@ -43,14 +42,15 @@ def summarizer_model(
     return dg.MaterializeResult(
         data_version=dg.DataVersion(model.version),
         metadata={
-            "dagster/uri": pipeline.lake.uri_of(places.model_directory(model.version)),
             "source": model.source,
             "family": model.family,
-            "parameters": model.parameters,
-            "vocabulary": model.vocabulary,
-            "megabytes": model.bytes / 1e6,
+            # As text: Dagster plots numbers, and these never change.
+            "parameters": f"{model.parameters:,}",
+            "size": f"{model.bytes / 1e6:,.0f} MB",
             "demo_model": model.is_demo,
+            "vocabulary": f"{model.vocabulary:,} tokens",
             "reused": reused,
+            "dagster/uri": pipeline.lake.uri_of(places.model_directory(model.version)),
             **conversion,
         },
     )

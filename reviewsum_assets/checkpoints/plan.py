@@ -153,8 +153,8 @@ class Plan(SealedRecord):
         except KeyError as error:
             raise PlanError(
                 f"{partition_key(error.args[0])} is not in the current plan {self.plan_id}, which "
-                f"has {len(self.checkpoints)} checkpoints; materialize checkpoint_plan and choose "
-                "again"
+                f"has {len(self.checkpoints)} checkpoints. Partitions come from the plan: choose "
+                "one of its own, or launch the job refresh to plan and compute"
             ) from None
 
 
@@ -186,7 +186,10 @@ def checkpoint_number(key: str) -> int:
     """
     match = _PARTITION_KEY.fullmatch(key)
     if match is None:
-        raise PlanError(f"partition {key!r} is not a checkpoint: expected e.g. checkpoint_00001")
+        raise PlanError(
+            f"partition {key!r} is not a checkpoint. Partitions come from the plan, such as "
+            "checkpoint_00001: choose one of those, or launch the job refresh to plan and compute"
+        )
     return int(match[1])
 
 
@@ -253,9 +256,7 @@ def require_plan(lake: Lake) -> Plan:
     """
     plan = current_plan(lake)
     if plan is None:
-        raise PlanError(
-            f"{lake.uri} holds no plan yet: materialize checkpoint_plan or use `reviewsum run`"
-        )
+        raise PlanError(f"{lake.uri} holds no plan yet: launch the job refresh (`reviewsum run`)")
     return plan
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from reviewsum_assets import places
+from reviewsum_assets.demo.sample_dump import SAMPLE_DUMP_NAME, write_sample_dump
 from reviewsum_assets.errors import DumpError
 from reviewsum_assets.lake import Lake, LakeObject, refuse_credentials
 from reviewsum_assets.settings import Settings
@@ -57,6 +59,22 @@ def find_dumps(lake: Lake, settings: Settings) -> list[Dump]:
 def has_dumps(lake: Lake) -> bool:
     """Whether the lake holds any dump, or the grouped CSV."""
     return bool(_on_the_lake(lake))
+
+
+def put_sample(lake: Lake, settings: Settings) -> bool:
+    """Put the sample dump on a lake that holds nothing yet; whether that was so.
+
+    A lake whose record of reviews is lost still has a plan or checkpoints: its dumps have to be
+    named again, and no sample takes their place.
+    """
+    made_of_reviews = (places.GROUPED_REVIEWS, places.PLANS, places.CHECKPOINT_MANIFESTS)
+    if settings.dumps or has_dumps(lake) or any(map(lake.list, made_of_reviews)):
+        return False
+    with tempfile.TemporaryDirectory(prefix="reviewsum-sample-") as scratch:
+        path = Path(scratch, SAMPLE_DUMP_NAME)
+        write_sample_dump(path)
+        lake.put_file(f"{places.REVIEW_DUMPS}/{SAMPLE_DUMP_NAME}", path)
+    return True
 
 
 def listing_fingerprint(dumps: Sequence[Dump]) -> str:

@@ -5,17 +5,21 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster import validate_run_config
 
 from reviewsum_assets import places
 from reviewsum_assets.assets import summarize_run
+from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.review_dumps import review_dumps
 from reviewsum_assets.checkpoints.files import decode_rows
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.compute import Launch
+from reviewsum_assets.definitions import defs
 from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
+from reviewsum_assets.settings import load_settings
 from tests.support.checkpoints import complete, retime
 from tests.support.held_jobs import hold_job
 from tests.support.models import POISON
@@ -47,6 +51,10 @@ def test_ingest_says_what_it_read_and_planned(
     small = SmallPipeline.build(instance, lake, pegasus, dump)
     found = small.materializations(small.execute("ingest"))
     assert found["grouped_reviews"]["dagster/row_count"] == 6
+    (observed,) = instance.fetch_observations(dg.AssetKey("review_dumps"), limit=1).records
+    assert observed.asset_observation is not None
+    assert "dump.csv" in str(observed.asset_observation.metadata["dumps"].value)
+    assert next(iter(found["checkpoint_plan"])) == "bill"
     assert found["grouped_reviews"]["quarantined_rows"] == 1
     assert found["summarizer_model"]["family"] == "pegasus"
     assert found["checkpoint_plan"]["products_new"] == 6
@@ -65,10 +73,10 @@ def test_a_run_over_a_range_materializes_every_checkpoint_with_its_metadata(
     assert first["reused"] is False
     assert first["dagster/uri"].endswith("checkpoint_files/checkpoint_file_1.csv")
     assert "| P000 |" in first["preview"]
-    for key in ("tokens_in", "tokens_out", "seconds", "products_per_hour", "reviews"):
+    for key in ("tokens_in", "tokens_out", "worker_seconds", "products_per_hour", "reviews"):
         assert first[key] > 0
-    assert first["worker_seconds"] > 0
-    assert first["predicted_seconds"] > 0
+    assert "| predicted |" in first["seconds"]
+    assert "| product_id | abstracted_summary | review_count |" in first["preview"]
     assert first["compression_ratio"] == pytest.approx(
         first["tokens_out"] / first["tokens_in"], abs=1e-4
     )
@@ -177,7 +185,7 @@ def test_the_merge_has_row_count_schema_preview_and_place(small: SmallPipeline) 
     assert "| P000 |" in found["preview"]
 
 
-def test_the_merge_shows_totals_and_charts(small: SmallPipeline) -> None:
+def test_the_merge_shows_totals_and_shares(small: SmallPipeline) -> None:
     lake = small.pipeline.lake
     complete(lake, require_plan(lake), poison=["P005"])
     retime(lake, 1, seconds=3600.0, reused=1, instance_type="ml.g5.12xlarge")
@@ -189,17 +197,20 @@ def test_the_merge_shows_totals_and_charts(small: SmallPipeline) -> None:
     # The dump gives the products 11, 10, ... 6 reviews.
     assert (found["reviews_covered"], found["review_coverage"]) == (45, round(45 / 51, 4))
     assert (found["reviews_read"], found["reviews_cut"], found["reviews_left_out"]) == (45, 0, 0)
-    assert found["reads_chart"].splitlines()[2:] == [
-        f"| 5 to 9 | {'█' * 20} | 100% of 24 |",
-        f"| 10 to 19 | {'█' * 18} | 100% of 21 |",
-    ]
+    assert found["reads"].splitlines()[2:] == ["| 5 to 9 | 24 | 100% |", "| 10 to 19 | 21 | 100% |"]
     assert found["words_per_summary"] == 12.0
-    # 30 reviews are 20 cells long, the 24 of them that are covered are filled.
-    assert found["coverage_chart"].splitlines()[2:] == [
-        f"| 5 to 9 | {'█' * 16}{'░' * 4} | 80% of 30 |",
-        f"| 10 to 19 | {'█' * 14} | 100% of 21 |",
+    assert found["coverage"].splitlines()[2:] == [
+        "| 5 to 9 | 30 | 80% |",
+        "| 10 to 19 | 21 | 100% |",
     ]
-    assert found["length_chart"].splitlines()[2:] == [f"| 10 to 14 | {'█' * 20} | 5 |"]
+    assert found["lengths"].splitlines()[2:] == ["| 10 to 14 | 5 |"]
+    assert list(found)[:5] == [
+        "rows",
+        "completeness",
+        "review_coverage",
+        "words_per_summary",
+        "usd",
+    ]
 
 
 def test_a_merge_without_a_checkpoint_fails_with_its_name(small: SmallPipeline) -> None:
@@ -305,3 +316,73 @@ def test_summarizing_before_planning_says_what_to_do(
     small = SmallPipeline.build(instance, lake, pegasus, tmp_path / "none.csv")
     instance.add_dynamic_partitions("checkpoints", ["checkpoint_00001"])
     assert "holds no plan yet" in failure(small.summarize(1, 1))
+
+
+def test_a_partition_added_by_hand_says_where_partitions_come_from(small: SmallPipeline) -> None:
+    for key in ("checkpoint_00009", "my partition"):
+        small.instance.add_dynamic_partitions("checkpoints", [key])
+        run = small.execute("summarize", {"dagster/partition": key})
+        assert "Partitions come from the plan" in failure(run)
+        assert "launch the job refresh" in failure(run)
+
+
+def test_an_empty_lake_begins_with_the_sample_where_jobs_are_free_of_cost(
+    instance: dg.DagsterInstance, lake: Lake
+) -> None:
+    sagemaker = load_settings(lake=lake.uri, compute="sagemaker", role_arn="arn:aws:iam::1:role/r")
+    run = SmallPipeline(instance, Pipeline(sagemaker)).execute("ingest")
+    assert "no reviews to read: put dumps under" in failure(run)
+    small = SmallPipeline(instance, Pipeline(load_settings(lake=lake.uri)))
+    assert small.execute("ingest").success
+    assert small.checkpoints
+
+
+def test_a_typo_or_wrong_type_in_the_launchpad_is_refused_before_launch() -> None:
+    job = defs.resolve_job_def("refresh")
+    for overrides in ({"top_kk": 3}, {"top_k": "three"}, {"engine": "warp"}, {"subnets": "a"}):
+        config = {"resources": {"pipeline": {"config": {"overrides": overrides}}}}
+        with pytest.raises(dg.DagsterInvalidConfigError):
+            validate_run_config(job, config)
+    right = {"top_k": 3, "max_cost_usd": 1, "subnets": ["a"], "job_tags": {"team": "x"}}
+    assert validate_run_config(job, {"resources": {"pipeline": {"config": {"overrides": right}}}})
+
+
+def test_a_setting_that_cannot_work_fails_the_first_step_with_its_sentence(
+    instance: dg.DagsterInstance, lake: Lake
+) -> None:
+    overrides = {"lake": lake.uri, "min_length": 200}
+    run = defs.resolve_job_def("merge").execute_in_process(
+        instance=instance,
+        run_config={"resources": {"pipeline": {"config": {"overrides": overrides}}}},
+        raise_on_error=False,
+    )
+    assert "min_length 200 must be below max_length 128" in failure(run)
+
+
+def test_overrides_without_effect_are_reported(small: SmallPipeline, lake: Lake) -> None:
+    lines = warnings_of(small, "ingest", top_k=30700, hierarchical_chars=5000)
+    assert any("top_k is 30700 without it too" in line for line in lines)
+    assert any("strategy join does not use hierarchical_chars" in line for line in lines)
+    lines = warnings_of(small, "summarize", max_length=64)
+    assert any("max_length 16 -> 64. Checkpoints are computed as planned" in line for line in lines)
+
+
+def warnings_of(small: SmallPipeline, job: str, **overrides: Any) -> list[str]:
+    """Warnings in the log of a run with these overrides."""
+    chosen = small.with_settings(**overrides)
+    chosen.pipeline = Pipeline(chosen.pipeline.settings, overrides=overrides)
+    tags = {"dagster/partition": "checkpoint_00001"} if job == "summarize" else {}
+    run = chosen.execute(job, tags)
+    return [entry.user_message for entry in small.instance.all_logs(run.run_id)]
+
+
+def test_complete_partitions_that_leave_the_list_are_reported_first(
+    small: SmallPipeline, lake: Lake
+) -> None:
+    complete(lake, require_plan(lake))
+    other = small.with_settings(max_length=20)
+    run = other.execute("ingest")
+    lines = [entry.user_message for entry in small.instance.all_logs(run.run_id)]
+    assert any("3 complete partitions leave the list" in line for line in lines)
+    found = other.materializations(run)["checkpoint_plan"]
+    assert "max_length 20 (environment: 128)" in found["other_settings_than_the_environment"]
