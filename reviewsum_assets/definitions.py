@@ -7,7 +7,7 @@ from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan
 from reviewsum_assets.assets.chunk_summaries import chunk_summaries
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.grouped_reviews_checks import grouped_reviews_checks
-from reviewsum_assets.assets.merged_summaries import merged_summaries
+from reviewsum_assets.assets.merged_summaries import checkpoint_files, merged_summaries
 from reviewsum_assets.assets.merged_summaries_checks import merged_summaries_checks
 from reviewsum_assets.assets.pipeline import pipeline_resource
 from reviewsum_assets.assets.review_dumps import review_dumps
@@ -27,6 +27,7 @@ defs = dg.Definitions(
         summarizer_model,
         checkpoint_plan,
         chunk_summaries,
+        checkpoint_files,
         merged_summaries,
     ],
     asset_checks=[

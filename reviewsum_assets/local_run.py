@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,6 @@ from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.assets.runs_in_progress import REFRESH
-from reviewsum_assets.automation.jobs import REFRESH_OPS
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
 from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints, mend_plan
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, merged_file_problems
@@ -89,7 +88,7 @@ def materialize_pending(
         # What a job lacks is said now, not after all dumps were read.
         for notice in pipeline.compute.notices:
             say(f"warning: {notice}")
-        runs.execute(REFRESH, REFRESH_OPS)
+        runs.execute(REFRESH)
     status = _status(pipeline)
     after = _manifests(pipeline)
     computed = tuple(
@@ -182,7 +181,7 @@ class _Runs:
     log_level: str
     warnings: dict[str, str] = field(default_factory=dict)  # by check; of each the last
 
-    def execute(self, job: str, config: Mapping[str, Any] | None = None) -> None:
+    def execute(self, job: str) -> None:
         """Execute one job, and note what its asset checks warn of.
 
         Raises:
@@ -201,7 +200,6 @@ class _Runs:
                 tags=run_tags(tells_of_failure=tells),
                 run_config={
                     "loggers": {"console": {"config": {"log_level": self.log_level}}},
-                    "ops": dict(config or {}),
                 },
             )
         except dg.Failure as failure:

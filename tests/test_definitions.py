@@ -51,5 +51,6 @@ def test_the_graph_is_that_of_the_pipeline() -> None:
         "summarizer_model": [],
         "checkpoint_plan": ["grouped_reviews", "summarizer_model"],
         "chunk_summaries": ["checkpoint_plan", "summarizer_model"],
-        "merged_summaries": ["checkpoint_plan", "chunk_summaries"],
+        "checkpoint_files": ["chunk_summaries"],
+        "merged_summaries": ["checkpoint_files", "checkpoint_plan"],
     }

@@ -9,20 +9,31 @@ from reviewsum_assets.assets.merged_metadata import merged_metadata
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
+from reviewsum_assets.assets.runs_in_progress import REFRESH
 from reviewsum_assets.assets.summarize_run import summarize_pending
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.dagster_home import GPU_POOL
 
+# Not `chunk_summaries` as the dependency: Dagster asks for a confirmation before it launches a run,
+# here refresh, that leaves out an asset which was never materialized and that another one needs.
+checkpoint_files = dg.AssetSpec(
+    "checkpoint_files",
+    deps=[CHUNK_SUMMARIES],
+    group_name="summaries",
+    kinds={"csv"},
+    owners=["team:reviewsum"],
+    description=(
+        "The checkpoints on the lake, whichever run, host or Dagster instance computed them: "
+        "`checkpoint_files/checkpoint_file_N.csv`, each with its manifest. The merge reads them. "
+        "They are made by `chunk_summaries` and cannot be materialized here."
+    ),
+)
+
 
 class MergeConfig(dg.Config):
     """Options of one run."""
 
-    compute_pending: bool = Field(
-        default=False,
-        description="Compute the checkpoints that are missing or invalid first; the job `refresh` "
-        "does so.",
-    )
     allow_incomplete: bool = Field(
         default=False,
         description="Merge the checkpoints that are valid and leave out the others.",
@@ -30,11 +41,11 @@ class MergeConfig(dg.Config):
 
 
 @dg.asset(
-    deps=[checkpoint_plan, CHUNK_SUMMARIES],
+    deps=[checkpoint_plan, checkpoint_files],
     group_name="summaries",
     kinds={"csv", "parquet"},
     owners=["team:reviewsum"],
-    # With `compute_pending` it starts Processing jobs.
+    # In the job refresh it starts Processing jobs.
     pool=GPU_POOL,
     description=(
         "The result: one row per product with its summary, from the checkpoint that the plan "
@@ -51,11 +62,12 @@ def merged_summaries(
     config: MergeConfig,
     pipeline: dg.ResourceParam[Pipeline],
 ) -> dg.MaterializeResult[None]:
-    """Merge all checkpoints of the current plan; before that, compute those that are asked for."""
+    """Merge all checkpoints of the current plan; in refresh, compute what is pending before."""
     plan = require_plan(pipeline.lake)
-    if config.compute_pending:
+    is_refresh = context.run.job_name == REFRESH
+    if is_refresh:
         summarize_pending(context, pipeline, plan)
-    require_agreeing_canaries(context, pipeline, plan, is_logged=config.compute_pending)
+    require_agreeing_canaries(context, pipeline, plan, is_logged=is_refresh)
     merged = merge_checkpoints(
         pipeline.lake,
         plan,

@@ -8,6 +8,7 @@ import time
 import dagster as dg
 
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.run_failure import skips_on_error
 from reviewsum_assets.automation.lost_runs import fail_lost_runs
 from reviewsum_assets.compute import RunningJob
 from reviewsum_assets.compute.launches import waiting_runs
@@ -28,6 +29,7 @@ GRACE_SECONDS = 600.0
         "and left alone."
     ),
 )
+@skips_on_error
 def stop_abandoned_jobs(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.SkipReason:

@@ -8,21 +8,20 @@ from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan
 from reviewsum_assets.assets.chunk_summaries import chunk_summaries
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.merged_summaries import merged_summaries
+from reviewsum_assets.assets.runs_in_progress import REFRESH
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.errors import SettingsError
 
 PURPOSE_TAG = "reviewsum/purpose"
-REFRESH_OPS = {"merged_summaries": {"config": {"compute_pending": True}}}
 
 # Before working hours in Europe, and in the night in America.
 _DAILY = "0 5 * * *"
 
 refresh = dg.define_asset_job(
-    "refresh",
+    REFRESH,
     selection=dg.AssetSelection.assets(
         grouped_reviews, summarizer_model, checkpoint_plan, merged_summaries
     ),
-    config={"ops": REFRESH_OPS},
     description=(
         "Costs money where jobs run on AWS. Does everything: reads the dumps, plans what is new or "
         "changed, logs the cost, computes with one Processing job, and merges. Partitions of "
@@ -64,7 +63,6 @@ def refresh_schedule(cron: str) -> dg.ScheduleDefinition:
             name="refresh_schedule",
             job=refresh,
             cron_schedule=cron or _DAILY,
-            run_config={"ops": REFRESH_OPS},
             tags={PURPOSE_TAG: "schedule"},
             default_status=status.RUNNING if cron else status.STOPPED,
             description=(

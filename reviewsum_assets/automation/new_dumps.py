@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import skips_on_error
 from reviewsum_assets.assets.runs_in_progress import run_in_progress
-from reviewsum_assets.automation.jobs import PURPOSE_TAG, REFRESH_OPS, refresh
+from reviewsum_assets.automation.jobs import PURPOSE_TAG, refresh
 from reviewsum_assets.automation.lost_runs import fail_lost_runs
 from reviewsum_assets.automation.run_failure import read_run_failure
 from reviewsum_assets.checkpoints.plan import current_plan
@@ -89,7 +89,6 @@ def new_dumps(
     return dg.RunRequest(
         # The same input may come back after another plan, and is planned again then.
         run_key=f"{now} after plan {plan.plan_id if plan else 'none'}",
-        run_config={"ops": REFRESH_OPS},
         tags={PURPOSE_TAG: f"new dumps: {why}", INPUT_TAG: _tag(now)},
     )
 

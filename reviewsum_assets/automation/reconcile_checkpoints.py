@@ -8,6 +8,7 @@ from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import reconcile
 from reviewsum_assets.assets.reconciliation_memory import Seen
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
+from reviewsum_assets.assets.run_failure import skips_on_error
 from reviewsum_assets.automation.jobs import PURPOSE_TAG, merge
 from reviewsum_assets.checkpoints.plan import current_plan
 
@@ -29,6 +30,7 @@ _READING_SECONDS = 2.5
         "alone what a run works on."
     ),
 )
+@skips_on_error
 def reconcile_checkpoints(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.SkipReason | dg.RunRequest:

@@ -145,3 +145,11 @@ def test_what_is_damaged_and_shown_so_keeps_no_other_loss_waiting(
     with monkeypatch.context() as patch:
         patch.setattr(reconciliation, "check_checkpoints", None)
         assert tick() == "Dagster and the lake agree", "and it reads nothing"
+
+
+def test_settings_that_cannot_work_are_the_reason_of_a_skipped_tick(
+    tick: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REVIEWSUM_MIN_LENGTH", "200")
+    tick.pipeline = Pipeline(load_settings)
+    assert tick().startswith("failed: min_length 200 must be below max_length 128")

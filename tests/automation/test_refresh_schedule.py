@@ -37,5 +37,5 @@ def test_a_tick_requests_a_run_from_dumps_to_table(small: SmallPipeline) -> None
     )
     (request,) = schedule.evaluate_tick(context).run_requests or ()
     assert request.tags["reviewsum/purpose"] == "schedule"
-    assert small.execute("refresh", request.tags, **request.run_config["ops"]).success
+    assert small.execute("refresh", request.tags).success
     assert small.pipeline.lake.get(places.MERGED_CSV)

@@ -1,10 +1,11 @@
-"""A person at the Dagster UI, and then nobody: real servers, a real browser, the demo."""
+"""A person at the Dagster UI, then automation: real servers, a real browser, the demo."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,6 @@ from tests.support.held_jobs import HeldJob, hold_job, kill_jobs
 # Only products with many reviews, so that there is little to do for the demo model.
 SETTINGS = {"min_reviews": 30, "checkpoint_size": 5, "batch_size": 5, "workers": 1, "device": "cpu"}
 PARTITIONS = "assets/chunk_summaries?view=partitions"
-SENSORS = ("new_dumps", "pending_checkpoints")
 # Checkpoints that land before a job is interrupted.
 LANDED = 3
 _RUN_SECONDS = 600.0
@@ -97,6 +97,15 @@ class Desk:
 def servers(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[DagsterServers]:
+    with servers_over(lake, tmp_path, monkeypatch) as servers:
+        yield servers
+
+
+@contextmanager
+def servers_over(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DagsterServers]:
+    """Webserver and daemon over a lake."""
     for name, value in {"lake": lake.uri, **SETTINGS}.items():
         monkeypatch.setenv(f"REVIEWSUM_{name.upper()}", str(value))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
@@ -125,7 +134,87 @@ def is_late(product: str) -> bool:
     return product.endswith(("0", "1"))
 
 
-def test_a_person_computes_cancels_and_repairs_and_then_a_new_dump_needs_nobody(
+def test_a_newcomer_reaches_the_table_in_three_clicks_and_reads_what_is_wrong(
+    lake: Lake, servers: DagsterServers, tmp_path: Path
+) -> None:
+    with dagster_ui(servers.url, tmp_path / "screenshots") as ui:
+        desk = Desk(lake, servers, ui)
+        three_clicks_lead_from_an_empty_lake_to_the_table(desk)
+        a_typo_in_the_launchpad_is_refused_before_launch(desk)
+        a_run_that_cannot_read_a_dump_shows_its_sentence(desk)
+
+
+def three_clicks_lead_from_an_empty_lake_to_the_table(desk: Desk) -> None:
+    ui = desk.ui
+    ui.open("")
+    ui.page.get_by_role("link", name="Jobs").first.click()
+    ui.text("refresh").click()
+    ui.page.get_by_role("button").filter(has_text="Materialize").first.click()
+    ui.page.get_by_text("Launched run").wait_for()
+    ui.keep("three_clicks")
+    ui.wait_for(lambda: desk.landed(), "the first checkpoint", _RUN_SECONDS)
+    assert not desk.merged()
+    ui.open(PARTITIONS)
+    ui.wait_for(lambda: ui.partitions().get("Materialized", 0) > 0, "a green one", _REFRESH_SECONDS)
+    ui.keep("green_while_refresh_runs")
+    ui.wait_for(lambda: desk.succeeded("refresh"), "refresh to succeed", _RUN_SECONDS)
+    assert desk.merged()
+    ui.open(f"runs/{desk.servers.runs()[0]['id']}")
+    ui.page.get_by_placeholder("Filter…").fill("pending")
+    ui.page.get_by_text("checkpoints are pending:").first.wait_for()
+    ui.keep("bill_in_the_log")
+    ui.open("assets/checkpoint_plan")
+    ui.text("bill").wait_for()
+    ui.keep("bill_on_the_page")
+    ui.open("assets/review_dumps")
+    ui.page.get_by_text("sample_reviews.jsonl.gz").first.wait_for()
+    ui.keep("observed_dumps")
+    ui.open("asset-groups")
+    for asset in ("review_dumps", "merged_summaries"):
+        ui.text(asset).wait_for()
+    ui.keep("lineage")
+
+
+def a_typo_in_the_launchpad_is_refused_before_launch(desk: Desk) -> None:
+    ui, runs = desk.ui, len(desk.servers.runs())
+    ui.open("locations/reviewsum_assets/jobs/refresh/playground")
+    for overrides, said in (
+        ("top_kk: 3", 'Received unexpected config entry "top_kk"'),
+        ("top_k: three", "Invalid scalar at path root:resources:pipeline:config:overrides:top_k"),
+    ):
+        ui.write_config(f"resources: {{pipeline: {{config: {{overrides: {{{overrides}}}}}}}}}")
+        ui.page.get_by_text(said).first.wait_for()
+        ui.keep(f"refused_{overrides.split(':')[0]}")
+        assert ui.page.get_by_role("button", name="Materialize").first.is_disabled()
+    assert len(desk.servers.runs()) == runs
+
+
+def a_run_that_cannot_read_a_dump_shows_its_sentence(desk: Desk) -> None:
+    desk.lake.put(f"{places.REVIEW_DUMPS}/broken.csv", b"neither,a\ndump,of reviews\n")
+    desk.ui.materialize("ingest")
+    run = desk.servers.runs()[0]["id"]
+    assert desk.finished(run) == "FAILURE"
+    desk.ui.open(f"runs/{run}")
+    desk.ui.page.get_by_text(re.compile("broken.csv: ")).first.wait_for()
+    assert desk.ui.count("View full message") == 0
+    desk.ui.keep("failing_dump")
+
+
+def test_the_schedule_launches_refresh_at_its_time(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REVIEWSUM_REFRESH_CRON", "* * * * *")
+    with servers_over(lake, tmp_path, monkeypatch) as servers:
+        put_dump(lake, late=True)
+        with dagster_ui(servers.url, tmp_path / "screenshots") as ui:
+            desk = Desk(lake, servers, ui)
+            ui.wait_for(lambda: bool(desk.merged()), "a table by the schedule", _RUN_SECONDS)
+            ui.open("locations/reviewsum_assets/schedules/refresh_schedule")
+            ui.text("Requested").first.wait_for()
+            ui.keep("schedule_ticked")
+
+
+def test_a_person_computes_cancels_and_repairs_and_then_a_new_dump_needs_no_person(
     lake: Lake, servers: DagsterServers, tmp_path: Path
 ) -> None:
     put_dump(lake, late=False)
@@ -141,10 +230,9 @@ def test_a_person_computes_cancels_and_repairs_and_then_a_new_dump_needs_nobody(
         desk.materialize("merge")
 
         before, products = desk.landed(), desk.merged()
+        ui.switch_on("new_dumps")
         put_dump(lake, late=True)
-        for sensor in SENSORS:
-            ui.switch_on(sensor)
-        the_pages_show_checks_charts_previews_and_plots(desk)
+        the_pages_show_checks_shares_previews_and_plots(desk)
         the_new_dump_becomes_a_new_table(desk, before, products)
 
 
@@ -195,7 +283,7 @@ def what_failed_is_computed_and_nothing_else(desk: Desk, total: int) -> None:
     assert {number: after[number] for number in before} == before
 
 
-def the_pages_show_checks_charts_previews_and_plots(desk: Desk) -> None:
+def the_pages_show_checks_shares_previews_and_plots(desk: Desk) -> None:
     ui = desk.ui
     checks = len([*merged_summaries_checks.check_keys, *summary_quality_checks.check_keys])
     ui.open("assets/merged_summaries?view=checks")
@@ -203,9 +291,9 @@ def the_pages_show_checks_charts_previews_and_plots(desk: Desk) -> None:
     ui.keep("checks")
 
     ui.open("assets/merged_summaries")
-    ui.page.get_by_text("█").last.scroll_into_view_if_needed()
-    assert ui.count("[Show Markdown]") == 0, "charts and preview are seen without a click"
-    ui.keep("charts")
+    ui.page.get_by_text("read by the model").last.scroll_into_view_if_needed()
+    assert ui.count("[Show Markdown]") == 0, "tables and preview are seen without a click"
+    ui.keep("shares")
 
     ui.open(PARTITIONS)
     ui.text(partition_key(1)).click()
@@ -226,17 +314,16 @@ def the_new_dump_becomes_a_new_table(
 ) -> None:
     ui = desk.ui
     ui.wait_for(lambda: desk.merged() > products, "a new table", 2 * _RUN_SECONDS)
-    ui.wait_for(lambda: desk.succeeded("merge"), "the merge to succeed", _RUN_SECONDS)
+    ui.wait_for(lambda: desk.succeeded("refresh"), "refresh to succeed", _RUN_SECONDS)
     added = desk.merged() - products
     assert all(is_late(product) for product in added)
     after = desk.landed()
     assert {number: after[number] for number in before} == before
 
     ui.open("runs")
-    for sensor in SENSORS:
-        ui.text(sensor).wait_for()
-    assert [run["job"] for run in desk.servers.runs()[:3]] == ["merge", "summarize", "ingest"]
-    ui.keep("runs_that_nobody_launched")
+    ui.text("new_dumps").wait_for()
+    assert [run["job"] for run in desk.servers.runs()[:2]] == ["refresh", "merge"]
+    ui.keep("one_run_by_the_sensor")
     ui.open("automation")
     ui.text("Standard sensor").wait_for()
     ui.keep("automation")
@@ -246,7 +333,3 @@ def the_new_dump_becomes_a_new_table(
     ui.open("assets/merged_summaries")
     ui.text(str(len(products) + len(added))).wait_for()
     ui.keep("new_table")
-    ui.open("assets/merged_summaries?view=lineage&lineageScope=upstream&lineageDepth=4")
-    ui.text("review_dumps").wait_for()
-    ui.page.get_by_text("Loading").first.wait_for(state="hidden")
-    ui.keep("lineage")

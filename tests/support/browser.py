@@ -88,6 +88,13 @@ class DagsterUI:
         self.page.get_by_role("button").filter(has_text="Materialize").first.click()
         self.page.get_by_text("Launched run").wait_for()
 
+    def write_config(self, text: str) -> None:
+        """Write a run's configuration into the launchpad that is open."""
+        editor = self.page.locator(".CodeMirror").first
+        editor.click()
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.type(text)
+
     def backfill(self, selection: Literal["All", "Failed and missing"]) -> None:
         """Materialize partitions of the asset whose page is open, by the partition dialog."""
         self.button("Materialize…").click()

@@ -10,7 +10,6 @@ from typing import Any
 import dagster as dg
 
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.automation.jobs import REFRESH_OPS
 from reviewsum_assets.checkpoints.plan import current_plan, partition_key, require_plan
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.job.spec import JobSpec, job_spec
@@ -67,7 +66,7 @@ class SmallPipeline:
 
     def refresh(self) -> Any:
         """Go from dumps to the merged table in one run."""
-        return self.execute("refresh", None, **REFRESH_OPS)
+        return self.execute("refresh")
 
     def summarize(self, first: int, last: int, **config: Any) -> Any:
         """Materialize a range of checkpoints."""

@@ -65,7 +65,7 @@ class Sensor:
             return None
         name = request.job_name or self.definition.job_name or ""
         tags = {**request.tags, _RUN_KEY: request.run_key}
-        run = self.small.execute(name, tags, **request.run_config.get("ops", {}))
+        run = self.small.execute(name, tags)
         self.launched.append(run)
         return run
 
