@@ -14,6 +14,7 @@ from reviewsum_assets.compute.base import Capacity
 from reviewsum_assets.compute.budget import hourly_usd
 from reviewsum_assets.compute.chunk_counts import ChunkCounts, count_chunks
 from reviewsum_assets.compute.pace import Pace, expected_pace
+from reviewsum_assets.job.hosts import LOCAL_HOST
 from reviewsum_assets.job.model_directory import read_ready_model
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings
@@ -70,7 +71,9 @@ class Estimate(BaseModel):
     @property
     def sentence(self) -> str:
         """The bill in one sentence, in units that a person thinks in."""
-        minutes = self.hours.times(60)
+        unit, hours = _time_unit(self.hours.expected)
+        time = self.hours.times(1 / hours)
+        where = f"{self.instances} x {self.instance_type}"
         usd = (
             f", {self.usd.expected:,.2f} USD ({self.usd.low:,.2f} to {self.usd.high:,.2f})"
             if self.usd.high
@@ -78,9 +81,16 @@ class Estimate(BaseModel):
         )
         return (
             f"{self.products:,} products, {self.chunks:,} chunks, about "
-            f"{minutes.expected:,.0f} minutes ({minutes.low:,.0f} to {minutes.high:,.0f}) on "
-            f"{self.instances} x {self.instance_type}{usd}; {self.basis}"
+            f"{time.expected:,.0f} {unit} ({time.low:,.0f} to {time.high:,.0f}) on "
+            f"{'this machine' if self.instance_type == LOCAL_HOST else where}{usd}; {self.basis}"
         )
+
+
+def _time_unit(hours: float) -> tuple[str, float]:
+    """The unit that a person would use for a time, and its length in hours."""
+    if hours < 2 / 60:
+        return "seconds", 1 / _HOUR
+    return ("minutes", 1 / 60) if hours < 2 else ("hours", 1.0)
 
 
 @dataclass(frozen=True)

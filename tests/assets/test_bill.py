@@ -31,7 +31,7 @@ def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Pat
 def test_the_plan_shows_the_bill_for_what_is_pending(small: SmallPipeline) -> None:
     found = small.materializations(small.execute("ingest"))["checkpoint_plan"]
     assert next(iter(found)) == "bill"
-    assert re.match(r"6 products, 6 chunks, about \d+ minutes \(.*at no charge", found["bill"])
+    assert re.match(r"6 products, 6 chunks, about \d+ seconds \(.*at no charge", found["bill"])
     assert "no checkpoint done yet on this machine" in found["bill"]
     assert (found["pending_checkpoints"], found["pending_products"]) == (3, 6)
     assert found["estimated_usd"] == 0.0

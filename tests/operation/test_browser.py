@@ -185,7 +185,7 @@ def a_typo_in_the_launchpad_is_refused_before_launch(desk: Desk) -> None:
         ui.write_config(f"resources: {{pipeline: {{config: {{overrides: {{{overrides}}}}}}}}}")
         ui.page.get_by_text(said).first.wait_for()
         ui.keep(f"refused_{overrides.split(':')[0]}")
-        assert ui.page.get_by_role("button", name="Materialize").first.is_disabled()
+        assert ui.button("Launch Run").is_disabled()
     assert len(desk.servers.runs()) == runs
 
 
