@@ -112,7 +112,7 @@ def run(
         telling_of_failure(instance, settings),
         ProgressBars() as bars,
     ):
-        pipeline = Pipeline(settings, on_progress=bars.update_stage)
+        pipeline = Pipeline(settings, on_progress=bars.update_stage, on_message=_say)
         if put_sample(pipeline.lake, settings):
             err.print(f"{pipeline.lake.uri} is empty: using the sample reviews", soft_wrap=True)
         level = "INFO" if verbose else "CRITICAL"  # failures are printed once, by main()

@@ -287,10 +287,11 @@ def print_status(result: StatusResult) -> None:
 
 
 def print_differences(differences: Sequence[str]) -> None:
-    """Warn that what was told is of a plan that the next run replaces."""
+    """Warn that the output describes a plan that the next run replaces."""
     err.print(
-        f"planned otherwise: {printable('; '.join(differences))}. `reviewsum run` plans anew; "
-        "with --dry-run it only plans, and tells what the rest takes",
+        "the current plan was made from other input than that of this environment: "
+        f"{printable('; '.join(differences))}. `reviewsum run` plans again; with --dry-run it "
+        "shows the bill and changes nothing",
         style="yellow",
         markup=False,
         highlight=False,

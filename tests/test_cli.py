@@ -302,11 +302,11 @@ def test_whoever_looks_at_a_plan_is_told_what_a_run_would_plan_otherwise(
     assert command("run", "--dry-run", "--top-k", "2")[0] == 0
     code, _, err = command(asking)
     assert code == 0, err
-    assert "planned otherwise: top_k 2 -> 30700. `reviewsum run` plans anew" in " ".join(
+    assert "other input than that of this environment: top_k 2 -> 30700. `reviewsum run`" in " ".join(
         err.split()
     )
     assert command("run", "--dry-run")[0] == 0
-    assert "planned otherwise" not in command(asking)[2]
+    assert "other input" not in command(asking)[2]
 
 
 def test_what_jobs_lack_is_told_before_dumps_are_read(command: Command, tmp_path: Path) -> None:

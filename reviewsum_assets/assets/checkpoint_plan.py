@@ -70,7 +70,7 @@ def checkpoint_plan(
         too_few=scan_too_few(pipeline.lake, grouped),
     )
     if outcome.vanished is not None and outcome.vanished.total:
-        context.log.warning(str(outcome.vanished))
+        pipeline.say(context.log.warning, str(outcome.vanished))
     if not outcome.made:
         context.log.info(f"plan {outcome.plan.plan_id} still holds: nothing is new or changed")
     _warn_of_leaving(context, pipeline, outcome)
@@ -89,10 +89,11 @@ def _warn_of_leaving(
     complete = sorted(set(outcome.retired).intersection(finished_numbers(pipeline.lake)))
     if complete:
         names = first_names([partition_key(number) for number in complete])
-        context.log.warning(
+        pipeline.say(
+            context.log.warning,
             f"{len(complete):,} complete partitions leave the list, since newer checkpoints hold "
             f"their products: {names}. Their files stay until `reviewsum prune`; planning with the "
-            "former dumps and settings brings them back"
+            "former dumps and settings brings them back",
         )
 
 

@@ -38,6 +38,7 @@ class Pipeline:
 
     source: Settings | Callable[[], Settings]
     on_progress: Callable[[StageProgress], None] | None = None
+    on_message: Callable[[str], None] | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -58,6 +59,12 @@ class Pipeline:
     def compute(self) -> Compute:
         """The compute that the settings name."""
         return compute_for(self.settings, self.lake)
+
+    def say(self, log: Callable[[str], None], sentence: str) -> None:
+        """Log a sentence, and pass it on to a person who does not see the log."""
+        log(sentence)
+        if self.on_message is not None:
+            self.on_message(sentence)
 
     def tell(self, progress: StageProgress) -> None:
         """Pass progress on to a receiver outside Dagster."""

@@ -51,7 +51,7 @@ def summarize_pending(context: dg.AssetExecutionContext, pipeline: Pipeline, pla
         context.log.info(f"all {len(plan.checkpoints):,} checkpoints are valid")
         return
     found = estimate(pipeline.lake, plan, pending, pipeline.settings, pipeline.compute.capacity)
-    context.log.info(f"{len(pending):,} checkpoints are pending: {found.sentence}")
+    pipeline.say(context.log.info, f"{len(pending):,} checkpoints are pending: {found.sentence}")
     run = SummarizeRun(context, pipeline, plan, pending, recompute=False)
     run.compute_missing()
     run.require_all()
