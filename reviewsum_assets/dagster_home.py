@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import socket
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, Any, NoReturn
 
 import dagster as dg
-import psutil
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 
+from reviewsum_assets.compute.local import is_locked
 from reviewsum_assets.errors import SettingsError
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_HOME = ".dagster_home"
 # Runs that start Processing jobs are in it; the instance says how many of them work at a time.
@@ -35,10 +38,12 @@ load_from:
       location_name: reviewsum_assets
 """
 _LAKE_NOTE = "reviewsum_lake.txt"
-_PID_TAG, _HOST_TAG = "reviewsum/pid", "reviewsum/host"
+# Neither a process id nor a host name is unique where containers share an instance.
+_PROCESS_TAG, _PROCESS = "reviewsum/process", uuid.uuid4().hex
+# In the home: a file per run, locked by the run's process until its end.
+_RUN_LOCKS = "run_locks"
+_held_locks: list[IO[bytes]] = []
 _ALERTS_TAG, _BY_COMMAND, _BY_SENSOR = "reviewsum/alerts", "command", "sensor"
-# A clock that was set makes a process look younger or older than it is.
-_CLOCK_SECONDS = 60.0
 # To keep what a run prints, Dagster starts processes that answer Ctrl-C with tracebacks.
 _NO_COMPUTE_LOGS = {
     "module": NoOpComputeLogManager.__module__,
@@ -165,13 +170,13 @@ def _locked(home: Path) -> Iterator[None]:
 def persistent_instance() -> Iterator[dg.DagsterInstance]:
     """The instance at ``DAGSTER_HOME``, or at ``.dagster_home`` in the working directory.
 
-    Runs of the command line whose process is gone are marked as failed first, so that no page
-    shows them as running for ever. What a run of it prints is in its terminal, and is not kept.
+    Runs whose process is gone are marked as failed first, so that no page shows them as running
+    for ever. What a run of the command line prints is in its terminal, and is not kept.
     """
     home = prepare_home()
     ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": _NO_COMPUTE_LOGS})
     with dg.DagsterInstance.from_ref(ref) as instance:
-        fail_orphans(instance)
+        fail_lost_runs(instance)
         yield instance
 
 
@@ -194,8 +199,7 @@ def run_tags(*, tells_of_failure: bool) -> dict[str, str]:
         tells_of_failure: whether this process alerts people if the run fails.
     """
     return {
-        _PID_TAG: str(os.getpid()),
-        _HOST_TAG: socket.gethostname(),
+        _PROCESS_TAG: _PROCESS,
         _ALERTS_TAG: _BY_COMMAND if tells_of_failure else _BY_SENSOR,
         # Whoever called the command calls it again; the daemon must not do so by itself.
         "dagster/max_retries": "0",
@@ -204,12 +208,7 @@ def run_tags(*, tells_of_failure: bool) -> dict[str, str]:
 
 def last_run_of_this_process(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
     """The newest run that was given this process's ``run_tags``."""
-    started = datetime.fromtimestamp(psutil.Process().create_time(), tz=timezone.utc)
-    mine = dg.RunsFilter(
-        tags={_PID_TAG: str(os.getpid()), _HOST_TAG: socket.gethostname()},
-        # Another process had the same id once.
-        created_after=started,
-    )
+    mine = dg.RunsFilter(tags={_PROCESS_TAG: _PROCESS})
     return next(filter(is_of_command_line, instance.get_runs(mine)), None)
 
 
@@ -218,7 +217,7 @@ def is_of_command_line(run: dg.DagsterRun) -> bool:
 
     One that is made from such a run in the UI has all its tags, and was launched: it has an origin.
     """
-    return _PID_TAG in run.tags and run.remote_job_origin is None
+    return _PROCESS_TAG in run.tags and run.remote_job_origin is None
 
 
 def tells_of_its_failure(run: dg.DagsterRun) -> bool:
@@ -226,40 +225,67 @@ def tells_of_its_failure(run: dg.DagsterRun) -> bool:
     return is_of_command_line(run) and run.tags.get(_ALERTS_TAG) == _BY_COMMAND
 
 
-def fail_orphans(instance: dg.DagsterInstance) -> None:
-    """Mark runs of the command line on this host as failed whose process is gone."""
-    running = dg.RunsFilter(
-        statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED],
-        tags={_HOST_TAG: socket.gethostname()},
-    )
-    for record in instance.get_run_records(running):
-        run = record.dagster_run
-        if is_of_command_line(run):
-            fail_if_gone(
-                instance, run.run_id, int(run.tags[_PID_TAG]), record.create_timestamp.timestamp()
-            )
+def hold_run_lock(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Lock a run until the end of this process, which executes it.
 
-
-def fail_if_gone(instance: dg.DagsterInstance, run_id: str, pid: int, since: float) -> None:
-    """Mark a run as failed if its process is gone, which was there ``since`` (a POSIX time)."""
-    if _is_alive(pid, since):
-        return
-    # Looked at again: it may have ended since it was listed, and its process with it.
-    run = instance.get_run_by_id(run_id)
-    if run is not None and not run.is_finished:
-        instance.add_run_tags(run_id, {_ALERTS_TAG: _BY_SENSOR})
-        instance.report_run_failed(run, "its process ended without reporting an end")
-
-
-def _is_alive(pid: int, since: float) -> bool:
-    """Whether this process runs; a younger one has the id of one that is gone, after a reboot."""
+    The kernel releases the lock when the process ends, however it ends. A process that looks at the
+    lock needs neither a process id, which another PID namespace gives to another process, nor the
+    time of another host. In a home that cannot be written to, the run goes on without a lock.
+    """
+    locks = _run_locks(instance)
+    staged = locks / f".{uuid.uuid4().hex}"
     try:
-        process = psutil.Process(pid)
-        # In a container, there may be nobody to whom an orphan could report its end.
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return bool(process.create_time() <= since + _CLOCK_SECONDS)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+        locks.mkdir(exist_ok=True)
+        lock = staged.open("wb")
+        # Locked before it gets its name: there is no moment at which the run looks lost.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        staged.rename(locks / run_id)
+    except OSError as error:
+        _log.warning("run %s cannot be locked, and its loss would go unnoticed: %s", run_id, error)
+    else:
+        _held_locks.append(lock)
+
+
+def fail_lost_runs(instance: dg.DagsterInstance) -> None:
+    """Mark runs of this home as failed whose process is gone, so that no sensor waits for them.
+
+    Dagster notices the death of a process that it launched only while the code server that launched
+    it lives: after a power cut, both are gone. Runs without a lock in this home, such as those of
+    another home on the same PostgreSQL, are left to their home and to Dagster's run monitoring.
+    """
+    for lock in _run_locks(instance).glob("[!.]*"):
+        if is_locked(lock):
+            continue
+        # Looked up only now: the end of a run is recorded before its lock is released.
+        run = instance.get_run_by_id(lock.name)
+        if run is not None and not run.is_finished:
+            instance.add_run_tags(run.run_id, {_ALERTS_TAG: _BY_SENSOR})
+            instance.report_run_failed(run, "its process ended without reporting an end")
+        lock.unlink(missing_ok=True)
+
+
+def _run_locks(instance: dg.DagsterInstance) -> Path:
+    return Path(instance.root_directory) / _RUN_LOCKS
+
+
+class _LockingExecutor(dg.Executor):
+    def __init__(self, executor: dg.Executor) -> None:
+        self._executor = executor
+
+    @property
+    def retries(self) -> Any:
+        return self._executor.retries
+
+    def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
+        hold_run_lock(plan_context.instance, plan_context.run_id)
+        return self._executor.execute(plan_context, execution_plan)
+
+
+_DEFAULT_EXECUTOR: Any = dg.multi_or_in_process_executor
+# Dagster's default executor; the process of a launched run holds the run's lock.
+locking_executor = dg.ExecutorDefinition(
+    _DEFAULT_EXECUTOR.name,
+    _DEFAULT_EXECUTOR.config_schema,
+    _DEFAULT_EXECUTOR.get_requirements,
+    lambda init_context: _LockingExecutor(_DEFAULT_EXECUTOR.executor_creation_fn(init_context)),
+)

@@ -18,6 +18,7 @@ from reviewsum_assets.automation.alerts import alert_on_failure
 from reviewsum_assets.automation.jobs import ingest, merge, refresh, refresh_schedule, summarize
 from reviewsum_assets.automation.new_dumps import new_dumps
 from reviewsum_assets.automation.reconcile_checkpoints import reconcile_checkpoints
+from reviewsum_assets.dagster_home import locking_executor
 from reviewsum_assets.settings import load_automation_settings
 
 defs = dg.Definitions(
@@ -45,4 +46,5 @@ defs = dg.Definitions(
         alert_on_failure,
     ],
     resources={"pipeline": pipeline_resource},
+    executor=locking_executor,
 )

@@ -23,7 +23,7 @@ from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints, mend_plan
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, merged_file_problems
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.compute.ordering import order_job
-from reviewsum_assets.dagster_home import run_tags
+from reviewsum_assets.dagster_home import hold_run_lock, run_tags
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.errors import (
     CheckError,
@@ -191,6 +191,7 @@ class _Runs:
             ReviewsumError: what an asset raised.
         """
         run_id = str(uuid.uuid4())
+        hold_run_lock(self.instance, run_id)
         tells = self.pipeline.settings.sends_alerts
         try:
             defs.resolve_job_def(job).execute_in_process(

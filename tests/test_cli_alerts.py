@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typer.testing import CliRunner
 from reviewsum_assets import places
 from reviewsum_assets.automation.alerts import alert_on_failure, telling_of_failure
 from reviewsum_assets.cli import app
-from reviewsum_assets.dagster_home import fail_if_gone, persistent_instance, run_tags
+from reviewsum_assets.dagster_home import fail_lost_runs, persistent_instance, run_tags
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.errors import DumpError, PlanError, RunInterrupted
 from reviewsum_assets.lake import Lake
@@ -107,6 +106,9 @@ def test_of_a_command_that_was_killed_the_daemon_tells(mailbox: Mailbox) -> None
             status=dg.DagsterRunStatus.STARTED,
             tags=run_tags(tells_of_failure=True),
         )
-        fail_if_gone(instance, run.run_id, os.getpid(), since=0.0)
+        lock = Path(instance.root_directory, "run_locks", run.run_id)
+        lock.parent.mkdir()
+        lock.touch()
+        fail_lost_runs(instance)
     daemon_sees_failure()
     assert ["Subject: reviewsum: merge failed" in mail for _, mail in mailbox.mails] == [True]

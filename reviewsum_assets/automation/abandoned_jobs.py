@@ -9,9 +9,10 @@ import dagster as dg
 
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import skips_on_error
-from reviewsum_assets.automation.lost_runs import fail_lost_runs
 from reviewsum_assets.compute import RunningJob
 from reviewsum_assets.compute.launches import waiting_runs
+from reviewsum_assets.compute.local import pid_namespace
+from reviewsum_assets.dagster_home import fail_lost_runs
 from reviewsum_assets.errors import ReviewsumError
 
 # Time for a run that is retried or re-executed to attach to the job of the one before it.
@@ -35,18 +36,21 @@ def stop_abandoned_jobs(
 ) -> dg.SkipReason:
     """Look at every live job's runs."""
     fail_lost_runs(context.instance)
-    # By this clock alone: that of the host on which a run ended may show another time.
-    seen_alone = json.loads(context.cursor or "{}")
+    # By the monotonic clock of this host: that of the host on which a run ended, or on which the
+    # daemon ran before, may show another time, and it may have been set since.
+    clock = pid_namespace()
+    seen = json.loads(context.cursor or "{}")
+    seen_alone = seen["alone"] if seen.get("clock") == clock else {}
     alone: dict[str, float] = {}
     told = []
     for job in pipeline.compute.live_jobs():
         waits = _waiting(context.instance, pipeline, job)
         if waits is None:
-            since = alone[job.spec.name] = seen_alone.get(job.spec.name, time.time())
-            told.append(_stop_in_time(context, job, time.time() - since))
+            since = alone[job.spec.name] = seen_alone.get(job.spec.name, time.monotonic())
+            told.append(_stop_in_time(context, job, time.monotonic() - since))
         else:
             told.append(waits)
-    context.update_cursor(json.dumps(alone))
+    context.update_cursor(json.dumps({"clock": clock, "alone": alone}))
     return dg.SkipReason("; ".join(told) or "no job is running")
 
 

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,8 @@ from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import EngineSettings
 
 _SPEC, _LOG, _LOCK, _PID, _MESSAGE = "spec.json", "job.log", "lock", "pid", "message"
+# Where the pid is valid: containers that share a lake may give the same number to other processes.
+_NAMESPACE = "pid_namespace"
 _STOP_SECONDS = 30.0
 _LOG_TAIL_BYTES = 8192
 # Two Python processes, one after the other, and their imports; measured on two CPU cores.
@@ -69,7 +72,7 @@ class LocalJob:
     @property
     def is_live(self) -> bool:
         """Whether the job's process holds its lock."""
-        return _is_locked(self.directory / _LOCK)
+        return is_locked(self.directory / _LOCK)
 
     def poll(self) -> JobEnd | None:
         """None while the process runs."""
@@ -103,17 +106,30 @@ class LocalJob:
         return 0.0
 
     def request_stop(self) -> None:
-        """SIGTERM."""
+        """SIGTERM.
+
+        Raises:
+            JobError: the job's process is in another PID namespace.
+        """
         if self.is_live:
             self._signal(signal.SIGTERM)
 
     def stop(self) -> None:
-        """SIGTERM, then SIGKILL if the job has not ended within 30 seconds."""
+        """SIGTERM, then SIGKILL if the job has not ended within 30 seconds.
+
+        Raises:
+            JobError: the job's process is in another PID namespace, or has not ended.
+        """
         for number, patience in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
             deadline = time.monotonic() + patience
             while self.is_live and time.monotonic() < deadline:
                 self._signal(number)
                 time.sleep(0.2)
+        if self.is_live:
+            raise JobError(
+                f"job {self.spec.name} was killed and has not ended: its process still holds "
+                f"{self.directory / _LOCK}"
+            )
 
     def _message(self) -> str:
         """What the job has left to say."""
@@ -123,6 +139,11 @@ class LocalJob:
     def _signal(self, number: signal.Signals) -> None:
         """Send a signal, if the process with the noted number is this job's, still and really."""
         try:
+            if (self.directory / _NAMESPACE).read_text() != pid_namespace():
+                raise JobError(
+                    f"job {self.spec.name} cannot be stopped from here: its process runs in "
+                    "another container or PID namespace, or on another host. To fix: stop it there"
+                )
             process = psutil.Process(int((self.directory / _PID).read_text()))
             if str(self.directory / _SPEC) in process.cmdline():
                 process.send_signal(number)
@@ -187,7 +208,7 @@ class LocalCompute:
         """The jobs whose process runs."""
         live = []
         for directory in sorted(self._root().glob("*")):
-            if _is_locked(directory / _LOCK):
+            if is_locked(directory / _LOCK):
                 try:
                     spec = read_spec(directory / _SPEC)
                 except JobError:
@@ -220,6 +241,7 @@ class LocalCompute:
     ) -> LocalJob | None:
         staged.mkdir(parents=True)
         (staged / _SPEC).write_text(spec.model_dump_json(indent=1))
+        (staged / _NAMESPACE).write_text(pid_namespace())
         with (staged / _LOCK).open("wb") as lock:
             # Locked before the directory gets its name, and inherited by the process: there is
             # no moment at which the job looks dead.
@@ -272,7 +294,17 @@ def _own_directory(path: Path) -> Path:
     return path
 
 
-def _is_locked(path: Path) -> bool:
+def pid_namespace() -> str:
+    """Name of the namespace whose process ids are valid here; another one after a reboot."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # not Linux: a host has one namespace
+        return socket.gethostname()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a file, in whichever PID namespace; False: no file."""
     try:
         with path.open("rb") as file:
             # Shared, so that two who look at once do not take each other for the job.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
 import string
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -61,7 +61,7 @@ _HANDLES = ("Amazon Customer", "Kindle Customer", "bookworm77", "MrFixIt", "J. R
 def write_sample_dump(path: Path) -> None:
     """Write the dump, gzip-compressed; ``path`` is either absent or whole at any time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with (
             unfinished.open("wb") as file,

@@ -1,57 +1,94 @@
 from __future__ import annotations
 
+import contextlib
 import os
-import socket
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.events import EngineEventData
+from dagster._core.execution.api import execute_run
 
-from reviewsum_assets.automation.lost_runs import fail_lost_runs
+from reviewsum_assets.compute.local import is_locked
 from reviewsum_assets.dagster_home import (
-    fail_if_gone,
+    fail_lost_runs,
+    hold_run_lock,
     last_run_of_this_process,
+    locking_executor,
     run_tags,
     tells_of_its_failure,
 )
 from reviewsum_assets.definitions import defs
 from tests.support.pipeline import SmallPipeline
 from tests.support.sensors import Sensor, put_dump, put_run
+from tests.support.waiting import wait_until
 
 STARTED, FAILED = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE
+NEW_PID_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
+Process = subprocess.Popen[str]
+Start = Callable[..., Process]
+
+
+@dg.op
+def endless() -> None:
+    """Wait for the end of its process."""
+    time.sleep(600)
+
+
+@dg.job(executor_def=locking_executor)
+def endless_job() -> None:
+    """A job that only the death of its process ends."""
+    endless()
+
+
+def execute_endless_job(home: str, run_id: str) -> None:
+    """What the process of a launched run does."""
+    with dg.DagsterInstance.local_temp(home) as instance:
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        execute_run(dg.reconstructable(endless_job), run, instance)
+
+
+def hold(home: str, run_id: str) -> None:
+    """What the process of a command does: it takes the lock, says so, and works."""
+    with dg.DagsterInstance.local_temp(home) as instance:
+        hold_run_lock(instance, run_id)
+        sys.stdout.write("held\n")
+        sys.stdout.flush()
+        time.sleep(600)
 
 
 @pytest.fixture
-def gone() -> int:
-    """The id of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
+def start(small: SmallPipeline) -> Iterator[Start]:
+    """Starts processes that call a function of this module, and kills what is left of them."""
+    started = []
+
+    def call(function: str, run_id: str, *wrapper: str) -> Process:
+        code = f"import {__name__} as m, sys; m.{function}(*sys.argv[1:])"
+        arguments = [sys.executable, "-c", code, small.instance.root_directory, run_id]
+        process = subprocess.Popen(
+            [*wrapper, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        kill(process)
+
+
+def kill(process: Process) -> None:
+    """End a process and its children at once, as the loss of power does."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    return process.pid
-
-
-def launched(
-    small: SmallPipeline, job: str, pid: int, launcher: str = ".dagster/grpc_info", **tags: str
-) -> str:
-    """A run that seems to go on in a process; its id."""
-    run_id = put_run(small, job, STARTED, {launcher: "{}", **tags})
-    run = small.instance.get_run_by_id(run_id)
-    told = f"Started process for run (pid: {pid})."
-    small.instance.report_engine_event(told, run, EngineEventData.in_process(pid))
-    return run_id
-
-
-def command_tags(pid: int, host: str) -> dict[str, str]:
-    return {**run_tags(tells_of_failure=True), "reviewsum/pid": str(pid), "reviewsum/host": host}
-
-
-def of_command_line(small: SmallPipeline, pid: int, host: str) -> str:
-    """A run of ``reviewsum run`` that seems to go on; its id."""
-    run = small.instance.create_run_for_job(
-        defs.resolve_job_def("merge"), status=STARTED, tags=command_tags(pid, host)
-    )
-    return run.run_id
+    assert process.stdout is not None
+    process.stdout.close()
 
 
 def status(small: SmallPipeline, run_id: str) -> dg.DagsterRunStatus:
@@ -60,72 +97,116 @@ def status(small: SmallPipeline, run_id: str) -> dg.DagsterRunStatus:
     return run.status
 
 
-def test_a_launched_run_without_its_process_fails(small: SmallPipeline, gone: int) -> None:
-    run_id = launched(small, "merge", gone)
+def lock_of(small: SmallPipeline, run_id: str) -> Path:
+    return Path(small.instance.root_directory, "run_locks", run_id)
+
+
+def lost(small: SmallPipeline, job: str) -> str:
+    """A run that seems to go on, and whose process is gone; its id."""
+    run_id = put_run(small, job, STARTED)
+    lock = lock_of(small, run_id)
+    lock.parent.mkdir(exist_ok=True)
+    lock.touch()
+    return run_id
+
+
+@pytest.mark.parametrize(
+    "namespace",
+    [
+        (),
+        pytest.param(
+            NEW_PID_NAMESPACE,
+            marks=pytest.mark.skipif(
+                shutil.which("unshare") is None
+                or subprocess.run([*NEW_PID_NAMESPACE, "true"], check=False).returncode != 0,
+                reason="only root can make PID namespaces here",
+            ),
+        ),
+    ],
+    ids=["same", "another"],
+)
+def test_a_run_is_lost_once_its_process_is_gone_in_whichever_pid_namespace(
+    small: SmallPipeline, start: Start, namespace: tuple[str, ...]
+) -> None:
+    run_id = put_run(small, "merge", STARTED)
+    process = start("hold", run_id, *namespace)
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    fail_lost_runs(small.instance)
+    assert status(small, run_id) is STARTED
+    kill(process)
+    wait_until(lambda: not is_locked(lock_of(small, run_id)), "the kernel to release the lock")
+    fail_lost_runs(small.instance)
+    assert status(small, run_id) is FAILED
+    assert not lock_of(small, run_id).exists()
+
+
+def test_the_process_of_a_launched_run_holds_its_lock(small: SmallPipeline, start: Start) -> None:
+    run_id = small.instance.create_run_for_job(endless_job).run_id
+    process = start("execute_endless_job", run_id)
+    wait_until(lock_of(small, run_id).exists, "the lock of the run")
+    fail_lost_runs(small.instance)
+    assert status(small, run_id) is STARTED
+    kill(process)
+    wait_until(lambda: not is_locked(lock_of(small, run_id)), "the kernel to release the lock")
     fail_lost_runs(small.instance)
     assert status(small, run_id) is FAILED
 
 
-def test_a_run_of_the_command_line_without_its_process_fails(
-    small: SmallPipeline, gone: int
-) -> None:
-    run_id = of_command_line(small, gone, socket.gethostname())
-    fail_lost_runs(small.instance)
-    assert status(small, run_id) is FAILED
+def test_every_job_can_be_lost_and_noticed() -> None:
+    jobs = defs.get_repository_def().get_all_jobs()
+    assert {job.executor_def for job in jobs} == {locking_executor}
 
 
-def test_a_run_made_from_one_of_the_command_line_has_a_process_of_its_own(
-    small: SmallPipeline, gone: int
-) -> None:
-    copied = command_tags(gone, socket.gethostname())
-    run_id = launched(small, "merge", os.getpid(), **copied)
+def test_a_run_without_a_lock_in_this_home_is_left_alone(small: SmallPipeline) -> None:
+    lost(small, "merge")
+    elsewhere = put_run(small, "merge", STARTED, run_tags(tells_of_failure=True))
     fail_lost_runs(small.instance)
+    assert status(small, elsewhere) is STARTED
+
+
+def test_a_run_that_has_ended_stays_as_it_ended(small: SmallPipeline) -> None:
+    run_id = lost(small, "merge")
     run = small.instance.get_run_by_id(run_id)
     assert run is not None
-    assert run.status is STARTED
-    assert not tells_of_its_failure(run), "nobody but the daemon tells of it"
+    small.instance.report_run_canceled(run)
+    fail_lost_runs(small.instance)
+    assert status(small, run_id) is dg.DagsterRunStatus.CANCELED
+    assert not lock_of(small, run_id).exists()
+
+
+def test_a_home_that_takes_no_locks_stops_no_run(
+    small: SmallPipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path(small.instance.root_directory, "run_locks").touch()
+    hold_run_lock(small.instance, "some-run")
+    assert "run some-run cannot be locked" in caplog.text
+    fail_lost_runs(small.instance)
+
+
+def test_a_run_made_from_one_of_the_command_line_does_not_tell_of_its_failure(
+    small: SmallPipeline,
+) -> None:
+    run_id = put_run(small, "merge", STARTED, run_tags(tells_of_failure=True))
+    run = small.instance.get_run_by_id(run_id)
+    assert run is not None
+    assert not tells_of_its_failure(run), "only the daemon tells of it"
 
 
 def test_a_command_does_not_take_a_run_made_from_its_own_for_the_last(small: SmallPipeline) -> None:
-    run_id = of_command_line(small, os.getpid(), socket.gethostname())
-    launched(small, "merge", os.getpid(), **command_tags(os.getpid(), socket.gethostname()))
+    tags = run_tags(tells_of_failure=True)
+    run_id = small.instance.create_run_for_job(defs.resolve_job_def("merge"), tags=tags).run_id
+    put_run(small, "merge", STARTED, tags)
     last = last_run_of_this_process(small.instance)
     assert last is not None
     assert last.run_id == run_id
 
 
-def test_a_process_that_ended_unnoticed_by_its_parent_is_gone(small: SmallPipeline) -> None:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    run_id = launched(small, "merge", process.pid)
-    fail_lost_runs(small.instance)
-    assert status(small, run_id) is FAILED
-    process.wait()
-
-
-def test_what_goes_on_here_or_may_elsewhere_is_left_alone(small: SmallPipeline, gone: int) -> None:
-    runs = [
-        launched(small, "merge", os.getpid()),
-        launched(small, "merge", gone, launcher="k8s/job"),
-        of_command_line(small, os.getpid(), socket.gethostname()),
-        of_command_line(small, gone, "another.host"),
-    ]
-    fail_lost_runs(small.instance)
-    assert [status(small, run_id) for run_id in runs] == [STARTED] * len(runs)
-
-
-def test_a_younger_process_of_the_same_id_is_not_the_one_that_is_gone(small: SmallPipeline) -> None:
-    run_id = launched(small, "merge", os.getpid())
-    fail_if_gone(small.instance, run_id, os.getpid(), since=0.0)
-    assert status(small, run_id) is FAILED
-
-
 def test_no_sensor_waits_for_a_lost_run(
-    dumps_sensor: Sensor, checkpoints_sensor: Sensor, small: SmallPipeline, gone: int
+    dumps_sensor: Sensor, checkpoints_sensor: Sensor, small: SmallPipeline
 ) -> None:
     put_dump(small.pipeline.lake, 4)
     dumps_sensor.skipped()
-    launched(small, "ingest", gone)
+    lost(small, "ingest")
     assert dumps_sensor.launch(dumps_sensor.requested()).success
-    launched(small, "summarize", gone)
+    lost(small, "summarize")
     assert checkpoints_sensor.requested().job_name == "summarize"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,10 +13,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from reviewsum_assets.compute import Launch
+from reviewsum_assets.compute import Launch, local
 from reviewsum_assets.compute.job_package import build_package, publish
 from reviewsum_assets.compute.launches import note_launch, noted_jobs
-from reviewsum_assets.compute.local import LocalCompute
+from reviewsum_assets.compute.local import LocalCompute, pid_namespace
 from reviewsum_assets.errors import JobError
 from reviewsum_assets.job.job_objects import result_key, spec_key
 from reviewsum_assets.job.job_result import read_result
@@ -51,11 +52,53 @@ def test_stopping_a_job_that_names_another_process_leaves_that_alone(
     (directory / "spec.json").write_text(spec.model_dump_json())
     with (directory / "lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        (directory / "pid_namespace").write_text(pid_namespace())
         (job,) = LocalCompute(lake).live_jobs()
         for number in (bystander.pid, 0, -1, -bystander.pid):
             (directory / "pid").write_text(str(number))
             job.request_stop()
     assert bystander.poll() is None
+
+
+def test_a_job_of_another_pid_namespace_is_not_stopped_by_its_number_here(
+    lake: Lake, spec: JobSpec
+) -> None:
+    """A process that names the job's spec, as the job itself does, has its number here."""
+    assert lake.directory is not None
+    directory = lake.directory / "processing_jobs" / spec.name
+    directory.mkdir(parents=True)
+    (directory / "spec.json").write_text(spec.model_dump_json())
+    reader = [sys.executable, "-c", "input()", str(directory / "spec.json")]
+    with (
+        (directory / "lock").open("wb") as lock,
+        subprocess.Popen(reader, stdin=subprocess.PIPE) as process,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (directory / "pid").write_text(str(process.pid))
+        (directory / "pid_namespace").write_text("boot-id-of-another-host pid:[4026531836]")
+        (job,) = LocalCompute(lake).live_jobs()
+        for stop in (job.request_stop, job.stop):
+            with pytest.raises(JobError, match=r"cannot be stopped from here.*another container"):
+                stop()
+        assert process.poll() is None
+        (directory / "pid_namespace").write_text(pid_namespace())
+        job.request_stop()
+        assert process.wait(timeout=60) == -signal.SIGTERM
+
+
+def test_a_job_that_outlives_sigkill_is_not_taken_for_stopped(
+    lake: Lake, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lake.directory is not None
+    monkeypatch.setattr(local, "_STOP_SECONDS", 0.1)
+    directory = lake.directory / "processing_jobs" / spec.name
+    directory.mkdir(parents=True)
+    (directory / "spec.json").write_text(spec.model_dump_json())
+    with (directory / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (job,) = LocalCompute(lake).live_jobs()
+        with pytest.raises(JobError, match="was killed and has not ended"):
+            job.stop()
 
 
 def test_a_locked_folder_with_the_spec_of_another_job_is_no_job(lake: Lake, spec: JobSpec) -> None:
