@@ -180,6 +180,25 @@ class Lake:
         finally:
             self.delete(probe)
 
+    def now(self) -> datetime:
+        """The time by the store's clock, which is that of ``LakeObject.last_modified``.
+
+        Ages of objects are differences of it: the clock of this host may show another time.
+
+        Raises:
+            LakeError: the lake cannot be written or listed.
+        """
+        probe = f"{_STAGING}/{uuid.uuid4().hex}.probe"
+        self.put(probe, b"")
+        try:
+            # Listed, as the objects are whose age is looked at: some stores round it otherwise.
+            for item in self.list(_STAGING):
+                if item.key == probe:
+                    return item.last_modified
+            raise LakeError(f"the store of {self.uri} does not list what was written")
+        finally:
+            self.delete(probe)
+
     def get(self, key: str) -> bytes | None:
         """An object's content, or None if there is no such object."""
         try:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from reviewsum_assets import places
@@ -84,7 +84,7 @@ def prune(
             "prune when it has ended (a job that died is taken off the list when the run that "
             "waits for it, or the sensor stop_abandoned_jobs, sees it)"
         )
-    before = datetime.now(timezone.utc) - older_than
+    before = lake.now() - older_than
     history = _History.since(lake, plan, before)
     slim = _without(plan, history.forgettable(plan))
     if slim.retired != plan.retired and not dry_run:
@@ -115,7 +115,7 @@ class _History:
     @classmethod
     def since(cls, lake: Lake, plan: Plan, time: datetime) -> _History:
         written = {n: at for n, at in plan_times(lake).items() if n <= plan.sequence}
-        first = max((number for number, at in written.items() if at < time), default=0)
+        first = max((number for number, at in written.items() if at <= time), default=0)
         oldest: Plan | None = None
         live: set[int] = set()
         for number in sorted(number for number in written if first <= number < plan.sequence):
@@ -181,7 +181,7 @@ class _Needs:
                 item
                 for prefix in prefixes
                 for item in lake.list(prefix)
-                if item.last_modified < before and is_unneeded(item.key)
+                if item.last_modified <= before and is_unneeded(item.key)
             )
             for kind, (is_unneeded, prefixes) in kinds.items()
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -78,8 +79,14 @@ class JobDescription:
         started = self.raw.get("ProcessingStartTime")
         if started is None:
             return 0.0
-        ended = self.raw.get("ProcessingEndTime") or datetime.now(timezone.utc)
+        ended = self.raw.get("ProcessingEndTime") or self._answered_at
         return max(0.0, float((ended - started).total_seconds()))
+
+    @property
+    def _answered_at(self) -> datetime:
+        """When this was true, by the service's clock: this host's may show another time."""
+        date = self.raw["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return parsedate_to_datetime(date) if date else datetime.now(timezone.utc)
 
     @property
     def has_reached_its_time_limit(self) -> bool:

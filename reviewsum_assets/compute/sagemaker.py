@@ -201,7 +201,7 @@ class SageMakerCompute:
             spec = noted.spec
             found = self.api.describe(name=spec.name)
             if found is None:
-                if datetime.now(timezone.utc) - noted.noted_at > _NEVER_CREATED_AFTER:
+                if self.lake.now() - noted.noted_at > _NEVER_CREATED_AFTER:
                     note_end(self.lake, spec.name)
             elif not found.is_live:
                 note_end(self.lake, spec.name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.dumps import find_dumps
 from reviewsum_assets.reviews.grouping import (
-    RECORD,
     GroupedReviews,
     current_grouped_reviews,
     is_current,
@@ -30,15 +29,16 @@ def stale_dumps(lake: Lake, settings: Settings) -> list[tuple[str, str]]:
 
 
 def _differences(lake: Lake, settings: Settings, record: GroupedReviews) -> list[tuple[str, str]]:
-    grouped = {dump.name: dump.size for dump in record.dumps}
-    committed = lake.head(RECORD)
+    grouped = {dump.name: dump for dump in record.dumps}
     found = []
     for dump in find_dumps(lake, settings):
-        size = grouped.pop(dump.name, None)
-        if size is None:
+        before = grouped.pop(dump.name, None)
+        if before is None:
             found.append((dump.name, "not grouped yet"))
-        elif size != dump.size:
-            found.append((dump.name, f"{size:,} bytes were grouped, now it has {dump.size:,}"))
-        elif committed is not None and dump.last_modified > committed.last_modified:
+        elif before.size != dump.size:
+            found.append(
+                (dump.name, f"{before.size:,} bytes were grouped, now it has {dump.size:,}")
+            )
+        elif before.e_tag != dump.e_tag:
             found.append((dump.name, f"changed {dump.last_modified:%Y-%m-%d %H:%M} UTC"))
     return found + [(name, "was grouped and is gone") for name in grouped]

@@ -64,6 +64,7 @@ class DumpSummary(_Record):
     name: str
     format: str
     size: int
+    e_tag: str
     rows: int
     quarantined: int
     damage: str = ""
@@ -335,6 +336,7 @@ class _Grouping:
                     name=dump.name,
                     format=str(detected),
                     size=dump.size,
+                    e_tag=dump.e_tag,
                     rows=rows,
                     quarantined=bad,
                     damage=self._quarantine.damage.get(dump.name, ""),

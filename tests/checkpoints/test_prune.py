@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reviewsum_assets import places
+from reviewsum_assets.checkpoints import prune as prune_module
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
 from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints
@@ -18,6 +19,7 @@ from reviewsum_assets.checkpoints.validity import check_checkpoints
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.lake import Lake, LakeObject
 from tests.support.checkpoints import complete, plan_products, products
+from tests.support.clocks import FastClock
 
 AT_ONCE = timedelta(0)
 
@@ -161,6 +163,14 @@ def test_what_is_young_stays(lake: Lake) -> None:
     pruned = prune(lake, older_than=timedelta(hours=1))
     assert (pruned.retired, pruned.bytes) == ((), 0)
     assert (keys(lake), require_plan(lake)) == (before, plan)
+
+
+def test_ages_are_by_the_clock_of_the_store(
+    any_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_a_retired_checkpoint(any_lake)
+    monkeypatch.setattr(prune_module, "datetime", FastClock)
+    assert prune(any_lake, older_than=timedelta(days=1)).bytes == 0
 
 
 def test_what_was_retired_a_short_time_ago_stays_however_old_it_is(lake: Lake) -> None:

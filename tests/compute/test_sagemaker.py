@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ import pytest
 from reviewsum_assets import lake as lake_module
 from reviewsum_assets import places
 from reviewsum_assets.checkpoints.prune import prune
-from reviewsum_assets.compute import Launch, RunningJob, sagemaker, start_lock
-from reviewsum_assets.compute.launches import note_launch, waiting_runs
-from reviewsum_assets.compute.processing_api import ProcessingApi
+from reviewsum_assets.compute import Launch, RunningJob, processing_api, sagemaker, start_lock
+from reviewsum_assets.compute.launches import note_launch, noted_jobs, waiting_runs
+from reviewsum_assets.compute.processing_api import JobDescription, ProcessingApi
 from reviewsum_assets.errors import PlanError, SettingsError
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.lake import Lake
+from tests.support.clocks import FastClock
 from tests.support.pipeline import (
     SmallPipeline,
     failure,
@@ -324,9 +325,35 @@ def test_a_job_that_was_noted_and_never_created_is_forgotten(
     assert compute.live_jobs() == []
     with pytest.raises(PlanError, match="a job may be running"):  # it may be created any moment
         prune(lake, older_than=timedelta(days=1))
+    with monkeypatch.context() as patched:
+        patched.setattr(sagemaker, "datetime", FastClock)
+        assert compute.live_jobs() == []
+        assert [noted.spec for noted in noted_jobs(lake)] == [small.job_spec()]
     monkeypatch.setattr(sagemaker, "_NEVER_CREATED_AFTER", timedelta(0))
     assert compute.live_jobs() == []
     prune(lake, older_than=timedelta(days=1))
+
+
+def test_the_cost_of_a_running_job_is_by_the_clock_of_the_service(
+    processing: ProcessingEmulator,
+    instance: dg.DagsterInstance,
+    pegasus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = planned_pipeline(processing, instance, pegasus, tmp_path)
+    compute = small.pipeline.compute
+    assert isinstance(compute, sagemaker.SageMakerCompute)
+    processing.faults.slow_start(60)
+    job = compute.start(small.job_spec(), Launch())
+    try:
+        found = compute.api.describe(name=job.spec.name)
+        assert found is not None
+        started = {"ProcessingStartTime": datetime.now(timezone.utc) - timedelta(seconds=90)}
+        monkeypatch.setattr(processing_api, "datetime", FastClock)
+        assert 80 < JobDescription({**found.raw, **started}).billed_seconds < 120
+    finally:
+        job.stop()
 
 
 def test_a_lake_that_is_out_of_reach_for_a_moment_stops_nothing(

@@ -51,10 +51,11 @@ def test_a_dump_of_another_size_is_named_with_both(lake: Lake, folder: Path) -> 
 def test_a_dump_written_again_with_the_same_size_is_named(lake: Lake, folder: Path) -> None:
     path = folder / "a.csv"
     path.write_text(path.read_text().replace("good", "GOOD"))
-    os.utime(path, (4e9, 4e9))
+    # Earlier than the grouping: a copy that keeps its time, or from a host with another clock.
+    os.utime(path, (1e9, 1e9))
     ((name, change),) = stale_dumps(lake, settings())
     assert name == "review_dumps/a.csv"
-    assert change == "changed 2096-10-02 07:06 UTC"
+    assert change == "changed 2001-09-09 01:46 UTC"
 
 
 def test_a_dump_that_is_gone_is_named(lake: Lake, folder: Path) -> None:
