@@ -50,12 +50,17 @@ def _why_not_planned(lake: Lake, product: str) -> str:
     """What is known of a product that the plan does not know, and what to do."""
     import polars as pl
 
-    from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grouped
+    from reviewsum_assets.reviews.grouping import (
+        current_grouped_reviews,
+        reading_grouped,
+        scan_grouped,
+    )
 
     plan, grouped = require_plan(lake), current_grouped_reviews(lake)
     if grouped is not None:
         rows = scan_grouped(lake, grouped).filter(pl.col("product_id") == product)
-        counts = rows.select("review_count").collect()["review_count"].to_list()
+        with reading_grouped(lake.uri_of(places.GROUPED_REVIEWS)):
+            counts = rows.select("review_count").collect()["review_count"].to_list()
         if counts and grouped.version != plan.grouped_version:
             return (
                 f"product {product!r} was grouped after the current plan was made: `reviewsum run` "

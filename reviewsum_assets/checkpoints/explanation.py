@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import polars as pl
@@ -11,15 +10,18 @@ from pydantic import BaseModel, ConfigDict
 from reviewsum_assets.checkpoints.chunk_records import ChunkRecord, read_chunks
 from reviewsum_assets.checkpoints.manifest import Manifest, Producer, SummarizedProduct
 from reviewsum_assets.checkpoints.plan import (
+    INPUT_SCHEMA,
     Plan,
     PlannedCheckpoint,
     partition_key,
     read_table,
     require_plan,
 )
+from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoint
 from reviewsum_assets.errors import CheckpointError, PlanError
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.tables import first_line, parse_table
 
 
 class NotPlannedError(PlanError):
@@ -92,7 +94,7 @@ def explain(lake: Lake, product_id: str) -> Explanation:
         NotPlannedError: the plan does not know this product.
         PlanError: there is no plan, or it does not select this product any more.
         CheckpointError: the product has no summary: its checkpoint is not valid, or it is in
-            quarantine; or its reviews are gone.
+            quarantine; or its reviews are gone or damaged.
     """
     plan = require_plan(lake)
     review_count, planned = _planned(lake, plan, product_id)
@@ -158,15 +160,20 @@ def _window(
 ) -> tuple[str, tuple[int, ...] | None, list[float | None]]:
     """What the model read of a product: text, cut lines if they are known, and ratings of lines."""
     content = lake.get(planned.input_key)
-    if content is None:
-        raise CheckpointError(
-            f"the reviews that {planned.partition_key} was made of are gone: "
-            f"{lake.uri_of(planned.input_key)}"
+    try:
+        table = parse_table(
+            content or b"", INPUT_SCHEMA, nullable=("all_reviews",), optional=COVERAGE
         )
-    row = pl.read_parquet(io.BytesIO(content)).filter(pl.col("product_id") == product_id)
-    found = row.row(0, named=True)
-    cut = found.get("cut_reviews")
-    return found["all_reviews"], None if cut is None else tuple(cut), found.get("ratings") or []
+        found = table.row(by_predicate=pl.col("product_id") == product_id, named=True)
+    except (ValueError, pl.exceptions.RowsError) as error:
+        damage = "is gone" if content is None else f"cannot be read ({first_line(error)})"
+        raise CheckpointError(
+            f"{lake.uri_of(planned.input_key)}, the reviews that {planned.partition_key} was made "
+            f"of, {damage}. To fix: remove it, then use `reviewsum run`, which makes it again from "
+            "the dumps"
+        ) from error
+    cut = found["cut_reviews"]
+    return found["all_reviews"] or "", None if cut is None else tuple(cut), found["ratings"] or []
 
 
 def _reviews(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import Plan, Recipe, read_table
 from reviewsum_assets.checkpoints.review_window import windows
 from reviewsum_assets.compute.base import Capacity
@@ -20,7 +21,7 @@ from reviewsum_assets.compute.pace import expected_pace
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.job.model_directory import read_ready_model
 from reviewsum_assets.lake import Lake
-from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grouped
+from reviewsum_assets.reviews.grouping import current_grouped_reviews, reading_grouped, scan_grouped
 from reviewsum_assets.settings import Settings
 
 # Their texts are read whole, of products of all sizes alike.
@@ -50,6 +51,7 @@ def compare_strategies(
     Raises:
         PlanError: the grouped reviews are gone.
         ModelError: the model is.
+        DumpError: the grouped reviews are damaged.
     """
     record = current_grouped_reviews(lake)
     if record is None:
@@ -66,7 +68,8 @@ def compare_strategies(
         counter = ChunkCounter(
             load_tokenizer(lake, recipe, model), recipe.settings, pace.tokens_out_per_chunk
         )
-        texts = windows(grouped, recipe.settings).select("text").collect()["text"]
+        with reading_grouped(lake.uri_of(places.GROUPED_REVIEWS)):
+            texts = windows(grouped, recipe.settings).select("text").collect()["text"]
         a_product = mean_count([counter.count(text) for text in texts])
         sizes = _checkpoint_sizes(plan.selected, settings.checkpoint_size)
         counts = ChunkCounts(tuple(map(a_product.times, sizes)), len(texts))

@@ -9,9 +9,16 @@ from pathlib import Path
 
 import polars as pl
 
+from reviewsum_assets import places
 from reviewsum_assets.errors import EvaluationError
 from reviewsum_assets.lake import Lake
-from reviewsum_assets.reviews.grouping import current_grouped_reviews, group_reviews, scan_grouped
+from reviewsum_assets.reviews.grouping import (
+    GroupedReviews,
+    current_grouped_reviews,
+    group_reviews,
+    reading_grouped,
+    scan_grouped,
+)
 from reviewsum_assets.settings import Settings
 
 # Grouping joins reviews, each of which is one line.
@@ -56,11 +63,12 @@ def reviews_of_lakes(lakes: Sequence[Lake], products: Collection[str]) -> Review
 
     Raises:
         EvaluationError: none of the lakes holds grouped reviews.
+        DumpError: they are damaged.
     """
     for lake in lakes:
         record = current_grouped_reviews(lake)
         if record is not None:
-            return ReviewTable(_chosen(scan_grouped(lake, record), products), lake.uri)
+            return ReviewTable(_chosen(lake, record, products), lake.uri)
     named = ", ".join(lake.uri for lake in lakes) or "no lake"
     raise EvaluationError(
         f"the reviews are needed beside their summaries, and {named} has none: name them with "
@@ -77,9 +85,11 @@ def reviews_of_dumps(settings: Settings, products: Collection[str]) -> ReviewTab
     with tempfile.TemporaryDirectory(prefix="reviewsum-evaluation-") as scratch:
         lake = Lake.open(str(Path(scratch, "lake")))
         record, _ = group_reviews(lake, settings)
-        chosen = _chosen(scan_grouped(lake, record), products)
+        chosen = _chosen(lake, record, products)
     return ReviewTable(chosen, ", ".join(settings.dumps))
 
 
-def _chosen(grouped: pl.LazyFrame, products: Collection[str]) -> pl.DataFrame:
-    return grouped.filter(pl.col("product_id").is_in(list(products))).collect(engine="streaming")
+def _chosen(lake: Lake, record: GroupedReviews, products: Collection[str]) -> pl.DataFrame:
+    of_products = pl.col("product_id").is_in(list(products))
+    with reading_grouped(lake.uri_of(places.GROUPED_REVIEWS)):
+        return scan_grouped(lake, record).filter(of_products).collect(engine="streaming")

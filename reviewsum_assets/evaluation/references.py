@@ -9,6 +9,7 @@ import polars as pl
 
 from reviewsum_assets.errors import EvaluationError
 from reviewsum_assets.evaluation.rouge import words_of
+from reviewsum_assets.tables import UNREADABLE, first_line
 
 _ID = "product_id"
 _PREFIX = "reference"
@@ -28,8 +29,10 @@ def read_references(path: Path) -> References:
     """
     try:
         table = pl.read_csv(path, infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise EvaluationError(f"references {path} cannot be read as CSV: {error}") from error
+    except (OSError, *UNREADABLE) as error:
+        raise EvaluationError(
+            f"references {path} cannot be read as CSV: {first_line(error)}"
+        ) from error
     columns = [name for name in table.columns if name.startswith(_PREFIX)]
     if _ID not in table.columns or not columns:
         raise EvaluationError(

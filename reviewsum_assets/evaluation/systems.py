@@ -11,6 +11,7 @@ from reviewsum_assets.checkpoints.merge import merged_slices
 from reviewsum_assets.errors import EvaluationError
 from reviewsum_assets.evaluation.candidates import Candidate
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.tables import UNREADABLE, first_line
 
 _COLUMNS = ("product_id", "abstracted_summary")
 _ROWS_A_SLICE = 50_000
@@ -36,8 +37,8 @@ def system_of_table(name: str, path: Path, products: Collection[str]) -> Candida
     is_parquet = path.suffix == ".parquet"
     try:
         table = pl.read_parquet(path) if is_parquet else pl.read_csv(path, infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise EvaluationError(f"table {path} cannot be read: {error}") from error
+    except (OSError, *UNREADABLE) as error:
+        raise EvaluationError(f"table {path} cannot be read: {first_line(error)}") from error
     if not set(_COLUMNS) <= set(table.columns):
         raise EvaluationError(
             f"table {path} has the columns {', '.join(table.columns)}: expected product_id and "

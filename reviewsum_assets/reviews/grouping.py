@@ -11,6 +11,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -134,14 +135,23 @@ def scan_grouped(lake: Lake, record: GroupedReviews) -> pl.LazyFrame:
     options = lake.storage_options or None
     uris = [lake.uri_of(key) for key in record.tables]
     for uri in uris:
-        try:
+        with reading_grouped(uri):
             found = pl.scan_parquet(uri, storage_options=options, glob=False).collect_schema()
             require_columns(found, GROUPED_SCHEMA)
-        except (*UNREADABLE, OSError, ValueError) as error:
-            raise DumpError(
-                f"{uri} cannot be read ({first_line(error)}): {_GROUP_AGAIN}"
-            ) from error
     return pl.scan_parquet(uris, storage_options=options, glob=False)  # a path may hold brackets
+
+
+@contextmanager
+def reading_grouped(named: str) -> Iterator[None]:
+    """Read grouped tables in this context: a scan finds damage only when it is collected.
+
+    Raises:
+        DumpError: the tables, which are named so, are damaged.
+    """
+    try:
+        yield
+    except (*UNREADABLE, OSError, ValueError) as error:
+        raise DumpError(f"{named} cannot be read ({first_line(error)}): {_GROUP_AGAIN}") from error
 
 
 def scan_too_few(lake: Lake, record: GroupedReviews) -> pl.LazyFrame:

@@ -122,6 +122,22 @@ def test_a_packed_summary_is_explained_by_its_origin(lake: Lake) -> None:
     assert found.chunks is not None
 
 
+@pytest.mark.parametrize(
+    ("content", "damage"), [(b"PAR1 torn", r"cannot be read \(.+\)"), (None, "is gone")]
+)
+def test_damaged_reviews_are_told_in_a_sentence(
+    lake: Lake, content: bytes | None, damage: str
+) -> None:
+    plan = plan_products(lake, products(1)).plan
+    complete(lake, plan)
+    key = plan.checkpoints[0].input_key
+    lake.delete(key)
+    if content is not None:
+        lake.put(key, content)
+    with pytest.raises(CheckpointError, match=rf"checkpoint_1.parquet, .+, {damage}. To fix: "):
+        explain(lake, "P000000")
+
+
 def test_a_product_without_a_summary_is_told_why(lake: Lake) -> None:
     plan = plan_products(lake, products(3), checkpoint_size=1).plan
     complete(lake, plan, [1, 2], poison=["P000001"])
