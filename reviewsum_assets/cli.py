@@ -38,7 +38,7 @@ from reviewsum_assets.cli_output import (
     warn_of_another_lake,
 )
 from reviewsum_assets.cli_upkeep import prune, repack
-from reviewsum_assets.environment import ENVIRONMENT_PREFIX
+from reviewsum_assets.environment import ENVIRONMENT_PREFIX, escape_what_terminals_lack
 from reviewsum_assets.errors import ReviewsumError, RunInterrupted, SettingsError
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.plan_differences import plan_differences
@@ -247,6 +247,7 @@ def options(
 
 def main() -> None:
     """Entry point of the console script: errors end it with their message, not a traceback."""
+    escape_what_terminals_lack()
     try:
         app()
     except SettingsError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -347,5 +348,5 @@ def printable(text: str) -> str:
 
 
 def print_json(result: BaseModel) -> None:
-    """Print one JSON object on standard output."""
-    sys.stdout.write(result.model_dump_json(indent=2) + "\n")
+    """Print one JSON object on standard output, in ASCII: the same in every encoding."""
+    sys.stdout.write(json.dumps(json.loads(result.model_dump_json()), indent=2) + "\n")

@@ -60,7 +60,7 @@ def prepare_home() -> Path:
     with _writable_home() as home:
         config = home / "dagster.yaml"
         if not config.exists():
-            _write_whole(config, _new_config().read_text())
+            _write_whole(config, _new_config().read_text(encoding="utf-8"))
     os.environ["DAGSTER_HOME"] = str(home)
     # It makes its tables at the first opening, which two processes must not do at once.
     with _locked(home), dg.DagsterInstance.get() as instance:
@@ -75,7 +75,9 @@ def note_lake(uri: str) -> str:
     """
     with _writable_home() as home:
         note = home / _LAKE_NOTE
-        before = note.read_text() if note.exists() else uri
+        before = (
+            note.read_text(encoding="utf-8", errors="surrogateescape") if note.exists() else uri
+        )
         _write_whole(note, uri)
     return "" if before == uri else before
 
@@ -154,7 +156,7 @@ def _writable_home() -> Iterator[Path]:
 def _write_whole(path: Path, text: str) -> None:
     """Write a file of a locked home so that a kill leaves all of it, or what was there before."""
     part = path.with_name(f"{path.name}.part")
-    part.write_text(text)
+    part.write_text(text, encoding="utf-8", errors="surrogateescape")
     part.replace(path)
 
 

@@ -1,10 +1,12 @@
-"""Refuses variables that look like settings and are none: a limit one believes in must exist."""
+"""The environment of a process: variables that look like settings, and encodings of terminals."""
 
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import re
+import sys
 from collections.abc import Collection
 
 from reviewsum_assets.errors import SettingsError, first_names
@@ -39,6 +41,13 @@ def refuse_unknown(settings: Collection[str]) -> None:
     if unknown:
         hints = [_hint(name, settings) for name in unknown]
         raise SettingsError(f"{first_names(hints, '; ')}: correct or unset what is none")
+
+
+def escape_what_terminals_lack() -> None:
+    """Print characters that the encoding of standard output or error lacks as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _setting(variable: str) -> str:

@@ -1,11 +1,31 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.table import Table
 
 from reviewsum_assets import cli_output
+from reviewsum_assets.checkpoints.merge import merge_checkpoints
+from reviewsum_assets.lake import Lake
+from tests.support.checkpoints import complete, plan_products
+
+# Each call in one process, as the console script makes it; a traceback ends the process.
+CALLS = """
+import json, sys
+from reviewsum_assets.cli import main
+for call in json.load(sys.stdin):
+    sys.argv = ["reviewsum", *call]
+    try:
+        main()
+    except SystemExit as ended:
+        sys.stdout.write(f"ended {ended.code}\\n")
+"""
 
 
 @pytest.mark.parametrize("on_terminal", [True, False])
@@ -21,3 +41,47 @@ def test_what_dumps_bring_does_not_steer_a_terminal(on_terminal: bool) -> None:
     told = out.file.getvalue()  # type: ignore[attr-defined]  # it is the one above
     assert told.count(r"B\x1b]0;title\x07\x1b[2J\x9b31m") == 3
     assert not set(told) & {"\x1b", "\x07", "\x9b"}
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=["ascii", "C"],
+)
+def test_every_output_survives_a_terminal_of_ascii(
+    lake: Lake, tmp_path: Path, encoding: dict[str, str]
+) -> None:
+    plan = plan_products(lake, {"Büro-☃": "Schön, täglich 10 € wert … 😀", "other": "plain"}).plan
+    complete(lake, plan)
+    merge_checkpoints(lake, plan)
+    references = tmp_path / "references.csv"
+    references.write_text("product_id,reference_1\nBüro-☃,fine\nother,plain\n", encoding="utf-8")
+    judged = ["evaluate", "--references", str(references), "--lake", f"größte={lake.uri}"]
+    read = ["status", "verify", "estimate", "prune --dry-run", "reconcile", "repack", "doctor"]
+    calls = [
+        *([*call.split(), "--lake", lake.uri] for call in read),
+        ["explain", "Büro-☃", "--lake", lake.uri],
+        ["explain", "unbekannt-☃", "--lake", lake.uri],
+        judged,
+        [*judged, "--csv"],
+        [*judged, "--markdown"],
+        ["bench", "--help"],
+    ]
+    calls = [*calls, *([*call, "--json"] for call in calls)]
+    done = subprocess.run(
+        [sys.executable, "-c", CALLS],
+        input=json.dumps(calls),
+        env={**os.environ, **encoding, "DAGSTER_HOME": str(tmp_path / "home"), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        encoding="ascii",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.count("ended ") == len(calls)
+    assert "B\\xfcro-\\u2603" in done.stdout, "for people"
+    assert '"B\\u00fcro-\\u2603"' in done.stdout, "as JSON"

@@ -37,7 +37,7 @@ def test_a_kill_while_a_home_is_made_leaves_no_half_of_a_configuration(
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
 
-    def killed(path: Path, text: str) -> None:
+    def killed(path: Path, text: str, **_: str) -> None:
         path.open("w").close()
         raise KeyboardInterrupt
 

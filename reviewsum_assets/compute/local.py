@@ -240,7 +240,7 @@ class LocalCompute:
         self, spec: JobSpec, staged: Path, directory: Path, launch: Launch
     ) -> LocalJob | None:
         staged.mkdir(parents=True)
-        (staged / _SPEC).write_text(spec.model_dump_json(indent=1))
+        (staged / _SPEC).write_text(spec.model_dump_json(indent=1), encoding="utf-8")
         (staged / _NAMESPACE).write_text(pid_namespace())
         with (staged / _LOCK).open("wb") as lock:
             # Locked before the directory gets its name, and inherited by the process: there is

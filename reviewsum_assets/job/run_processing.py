@@ -122,6 +122,7 @@ if __name__ == "__main__" and not __package__:
 from dagster_pipes import PipesContext
 
 import reviewsum_assets
+from reviewsum_assets.environment import escape_what_terminals_lack
 from reviewsum_assets.errors import ReviewsumError
 from reviewsum_assets.job.hosts import Host
 from reviewsum_assets.job.job_objects import result_key
@@ -157,6 +158,7 @@ class StopSignal:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a job; returns the process's exit code."""
+    escape_what_terminals_lack()
     logging.basicConfig(
         stream=sys.stderr,
         level=os.environ.get("REVIEWSUM_LOG_LEVEL", "INFO"),
