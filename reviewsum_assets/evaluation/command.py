@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import EvaluationError
 from reviewsum_assets.evaluation.baselines import LEAD, baselines, people
 from reviewsum_assets.evaluation.bootstrap import Bootstrap
@@ -26,7 +27,7 @@ from reviewsum_assets.evaluation.scoring import Scorer
 from reviewsum_assets.evaluation.sentiment import Sentiment
 from reviewsum_assets.evaluation.systems import system_of_lake, system_of_table
 from reviewsum_assets.lake import Lake
-from reviewsum_assets.settings import Settings
+from reviewsum_assets.settings import Settings, SummarySettings
 
 _IDS_IN_A_MESSAGE = 3
 
@@ -62,7 +63,8 @@ def evaluate(
     Args:
         options: what to evaluate.
         settings: reviews are those of its dumps, if it names any, else of the first lake that has
-            some; ``max_chars`` of them are read. Models summarize with all others.
+            some. Models summarize with all others, which also say how much of the reviews is read
+            where no lake has a plan.
         on_step: told what is being done.
 
     Raises:
@@ -88,7 +90,16 @@ def evaluate(
         *(system_of_table(name, Path(path), references) for name, path in tables),
     ]
     on_step("scoring")
-    return _scored(options, references, table, table.by_product(settings.max_chars), systems)
+    read = _widest_window(settings, list(opened.values()))
+    return _scored(options, references, table, table.by_product(read), systems)
+
+
+def _widest_window(settings: Settings, lakes: Sequence[Lake]) -> SummarySettings:
+    """The settings of the plan that reads most of a product's reviews."""
+    read = [] if lakes or settings.dumps else [Lake.open(settings.lake, create=False)]
+    plans = filter(None, map(current_plan, [*lakes, *read]))
+    planned = [plan.recipes[plan.recipe].settings for plan in plans]
+    return max(planned, key=lambda one: one.window_chars, default=settings.summary_settings())
 
 
 def _say_of(name: str, on_step: Callable[[str], None], step: str) -> None:
@@ -175,9 +186,12 @@ def _in_all(
 
 
 def _named(option: str) -> tuple[str, str]:
-    """``NAME=PLACE`` apart; without a name, the last part of the place is it."""
+    """``NAME=PLACE`` apart; without a name, the last part of the place is it.
+
+    A name has no slash: a path or URI may have a folder such as ``env=prod``.
+    """
     name, mark, place = option.partition("=")
-    return (name, place) if mark else (PurePosixPath(option).stem, option)
+    return (name, place) if mark and "/" not in name else (PurePosixPath(option).stem, option)
 
 
 def _require_different(names: Sequence[str]) -> None:

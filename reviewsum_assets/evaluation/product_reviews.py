@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from reviewsum_assets import places
+from reviewsum_assets.checkpoints.review_window import windows
 from reviewsum_assets.errors import EvaluationError
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.grouping import (
@@ -19,7 +20,7 @@ from reviewsum_assets.reviews.grouping import (
     reading_grouped,
     scan_grouped,
 )
-from reviewsum_assets.settings import Settings
+from reviewsum_assets.settings import Settings, SummarySettings
 
 # Grouping joins reviews, each of which is one line.
 _BETWEEN_REVIEWS = "\n"
@@ -27,7 +28,7 @@ _BETWEEN_REVIEWS = "\n"
 
 @dataclass(frozen=True)
 class ProductReviews:
-    """One product's reviews as the model sees them: no further than ``max_chars``."""
+    """One product's reviews as the model sees them: no further than its window."""
 
     reviews: tuple[str, ...]
     rating: float | None  # mean of all its reviews, in stars
@@ -40,21 +41,30 @@ class ReviewTable:
     grouped: pl.DataFrame
     source: str
 
-    def by_product(self, max_chars: int) -> Mapping[str, ProductReviews]:
-        """Each product's first reviews, so many characters in all."""
+    def by_product(self, settings: SummarySettings) -> Mapping[str, ProductReviews]:
+        """Each product's reviews that are whole in the window which these settings read.
+
+        Raises:
+            PlanError: the settings need ratings of reviews, which these lack.
+        """
+        read = windows(self.grouped.lazy(), settings).collect()
+        columns = (
+            read["product_id"],
+            read["text"],
+            read["cut_reviews"],
+            self.grouped["avg_rating"],
+        )
         return {
-            product_id: ProductReviews(_first_reviews(text, max_chars), rating)
-            for product_id, text, rating in self.grouped.select(
-                "product_id", pl.col("all_reviews").fill_null(""), "avg_rating"
-            ).iter_rows()
+            product_id: ProductReviews(_whole_reviews(text or "", cut), rating)
+            for product_id, text, cut, rating in zip(*columns, strict=True)
         }
 
 
-def _first_reviews(text: str, max_chars: int) -> tuple[str, ...]:
-    """Those that are whole; if not even one is, its beginning."""
-    reviews = text[:max_chars].split(_BETWEEN_REVIEWS)
-    is_cut = len(text) > max_chars and text[max_chars] != _BETWEEN_REVIEWS
-    whole = reviews[:-1] if is_cut else reviews
+def _whole_reviews(text: str, cut: Collection[int] | None) -> tuple[str, ...]:
+    """Those that are whole; if not even one is, all that there is. None: what is cut is unknown."""
+    reviews = text.split(_BETWEEN_REVIEWS)
+    without = {len(reviews) - 1} if cut is None else set(cut)
+    whole = [one for place, one in enumerate(reviews) if place not in without]
     return tuple(one for one in whole or reviews if one)
 
 

@@ -18,6 +18,7 @@ from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.cli import app
 from reviewsum_assets.errors import CheckpointError, EvaluationError
+from reviewsum_assets.evaluation import command
 from reviewsum_assets.evaluation.command import EvaluationOptions, evaluate
 from reviewsum_assets.evaluation.report import print_csv, print_markdown, print_tables
 from reviewsum_assets.evaluation.result import EvaluationResult, SystemResult
@@ -132,6 +133,40 @@ def test_lakes_and_tables_are_compared_with_baselines_and_people(
         references, lakes=(lake.uri,), tables=(f"ours={perfect}",), compared_with="ours"
     )
     assert by_name(other)["lead sentences"].difference.mean == pytest.approx(-expected)
+
+
+@pytest.mark.parametrize(
+    "planned",
+    [
+        {"strategy": "hierarchical", "max_chars": 40},
+        {"strategy": "hierarchical", "max_chars": 40, "review_order": "representative"},
+        {"max_chars": 40},
+    ],
+)
+def test_reviews_are_read_as_far_as_the_plan_of_the_lake_has_read_them(
+    tmp_path: Path, dump: str, references: Path, planned: dict[str, Any]
+) -> None:
+    lake = lake_of(tmp_path / "lake", dump, COPIED, **planned)
+    recipe = require_plan(lake).recipes[require_plan(lake).recipe]
+    found = evaluated(references, lakes=(lake.uri,))
+    (system,) = (s for s in found.systems if s.name == "lake")
+    words = [
+        len(" ".join(f"{text} Said by somebody." for text in texts).split())
+        for texts in REVIEWS.values()
+    ]
+    lengths = [len(text.split()) for text in COPIED.values()]
+    of_all = sum(n / length for n, length in zip(words, lengths, strict=True)) / len(words)
+    if recipe.settings.strategy == "join":
+        assert system.compression < of_all / 2
+    else:
+        assert system.compression == pytest.approx(of_all)
+
+
+def test_a_folder_with_an_equals_sign_is_no_name() -> None:
+    assert command._named("s3://b/env=prod/lake") == ("lake", "s3://b/env=prod/lake")
+    assert command._named("/data/env=prod/table.csv") == ("table", "/data/env=prod/table.csv")
+    assert command._named("./env=prod") == ("env=prod", "./env=prod")
+    assert command._named("ours=s3://b/env=prod/lake") == ("ours", "s3://b/env=prod/lake")
 
 
 def test_systems_are_compared_on_the_products_that_all_have(

@@ -11,6 +11,7 @@ from reviewsum_assets.evaluation.product_reviews import ReviewTable
 from reviewsum_assets.evaluation.rouge import Rouge
 from reviewsum_assets.evaluation.sentiment import Sentiment
 from reviewsum_assets.evaluation.text_measures import measure_text
+from reviewsum_assets.settings import load_settings
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,9 @@ def test_baselines_see_the_whole_reviews_that_the_model_sees() -> None:
     text = "\n".join(REVIEWS)
 
     def seen(max_chars: int) -> tuple[str, ...]:
-        row = {"product_id": "P", "all_reviews": text, "avg_rating": 4.5}
-        return ReviewTable(pl.DataFrame([row]), "here").by_product(max_chars)["P"].reviews
+        row = {"product_id": "P", "all_reviews": text, "review_count": 3, "avg_rating": 4.5}
+        settings = load_settings(max_chars=max_chars).summary_settings()
+        return ReviewTable(pl.DataFrame([row]), "here").by_product(settings)["P"].reviews
 
     assert seen(1000) == REVIEWS
     assert seen(len(text) - 1) == REVIEWS[:2]
