@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from pydantic import BaseModel
 
 from reviewsum_assets.cli_options import JsonOption, LakeOption, chosen_settings
-from reviewsum_assets.cli_output import out, print_json, warn_of_another_lake
+from reviewsum_assets.cli_output import out, print_json, printable, warn_of_another_lake
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings
 
@@ -25,7 +26,10 @@ class PrunedKind(BaseModel):
 
 
 class PruneResult(BaseModel):
-    """What ``reviewsum prune --json`` prints; ``keys`` are the objects that were removed."""
+    """What ``reviewsum prune --json`` prints; ``keys`` are the objects that were removed.
+
+    Copies of models on this machine are named by their paths.
+    """
 
     lake: str
     dry_run: bool
@@ -49,34 +53,55 @@ def prune(
         float, typer.Option(help="Hours; what was written or retired later stays.", min=0)
     ] = 24.0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what would be removed; remove nothing.")
+        bool,
+        typer.Option("--dry-run", help="List what would be removed, with sizes; remove nothing."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove retired checkpoints, old plans and models that the current plan does not need."""
+    """Remove what nothing uses: checkpoints, plans, models, and what ended jobs have left."""
     from reviewsum_assets.checkpoints import prune as pruning
+    from reviewsum_assets.checkpoints.plan import require_plan
+    from reviewsum_assets.compute import leftovers as left
     from reviewsum_assets.compute.local import LocalCompute
 
+    age = timedelta(hours=older_than)
     opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
     found = pruning.prune(
         opened,
-        older_than=timedelta(hours=older_than),
+        older_than=age,
         dry_run=dry_run,
         live_jobs=[job.spec.name for job in LocalCompute(opened).live_jobs()],
     )
+    leftovers = left.leftovers(opened, age)
+    models = {recipe.model_version for recipe in require_plan(opened).recipes.values()}
+    cache, copies = left.unused_model_copies(age, models)
+    if not dry_run:
+        left.remove(opened, leftovers)
+        left.remove(cache, copies)
+    kinds = {**found.objects, **leftovers}
+    for kind, items in copies.items():
+        kinds[kind] = tuple(replace(item, key=cache.uri_of(item.key)) for item in items)
     result = PruneResult(
         lake=opened.uri,
         dry_run=dry_run,
         retired_checkpoints=list(found.retired),
         removed={
             kind: PrunedKind(objects=len(items), bytes=sum(item.size for item in items))
-            for kind, items in found.objects.items()
+            for kind, items in kinds.items()
         },
-        keys=[item.key for items in found.objects.values() for item in items],
+        keys=[item.key for items in kinds.values() for item in items],
     )
     if as_json:
         print_json(result)
         return
+    for items in kinds.values() if dry_run else ():
+        for item in items:
+            out.print(
+                f"{item.size:>15,} bytes  {printable(item.key)}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
     for kind, some in result.removed.items():
         out.print(f"{kind}: {some.objects:,} objects, {some.bytes / _MEGABYTE:,.1f} MB")
     out.print("nothing was removed: this was a dry run" if dry_run else "removed")

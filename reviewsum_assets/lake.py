@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # Local writes are staged here and renamed into place, so that a killed writer leaves nothing
 # beside the objects themselves.
-_STAGING = ".staging"
+STAGING = ".staging"
 _PARALLEL_READS = 16
 _CONTENTS_AT_A_TIME = 64
 # botocore renews credentials 10 minutes before they expire at the latest, so they are good for
@@ -154,7 +154,7 @@ class Lake:
         Raises:
             LakeError: one of these fails.
         """
-        probe = f"{_STAGING}/{uuid.uuid4().hex}.probe"
+        probe = f"{STAGING}/{uuid.uuid4().hex}.probe"
         self.put(probe, b"probe")
         try:
             if self.get(probe) != b"probe":
@@ -168,7 +168,7 @@ class Lake:
         Raises:
             LakeError: the store ignores If-None-Match, or cannot be written.
         """
-        probe = f"{_STAGING}/{uuid.uuid4().hex}.probe"
+        probe = f"{STAGING}/{uuid.uuid4().hex}.probe"
         try:
             self.create(probe, b"first")
             if self.create(probe, b"second"):
@@ -188,11 +188,11 @@ class Lake:
         Raises:
             LakeError: the lake cannot be written or listed.
         """
-        probe = f"{_STAGING}/{uuid.uuid4().hex}.probe"
+        probe = f"{STAGING}/{uuid.uuid4().hex}.probe"
         self.put(probe, b"")
         try:
             # Listed, as the objects are whose age is looked at: some stores round it otherwise.
-            for item in self.list(_STAGING):
+            for item in self.list(STAGING):
                 if item.key == probe:
                     return item.last_modified
             raise LakeError(f"the store of {self.uri} does not list what was written")
@@ -299,7 +299,7 @@ class Lake:
             if self.directory is None:
                 obstore.put(self._store, target, data, mode="overwrite" if overwrite else "create")
                 return True
-            staged = self.directory / _STAGING / uuid.uuid4().hex
+            staged = self.directory / STAGING / uuid.uuid4().hex
             staged.parent.mkdir(exist_ok=True)
             try:
                 if isinstance(data, Path):
@@ -307,7 +307,7 @@ class Lake:
                 else:
                     staged.write_bytes(data)
                 _to_disk(staged)
-                name = f"{_STAGING}/{staged.name}"
+                name = f"{STAGING}/{staged.name}"
                 obstore.rename(self._store, name, target, overwrite=overwrite)
             finally:
                 staged.unlink(missing_ok=True)

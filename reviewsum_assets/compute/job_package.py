@@ -101,11 +101,14 @@ def publish(lake: Lake, package: JobPackage) -> None:
     """
     for name, content in package.files.items():
         key = f"{package.prefix}/{name}"
-        if not lake.create(key, content) and lake.get(key) != content:
+        if lake.create(key, content):
+            continue
+        if lake.get(key) != content:
             raise JobError(
                 f"{lake.uri_of(key)} is not the file that belongs there, and jobs would run it: "
                 "find out who has changed it, then remove it"
             )
+        lake.put(key, content)  # young, so that nothing prunes what a job is about to read
 
 
 def write(package: JobPackage, directory: Path) -> None:

@@ -50,9 +50,13 @@ class JobWheels:
         content = "\n".join((self.python, *_PLATFORMS, self.requirements.decode()))
         return f"{places.JOB_CODE}/wheels/{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
+    @property
+    def _listing_key(self) -> str:
+        return f"{self.prefix}/{WHEELS_FILE}"
+
     def are_stored(self, lake: Lake) -> bool:
         """Whether all of them are on the lake."""
-        listing = lake.get(f"{self.prefix}/{WHEELS_FILE}")
+        listing = lake.get(self._listing_key)
         if listing is None:
             return False
         present = {item.key.rpartition("/")[2] for item in lake.list(self.prefix)}
@@ -65,6 +69,8 @@ class JobWheels:
             LakeError: the lake cannot be written.
         """
         if self.are_stored(lake):
+            # Young, so that nothing prunes what a job is about to read.
+            lake.put(self._listing_key, lake.get(self._listing_key) or b"")
             return ""
         with tempfile.TemporaryDirectory(prefix="reviewsum-wheels-") as scratch:
             problem = self._download(Path(scratch))
@@ -75,7 +81,7 @@ class JobWheels:
             for wheel in found:
                 lake.put_file(f"{self.prefix}/{wheel.name}", wheel)
             lines = [f"./{wheel.name} --hash=sha256:{file_sha256(wheel)}\n" for wheel in found]
-        lake.put(f"{self.prefix}/{WHEELS_FILE}", "".join(lines).encode())
+        lake.put(self._listing_key, "".join(lines).encode())
         return ""
 
     def _download(self, directory: Path) -> str:

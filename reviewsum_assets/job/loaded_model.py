@@ -6,7 +6,6 @@ They are loaded apart, so that one thread can read and cut while another generat
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from reviewsum_assets.job.engines.base import Engine, EngineOutOfMemory, is_out_
 from reviewsum_assets.job.engines.choice import choose_engine
 from reviewsum_assets.job.hierarchy import summary_joiner
 from reviewsum_assets.job.model_directory import local_model_directory, read_ready_model
+from reviewsum_assets.job.published_files import model_cache
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.job.summarizer import Summarizer
 from reviewsum_assets.job.tokenization import ChunkTokenizer
@@ -81,7 +81,7 @@ class RecipeReader:
         conversion = read_conversion(lake, recipe.model_version)
         choice = choose_engine(spec.engine, recipe.settings, conversion_obstacle(conversion))
         if conversion is not None and choice.name == "ctranslate2":
-            directory = local_conversion(lake, conversion, _model_cache(), _provided(spec))
+            directory = local_conversion(lake, conversion, model_cache(), _provided(spec))
         else:
             _log.info("engine transformers: %s", choice.reason)
             directory = _model_files(lake, recipe, spec)
@@ -235,13 +235,8 @@ def _first_batch(
 
 
 def _model_files(lake: Lake, recipe: Recipe, spec: JobSpec) -> Path:
-    return local_model_directory(lake, recipe.model_version, _model_cache(), _provided(spec))
+    return local_model_directory(lake, recipe.model_version, model_cache(), _provided(spec))
 
 
 def _provided(spec: JobSpec) -> Path | None:
     return None if spec.provided is None else Path(spec.provided.model)
-
-
-def _model_cache() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache, "reviewsum", "models")

@@ -6,8 +6,10 @@ a record is whole.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -120,6 +122,8 @@ def local_copy(
     directory = cache / name
     if directory.exists():
         check_files(directory, files)
+        with contextlib.suppress(OSError):  # of another user
+            (directory / files[0].name).touch()  # used now: see ``compute.leftovers``
         return directory
     partial = cache / f".{name}.{uuid.uuid4().hex}"
     for file in files:
@@ -131,6 +135,12 @@ def local_copy(
         if not directory.exists():  # another worker was first
             raise
     return directory
+
+
+def model_cache() -> Path:
+    """Where this machine keeps copies of models, for all lakes."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache, "reviewsum", "models")
 
 
 def listing_hash(files: Iterable[PublishedFile]) -> str:
