@@ -140,7 +140,7 @@ def test_a_run_is_lost_once_its_process_is_gone_in_whichever_pid_namespace(
     assert not lock_of(small, run_id).exists()
 
 
-def test_the_process_of_a_launched_run_holds_its_lock(small: SmallPipeline, start: Start) -> None:
+def test_a_launched_run_without_its_process_fails(small: SmallPipeline, start: Start) -> None:
     run_id = small.instance.create_run_for_job(endless_job).run_id
     process = start("execute_endless_job", run_id)
     wait_until(lock_of(small, run_id).exists, "the lock of the run")
