@@ -38,12 +38,13 @@ load_from:
       location_name: reviewsum_assets
 """
 _LAKE_NOTE = "reviewsum_lake.txt"
-# Neither a process id nor a host name is unique where containers share an instance.
-_PROCESS_TAG, _PROCESS = "reviewsum/process", uuid.uuid4().hex
+# Neither a process id nor a host name is unique where containers share an instance. Dagster's UI
+# hides tags that begin with a dot.
+_PROCESS_TAG, _PROCESS = ".dagster/reviewsum_process", uuid.uuid4().hex
 # In the home: a file per run, locked by the run's process until its end.
 _RUN_LOCKS = "run_locks"
 _held_locks: list[IO[bytes]] = []
-_ALERTS_TAG, _BY_COMMAND, _BY_SENSOR = "reviewsum/alerts", "command", "sensor"
+_ALERTS_TAG, _BY_COMMAND, _BY_SENSOR = ".dagster/reviewsum_alerts", "command", "sensor"
 # To keep what a run prints, Dagster starts processes that answer Ctrl-C with tracebacks.
 _NO_COMPUTE_LOGS = {
     "module": NoOpComputeLogManager.__module__,

@@ -302,9 +302,8 @@ def test_whoever_looks_at_a_plan_is_told_what_a_run_would_plan_otherwise(
     assert command("run", "--dry-run", "--top-k", "2")[0] == 0
     code, _, err = command(asking)
     assert code == 0, err
-    assert "other input than that of this environment: top_k 2 -> 30700. `reviewsum run`" in " ".join(
-        err.split()
-    )
+    said = "other input than that of this environment: top_k 2 -> 30700. `reviewsum run`"
+    assert said in " ".join(err.split())
     assert command("run", "--dry-run")[0] == 0
     assert "other input" not in command(asking)[2]
 

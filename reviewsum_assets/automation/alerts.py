@@ -22,7 +22,7 @@ from reviewsum_assets.errors import RunInterrupted
 from reviewsum_assets.settings import load_automation_settings
 
 _log = logging.getLogger("reviewsum.alerts")
-_REASON_TAG = "reviewsum/alert"
+_REASON_TAG = ".dagster/reviewsum_alert"
 _GROUPED_SECONDS = 3600.0
 _SUBJECT_CHARS = 120
 

@@ -17,7 +17,7 @@ from reviewsum_assets.dagster_home import fail_lost_runs
 from reviewsum_assets.plan_differences import plan_differences, planned_settings
 from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
 
-INPUT_TAG = "reviewsum/input"
+INPUT_TAG = ".dagster/reviewsum_input"
 _DIGITS = 16
 
 
