@@ -39,17 +39,20 @@ def leftovers(lake: Lake, older_than: timedelta) -> Kinds:
         LakeError: something cannot be listed, or the lake cannot be written.
     """
     before = _before(lake, older_than)
-    code, wheels = _current_code()
+    job_code = lake.list(places.JOB_CODE)
+    code, wheels = _current_code() if job_code else (set(), set())
     kinds = {
         "staging": _unused(lake.list(STAGING), before, 2),
         "jobs": _unused(lake.list(places.PROCESSING_JOBS), before, 2),
         "code": _unused(
-            (o for o in lake.list(places.JOB_CODE) if not o.key.startswith(f"{_WHEELS}/")),
+            (o for o in job_code if not o.key.startswith(f"{_WHEELS}/")),
             before,
             2,
             code,
         ),
-        "wheels": _unused(lake.list(_WHEELS), before, 3, wheels),
+        "wheels": _unused(
+            (o for o in job_code if o.key.startswith(f"{_WHEELS}/")), before, 3, wheels
+        ),
     }
     record = current_grouped_reviews(lake)
     if record is not None:  # else nothing tells what is in use
