@@ -71,8 +71,8 @@ def checkpoint_plan(
     )
     if outcome.vanished is not None and outcome.vanished.total:
         pipeline.say(context.log.warning, str(outcome.vanished))
-    if not outcome.made:
-        context.log.info(f"plan {outcome.plan.plan_id} still holds: nothing is new or changed")
+    news = str(outcome) if outcome.made else "nothing is new or changed"
+    pipeline.say(context.log.info, f"plan {outcome.plan.plan_id}: {news}")
     _warn_of_leaving(context, pipeline, outcome)
     _warn_of_overrides(context, pipeline)
     align_partitions(context.instance, outcome.plan)
@@ -125,6 +125,8 @@ def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:
     return {
         "products_new": outcome.new,
         "products_changed": outcome.changed,
+        "products_changed_in_text": outcome.changed_text,
+        "products_changed_in_model_or_settings": outcome.changed_recipe,
         "products_unchanged": outcome.unchanged,
         **_vanished_metadata(outcome.vanished),
         **({"other_settings_than_the_environment": "; ".join(others)} if others else {}),

@@ -70,14 +70,17 @@ def cleaned_text(text: str) -> str:
 
 
 def _texts_in_order(reviews: list[dict[str, Any]]) -> list[str]:
-    """Each review once, most helpful first, then most recent: as ``reviews.staging`` does."""
+    """Each review once, by class of helpfulness, then most recent: as ``reviews.staging`` does."""
     ordered = sorted(
         (
-            -int(row.get("vote", "0").replace(",", "")),
-            -(row["unixReviewTime"] // _SECONDS_A_DAY),
-            row["reviewerID"],
-            row["reviewText"],
-        )
-        for row in reviews
+            (
+                max(1, int(row.get("vote", "0").replace(",", ""))).bit_length(),
+                row["unixReviewTime"] // _SECONDS_A_DAY,
+                row["reviewerID"],
+                row["reviewText"],
+            )
+            for row in reviews
+        ),
+        reverse=True,
     )
-    return [text for _, _, text in dict.fromkeys((key[1], key[2], key[3]) for key in ordered)]
+    return [text for _, _, text in dict.fromkeys(key[1:] for key in ordered)]

@@ -74,17 +74,31 @@ def product_id(number: int) -> str:
 
 
 def write_grouped(directory: Path, products: int, chars: int) -> None:
-    """Write grouped reviews as Parquet in parts: product_id, all_reviews, review_count."""
+    """Write grouped reviews as Parquet in parts: all that a plan reads."""
     directory.mkdir(parents=True)
     texts = product_texts(products, chars)
     for start in range(0, products, _PRODUCTS_A_PART):
         numbers = range(start, min(start + _PRODUCTS_A_PART, products))
-        part = pl.DataFrame(
-            {
-                "product_id": [product_id(number) for number in numbers],
-                "all_reviews": [next(texts) for _ in numbers],
-                "review_count": [5 + (products - number) // 10 for number in numbers],
-            }
+        part = (
+            pl.DataFrame(
+                {
+                    "product_id": [product_id(number) for number in numbers],
+                    "all_reviews": [next(texts) for _ in numbers],
+                    "review_count": [5 + (products - number) // 10 for number in numbers],
+                }
+            )
+            .with_columns(
+                review_places=pl.int_ranges(
+                    0,
+                    pl.col("all_reviews").str.count_matches("\n", literal=True) + 1,
+                    dtype=pl.Int32,
+                )
+            )
+            .with_columns(
+                review_ratings=pl.col("review_places").list.eval(
+                    pl.element().cast(pl.Float32) % 5 + 1
+                )
+            )
         )
         part.write_parquet(directory / f"part_{start:09d}.parquet", compression="zstd")
 

@@ -45,16 +45,32 @@ _RACES = 5
 
 @dataclass(frozen=True)
 class PlanOutcome:
-    """A current plan, and how it differs from the one before."""
+    """A current plan, and how it differs from the one before.
+
+    No product changes by the order of its reviews alone: see ``review_window``.
+    """
 
     plan: Plan
     made: bool
     new: int = 0
     changed: int = 0
+    changed_recipe: int = 0  # of the changed ones: model or settings differ, maybe the text too
     unchanged: int = 0
     retired: tuple[int, ...] = ()
     added: tuple[int, ...] = ()
     vanished: Vanished | None = None
+
+    @property
+    def changed_text(self) -> int:
+        """Changed products whose model and settings are the same, so that the text differs."""
+        return self.changed - self.changed_recipe
+
+    def __str__(self) -> str:
+        return (
+            f"{self.new + self.changed:,} of {self.plan.selected:,} products need a summary: "
+            f"{self.new:,} are new, {self.changed_text:,} changed in text, "
+            f"{self.changed_recipe:,} in model or settings; {self.unchanged:,} are unchanged"
+        )
 
 
 @dataclass(frozen=True)
@@ -91,8 +107,7 @@ def make_plan(
 
     Args:
         lake: where plans, their tables and checkpoint inputs are written.
-        grouped: one row a product with product_id, all_reviews, review_count and, for a
-            representative order, review_ratings.
+        grouped: one row a product, as ``review_window.windows`` takes it.
         grouped_version: names the state of ``grouped``, for the record.
         model_version: the model the summaries will come from.
         settings: top_k, checkpoint_size, max_vanished_share and all that changes a summary.
@@ -146,17 +161,23 @@ class _Draft:
     table: pl.DataFrame
     planned: pl.DataFrame
     new: int
+    changed_recipe: int
 
     @classmethod
     def build(
         cls, lake: Lake, parent: Plan | None, selection: pl.DataFrame, recipe: Recipe, size: int
     ) -> _Draft:
         before = pl.DataFrame(schema=TABLE_SCHEMA)
+        other_recipe: list[int] = []
         if parent is not None:
+            all_planned = (*parent.checkpoints, *parent.retired)
+            other_recipe = [one.number for one in all_planned if one.recipe != recipe.key]
             # What can never be computed is planned again, in checkpoints of its own.
             is_lost = pl.col("checkpoint").is_in(lost_checkpoints(lake, parent))
             before = read_table(lake, parent).filter(~is_lost)
-        known = before.select("product_id", "checkpoint", held_hash="input_hash")
+        known = before.select(
+            "product_id", "checkpoint", held_hash="input_hash", held_in="checkpoint"
+        )
         joined = selection.join(known, on="product_id", how="left", maintain_order="left")
         is_kept = pl.col("input_hash") == pl.col("held_hash")
         kept = joined.filter(is_kept.fill_null(False))
@@ -182,7 +203,12 @@ class _Draft:
                 unselected.select(TABLE_SCHEMA.names()),
             ]
         ).sort("checkpoint", "product_id")
-        return cls(table, planned, new=fresh["held_hash"].null_count())
+        return cls(
+            table,
+            planned,
+            new=fresh["held_hash"].null_count(),
+            changed_recipe=int(fresh["held_in"].is_in(other_recipe).sum()),
+        )
 
     def plan(
         self,
@@ -231,6 +257,7 @@ class _Draft:
             made=True,
             new=self.new,
             changed=self.planned.height - self.new,
+            changed_recipe=self.changed_recipe,
             unchanged=plan.selected - self.planned.height,
             retired=tuple(sorted(before - after)),
             added=tuple(sorted(after - before)),

@@ -1,14 +1,32 @@
-"""Which of a product's reviews the model reads: the window, and what it leaves out.
+"""Which of a product's reviews the model reads, and in which order: the window.
 
-A text grouped from raw dumps holds one review a line. A grouped CSV is one line a product: how many
-reviews its window holds is not known, and null, unless it holds all of them.
+Reviews are chosen by rank, then laid by day. A vote can therefore change a window only by changing
+which reviews it contains, never by changing their order:
+
+1. Rank. ``helpful`` takes reviews in the order of the grouped table: by class of helpfulness, then
+   the most recent. ``representative`` divides them into critical (below 3 of 5 stars), mixed (3),
+   favourable (4 and more) and unrated ones; the first of each present side opens the window, all
+   others follow by the Sainte-Laguë method, so that wherever the window ends, each side has about
+   the share in it that it has among all reviews. Nothing is drawn at random.
+2. Choice. Reviews are taken while they fit. Each counts at most an equal part of the window: half
+   of it, or with three or four sides a third or a quarter, so that a long review crowds out neither
+   the others nor the one complaint. The first review that does not fit ends the choice. No review
+   is cut because it is the last one: which one is last depends on votes.
+3. Length. Characters that are left go to the long reviews, in equal parts. A review that is longer
+   still is cut at a word's end.
+4. Order. The oldest review comes first. A new review is appended, so that while the window has
+   room, all chunks before the new review stay as they are, and so do their summaries.
+
+A grouped CSV has one line per product. Its reviews cannot be told apart, so that its window is the
+first characters, and how many reviews that window contains is null unless it contains all of them.
+
+https://en.wikipedia.org/wiki/Sainte-Lagu%C3%AB_method
 """
 
 from __future__ import annotations
 
 import polars as pl
 
-from reviewsum_assets.checkpoints.review_sampling import representative
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.settings import SummarySettings
 
@@ -21,7 +39,8 @@ COVERAGE = pl.Schema(
         ("ratings", pl.List(pl.Float32)),
     ]
 )
-_RATINGS = "review_ratings"
+_WINDOW = pl.Schema([("text", pl.String()), *COVERAGE.items()])
+_OF_EACH_REVIEW = ("review_ratings", "review_places")
 
 
 def windows(grouped: pl.LazyFrame, settings: SummarySettings) -> pl.LazyFrame:
@@ -31,76 +50,122 @@ def windows(grouped: pl.LazyFrame, settings: SummarySettings) -> pl.LazyFrame:
     read, cut and left out add up to ``review_count``.
 
     Args:
-        grouped: one row a product with product_id, all_reviews, review_count and, for a
-            representative order, review_ratings.
+        grouped: one row a product with product_id, all_reviews, review_count and, where reviews
+            can be told apart, review_ratings and review_places.
         settings: characters and order of the window.
 
     Raises:
         PlanError: the order is to be representative, and ratings are not known.
     """
-    if _RATINGS not in grouped.collect_schema():
-        grouped = grouped.with_columns(pl.lit(None, dtype=COVERAGE["ratings"]).alias(_RATINGS))
+    if _are_told_apart(grouped):
+        window = _laid(settings.window_chars, by_side=settings.review_order == "representative")
+        return grouped.select("product_id", window.alias("window")).unnest("window")
     if settings.review_order == "representative":
-        _require_ratings(grouped)
-        return _sampled(grouped, settings.window_chars)
+        raise PlanError(
+            "review_order representative needs the rating of each review, which these grouped "
+            "reviews lack: a grouped CSV has none. Name dumps of raw reviews, or set review_order "
+            "to helpful"
+        )
     return grouped.select("product_id", *_first(settings.window_chars))
+
+
+def _are_told_apart(grouped: pl.LazyFrame) -> bool:
+    """Whether each line of all_reviews is known to be one review; dumps are of one kind."""
+    if not set(_OF_EACH_REVIEW) <= set(grouped.collect_schema()):
+        return False
+    is_unknown = pl.any_horizontal(pl.col(_OF_EACH_REVIEW).is_null())
+    return not grouped.select(is_unknown.any()).collect(engine="streaming").item()
 
 
 def _first(max_chars: int) -> list[pl.Expr]:
     """The window of the first characters."""
-    reviews, count = pl.col("all_reviews"), pl.col("review_count").cast(pl.Int64)
+    reviews = pl.col("all_reviews")
     text = reviews.str.slice(0, max_chars)
     is_whole = reviews.str.len_bytes() == text.str.len_bytes()
-    is_by_line = _line_breaks(reviews) + 1 == count
-    # The window's last line is a whole review if it, or what follows it, ends one.
-    begun = _line_breaks(text)
-    ends_at_a_break = text.str.ends_with("\n") | (reviews.str.slice(max_chars, 1) == "\n")
-    whole = begun + (~text.str.ends_with("\n") & ends_at_a_break).cast(pl.Int64)
-    none: pl.Expr = pl.lit([], dtype=COVERAGE["cut_reviews"])
-    read = pl.when(is_whole).then(count).when(is_by_line).then(whole)
-    cut = (
-        pl.when(is_whole | (is_by_line & ends_at_a_break))
-        .then(none)
-        .when(is_by_line)
-        .then(pl.concat_list(begun))
-    )
+    read = pl.when(is_whole).then(pl.col("review_count").cast(pl.Int64))
+    none = pl.when(is_whole).then(pl.lit([], dtype=COVERAGE["cut_reviews"]))
     return [
         text.alias("text"),
         read.alias("reviews_read"),
-        cut.alias("cut_reviews"),
-        pl.col(_RATINGS).list.head(read + cut.list.len()).alias("ratings"),
+        none.alias("cut_reviews"),
+        pl.lit(None, dtype=COVERAGE["ratings"]).alias("ratings"),
     ]
 
 
-def _line_breaks(text: pl.Expr) -> pl.Expr:
-    return text.str.count_matches("\n", literal=True).cast(pl.Int64)
+def _laid(max_chars: int, *, by_side: bool) -> pl.Expr:
+    """The window of chosen reviews, as a struct of ``_WINDOW``."""
 
-
-def _require_ratings(grouped: pl.LazyFrame) -> None:
-    if grouped.select(pl.col(_RATINGS).is_null().any()).collect().item():
-        raise PlanError(
-            "review_order representative needs the rating of each review, which these grouped "
-            "reviews lack: a grouped CSV has none, nor have reviews that an earlier version "
-            "grouped. Name dumps of raw reviews, or set review_order to helpful"
+    def lay(products: pl.Series) -> pl.Series:
+        reviews = (
+            products.struct.unnest()
+            .select(
+                pl.int_range(pl.len()).alias("product"),
+                pl.col("all_reviews").str.split("\n").alias("text"),
+                pl.col("review_ratings").alias("rating"),
+                pl.col("review_places").alias("place"),
+            )
+            .explode("text", "rating", "place")
+            .with_columns(chars=pl.col("text").str.len_chars().cast(pl.Int64))
         )
+        ranked = _by_side(reviews) if by_side else reviews.with_columns(sides=1)
+        return _joined(_cut(_chosen(ranked, max_chars), max_chars)).to_struct()
 
-
-def _sampled(grouped: pl.LazyFrame, max_chars: int) -> pl.LazyFrame:
-    """The windows of representative order."""
-    columns = pl.Schema([("text", pl.String()), *COVERAGE.items()])
-
-    def sample(rows: pl.Series) -> pl.Series:
-        texts, ratings = rows.struct.field("all_reviews"), rows.struct.field(_RATINGS)
-        samples = [
-            representative(text.split("\n"), of_text, max_chars)
-            for text, of_text in zip(texts, ratings.to_list(), strict=True)
-        ]
-        sampled = [
-            (one.text, len(one.ratings) - len(one.cut), one.cut, one.ratings) for one in samples
-        ]
-        return pl.DataFrame(sampled, schema=columns, orient="row").to_struct()
-
-    sampled = pl.struct("all_reviews", _RATINGS).map_batches(
-        sample, return_dtype=pl.Struct(columns), is_elementwise=True
+    return pl.struct("all_reviews", *_OF_EACH_REVIEW).map_batches(
+        lay, return_dtype=pl.Struct(_WINDOW), is_elementwise=True
     )
-    return grouped.select("product_id", sampled.alias("window")).unnest("window")
+
+
+def _by_side(reviews: pl.DataFrame) -> pl.DataFrame:
+    """Rank reviews so that every side has its share; among equals the most critical is first."""
+    stars, taken = pl.col("rating"), pl.int_range(pl.len()).over("product", "side")
+    side = pl.when(stars < 3).then(0).when(stars < 4).then(1).when(stars >= 4).then(2).otherwise(3)
+    return (
+        reviews.with_columns(side=side)
+        .with_columns(
+            opens=taken == 0,
+            # Equal quotients are equal floats, since division rounds correctly.
+            quotient=(2 * taken + 1) / pl.len().over("product", "side"),
+            sides=pl.col("side").n_unique().over("product").cast(pl.Int64),
+        )
+        .sort("product", "opens", "quotient", "side", descending=[False, True, False, False])
+    )
+
+
+def _chosen(ranked: pl.DataFrame, max_chars: int) -> pl.DataFrame:
+    """The first of each product's reviews, while they fit; a line break follows each."""
+    part = ((max_chars + 1) // pl.col("sides").clip(lower_bound=2) - 1).clip(lower_bound=1)
+    used = (pl.min_horizontal("chars", part) + 1).cum_sum().over("product")
+    return ranked.filter(used <= max_chars + 1)
+
+
+def _cut(chosen: pl.DataFrame, max_chars: int) -> pl.DataFrame:
+    """Cut the longest reviews of each product to a length at which all of them fit."""
+    others = pl.len().over("product") - pl.int_range(pl.len()).over("product")
+    room = max_chars + 1 - (pl.col("chars") + 1).cum_sum().over("product") + pl.col("chars") + 1
+    # What each of the longer ones may have, line break included, once all shorter ones are whole.
+    share = room // others - 1
+    most = share.filter(pl.col("chars") > share).max().over("product")
+    beginning = pl.col("text").str.head(pl.col("most") + 1).str.replace(r" [^ ]*$", "")
+    return (
+        chosen.sort("product", "chars")
+        .with_columns(most=most)
+        .with_columns(is_cut=pl.col("most").is_not_null() & (pl.col("chars") > pl.col("most")))
+        .with_columns(
+            text=pl.when("is_cut").then(beginning.str.head(pl.col("most"))).otherwise("text")
+        )
+    )
+
+
+def _joined(reviews: pl.DataFrame) -> pl.DataFrame:
+    """One row of ``_WINDOW`` per product, in the order of products; the oldest review first."""
+    return (
+        reviews.sort("product", "place")
+        .group_by("product", maintain_order=True)
+        .agg(
+            pl.col("text").str.join("\n"),
+            reviews_read=(~pl.col("is_cut")).sum().cast(pl.Int64),
+            cut_reviews=pl.col("is_cut").arg_true().cast(pl.Int64),
+            ratings=pl.col("rating").cast(pl.Float32),
+        )
+        .select(_WINDOW.names())
+    )

@@ -48,15 +48,12 @@ class ReviewTable:
             PlanError: the settings need ratings of reviews, which these lack.
         """
         read = windows(self.grouped.lazy(), settings).collect()
-        columns = (
-            read["product_id"],
-            read["text"],
-            read["cut_reviews"],
-            self.grouped["avg_rating"],
-        )
+        ratings = dict(self.grouped.select("product_id", "avg_rating").iter_rows())
         return {
-            product_id: ProductReviews(_whole_reviews(text or "", cut), rating)
-            for product_id, text, cut, rating in zip(*columns, strict=True)
+            product_id: ProductReviews(_whole_reviews(text or "", cut), ratings[product_id])
+            for product_id, text, cut in read.select(
+                "product_id", "text", "cut_reviews"
+            ).iter_rows()
         }
 
 

@@ -18,7 +18,7 @@ from reviewsum_assets.reviews.staging import GROUPED_SCHEMA
 
 _TEXTS = ("all_reviews", "all_user_summaries")
 # A column of a CSV is no list.
-_NEVER_GIVEN = ("review_ratings",)
+_NEVER_GIVEN = ("review_ratings", "review_places")
 
 
 def read_products(dump: Dump, detected: Format) -> Iterator[RawBatch]:

@@ -37,7 +37,7 @@ from reviewsum_assets.tables import UNREADABLE, as_parquet, first_line, require_
 
 _GROUP_AGAIN = f"remove {places.GROUPED_REVIEWS}/current.json, and dumps are grouped again"
 # Raised when reading, cleaning or grouping changes what comes out.
-READER_VERSION = 2
+READER_VERSION = 3
 RECORD = f"{places.GROUPED_REVIEWS}/current.json"
 # Nothing else is removed as a table, whatever a record says that somebody wrote.
 _Table = Annotated[

@@ -25,6 +25,8 @@ GROUPED_SCHEMA = pl.Schema(
         "newest_review_timestamp": pl.Int64(),
         # In stars, of each line of all_reviews; null where one line holds all reviews.
         "review_ratings": pl.List(pl.Float32),
+        # Of each line among them all from the oldest to the newest, from 0; null as above.
+        "review_places": pl.List(pl.Int32),
     }
 )
 
@@ -102,17 +104,21 @@ class StagedReviews:
 
 
 def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
-    # Most helpful first, then most recent. The other columns make the order, and so the text,
-    # the same however the reviews were spread over dumps; of duplicates the most helpful stays.
+    # By day, which no vote changes. The other columns make the order, and so the text, the same
+    # however the reviews were spread over dumps; of duplicates the most helpful stays.
     # Time counts by the day, since some formats say no more: the same review has to be the same,
     # and in the same place, whichever format it came in.
-    ordered = reviews.with_columns(day=pl.col("timestamp").floordiv(_SECONDS_A_DAY)).sort(
-        ["product_id", "helpful_votes", "day", "reviewer_id", "text", "title", "rating"],
-        descending=[False, True, True, False, False, False, False],
-        nulls_last=True,
+    by_day = reviews.with_columns(day=pl.col("timestamp").floordiv(_SECONDS_A_DAY)).sort(
+        ["product_id", "day", "reviewer_id", "text", "helpful_votes", "title", "rating"],
+        descending=[False, False, False, False, True, False, False],
+        nulls_last=[False, False, True, True, True, True, True],
     )
-    unique = ordered.unique(
+    by_day = by_day.unique(
         ["product_id", "reviewer_id", "day", "text"], keep="first", maintain_order=True
+    ).with_columns(place=pl.int_range(pl.len(), dtype=pl.Int32).over("product_id"))
+    # Most helpful first, then most recent.
+    unique = by_day.with_columns(halvings=_halvings(pl.col("helpful_votes"))).sort(
+        "product_id", "halvings", "place", descending=[False, False, True]
     )
     titles = pl.col("title").filter(pl.col("title") != "")
     products = unique.group_by("product_id", maintain_order=True).agg(
@@ -124,6 +130,7 @@ def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
         oldest_review_timestamp=pl.col("timestamp").min(),
         newest_review_timestamp=pl.col("timestamp").max(),
         review_ratings=pl.col("rating").cast(pl.Float32),
+        review_places="place",
     )
     enough = products.filter(pl.col("review_count") >= min_reviews)
     return GroupedBucket(
@@ -135,6 +142,16 @@ def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
         products_found=products.height,
         too_few=products.filter(pl.col("review_count") < min_reviews).select("product_id"),
     )
+
+
+def _halvings(votes: pl.Expr) -> pl.Expr:
+    """The class of helpfulness, ascending from the most helpful: up to 1 vote, 2 to 3, 4 to 7, ...
+
+    Classes make one more vote matter only where it doubles the count. A single vote counts as none:
+    the dumps of Amazon name no count below 2, and one more vote would otherwise lift a review above
+    all those without votes, which most reviews are.
+    """
+    return votes.fill_null(0).clip(lower_bound=1).bitwise_leading_zeros()
 
 
 def _dominant_styles(reviews: pl.DataFrame) -> pl.DataFrame:

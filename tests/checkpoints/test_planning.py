@@ -61,6 +61,10 @@ def test_only_what_is_new_or_changed_is_planned(lake: Lake) -> None:
     changed = {**texts, "P000003": "new", "P000103": "new", "P000203": "new", "X1": "x", "X2": "y"}
     outcome = plan_products(lake, changed, version="grouped-2")
     assert (outcome.new, outcome.changed, outcome.unchanged) == (2, 3, 247)
+    assert str(outcome) == (
+        "5 of 252 products need a summary: 2 are new, 3 changed in text, 0 in model or settings; "
+        "247 are unchanged"
+    )
     assert outcome.added == (4,)
     assert sorted(members(lake, outcome.plan, 4)) == ["P000003", "P000103", "P000203", "X1", "X2"]
 
@@ -75,6 +79,7 @@ def test_a_changed_model_is_a_plan_in_which_every_product_changed(lake: Lake) ->
     plan_products(lake, products(250))
     outcome = plan_products(lake, products(250), model="model-2")
     assert (outcome.changed, outcome.retired, outcome.added) == (250, (1, 2, 3), (4, 5, 6))
+    assert (outcome.changed_text, outcome.changed_recipe) == (0, 250)
 
 
 def test_a_changed_setting_that_changes_summaries_plans_anew(lake: Lake) -> None:
@@ -94,6 +99,7 @@ def test_a_representative_order_puts_the_complaint_into_the_window(lake: Lake) -
             "all_reviews": ["good\nfine\nnice\nbad", "good\nfine"],
             "review_count": [4, 2],
             "review_ratings": [[5.0, 5.0, None, 1.0], [4.0, 5.0]],
+            "review_places": [[0, 1, 2, 3], [1, 0]],
         },
         schema_overrides={"review_ratings": pl.List(pl.Float32)},
     )
@@ -102,11 +108,11 @@ def test_a_representative_order_puts_the_complaint_into_the_window(lake: Lake) -
     content = lake.get(plan.checkpoint(1).input_key) or b""
     rows = pl.read_parquet(io.BytesIO(content)).drop("input_hash", "review_count").rows()
     assert rows == [
-        ("a", 3, [], [5.0, 1.0, None], "good\nbad\nnice"),
-        ("b", 2, [], [4.0, 5.0], "good\nfine"),
+        ("a", 3, [], [5.0, None, 1.0], "good\nnice\nbad"),
+        ("b", 2, [], [5.0, 4.0], "fine\ngood"),
     ]
     again = make_plan(lake, frame, "grouped-1", "model-1", load_settings(max_chars=14))
-    assert again.changed == 2
+    assert (again.changed, again.changed_recipe) == (2, 2)
 
 
 def test_reviews_without_ratings_cannot_be_sampled_by_them(lake: Lake) -> None:

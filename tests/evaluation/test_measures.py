@@ -64,14 +64,21 @@ def test_baselines_see_the_whole_reviews_that_the_model_sees() -> None:
     text = "\n".join(REVIEWS)
 
     def seen(max_chars: int) -> tuple[str, ...]:
-        row = {"product_id": "P", "all_reviews": text, "review_count": 3, "avg_rating": 4.5}
+        row = {
+            "product_id": "P",
+            "all_reviews": text,
+            "review_count": 3,
+            "avg_rating": 4.5,
+            "review_ratings": [5.0, 5.0, 1.0],
+            "review_places": [2, 0, 1],
+        }
         settings = load_settings(max_chars=max_chars).summary_settings()
         return ReviewTable(pl.DataFrame([row]), "here").by_product(settings)["P"].reviews
 
-    assert seen(1000) == REVIEWS
-    assert seen(len(text) - 1) == REVIEWS[:2]
-    assert seen(len(REVIEWS[0]) + 1 + len(REVIEWS[1])) == REVIEWS[:2]
-    assert seen(9) == ("The sound",)
+    assert seen(1000) == (REVIEWS[1], REVIEWS[2], REVIEWS[0])
+    assert seen(len(text) - 1) == (REVIEWS[1], REVIEWS[0])
+    assert seen(len(REVIEWS[0]) + 1 + len(REVIEWS[1])) == (REVIEWS[1], REVIEWS[0])
+    assert seen(19) == ("The sound", "The sound")
 
 
 def test_the_lead_is_the_first_sentence_of_each_review_then_the_second() -> None:
