@@ -16,6 +16,7 @@ import io
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -223,11 +224,12 @@ class Lake:
         """A buffered, seekable reader of an object's bytes.
 
         Raises:
-            LakeError: there is no such object, or the store refused.
+            LakeError: there is no such object, it is a link out of its folder, or the store
+                refused.
         """
         try:
             if self.directory is not None:
-                return (self.directory / _checked(key)).open("rb")
+                return _opened(self.directory, _checked(key))
             return io.BufferedReader(_ObjectReader(self._store, _checked(key)), _READ_AHEAD_BYTES)
         except (BaseError, OSError) as error:
             raise LakeError(f"cannot read {self.uri_of(key)}: {_brief(error)}") from error
@@ -350,6 +352,36 @@ class _ObjectReader(io.RawIOBase):
 
     def tell(self) -> int:
         return self._position
+
+
+def _opened(directory: Path, key: str) -> IO[bytes]:
+    """Open a local file, reached over no link but those that stay in the key's first folder.
+
+    What is opened is what was looked at: links are resolved first, and then none is followed, so
+    that a link that is put in place meanwhile leads nowhere.
+
+    Raises:
+        OSError: it does not exist, is no regular file or lies elsewhere.
+    """
+    folder = os.path.realpath(directory / PurePosixPath(key).parts[0])
+    path = os.path.realpath(directory / key)
+    if not Path(path).is_relative_to(folder):
+        raise OSError(
+            f"it is a link to {path}, outside of {folder}. To fix: put a copy in its place"
+        )
+    # A pipe is not waited for.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    found = os.open(folder, flags)
+    for part in Path(path).relative_to(folder).parts:
+        try:
+            inner = os.open(part, flags, dir_fd=found)
+        finally:
+            os.close(found)
+        found = inner
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        raise OSError("it is not a regular file")
+    return os.fdopen(found, "rb")
 
 
 def _to_disk(path: Path) -> None:

@@ -23,12 +23,13 @@ MERGED_MANIFEST = f"{SUMMARIZED_DATASET}/merged_summaries.json"
 PROCESSING_JOBS = "processing_jobs"
 LIVE_JOBS = "live_jobs"
 JOB_STARTS = "job_starts"
+JOB_LEASES = "job_leases"
 JOB_CODE = "job_code"
 CANARY_SUMMARIES = "canary_summaries"
 
 _CHECKPOINT_KEY = re.compile(
-    rf"(?:{CHECKPOINT_FILES}|{CHECKPOINT_MANIFESTS}|{CHECKPOINT_CHUNKS})"
-    r"/checkpoint_file_(\d+)\.(?:csv|json|parquet)"
+    rf"(?:(?:{CHECKPOINT_FILES}|{CHECKPOINT_MANIFESTS})/checkpoint_file_(\d+)\.(?:csv|json)"
+    rf"|{CHECKPOINT_CHUNKS}/checkpoint_file_(\d+)/\w+\.parquet)"
 )
 
 
@@ -42,15 +43,18 @@ def checkpoint_manifest(number: int) -> str:
     return f"{CHECKPOINT_MANIFESTS}/checkpoint_file_{number}.json"
 
 
-def checkpoint_chunks(number: int) -> str:
-    """Key of the chunk summaries that a checkpoint's summaries were made of."""
-    return f"{CHECKPOINT_CHUNKS}/checkpoint_file_{number}.parquet"
+def checkpoint_chunks(number: int, sha256: str) -> str:
+    """Key of the chunk summaries of one computation of a checkpoint, by the hash of their file.
+
+    A second computation never replaces what the manifest of the first one names.
+    """
+    return f"{CHECKPOINT_CHUNKS}/checkpoint_file_{number}/{sha256}.parquet"
 
 
 def checkpoint_number_of(key: str) -> int | None:
     """The number of the checkpoint whose CSV, manifest or chunks lie at a key, if it is one."""
     match = _CHECKPOINT_KEY.fullmatch(key)
-    return None if match is None else int(match[1])
+    return None if match is None else int(match[1] or match[2])
 
 
 def checkpoint_input(plan_id: str, number: int) -> str:

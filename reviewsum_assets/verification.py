@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reviewsum_assets.checkpoints.canary_reference import damaged_references
 from reviewsum_assets.checkpoints.chunk_records import damaged_chunks
-from reviewsum_assets.checkpoints.plan import Plan, require_plan
+from reviewsum_assets.checkpoints.plan import Plan, partition_key, require_plan
 from reviewsum_assets.checkpoints.plan_damage import damaged_inputs
 from reviewsum_assets.checkpoints.status import verify_lake
 from reviewsum_assets.job.conversion import damaged_conversion
@@ -20,21 +20,30 @@ def verify(lake: Lake) -> list[str]:
         PlanError: there is no plan to verify against.
     """
     plan = require_plan(lake)
-    damaged = _damaged_sources(lake, plan) + _damaged_beside_results(lake, plan)
-    return verify_lake(lake) + [f"{key} is missing or not what was written" for key in damaged]
+    damaged = _damaged_sources(lake, plan) + damaged_references(lake)
+    return [
+        *verify_lake(lake),
+        *(f"{key} is missing or not what was written" for key in damaged),
+        *(
+            f"{key} is missing or not what was written: `reviewsum explain` lacks the chunk "
+            f"summaries of {partition_key(number)}. To fix: materialize that partition of "
+            "chunk_summaries with recompute"
+            for number, key in damaged_chunks(lake, plan).items()
+        ),
+    ]
 
 
 def remove_damaged(lake: Lake, plan: Plan) -> None:
-    """Remove what is damaged of the sources of results, and of what lies beside them.
+    """Remove what is damaged of the sources of results, and canary references: all is made again.
 
-    What is missing is made again, but for chunk summaries, which nothing but `explain` needs.
+    Damaged chunk summaries stay: only `explain` needs them, and a computation would be paid for.
 
     Only on a disk, where bytes change by themselves. S3 keeps checksums of its own, and reading
     gigabytes from it would make every run wait.
     """
     if lake.directory is not None:
         inputs = [planned.input_key for planned in damaged_inputs(lake, plan)]
-        for key in [*inputs, *_damaged_sources(lake, plan), *_damaged_beside_results(lake, plan)]:
+        for key in [*inputs, *_damaged_sources(lake, plan), *damaged_references(lake)]:
             lake.delete(key)
 
 
@@ -42,8 +51,3 @@ def _damaged_sources(lake: Lake, plan: Plan) -> list[str]:
     """Keys of grouped tables and files of the model that are gone or not what was written."""
     model = plan.recipes[plan.recipe].model_version
     return damaged_tables(lake) + damaged_model(lake, model) + damaged_conversion(lake, model)
-
-
-def _damaged_beside_results(lake: Lake, plan: Plan) -> list[str]:
-    """Keys of chunk summaries and canary references that are not what was written."""
-    return damaged_chunks(lake, plan) + damaged_references(lake)

@@ -16,7 +16,7 @@ from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.status import verify_lake
 from reviewsum_assets.cli import app
 from reviewsum_assets.compute import Launch
-from reviewsum_assets.compute.local import LocalCompute
+from reviewsum_assets.compute.local import LocalCompute, LocalJob
 from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import EngineSettings
@@ -72,6 +72,7 @@ def test_nothing_is_removed_while_a_job_runs_on_this_machine(lake: Lake) -> None
     plan = spread_out(lake)
     spec = job_spec(plan, plan.checkpoints, lake=lake.uri, engine=EngineSettings())
     job = LocalCompute(lake).start(spec, Launch())
+    assert isinstance(job, LocalJob)
     held = HeldJob.of(job)
     os.killpg(held.group, signal.SIGSTOP)
     try:

@@ -60,7 +60,7 @@ def require_agreeing_canaries(
 def _result_of_plan(pipeline: Pipeline, plan: Plan) -> dg.AssetCheckResult:
     recipes = {planned.number: planned.recipe for planned in plan.checkpoints}
     comparison = CanaryComparison(pipeline.lake)
-    for manifest in read_manifests(pipeline.lake, plan):
+    for manifest in read_manifests(pipeline.lake, plan.checkpoints):
         comparison.add(recipes.get(manifest.checkpoint, plan.recipe), manifest)
     return canary_result(pipeline, comparison)
 

@@ -10,7 +10,7 @@ from reviewsum_assets.assets import markdown
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.assets.review_dumps import observation, review_dumps
 from reviewsum_assets.assets.run_failure import fails_plainly
-from reviewsum_assets.reviews.dumps import put_sample
+from reviewsum_assets.reviews.dumps import has_dumps, put_sample
 from reviewsum_assets.reviews.grouping import GroupedReviews, Progress, group_reviews, scan_grouped
 
 _LOG_EVERY_SECONDS = 10.0
@@ -40,7 +40,8 @@ def grouped_reviews(
     record, reused = group_reviews(pipeline.lake, pipeline.settings, report)
     if reused:
         context.log.info("the dumps have not changed: nothing was read")
-    context.log_event(observation(pipeline))
+    if pipeline.settings.dumps or has_dumps(pipeline.lake):  # else an earlier call named them
+        context.log_event(observation(pipeline))
     if record.counts.quarantined:
         context.log.warning(
             f"{record.counts.quarantined:,} rows could not be read and are in quarantine: "

@@ -125,7 +125,7 @@ def _totals(pipeline: Pipeline, plan: Plan) -> dict[str, float]:
     sums: dict[str, float] = dict.fromkeys(
         ("chunks", "chunks_reused", "tokens_in", "tokens_out", "worker_seconds", "usd"), 0
     )
-    for manifest in read_manifests(pipeline.lake, plan):
+    for manifest in read_manifests(pipeline.lake, plan.checkpoints):
         for name in ("chunks", "chunks_reused", "tokens_in", "tokens_out", "worker_seconds"):
             sums[name] += getattr(manifest, name)
         sums["usd"] += checkpoint_usd(manifest, pipeline.settings.usd_per_hour) or 0.0

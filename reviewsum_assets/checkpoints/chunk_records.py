@@ -55,23 +55,35 @@ def chunk_table(records: Iterable[ChunkRecord]) -> pl.DataFrame:
 def read_chunks(lake: Lake, manifest: Manifest) -> pl.DataFrame | None:
     """The chunk summaries of a checkpoint in ``CHUNK_SCHEMA``.
 
-    None if there are none that are its own: it was computed before they were kept, or the file is
-    gone or of another computation.
+    None if none were kept, or the file is missing or damaged.
     """
-    content = lake.get(places.checkpoint_chunks(manifest.checkpoint))
+    key = _key_of(manifest)
+    content = None if key is None else lake.get(key)
     if content is None or hashlib.sha256(content).hexdigest() != manifest.chunks_sha256:
         return None
     return pl.read_parquet(io.BytesIO(content))
 
 
-def damaged_chunks(lake: Lake, plan: Plan) -> list[str]:
-    """Keys of the files that are there and not what was written; reads them all."""
+def damaged_chunks(lake: Lake, plan: Plan) -> dict[int, str]:
+    """Keys of the files that are missing or damaged, by checkpoint; reads them all.
+
+    Sound beside a job that computes a checkpoint again: its file has another key, and is written
+    before the manifest that names it.
+    """
     written = {
-        places.checkpoint_chunks(manifest.checkpoint): manifest.chunks_sha256
-        for manifest in read_manifests(lake, plan)
+        key: (manifest.checkpoint, manifest.chunks_sha256)
+        for manifest in read_manifests(lake, plan.checkpoints)
+        if (key := _key_of(manifest)) is not None
     }
-    return [
-        key
-        for key, content in lake.contents(written)
-        if content is not None and hashlib.sha256(content).hexdigest() != written[key]
-    ]
+    damaged = {}
+    for key, content in lake.contents(written):
+        number, sha256 = written[key]
+        if content is None or hashlib.sha256(content).hexdigest() != sha256:
+            damaged[number] = key
+    return damaged
+
+
+def _key_of(manifest: Manifest) -> str | None:
+    if manifest.chunks_sha256 is None:
+        return None
+    return places.checkpoint_chunks(manifest.checkpoint, manifest.chunks_sha256)

@@ -79,7 +79,7 @@ def _quarantined(lake: Lake, plan: Plan) -> pl.DataFrame:
     return pl.DataFrame(
         [
             (product.product_id, manifest.checkpoint, product.reason)
-            for manifest in read_manifests(lake, plan)
+            for manifest in read_manifests(lake, plan.checkpoints)
             for product in manifest.quarantined
         ],
         schema={"product_id": pl.String, "checkpoint": pl.Int64, "reason": pl.String},

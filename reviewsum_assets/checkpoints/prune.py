@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from reviewsum_assets import places
+from reviewsum_assets.checkpoints.manifests import read_manifests
 from reviewsum_assets.checkpoints.merge import current_merged_table
 from reviewsum_assets.checkpoints.plan import (
     Plan,
@@ -167,9 +168,10 @@ class _Needs:
 
     def unneeded(self, lake: Lake, before: datetime) -> dict[str, tuple[LakeObject, ...]]:
         """What was written before a time and is not needed, by kind, each sorted by key."""
+        superseded = self._superseded_chunks(lake)
         kinds: dict[str, tuple[Callable[[str], bool], tuple[str, ...]]] = {
             "checkpoints": (
-                self._is_old_checkpoint,
+                lambda key: self._is_old_checkpoint(key) or key in superseded,
                 (places.CHECKPOINT_FILES, places.CHECKPOINT_MANIFESTS, places.CHECKPOINT_CHUNKS),
             ),
             "plans": (self._is_old_plan, (places.PLANS,)),
@@ -185,6 +187,21 @@ class _Needs:
             )
             for kind, (is_unneeded, prefixes) in kinds.items()
         }
+
+    def _superseded_chunks(self, lake: Lake) -> frozenset[str]:
+        """Chunk summaries of earlier computations of the checkpoints that the plan knows."""
+        files: dict[int, set[str]] = {}
+        for item in lake.list(places.CHECKPOINT_CHUNKS):
+            number = places.checkpoint_number_of(item.key)
+            if number in self._numbers:
+                files.setdefault(number, set()).add(item.key)
+        several = [planned for planned in self._known if len(files.get(planned.number, ())) > 1]
+        superseded: set[str] = set()
+        for manifest in read_manifests(lake, several):
+            if manifest.chunks_sha256 is not None:
+                named = places.checkpoint_chunks(manifest.checkpoint, manifest.chunks_sha256)
+                superseded |= files[manifest.checkpoint] - {named}
+        return frozenset(superseded)
 
     @cached_property
     def _known(self) -> tuple[PlannedCheckpoint, ...]:

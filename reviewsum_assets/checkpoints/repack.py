@@ -201,7 +201,7 @@ class _Target:
         return product.model_copy(update={"repacked_from": origin})
 
     def write(self, lake: Lake) -> PlannedCheckpoint:
-        """Write its input, and where nothing is yet its CSV, chunk summaries and manifest.
+        """Write its input and chunk summaries, and where nothing is yet its CSV and manifest.
 
         Returns:
             The checkpoint as the plan is to name it.
@@ -211,7 +211,11 @@ class _Target:
         """
         inputs = pl.concat(self.inputs, how="diagonal_relaxed")
         content = encode_rows(self.rows)
-        chunks = as_parquet(pl.concat(self.chunks)) if self.chunks else None
+        chunks_sha256 = None
+        if self.chunks:
+            chunks = as_parquet(pl.concat(self.chunks))
+            chunks_sha256 = hashlib.sha256(chunks).hexdigest()
+            lake.put(places.checkpoint_chunks(self.planned.number, chunks_sha256), chunks)
         manifest = Manifest(
             plan_id=self.planned.plan_id,
             checkpoint=self.planned.number,
@@ -226,17 +230,15 @@ class _Target:
             seconds=0.0,
             finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             repacked_from=self.producers,
-            chunks_sha256=None if chunks is None else hashlib.sha256(chunks).hexdigest(),
+            chunks_sha256=chunks_sha256,
         )
         source = as_parquet(inputs)
         lake.put(self.planned.input_key, source)
-        # The CSV comes first: where it is refused, the chunk summaries are somebody else's.
         for key, data in (
             (places.checkpoint_csv(self.planned.number), content),
-            (places.checkpoint_chunks(self.planned.number), chunks),
             (places.checkpoint_manifest(self.planned.number), manifest.sealed()),
         ):
-            if data is not None and not lake.create(key, data):
+            if not lake.create(key, data):
                 raise PlanError(f"{key} was written by others meanwhile: repack again")
         digest = hashlib.sha256(source).hexdigest()
         return self.planned.model_copy(update={"input_sha256": digest})

@@ -2,26 +2,34 @@
 
 A job is a directory: spec, log, lock. The lock is held by the job's process and by nobody else,
 so a job is live exactly as long as its lock is held, whatever was killed in the meantime.
+
+Hosts that share a lake on S3 cannot see each other's locks: there a job holds a lease on the lake
+too, and jobs are started under the lake's start lock.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
 import psutil
+from pydantic import ValidationError
 
 import reviewsum_assets
 from reviewsum_assets import places
@@ -31,14 +39,18 @@ from reviewsum_assets.compute.base import Capacity, JobEnd, Launch
 from reviewsum_assets.compute.budget import budget_failure
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
 from reviewsum_assets.compute.launches import note_waiting
-from reviewsum_assets.errors import JobError
+from reviewsum_assets.compute.start_lock import start_lock
+from reviewsum_assets.errors import JobError, LakeError
+from reviewsum_assets.job import lease
 from reviewsum_assets.job.devices import unused_gpus, worker_devices
-from reviewsum_assets.job.job_objects import pipes_context_key
-from reviewsum_assets.job.job_result import death, read_result
+from reviewsum_assets.job.job_objects import pipes_context_key, spec_key
+from reviewsum_assets.job.job_result import JobResult, death, read_result
 from reviewsum_assets.job.model_directory import read_ready_model
 from reviewsum_assets.job.spec import JobSpec, read_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import EngineSettings
+
+_log = logging.getLogger(__name__)
 
 _SPEC, _LOG, _LOCK, _PID, _MESSAGE = "spec.json", "job.log", "lock", "pid", "message"
 # Where the pid is valid: containers that share a lake may give the same number to other processes.
@@ -61,8 +73,8 @@ class LocalJob:
 
     @property
     def was_stopping(self) -> bool:
-        """Not known: a job that ends by a signal is a failure for whoever waits for it."""
-        return False
+        """Whether another host has taken over; a job that ends by a signal is a failure."""
+        return self.lake.directory is None and lease.is_taken_over(self.lake, self.spec.name)
 
     @property
     def links(self) -> dict[str, str]:
@@ -84,13 +96,7 @@ class LocalJob:
             ended = "its process ended" if code is None else death(code)
             reason = f"{ended}; it wrote no result"
             return JobEnd(failure=JobFailure(FailureKind.JOB, self._message() or reason))
-        if result.stopped:
-            failure = JobFailure(FailureKind.STOPPED, "it was stopped by a signal")
-            return JobEnd(result, failure)
-        if result.failed:
-            reason = f"{len(result.failed)} checkpoints failed"
-            return JobEnd(result, JobFailure(FailureKind.CHECKPOINTS, reason))
-        return JobEnd(result, budget_failure(result))
+        return _end_of(result)
 
     def log_tail(self) -> str:
         """The last lines of the log."""
@@ -151,6 +157,70 @@ class LocalJob:
             return  # just starting, or just ended: the caller looks again
 
 
+@dataclass
+class LocalJobElsewhere:
+    """A job of another host that shares the lake; followed by its lease."""
+
+    lake: Lake
+    spec: JobSpec
+    attached: bool = True
+    was_stopping: bool = False
+    _seen: bytes | None = field(default=None, repr=False)
+    _since: float = field(default_factory=time.monotonic, repr=False)
+
+    @property
+    def links(self) -> dict[str, str]:
+        """The host, whose log shows more."""
+        content = lease.lease_content(self.lake, self.spec.name) or b""
+        host = content.decode(errors="replace").partition(" ")[0]
+        return {"job_host": host} if host else {}
+
+    def poll(self) -> JobEnd | None:
+        """None while its lease is renewed, by the clock of this host alone."""
+        try:
+            content = lease.lease_content(self.lake, self.spec.name)
+            if content is not None and content != self._seen:
+                self._seen, self._since = content, time.monotonic()
+            if content is not None and time.monotonic() - self._since <= lease.STALE_SECONDS:
+                return None
+            if content is not None:
+                lease.take_over(self.lake, self.spec.name)
+            result = read_result(self.lake, self.spec.name)
+        except LakeError:
+            self._since = time.monotonic()  # not seen is not stale
+            return None
+        # Its host stopped it or died: what it has not landed is still wanted here.
+        return JobEnd(result) if result is None or result.stopped else _end_of(result)
+
+    def log_tail(self) -> str:
+        """Nothing: the log is on the other host."""
+        return ""
+
+    def usd_so_far(self) -> float:
+        """Nothing: no host is billed by the job."""
+        return 0.0
+
+    def request_stop(self) -> None:
+        """Refuse.
+
+        Raises:
+            JobError: always.
+        """
+        where = self.links.get("job_host", "")
+        raise JobError(
+            f"job {self.spec.name} cannot be stopped from here: it runs on another host, {where}. "
+            "To fix: stop it there"
+        )
+
+    def stop(self) -> None:
+        """Refuse.
+
+        Raises:
+            JobError: always.
+        """
+        self.request_stop()
+
+
 @dataclass(frozen=True)
 class LocalCompute:
     """Jobs as processes of this machine, on the GPUs it has or its CPU."""
@@ -184,18 +254,34 @@ class LocalCompute:
         """No: whoever sits at this machine may wait as long as he likes."""
         return False
 
-    def start(self, spec: JobSpec, launch: Launch) -> LocalJob:
-        """Start a process for ``spec``, or attach to the live one of the same name."""
+    def start(self, spec: JobSpec, launch: Launch) -> LocalJob | LocalJobElsewhere:
+        """Start a process for ``spec``, or attach to the live one of the same name.
+
+        On a lake that other hosts can share, attach to any live job of theirs that computes some of
+        the same.
+        """
+        if self.lake.directory is not None:
+            return self._start(spec, launch)
+        while True:
+            with start_lock(self.lake) as lock:
+                for job in self._jobs_elsewhere():
+                    if job.spec.overlaps(spec):
+                        note_waiting(self.lake, job.spec.name, launch.run_id)
+                        return job
+                if lock.is_held():  # else suspended until another process took it: look again
+                    return self._start(spec, launch)
+
+    def _start(self, spec: JobSpec, launch: Launch) -> LocalJob:
         for attempt in count(1):
-            named = spec.model_copy(update={"name": f"{spec.name}-{attempt}"})
+            named = spec.model_copy(update={"name": f"{spec.name}-{attempt}{self._host_suffix()}"})
             directory = self._root() / named.name
             if directory.exists():
                 job = LocalJob(self.lake, directory, named, attached=True)
                 if job.is_live:
                     note_waiting(self.lake, named.name, launch.run_id)
                     return job
-            else:
-                return self._launch(named, directory, launch) or self.start(spec, launch)
+            elif self._is_free(named):
+                return self._launch(named, directory, launch) or self._start(spec, launch)
         raise AssertionError("count() does not end")
 
     def links_of(self, producer: Producer) -> dict[str, str]:
@@ -204,8 +290,45 @@ class LocalCompute:
         is_here = producer.instance_type == "local" and log.exists()
         return {"job_log": str(log)} if is_here else {}
 
-    def live_jobs(self) -> list[LocalJob]:
-        """The jobs whose process runs."""
+    def live_jobs(self) -> list[LocalJob | LocalJobElsewhere]:
+        """The jobs whose process runs, here or on another host that shares the lake."""
+        return [*self._jobs_here(), *self._jobs_elsewhere()]
+
+    def _jobs_elsewhere(self) -> Iterator[LocalJobElsewhere]:
+        """The jobs of other hosts; leases that are not renewed any more are removed."""
+        if self.lake.directory is not None:
+            return
+        for name, is_renewed in lease.leases(self.lake).items():
+            directory = self._root() / name
+            if directory.exists():  # of this host, where the lock tells more
+                if not is_locked(directory / _LOCK):
+                    lease.release(self.lake, name)
+            elif not is_renewed:
+                lease.take_over(self.lake, name)
+            else:
+                try:
+                    spec = JobSpec.model_validate_json(self.lake.get(spec_key(name)) or b"")
+                except ValidationError as error:
+                    # Written by another version: it must not keep this one from working.
+                    _log.warning("the spec of job %s cannot be read: %s", name, error)
+                    continue
+                if spec.name == name:
+                    yield LocalJobElsewhere(self.lake, spec)
+
+    def _host_suffix(self) -> str:
+        """End of the names of this host's jobs, on a lake that hosts can share."""
+        if self.lake.directory is not None:
+            return ""
+        # A folder here of another host's job, of which prune has removed the spec, would mislead.
+        host = hashlib.sha256(f"{socket.gethostname()} {self._root()}".encode()).hexdigest()
+        return f"-{host[:6]}"
+
+    def _is_free(self, spec: JobSpec) -> bool:
+        """Whether no other host has had a job of this name; the name is then this job's."""
+        content = spec.model_dump_json(indent=1).encode()
+        return self.lake.directory is not None or self.lake.create(spec_key(spec.name), content)
+
+    def _jobs_here(self) -> list[LocalJob]:
         live = []
         for directory in sorted(self._root().glob("*")):
             if is_locked(directory / _LOCK):
@@ -255,6 +378,8 @@ class LocalCompute:
             note_waiting(self.lake, spec.name, launch.run_id)
             if launch.pipes_context is not None:
                 self.lake.put(pipes_context_key(spec.name), launch.pipes_context.encode())
+            if self.lake.directory is None:
+                lease.renew(self.lake, spec.name)  # as of now; then the process renews it
             process = self._spawn(directory, lock.fileno())
         pid = directory / f"{_PID}.partial"
         pid.write_text(str(process.pid))
@@ -272,6 +397,7 @@ class LocalCompute:
                     str(directory / _SPEC),
                     "--message_file",
                     str(directory / _MESSAGE),
+                    *([] if self.lake.directory is not None else ["--lease"]),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -282,14 +408,28 @@ class LocalCompute:
             )
 
 
+def _end_of(result: JobResult) -> JobEnd:
+    """The end of a job that has left a result."""
+    if result.stopped:
+        failure = JobFailure(FailureKind.STOPPED, "it was stopped by a signal")
+        return JobEnd(result, failure)
+    if result.failed:
+        reason = f"{len(result.failed)} checkpoints failed"
+        return JobEnd(result, JobFailure(FailureKind.CHECKPOINTS, reason))
+    return JobEnd(result, budget_failure(result))
+
+
 def _own_directory(path: Path) -> Path:
     """A directory where all may write, made for this user alone.
 
     Raises:
         JobError: somebody else has made it first, and could change what lies there.
     """
-    path.mkdir(mode=0o700, exist_ok=True)
-    if path.is_symlink() or path.stat().st_uid != os.getuid():
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    # One look, at the entry itself: between two looks another user could put a link in its place.
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise JobError(f"{path}, for jobs of this user, belongs to somebody else: remove it")
     return path
 

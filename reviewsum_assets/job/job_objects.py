@@ -10,6 +10,11 @@ def spec_key(job: str) -> str:
     return f"{places.PROCESSING_JOBS}/{job}/spec.json"
 
 
+def taken_over_key(job: str) -> str:
+    """Mark of the host that took the job for dead."""
+    return f"{places.PROCESSING_JOBS}/{job}/taken_over"
+
+
 def pipes_context_key(job: str) -> str:
     """What the job is told of the run that started it."""
     return f"{places.PROCESSING_JOBS}/{job}/pipes_context.json"

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.integrity import SealedRecord
-from reviewsum_assets.job.model_source import ModelSource, find_source, needed_files
+from reviewsum_assets.job.model_source import ModelSource, find_source, lake_source, needed_files
 from reviewsum_assets.job.model_weights import convert_weights, parameter_count
 from reviewsum_assets.job.published_files import (
     PublishedFile,
@@ -70,21 +71,14 @@ def ready_model(lake: Lake, settings: Settings) -> tuple[ReadyModel, bool]:
     Raises:
         ModelError: it cannot be found, is incomplete, of an unknown family, or unsafe.
     """
-    planned = _planned_model(lake, settings)
-    if planned is not None and is_whole(lake, planned):
-        return planned, True
-    if planned is not None and not planned.is_demo:
-        raise ModelError(
-            f"model {planned.version}, made ready from {planned.source}, lacks files on the lake: "
-            "name it again (--model), so that it can be made ready again"
-        )
+    planned = _planned_version(lake, settings)
+    if planned is not None:
+        return _planned_ready(lake, planned)
     source = find_source(lake, settings.model)
     known = _known_model(lake, source)
     if known is not None and is_whole(lake, known):
         return known, True
-    with source.files() as directory, _safe_directory(directory) as safe:
-        model = _examine(safe, source)
-        publish(lake, _record_key(model.version), model, safe, model.files)
+    model = _made_ready(lake, source)
     lake.put(_source_key(source), model.version.encode())
     return model, False
 
@@ -147,8 +141,9 @@ def read_ready_model(lake: Lake, version: str) -> ReadyModel:
         model = ReadyModel.unsealed(lake.get(key) or b"")
     except ValueError as error:
         raise ModelError(
-            f"model {version} is not on the lake ({lake.uri_of(key)}): materialize "
-            "summarizer_model and checkpoint_plan"
+            f"model {version} is not on the lake: its record {lake.uri_of(key)} is missing or "
+            "damaged. To fix: materialize summarizer_model, which makes it again from the model's "
+            "files"
         ) from error
     if version != model.version or version != ReadyModel.version_of(model.files):
         raise ModelError(
@@ -187,27 +182,72 @@ def _holds(directory: Path, model: ReadyModel) -> bool:
 
 
 def _planned_model(lake: Lake, settings: Settings) -> ReadyModel | None:
-    """The current plan's model, where none is named now and the lake holds none to be found.
+    """The ready model of ``_planned_version``.
 
-    It was named by an earlier call: calling again without naming it must not plan every product
-    anew, with the demo model.
+    Raises:
+        ModelError: its record is missing or damaged.
+    """
+    version = _planned_version(lake, settings)
+    return None if version is None else read_ready_model(lake, version)
+
+
+def _planned_version(lake: Lake, settings: Settings) -> str | None:
+    """Version of the current plan's model, if none is named now and the lake offers none.
+
+    It was named by an earlier call: a call that does not name it must not plan every product again
+    with the demo model.
     """
     if settings.model or lake.list(places.PEGASUS_MODEL):
         return None
     plan = current_plan(lake)
-    if plan is None:
-        return None
-    return read_ready_model(lake, plan.recipes[plan.recipe].model_version)
+    return None if plan is None else plan.recipes[plan.recipe].model_version
 
 
-def _known_model(lake: Lake, source: ModelSource) -> ReadyModel | None:
-    version = (lake.get(_source_key(source)) or b"").decode(errors="replace")
-    if not _VERSION.fullmatch(version):
-        return None
+def _planned_ready(lake: Lake, version: str) -> tuple[ReadyModel, bool]:
+    """The planned model; made ready again if its record, or a file of the demo model, is damaged.
+
+    Raises:
+        ModelError: files are missing or damaged, and the source is not known any more.
+    """
+    known = _recorded(lake, version)
+    if known is not None and is_whole(lake, known):
+        return known, True
+    for source in (find_source(lake, "demo"), lake_source(lake, places.model_directory(version))):
+        if source is not None:
+            with suppress(ModelError):  # it is another model, or not whole
+                return _made_ready(lake, source, version), False
+    origin = f", made ready from {known.source}," if known is not None else ""
+    raise ModelError(
+        f"model {version}{origin} lacks files on the lake, or they are damaged. To fix: name the "
+        "model again (--model), and it is made ready again"
+    )
+
+
+def _made_ready(lake: Lake, source: ModelSource, version: str | None = None) -> ReadyModel:
+    """Publish the model of a source; if ``version`` is given, no other than that one.
+
+    Raises:
+        ModelError: it is incomplete, unsafe, of an unknown family or of another version.
+    """
+    with source.files() as directory, _safe_directory(directory) as safe:
+        model = _examine(safe, source)
+        if version not in (None, model.version):
+            raise ModelError(f"{source.name} is model {model.version}, not {version}")
+        publish(lake, _record_key(model.version), model, safe, model.files)
+    return model
+
+
+def _recorded(lake: Lake, version: str) -> ReadyModel | None:
+    """The ready model of this version, if its record can be read."""
     try:
         return read_ready_model(lake, version)
     except ModelError:
         return None
+
+
+def _known_model(lake: Lake, source: ModelSource) -> ReadyModel | None:
+    version = (lake.get(_source_key(source)) or b"").decode(errors="replace")
+    return _recorded(lake, version) if _VERSION.fullmatch(version) else None
 
 
 def _record_key(version: str) -> str:
@@ -220,13 +260,19 @@ def _source_key(source: ModelSource) -> str:
 
 @contextmanager
 def _safe_directory(directory: Path) -> Iterator[Path]:
-    """Links to the files needed, with weights as safetensors, converted where they are not."""
+    """The files needed, with weights as safetensors: links to them, or converted.
+
+    The small files are copies: what is examined is what is published, whatever replaces them
+    meanwhile.
+    """
     pickles = sorted(directory.glob("pytorch_model*.bin"))
     with tempfile.TemporaryDirectory(prefix="reviewsum-model-") as scratch:
         safe = Path(scratch)
         for file in needed_files(directory):
-            if not file.name.startswith("pytorch_model"):
+            if file.suffix == ".safetensors":
                 (safe / file.name).symlink_to(file.absolute())
+            elif not file.name.startswith("pytorch_model"):
+                shutil.copyfile(file, safe / file.name)
         if not list(safe.glob("*.safetensors")):
             if not pickles:
                 raise ModelError(

@@ -66,13 +66,13 @@ def find_source(lake: Lake, model: str) -> ModelSource:
     if model == "demo":
         return _directory_source(DEMO_MODEL, is_demo=True)
     if not model:
-        return _lake_source(lake, places.PEGASUS_MODEL) or _directory_source(
+        return lake_source(lake, places.PEGASUS_MODEL) or _directory_source(
             DEMO_MODEL, is_demo=True
         )
     if Path(model).expanduser().is_dir():
         return _directory_source(Path(model).expanduser())
     if not model.startswith(("/", "~", ".")):
-        found = _lake_source(lake, model) if "@" not in model else None
+        found = lake_source(lake, model) if "@" not in model else None
         if found is not None:
             return found
         hub = _HUB_NAME.fullmatch(model)
@@ -88,17 +88,24 @@ def _directory_source(directory: Path, *, is_demo: bool = False) -> ModelSource:
     found = needed_files(directory)
     if not found:
         raise ModelError(f"{directory} holds no model: expected config.json, weights, tokenizer")
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in found]
-
+    # Times of modification can be set and copied. The kernel sets the time of a change, and gives
+    # a file that replaces another one its own number. A hash would read gigabytes on every look.
+    stats = [
+        (path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        for path in found
+        for stat in [path.stat()]
+    ]
     name = "demo" if is_demo else str(directory.absolute())
     return ModelSource(name, _fingerprint(name, stats), lambda: nullcontext(directory), is_demo)
 
 
-def _lake_source(lake: Lake, prefix: str) -> ModelSource | None:
+def lake_source(lake: Lake, prefix: str) -> ModelSource | None:
     """A folder of the lake, if it holds a config."""
     listed = {item.key.removeprefix(f"{prefix}/"): item for item in lake.list(prefix)}
     if "config.json" not in listed:
         return None
+    if lake.directory is not None:
+        return _directory_source(lake.directory / prefix)
     needed = [name for name in sorted(listed) if any(Path(name).match(p) for p in _NEEDED)]
     stats = [(name, listed[name].size, listed[name].e_tag) for name in needed if "/" not in name]
 

@@ -60,11 +60,21 @@ def publish(
     directory: Path,
     files: Sequence[PublishedFile],
 ) -> None:
-    """Copy files to the folder of ``record_key``, then commit them by writing the record there."""
+    """Copy files to the folder of ``record_key``, then commit them by writing the record there.
+
+    Raises:
+        ModelError: a file is not the one that ``files`` describes any more.
+    """
     prefix = str(PurePosixPath(record_key).parent)
     for file in files:
         if damaged_files(lake, prefix, [file]):
-            lake.put_file(f"{prefix}/{file.name}", directory / file.name)
+            path = directory / file.name
+            lake.put_file(f"{prefix}/{file.name}", path)
+            if file_sha256(path) != file.sha256:
+                raise ModelError(
+                    f"{path.resolve()} was changed while it was being read. To fix: run again "
+                    "when no process writes to it"
+                )
     lake.put(record_key, record.sealed())
 
 

@@ -127,6 +127,7 @@ from reviewsum_assets.errors import ReviewsumError
 from reviewsum_assets.job.hosts import Host
 from reviewsum_assets.job.job_objects import result_key
 from reviewsum_assets.job.job_result import JobResult
+from reviewsum_assets.job.lease import held_lease
 from reviewsum_assets.job.legacy import ContainerPaths, run_legacy
 from reviewsum_assets.job.pipes import open_pipes
 from reviewsum_assets.job.processing import run_job
@@ -150,6 +151,10 @@ class StopSignal:
     def __call__(self) -> bool:
         """Whether one of them has come."""
         return self.received is not None
+
+    def request(self) -> None:
+        """End the job as SIGTERM does."""
+        self.received = signal.SIGTERM
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
@@ -181,11 +186,13 @@ def _run_spec(options: argparse.Namespace, stop: StopSignal) -> int:
     spec = read_spec(options.spec)
     host = Host.read(options.resource_config)
     lake = Lake.open(spec.lake)
-    if not host.is_first:
-        result = _run(lake, spec, host, stop, None)
-    else:
-        with open_pipes(lake, spec.name) as pipes:
-            result = _run(lake, spec, host, stop, pipes)
+    lease = held_lease(lake, spec.name, stop.request) if options.lease else contextlib.nullcontext()
+    with lease:
+        if not host.is_first:
+            result = _run(lake, spec, host, stop, None)
+        else:
+            with open_pipes(lake, spec.name) as pipes:
+                result = _run(lake, spec, host, stop, pipes)
     if result.failed:
         named = "; ".join(f"checkpoint {n}: {why}" for n, why in result.failed.items())
         leave_message(options.message_file, f"{len(result.failed)} checkpoints failed: {named}")
@@ -225,6 +232,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--spec", type=Path, help="job spec, a JSON file")
     parser.add_argument(
         "--resource_config", type=Path, help="SageMaker's resourceconfig.json, for several hosts"
+    )
+    parser.add_argument(
+        "--lease", action="store_true", help="hold the job's lease, for other hosts of the lake"
     )
     parser.add_argument("--message_file", type=Path, default=MESSAGE_FILE)
     parser.add_argument("--top_k", type=int, help="products to summarize (default 30700)")

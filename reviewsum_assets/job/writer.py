@@ -48,10 +48,12 @@ def write_checkpoint(
     number = summaries.planned.number
     chunks = sum(product.chunks for product in summaries.products)
     content = encode_rows(summaries.rows)
-    chunks_file = as_parquet(chunk_table(summaries.chunks)) if summaries.chunks else None
+    chunks_sha256 = None
     started = time.monotonic()
-    if chunks_file is not None:
-        _put(lake, places.checkpoint_chunks(number), chunks_file)
+    if summaries.chunks:
+        chunks_file = as_parquet(chunk_table(summaries.chunks))
+        chunks_sha256 = hashlib.sha256(chunks_file).hexdigest()
+        _put(lake, places.checkpoint_chunks(number, chunks_sha256), chunks_file)
     _put(lake, places.checkpoint_csv(number), content)
     written = time.monotonic()
     manifest = Manifest(
@@ -75,7 +77,7 @@ def write_checkpoint(
         seconds=written - started_at,
         predicted_seconds=None if seconds_per_chunk is None else chunks * seconds_per_chunk,
         finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        chunks_sha256=None if chunks_file is None else hashlib.sha256(chunks_file).hexdigest(),
+        chunks_sha256=chunks_sha256,
     )
     _put(lake, places.checkpoint_manifest(number), manifest.sealed())
     return manifest

@@ -10,6 +10,7 @@ import pytest
 
 from reviewsum_assets import places
 from reviewsum_assets.checkpoints import prune as prune_module
+from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
 from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints
@@ -49,6 +50,11 @@ def keys(lake: Lake) -> set[str]:
     return {item.key for prefix in lake_folders() for item in lake.list(prefix)}
 
 
+def chunks_key(lake: Lake, number: int) -> str:
+    manifest = Manifest.unsealed(lake.get(places.checkpoint_manifest(number)) or b"")
+    return places.checkpoint_chunks(number, manifest.chunks_sha256 or "")
+
+
 def lake_folders() -> tuple[str, ...]:
     return (
         places.CHECKPOINT_CHUNKS,
@@ -74,7 +80,7 @@ def test_what_the_plan_needs_stays_and_the_rest_goes(any_lake: Lake) -> None:
     live = {planned.number for planned in now.checkpoints}
     assert live == {2, 3, 4}
     assert keys(any_lake) == {
-        *map(places.checkpoint_chunks, live),
+        *(chunks_key(any_lake, number) for number in live),
         *map(places.checkpoint_csv, live),
         *map(places.checkpoint_manifest, live),
         *(planned.input_key for planned in now.checkpoints),
@@ -104,6 +110,23 @@ def test_a_product_that_returns_after_its_checkpoint_was_removed_is_planned_anew
     complete(lake, outcome.plan, outcome.added)
     merge_checkpoints(lake, outcome.plan)
     assert verify_lake(lake) == []
+
+
+def test_chunk_summaries_of_an_earlier_computation_go(lake: Lake) -> None:
+    plan = plan_products(lake, products(2), checkpoint_size=2).plan
+    complete(lake, plan)
+    before = chunks_key(lake, 1)
+    complete(lake, plan, texts={"P000000": "another summary"})
+    now = chunks_key(lake, 1)
+    assert {item.key for item in lake.list(places.CHECKPOINT_CHUNKS)} == {before, now}
+    # A manifest that cannot be read does not say which of them it names.
+    manifest = lake.get(places.checkpoint_manifest(1)) or b""
+    lake.put(places.checkpoint_manifest(1), b"{}")
+    assert prune(lake, older_than=AT_ONCE).objects["checkpoints"] == ()
+    lake.put(places.checkpoint_manifest(1), manifest)
+    assert prune(lake, older_than=timedelta(hours=1)).objects["checkpoints"] == ()
+    prune(lake, older_than=AT_ONCE)
+    assert [item.key for item in lake.list(places.CHECKPOINT_CHUNKS)] == [now]
 
 
 def test_a_second_call_finds_nothing_to_do(lake: Lake) -> None:

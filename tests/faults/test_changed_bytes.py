@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reviewsum_assets import places
+from reviewsum_assets.checkpoints.chunk_records import damaged_chunks
+from reviewsum_assets.checkpoints.plan import require_plan
+from reviewsum_assets.compute import Launch
+from reviewsum_assets.compute.local import LocalCompute
+from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.lake import Lake
-from reviewsum_assets.verification import verify
+from reviewsum_assets.settings import EngineSettings
+from reviewsum_assets.verification import remove_damaged, verify
+from tests.support.checkpoints import complete, plan_products, products
+from tests.support.waiting import wait_until
 from tests.support.worlds import World
 
 # What decides nothing, and what people put there.
@@ -38,6 +47,15 @@ def flip(lake: Lake, key: str, position: float, bit: int) -> bytes:
     content[int(position * len(content))] ^= 1 << bit
     lake.put(key, bytes(content))
     return before
+
+
+def recompute(lake: Lake) -> None:
+    """Compute the first checkpoint again."""
+    plan = require_plan(lake)
+    engine = EngineSettings(device="cpu", workers=1)
+    spec = job_spec(plan, plan.checkpoints[:1], lake=lake.uri, engine=engine, recompute=True)
+    job = LocalCompute(lake).start(spec, Launch())
+    assert wait_until(job.poll, "the job to end", 300).failure is None, job.log_tail()
 
 
 @settings(
@@ -82,7 +100,6 @@ def test_what_was_changed_is_made_again_by_the_next_run(world: World, finished: 
     of_the_plan = [key for key in originals if "plan" in key]
     csv, manifest = places.checkpoint_csv(1), places.checkpoint_manifest(2)
     others = [key for key in originals if "plan" not in key and "checkpoint_" not in key]
-    others.append(places.checkpoint_chunks(1))
     for changed in ([*others, csv], [*of_the_plan, manifest]):
         for key in changed:
             flip(lake, key, 0.5, 0)
@@ -92,6 +109,57 @@ def test_what_was_changed_is_made_again_by_the_next_run(world: World, finished: 
         assert verify(lake) == []
         assert world.merged == finished.merged
         assert f"checkpoints  2 ({sum(key in (csv, manifest) for key in changed)}" in ended.out
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_damaged_chunk_summaries_are_named_until_they_are_computed_again(
+    world: World, damage: str
+) -> None:
+    lake = world.lake
+    (first, _) = lake.list(places.CHECKPOINT_CHUNKS)
+    before = lake.get(first.key)
+    if damage == "changed":
+        flip(lake, first.key, 0.5, 0)
+    else:
+        lake.delete(first.key)
+    (problem,) = verify(lake)
+    assert problem.startswith(f"{first.key} is missing or not what was written")
+    assert "checkpoint_00001. To fix: materialize that partition of chunk_summaries" in problem
+    # Nothing but `explain` needs them: nothing is computed for them.
+    assert "Nothing to do" in world.run().out
+    assert verify(lake) == [problem]
+    recompute(lake)
+    assert verify(lake) == []
+    assert lake.get(first.key) == before
+
+
+@pytest.mark.parametrize("killed_at", [places.checkpoint_csv(1), places.checkpoint_manifest(1)])
+def test_chunk_summaries_of_a_computation_under_way_harm_no_others(
+    lake: Lake, killed_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_products(lake, products(2)).plan
+    complete(lake, plan)
+    (before,) = lake.list(places.CHECKPOINT_CHUNKS)
+    put = Lake.put
+
+    def end(self: Lake, key: str, data: bytes) -> None:
+        if key == killed_at:
+            raise KeyboardInterrupt
+        put(self, key, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lake, "put", end)
+        with pytest.raises(KeyboardInterrupt):
+            complete(lake, plan, texts={"P000000": "another summary"})
+    fresh = {item.key for item in lake.list(places.CHECKPOINT_CHUNKS)} - {before.key}
+    assert len(fresh) == 1
+    remove_damaged(lake, plan)  # as a run of another process does
+    assert {item.key for item in lake.list(places.CHECKPOINT_CHUNKS)} == {before.key, *fresh}
+    assert damaged_chunks(lake, plan) == {}
+    complete(lake, plan, texts={"P000000": "another summary"})
+    assert damaged_chunks(lake, plan) == {}
+    lake.delete(*fresh)
+    assert damaged_chunks(lake, plan) == {1: next(iter(fresh))}
 
 
 def test_a_changed_copy_of_the_plan_is_made_again(world: World) -> None:

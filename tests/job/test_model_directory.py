@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,17 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from reviewsum_assets.errors import ModelError
+from reviewsum_assets.job import model_directory
 from reviewsum_assets.job.model_directory import (
     is_current,
     local_model_directory,
     read_ready_model,
     ready_model,
 )
+from reviewsum_assets.job.published_files import PublishedFile, described
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings, load_settings
+from tests.support.checkpoints import plan_products, products
 from tests.support.models import build_pegasus
 
 
@@ -81,6 +85,62 @@ def test_a_kill_before_the_commit_leaves_no_ready_model(lake: Lake, pegasus: Pat
     assert ready_model(lake, naming(pegasus)) == (model, False)
 
 
+DAMAGES = [None, b"", b'{"version": "', b"changed"]
+
+
+def damage(lake: Lake, key: str, content: bytes | None) -> None:
+    """Remove an object, write this in its place, or change one of its bytes."""
+    before = bytearray(lake.get(key) or b"")
+    if content is None:
+        lake.delete(key)
+    elif content == b"changed":
+        before[len(before) // 2] ^= 1
+        lake.put(key, bytes(before))
+    else:
+        lake.put(key, content)
+
+
+@pytest.mark.parametrize("content", DAMAGES, ids=["gone", "empty", "truncated", "changed"])
+def test_a_damaged_record_of_the_planned_model_is_made_again_from_its_files(
+    any_lake: Lake, directory: Path, content: bytes | None
+) -> None:
+    before, _ = ready_model(any_lake, naming(directory))
+    plan_products(any_lake, products(1), model=before.version)
+    shutil.rmtree(directory)
+    key = f"models/{before.version}/ready.json"
+    damage(any_lake, key, content)
+    made, reused = ready_model(any_lake, naming(""))
+    assert (made.files, made.version, reused) == (before.files, before.version, False)
+    assert (made.prefix, made.vocabulary, made.parameters, made.is_demo) == (
+        before.prefix,
+        before.vocabulary,
+        before.parameters,
+        False,
+    )
+    assert made.source == any_lake.uri_of(f"models/{before.version}")
+    assert ready_model(any_lake, naming("")) == (made, True)
+
+
+def test_a_damaged_record_of_the_demo_model_is_made_again_as_such(lake: Lake) -> None:
+    before, _ = ready_model(lake, naming(""))
+    plan_products(lake, products(1), model=before.version)
+    damage(lake, f"models/{before.version}/ready.json", None)
+    assert ready_model(lake, naming("")) == (before, False)
+    damage(lake, f"models/{before.version}/model.safetensors", None)
+    assert ready_model(lake, naming("")) == (before, False)
+
+
+def test_a_model_that_cannot_be_made_ready_again_is_to_be_named(lake: Lake, pegasus: Path) -> None:
+    before, _ = ready_model(lake, naming(pegasus))
+    plan_products(lake, products(1), model=before.version)
+    damage(lake, f"models/{before.version}/ready.json", None)
+    damage(lake, f"models/{before.version}/model.safetensors", b"changed")
+    with pytest.raises(ModelError, match=r"or they are damaged. To fix: name the model again"):
+        ready_model(lake, naming(""))
+    assert ready_model(lake, naming(pegasus)) == (before, False)
+    assert ready_model(lake, naming("")) == (before, True)
+
+
 def test_the_same_files_elsewhere_are_the_same_version(
     lake: Lake, pegasus: Path, directory: Path
 ) -> None:
@@ -95,6 +155,68 @@ def test_a_changed_file_is_another_version(lake: Lake, directory: Path) -> None:
     generation = json.loads((directory / "generation_config.json").read_text())
     (directory / "generation_config.json").write_text(json.dumps({**generation, "num_beams": 8}))
     assert ready_model(lake, naming(directory))[0].version != before
+
+
+@pytest.mark.parametrize("way", ["rewritten", "replaced"])
+def test_weights_of_the_same_size_and_time_are_noticed(
+    lake: Lake, directory: Path, way: str
+) -> None:
+    path = directory / "model.safetensors"
+    before, _ = ready_model(lake, naming(directory))
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    if way == "replaced":
+        path.unlink()
+    path.write_bytes(content)
+    os.utime(path, ns=times)
+    assert not is_current(lake, naming(directory))
+    assert ready_model(lake, naming(directory))[0].version != before.version
+
+
+def test_weights_of_the_same_size_on_the_lake_are_noticed(any_lake: Lake, pegasus: Path) -> None:
+    for file in pegasus.iterdir():
+        any_lake.put_file(f"pegasus_model/{file.name}", file)
+    before, _ = ready_model(any_lake, naming(""))
+    damage(any_lake, "pegasus_model/model.safetensors", b"changed")
+    assert not is_current(any_lake, naming(""))
+    assert ready_model(any_lake, naming(""))[0].version != before.version
+
+
+def test_weights_that_change_while_they_are_published_are_not_committed(
+    lake: Lake, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, put_file = directory / "model.safetensors", Lake.put_file
+
+    def change_then_put(self: Lake, key: str, source: Path) -> None:
+        if key.endswith(path.name):
+            path.write_bytes(path.read_bytes()[:-1] + b"X")
+        put_file(self, key, source)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lake, "put_file", change_then_put)
+        with pytest.raises(ModelError, match=r"safetensors was changed while it was being read"):
+            ready_model(lake, naming(directory))
+    assert not [item.key for item in lake.list("models") if item.key.endswith("ready.json")]
+
+
+def test_a_config_that_is_replaced_after_it_was_examined_is_not_published(
+    lake: Lake, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = tmp_path / "hostile.json"
+    shutil.copy(directory / "config.json", hostile)
+    change(hostile, auto_map={"AutoConfig": "own.Config"})
+
+    def replace_then_describe(folder: Path, paths: Iterable[Path]) -> tuple[PublishedFile, ...]:
+        (directory / "config.json").unlink()
+        (directory / "config.json").symlink_to(hostile)
+        return described(folder, paths)
+
+    examined = (directory / "config.json").read_bytes()
+    # It is called when the config was looked at, and before it is published.
+    monkeypatch.setattr(model_directory, "described", replace_then_describe)
+    model, _ = ready_model(lake, naming(directory))
+    assert lake.get(f"models/{model.version}/config.json") == examined
 
 
 def test_the_lakes_own_model_is_the_default(any_lake: Lake, pegasus: Path) -> None:

@@ -28,7 +28,7 @@ from reviewsum_assets.assets.checkpoint_plan import RANGE_END_TAG, RANGE_START_T
 from reviewsum_assets.checkpoints.files import SummaryRow, decode_rows
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
-from reviewsum_assets.compute.local import LocalCompute
+from reviewsum_assets.compute.local import LocalCompute, LocalJob
 from reviewsum_assets.dagster_home import prepare_home
 from reviewsum_assets.lake import Lake
 from tests.support.dagster_servers import DagsterServers, dagster_servers
@@ -183,7 +183,8 @@ class Chain:
         return [item.key for item in self.lake.list(places.CHECKPOINT_MANIFESTS)]
 
     def _job_pids(self) -> list[int]:
-        files = [job.directory / "pid" for job in LocalCompute(self.lake).live_jobs()]
+        live = LocalCompute(self.lake).live_jobs()
+        files = [job.directory / "pid" for job in live if isinstance(job, LocalJob)]
         return [int(file.read_text()) for file in files if file.exists()]
 
 

@@ -83,7 +83,8 @@ def withheld(lake: Lake, key: str) -> Iterator[None]:
 def kill_jobs(lake: Lake) -> None:
     """End what is left: a job outlives all else, held or not."""
     for job in LocalCompute(lake).live_jobs():
-        HeldJob.of(job).kill()
+        if isinstance(job, LocalJob):
+            HeldJob.of(job).kill()
 
 
 def hold_job(lake: Lake, landed: int) -> HeldJob:
@@ -95,6 +96,7 @@ def hold_job(lake: Lake, landed: int) -> HeldJob:
         "checkpoints to land",
         _JOB_SECONDS,
     )
+    assert isinstance(job, LocalJob)
     held = HeldJob.of(job)
     os.killpg(held.group, signal.SIGSTOP)
     return held
