@@ -50,6 +50,18 @@ def test_a_product_that_moved_on_counts_where_it_is_newest(lake: Lake, plan: Pla
     assert not status.is_merged
 
 
+def test_a_checkpoint_computed_again_makes_the_merged_table_out_of_date(
+    lake: Lake, plan: Plan
+) -> None:
+    complete(lake, plan, [2], texts={"P000002": "another summary"})
+    status = lake_status(lake)
+    assert status is not None
+    assert (status.is_merged, status.incomplete) == (False, ())
+    merge_checkpoints(lake, plan)
+    status = lake_status(lake)
+    assert status is not None and status.is_merged
+
+
 def test_retired_checkpoints_are_named(lake: Lake, plan: Plan) -> None:
     plan_products(lake, products(6), checkpoint_size=2, model="model-2")
     status = lake_status(lake)
