@@ -80,7 +80,8 @@ def run(
         bool,
         typer.Option(
             "--dry-run",
-            help="Only plan; then print what the rest takes, or the request to SageMaker.",
+            help="Change nothing: print what a run would plan and what that takes, or the request "
+            "to SageMaker.",
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -106,6 +107,20 @@ def run(
         max_vanished_share=max_vanished_share,
         compute=compute,
     )
+    level = "INFO" if verbose else "CRITICAL"  # failures are printed once, by main()
+    if dry_run:
+        with (
+            ProgressBars() as bars,
+            local_run.foreseen(
+                settings, log_level=level, say=_say, on_progress=bars.update_stage
+            ) as (pipeline, found),
+        ):
+            if settings.compute == "sagemaker":
+                request = local_run.first_request(pipeline, found)
+                sys.stdout.write(json.dumps(request, indent=2) + "\n")
+            else:
+                show_estimate(pipeline.lake, found, settings, as_json)
+        return
     warn_of_another_lake(Lake.open(settings.lake).uri)
     with (
         persistent_instance() as instance,
@@ -115,17 +130,7 @@ def run(
         pipeline = Pipeline(settings, on_progress=bars.update_stage, on_message=_say)
         if put_sample(pipeline.lake, settings):
             err.print(f"{pipeline.lake.uri} is empty: using the sample reviews", soft_wrap=True)
-        level = "INFO" if verbose else "CRITICAL"  # failures are printed once, by main()
-        if not dry_run:
-            report = local_run.materialize_pending(instance, pipeline, log_level=level, say=_say)
-        else:
-            found = local_run.plan_only(instance, pipeline, log_level=level, say=_say)
-            if settings.compute == "sagemaker":
-                request = local_run.first_request(pipeline, found)
-                sys.stdout.write(json.dumps(request, indent=2) + "\n")
-            else:
-                show_estimate(pipeline.lake, found, settings, as_json)
-            return
+        report = local_run.materialize_pending(instance, pipeline, log_level=level, say=_say)
     result = run_result(pipeline.lake, report)
     if as_json:
         print_json(result)

@@ -108,6 +108,10 @@ class StatusResult(BaseModel):
     products_quarantined: int
     products_pending: int
     merged: bool
+    # How the plan differs from the one before; products gone by cause, none before the second plan.
+    products_new: int = 0
+    products_changed: int = 0
+    products_gone: dict[str, int] = {}
     planned_otherwise: list[str] = []  # what there is now that the plan was not made from
 
 
@@ -261,6 +265,9 @@ def status_result(
         products_quarantined=found.quarantined,
         products_pending=found.pending,
         merged=found.is_merged,
+        products_new=found.plan.new,
+        products_changed=found.plan.changed,
+        products_gone={} if found.plan.vanished is None else found.plan.vanished.by_cause,
         planned_otherwise=list(differences),
     )
 
@@ -283,6 +290,11 @@ def print_status(result: StatusResult) -> None:
         f"{result.products_pending:,} pending; merged table is "
         f"{'up to date' if result.merged else 'not up to date'}"
     )
+    if result.plan is not None and any(result.products_gone.values()):
+        causes = (
+            f"{count:,} {name.replace('_', ' ')}" for name, count in result.products_gone.items()
+        )
+        out.print(f"gone since the plan before: {', '.join(causes)}")
     if result.planned_otherwise:
         print_differences(result.planned_otherwise)
 

@@ -7,6 +7,8 @@ A lake is a local directory or ``s3://bucket/prefix``; both behave alike through
 - ``create`` writes only where nothing is, so that of two writers exactly one wins;
 - a listing is complete, beyond the 1,000 keys of one S3 response;
 - no key can leave the root.
+
+An ``Overlay`` shows a lake as it would be after some writes, and leaves the lake as it is.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import stat
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -27,12 +30,14 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+import polars as pl
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import LocalStore, S3Store
 
 from reviewsum_assets.errors import LakeError
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
     from obstore.store import ObjectStore, RetryConfig
 
 # Local writes are staged here and renamed into place, so that a killed writer leaves nothing
@@ -72,6 +77,12 @@ class LakeObject:
     e_tag: str | None
     last_modified: datetime
 
+    def is_version_of(self, other: LakeObject) -> bool:
+        """Whether both are the same bytes, as far as sizes and tags tell."""
+        if self.e_tag is None or other.e_tag is None:
+            return (self.size, self.last_modified) == (other.size, other.last_modified)
+        return (self.size, self.e_tag) == (other.size, other.e_tag)
+
 
 class Lake:
     """A directory or S3 prefix that holds everything the project reads and writes."""
@@ -103,9 +114,7 @@ class Lake:
                 root, client_options=_s3_client_options(), retry_config=_RETRIES, **_from_boto3()
             )
             return cls(root, store, None)
-        if "://" in uri and not uri.startswith("file://"):
-            raise LakeError(f"lake {uri!r} is neither a directory nor s3://bucket/prefix")
-        directory = Path(uri.removeprefix("file://")).expanduser().absolute()
+        directory = _directory_of(uri)
         if directory.exists() and not directory.is_dir():
             raise LakeError(f"lake {directory} is a file, not a directory")
         if not create and not directory.exists():
@@ -117,12 +126,24 @@ class Lake:
         return cls(str(directory), LocalStore(directory), directory)
 
     def uri_of(self, key: str) -> str:
-        """A path or ``s3://`` URI that names this object to people and to polars."""
+        """A path or ``s3://`` URI that names this object to people."""
         return f"{self.uri}/{_checked(key)}"
 
+    def scan_parquet(self, *keys: str) -> pl.LazyFrame:
+        """A lazy table of the rows of Parquet objects; what is wrong with them polars raises."""
+        return pl.scan_parquet(
+            [self.uri_of(key) for key in keys],
+            storage_options=self._storage_options or None,
+            glob=False,  # a lake's path may hold brackets
+        )
+
+    def local_directory(self, prefix: str) -> Path | None:
+        """The directory that holds the objects below ``prefix`` as files; None: there is none."""
+        return None if self.directory is None else self.directory / _checked(prefix)
+
     @property
-    def storage_options(self) -> dict[str, str]:
-        """What polars' scan and sink functions need beyond ``AWS_*`` variables."""
+    def _storage_options(self) -> dict[str, str]:
+        """What polars' scan functions need beyond ``AWS_*`` variables."""
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
         if self.directory is not None or not endpoint:
             return {}
@@ -203,11 +224,11 @@ class Lake:
     def get(self, key: str) -> bytes | None:
         """An object's content, or None if there is no such object."""
         try:
-            return bytes(obstore.get(self._store, _checked(key)).bytes())
+            return bytes(obstore.get(self._holder(key)._store, _checked(key)).bytes())
         except FileNotFoundError:
             return None
         except (BaseError, OSError) as error:
-            raise LakeError(f"cannot read {self.uri_of(key)}: {_brief(error)}") from error
+            raise self._unreadable(key, error) from error
 
     def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """The contents of several objects, in the order of ``keys``, read side by side."""
@@ -220,19 +241,88 @@ class Lake:
         while some := list(islice(left, _CONTENTS_AT_A_TIME)):
             yield from zip(some, self.get_many(some), strict=True)
 
-    def open_reader(self, key: str) -> IO[bytes]:
+    def open_reader(self, key: str, e_tag: str | None = None) -> IO[bytes]:
         """A buffered, seekable reader of an object's bytes.
+
+        On S3 all of them are of one object: of the one with ``e_tag``, else of the one that is
+        there now. A local file that is replaced is read to its end.
 
         Raises:
             LakeError: there is no such object, it is a link out of its folder, or the store
-                refused.
+                refused; the reader raises it too.
         """
+        holder = self._holder(key)
         try:
-            if self.directory is not None:
-                return _opened(self.directory, _checked(key))
-            return io.BufferedReader(_ObjectReader(self._store, _checked(key)), _READ_AHEAD_BYTES)
+            if holder.directory is not None:
+                return _opened(holder.directory, _checked(key))
+            found = _lake_object(obstore.head(holder._store, _checked(key)))
         except (BaseError, OSError) as error:
-            raise LakeError(f"cannot read {self.uri_of(key)}: {_brief(error)}") from error
+            raise self._unreadable(key, error) from error
+        reader = _ObjectReader(holder, found, e_tag or found.e_tag)
+        return io.BufferedReader(reader, _READ_AHEAD_BYTES)
+
+    @contextmanager
+    def reading(self, listed: LakeObject) -> Iterator[IO[bytes]]:
+        """A reader of just the object that was listed, to be read and left.
+
+        Raises:
+            LakeError: it cannot be read, or it is no more what was listed: then what was read may
+                be part of one object and part of another.
+        """
+        holder = self._holder(listed.key)
+        opened: os.stat_result | None = None
+        try:
+            with holder.open_reader(listed.key, listed.e_tag) as file:
+                if holder.directory is not None:
+                    opened = os.fstat(file.fileno())
+                yield file
+        except Exception:  # what a mixture made fail says nothing
+            holder._require_unchanged(listed, opened)
+            raise
+        holder._require_unchanged(listed, opened)
+
+    def _require_unchanged(self, listed: LakeObject, opened: os.stat_result | None) -> None:
+        """Refuse an object that is no more the listed one, nor the one that was opened."""
+        found = self.head(listed.key)
+        is_same = found is not None and found.is_version_of(listed)
+        if is_same and opened is not None and self.directory is not None:
+            try:
+                is_same = os.path.samestat(opened, (self.directory / listed.key).stat())
+            except FileNotFoundError:  # removed just now
+                found, is_same = None, False
+        if not is_same:
+            happened = "was removed" if found is None else "changed or was replaced"
+            raise LakeError(
+                f"{self.uri_of(listed.key)} {happened} while it was read: wait until it is "
+                "complete, then read it again"
+            )
+
+    def read_range(self, key: str, start: int, length: int, e_tag: str | None) -> bytes:
+        """Some bytes of the object with ``e_tag``, if the store has tags.
+
+        Raises:
+            LakeError: there is no such object any more, or the store refused.
+        """
+        options: GetOptions = {"range": (start, start + length)}
+        if e_tag is not None:
+            options["if_match"] = e_tag
+        try:
+            found = obstore.get(self._store, _checked(key), options=options)
+            # Not every store that speaks S3 knows If-Match.
+            if e_tag is None or found.meta["e_tag"] == e_tag:
+                return bytes(found.bytes())
+        except PreconditionError:
+            pass
+        except (BaseError, OSError) as error:
+            raise self._unreadable(key, error) from error
+        raise LakeError(f"{self.uri_of(key)} changed or was replaced while it was read")
+
+    def _holder(self, key: str) -> Lake:  # noqa: ARG002 - which it is, an overlay decides
+        """The lake whose store an object is read from."""
+        return self
+
+    def _unreadable(self, key: str, error: BaseException) -> LakeError:
+        return LakeError(f"cannot read {self.uri_of(key)}: {_brief(error)}")
 
     def sha256(self, key: str) -> str | None:
         """SHA-256 of an object, read in pieces; None if there is no such object.
@@ -242,12 +332,12 @@ class Lake:
         """
         digest = hashlib.sha256()
         try:
-            for piece in obstore.get(self._store, _checked(key)).stream():
+            for piece in obstore.get(self._holder(key)._store, _checked(key)).stream():
                 digest.update(piece)
         except FileNotFoundError:
             return None
         except (BaseError, OSError) as error:
-            raise LakeError(f"cannot read {self.uri_of(key)}: {_brief(error)}") from error
+            raise self._unreadable(key, error) from error
         return digest.hexdigest()
 
     def download(self, key: str, path: Path) -> None:
@@ -256,7 +346,7 @@ class Lake:
         partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         try:
             with partial.open("wb") as file:
-                for piece in obstore.get(self._store, _checked(key)).stream():
+                for piece in obstore.get(self._holder(key)._store, _checked(key)).stream():
                     file.write(piece)
             partial.replace(path)
         except (BaseError, OSError) as error:
@@ -267,7 +357,7 @@ class Lake:
     def head(self, key: str) -> LakeObject | None:
         """Size and tag of an object, or None if there is no such object."""
         try:
-            return _lake_object(obstore.head(self._store, _checked(key)))
+            return _lake_object(obstore.head(self._holder(key)._store, _checked(key)))
         except FileNotFoundError:
             return None
         except (BaseError, OSError) as error:
@@ -320,13 +410,68 @@ class Lake:
         return True
 
 
+class Overlay(Lake):
+    """A lake as it would be after some writes, which go to a local directory: it stays as it is.
+
+    Args:
+        uri: of the lake beneath, as ``Lake.open`` takes it; a directory need not exist, and is
+            not made.
+        scratch: an empty local directory, which takes what is written.
+    """
+
+    def __init__(self, uri: str, scratch: Path) -> None:
+        refuse_credentials(uri)
+        shown, is_absent = uri, False
+        if not uri.startswith("s3://"):
+            shown = str(_directory_of(uri))
+            is_absent = not Path(shown).exists()
+        beneath = Lake.open(str(scratch / "absent")) if is_absent else Lake.open(uri, create=False)
+        super().__init__(shown if is_absent else beneath.uri, beneath._store, beneath.directory)
+        self._beneath = beneath
+        self._written = Lake.open(str(scratch / "written"))
+        self._removed: set[str] = set()
+
+    def list(self, prefix: str) -> list[LakeObject]:
+        """Every object below ``prefix``, written or of the lake beneath, sorted by key."""
+        found = {item.key: item for item in self._beneath.list(prefix)}
+        for key in self._removed & found.keys():
+            del found[key]
+        found |= {item.key: item for item in self._written.list(prefix)}
+        return [found[key] for key in sorted(found)]
+
+    def scan_parquet(self, *keys: str) -> pl.LazyFrame:
+        """A lazy table of the rows of Parquet objects, whichever holds them."""
+        return pl.concat([self._holder(key).scan_parquet(key) for key in keys])
+
+    def local_directory(self, prefix: str) -> Path | None:
+        """The directory with all objects below ``prefix``; None where some lie in another one."""
+        holders = {self._holder(item.key) for item in self.list(prefix)}
+        is_cut = any(key.startswith(f"{prefix}/") for key in self._removed)
+        return holders.pop().local_directory(prefix) if len(holders) == 1 and not is_cut else None
+
+    def delete(self, key: str) -> None:
+        """Show no object here any more."""
+        self._written.delete(key)
+        self._removed.add(_checked(key))
+
+    def _write(self, key: str, data: bytes | Path, *, overwrite: bool = True) -> bool:
+        if not overwrite and self.head(key) is not None:
+            return False
+        return self._written._write(key, data, overwrite=overwrite)
+
+    def _holder(self, key: str) -> Lake:
+        is_beneath = _checked(key) not in self._removed and self._written.head(key) is None
+        return self._beneath if is_beneath else self._written
+
+
 class _ObjectReader(io.RawIOBase):
     """Makes a remote object a file that the standard library's readers accept."""
 
-    def __init__(self, store: ObjectStore, key: str) -> None:
-        self._store = store
-        self._key = key
-        self._size = obstore.head(store, key)["size"]
+    def __init__(self, lake: Lake, found: LakeObject, e_tag: str | None) -> None:
+        self._lake = lake
+        self._key = found.key
+        self._size = found.size
+        self._e_tag = e_tag
         self._position = 0
 
     def readable(self) -> bool:
@@ -339,9 +484,7 @@ class _ObjectReader(io.RawIOBase):
         length = min(len(buffer), self._size - self._position)
         if length <= 0:
             return 0
-        buffer[:length] = memoryview(
-            obstore.get_range(self._store, self._key, start=self._position, length=length)
-        )
+        buffer[:length] = self._lake.read_range(self._key, self._position, length, self._e_tag)
         self._position += length
         return length
 
@@ -391,6 +534,12 @@ def _to_disk(path: Path) -> None:
     """
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _directory_of(uri: str) -> Path:
+    if "://" in uri and not uri.startswith("file://"):
+        raise LakeError(f"lake {uri!r} is neither a directory nor s3://bucket/prefix")
+    return Path(uri.removeprefix("file://")).expanduser().absolute()
 
 
 def refuse_credentials(uri: str) -> None:

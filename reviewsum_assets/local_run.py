@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from reviewsum_assets import places
 from reviewsum_assets.assets.check_results import failed_checks
-from reviewsum_assets.assets.checkpoint_plan import align_partitions
-from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.checkpoint_plan import align_partitions, plan_of_run
+from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.assets.runs_in_progress import REFRESH
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
 from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints, mend_plan
+from reviewsum_assets.checkpoints.planning import refuse_vanished
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, merged_file_problems
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.compute.ordering import order_job
@@ -36,8 +40,12 @@ from reviewsum_assets.job import model_directory
 from reviewsum_assets.job.conversion import is_converted
 from reviewsum_assets.plan_differences import plan_differences
 from reviewsum_assets.reviews import grouping
+from reviewsum_assets.reviews.dumps import put_sample
 from reviewsum_assets.reviews.grouping import GroupedReviews
+from reviewsum_assets.settings import Settings
 from reviewsum_assets.verification import remove_damaged
+
+_NO_TELEMETRY = {"telemetry": {"enabled": False}}
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ def materialize_pending(
         # What a job lacks is said now, not after all dumps were read.
         for notice in pipeline.compute.notices:
             say(f"warning: {notice}")
-        runs.execute(REFRESH)
+        plan = runs.execute(REFRESH)
     status = _status(pipeline)
     after = _manifests(pipeline)
     computed = tuple(
@@ -96,13 +104,13 @@ def materialize_pending(
         for planned in status.plan.checkpoints
         if before.get(key := places.checkpoint_manifest(planned.number)) != after.get(key)
     )
-    if not _is_planned(pipeline, status.plan):
-        raise PlanError(
-            "another run has planned other dumps, settings or another model on this lake in the "
-            "meantime, and its plan is the current one; run it again to plan these"
-        )
     grouped = grouping.current_grouped_reviews(pipeline.lake)
-    assert grouped is not None  # the plan was made from it
+    is_reported = plan is not None and status.plan.input_version == plan.input_version
+    if not is_reported or grouped is None or grouped.version != status.plan.grouped_version:
+        raise PlanError(
+            "another run has grouped or planned other dumps, settings or another model on this "
+            "lake since this one ended: run it again for a report of these"
+        )
     return RunReport(
         status=status,
         computed=computed,
@@ -127,23 +135,48 @@ def reconcile_lake(instance: dg.DagsterInstance, pipeline: Pipeline) -> Reconcil
     return reconcile(instance, pipeline, plan, RecordedFailures(defs.get_repository_def()))
 
 
-def plan_only(
-    instance: dg.DagsterInstance,
-    pipeline: Pipeline,
+@contextmanager
+def foreseen(
+    settings: Settings,
     *,
     log_level: str,
     say: Callable[[str], None],
-) -> LakeStatus:
-    """Ingest and plan as ``materialize_pending``, and stop; what is to be computed is pending.
+    on_progress: Callable[[StageProgress], None] | None = None,
+) -> Iterator[tuple[Pipeline, LakeStatus]]:
+    """What a run would plan, for as long as the context lasts; what it would compute is pending.
+
+    Dumps are read and planned as in a run, on an overlay of the lake and an instance of its own:
+    neither lake nor Dagster is changed. A plan that takes too much away is shown too.
+
+    Args:
+        settings: of the run.
+        log_level: of Dagster's log on standard error.
+        say: told in a sentence what is new, and what is gone.
+        on_progress: told how far reading is.
 
     Raises:
-        ReviewsumError: what could not be done.
+        ReviewsumError: what could not be done; on leaving, that the run would refuse this plan.
     """
-    mend_plan(pipeline.lake)
-    if _standing_plan(pipeline, say) is None:
-        _ = pipeline.compute  # what it lacks is said now, not after all dumps were read
-        _Runs(instance, pipeline, log_level).execute("ingest")
-    return _status(pipeline)
+    with tempfile.TemporaryDirectory(prefix="reviewsum-dry-run-") as scratch:
+        shown = settings.model_copy(update={"max_vanished_share": 1.0})
+        pipeline = Pipeline(shown, on_progress, say, scratch=Path(scratch))
+        if put_sample(pipeline.lake, shown):
+            say(f"{pipeline.lake.uri} is empty: using the sample reviews")
+        mend_plan(pipeline.lake)
+        plan = _standing_plan(pipeline, say)
+        vanished = None
+        if plan is None:
+            _ = pipeline.compute  # what it lacks is said now, not after all dumps were read
+            before = current_plan(pipeline.lake)
+            with dg.DagsterInstance.ephemeral(settings=_NO_TELEMETRY) as instance:
+                runs = _Runs(instance, pipeline, log_level)
+                plan = runs.execute("ingest")
+            for check, said in runs.warnings.items():
+                say(f"warning: {check}: {said}")
+            if before is None or plan.plan_id != before.plan_id:
+                vanished = plan.vanished
+        yield pipeline, _status(pipeline)
+        refuse_vanished(vanished, settings.max_vanished_share)
 
 
 def first_request(pipeline: Pipeline, status: LakeStatus) -> dict[str, Any]:
@@ -181,8 +214,11 @@ class _Runs:
     log_level: str
     warnings: dict[str, str] = field(default_factory=dict)  # by check; of each the last
 
-    def execute(self, job: str) -> None:
-        """Execute one job, and note what its asset checks warn of.
+    def execute(self, job: str) -> Plan:
+        """Execute one job that plans, and note what its asset checks warn of.
+
+        Returns:
+            The current plan, made from what the job read.
 
         Raises:
             CheckpointError: checkpoints did not land.
@@ -217,6 +253,9 @@ class _Runs:
                 "; ".join(f"{check}: {said}" for check, said in blocking.items())
             ) from error
         self.warnings.update(failed_checks(self.instance, run_id, is_blocking=False))
+        run = self.instance.get_run_by_id(run_id)
+        assert run is not None  # it was executed just now
+        return plan_of_run(self.instance, run, self.pipeline.lake)
 
     def failed_last(self, *jobs: str) -> bool:
         """Whether the last run of any of these jobs failed, so that its table cannot be trusted."""
@@ -259,12 +298,6 @@ def _manifests(pipeline: Pipeline) -> dict[str, object]:
     """Tells the manifests that lie on the lake now from those of another time, by key."""
     listed = pipeline.lake.list(places.CHECKPOINT_MANIFESTS)
     return {item.key: (item.e_tag, item.last_modified) for item in listed}
-
-
-def _is_planned(pipeline: Pipeline, plan: Plan) -> bool:
-    """Whether the plan was made from what there is now, and its model is ready for the engine."""
-    differences = plan_differences(pipeline.lake, plan, pipeline.settings)
-    return not differences and _is_converted(pipeline, plan)
 
 
 def _is_converted(pipeline: Pipeline, plan: Plan) -> bool:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from reviewsum_assets import places
 from reviewsum_assets.checkpoints.files import COLUMNS, decode_rows
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.cli import app
 from reviewsum_assets.compute.local import LocalCompute
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.grouping import RECORD
@@ -44,20 +46,20 @@ class Command:
     def lake(self) -> Lake:
         return Lake.open(str(self.folder / "lake"))
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, lake: str = "") -> subprocess.Popen[str]:
         script = Path(sys.executable).with_name("reviewsum")
         return subprocess.Popen(
             [str(script), *arguments],
             cwd=self.folder,
-            env={**os.environ, **FAST, "REVIEWSUM_LAKE": self.lake.uri},
+            env={**os.environ, **FAST, "REVIEWSUM_LAKE": lake or self.lake.uri},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
 
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        process = self.start(*arguments)
+    def __call__(self, *arguments: str, lake: str = "") -> tuple[int, str, str]:
+        process = self.start(*arguments, lake=lake)
         out, err = process.communicate(timeout=180)
         return process.returncode, out, err
 
@@ -280,32 +282,78 @@ def test_a_demo_run_needs_nothing(tmp_path: Path, pegasus: Path) -> None:
     assert (result["products"], result["demo_model"]) == (3, True)
 
 
-def test_a_dry_run_plans_and_tells_what_it_takes_and_going_back_costs_nothing(
+def test_a_dry_run_tells_what_a_run_takes_and_changes_nothing(
     finished: Finished, tmp_path: Path
 ) -> None:
     command = finished.copy(tmp_path)
-    before = command.merged(), manifests(command.lake)
-    code, out, err = command("run", "--dry-run", "--json", "--dump", dump(tmp_path, 5))
+    path = dump(tmp_path, 5)
+    before = files(command.folder)
+    code, out, err = command("run", "--dry-run", "--json", "--dump", path)
     assert code == 0, err
     assert "planning again: dumps" in err
+    assert "2 of 5 products need a summary: 2 are new" in err
     assert (json.loads(out)["checkpoints"], json.loads(out)["products"]) == (1, 2)
-    assert (command.merged(), manifests(command.lake)) == before
-    report = command.run(finished.dump, "--checkpoint-size", "2")
-    assert (report["checkpoints_computed"], command.merged()) == (0, before[0])
+    assert files(command.folder) == before
+    assert command.run(finished.dump, "--checkpoint-size", "2")["did_nothing"]
+
+
+def test_a_dry_run_makes_neither_a_lake_nor_a_dagster_home(tmp_path: Path, pegasus: Path) -> None:
+    command = Command(tmp_path / "work", pegasus)
+    command.folder.mkdir()
+    code, out, err = command("run", "--dry-run", "--top-k", "3", "--json", lake="not there")
+    assert code == 0, err
+    assert "not there is empty: using the sample reviews" in " ".join(err.split())
+    assert json.loads(out)["products"] == 3
+    assert list(command.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("asking", ["status", "estimate"])
 def test_whoever_looks_at_a_plan_is_told_what_a_run_would_plan_otherwise(
-    finished: Finished, tmp_path: Path, asking: str
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asking: str
 ) -> None:
     command = finished.copy(tmp_path)
-    assert command("run", "--dry-run", "--top-k", "2")[0] == 0
+    assert "other input" not in command(asking)[2]
+    monkeypatch.setenv("REVIEWSUM_TOP_K", "2")
+    before = files(command.folder)
+    assert command("run", "--dry-run")[0] == 0
     code, _, err = command(asking)
     assert code == 0, err
-    said = "other input than that of this environment: top_k 2 -> 30700. `reviewsum run`"
+    said = "other input than that of this environment: top_k 30700 -> 2. `reviewsum run`"
     assert said in " ".join(err.split())
-    assert command("run", "--dry-run")[0] == 0
-    assert "other input" not in command(asking)[2]
+    assert files(command.folder) == before
+
+
+def test_a_dry_run_whose_run_would_be_refused_shows_the_bill_and_fails(
+    finished: Finished, tmp_path: Path
+) -> None:
+    command = finished.copy(tmp_path)
+    share = ("--max-vanished-share", "0.1")
+    code, out, err = command("run", "--dry-run", "--json", "--top-k", "2", *share)
+    assert (code, json.loads(out)["checkpoints"]) == (1, 0)
+    assert "error: 1 of 3 products are gone: 0 are in no dump any more, 0 have too few" in err
+
+
+def test_status_says_what_the_last_plan_has_lost(lake: Lake) -> None:
+    plan_products(lake, products(4))
+    plan_products(lake, products(3), version="grouped-2")
+    opened = ["status", "--lake", lake.uri]
+    told = CliRunner().invoke(app, opened, catch_exceptions=False)
+    assert "gone since the plan before: 1 products in no dump any more" in told.stdout
+    told = CliRunner().invoke(app, [*opened, "--json"], catch_exceptions=False)
+    assert json.loads(told.stdout)["products_gone"] == {
+        "products_in_no_dump_any_more": 1,
+        "products_with_too_few_reviews": 0,
+        "products_below_top_k": 0,
+    }
+
+
+def files(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """Every file of a lake and of a Dagster home, with its time and its bytes."""
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_what_jobs_lack_is_told_before_dumps_are_read(command: Command, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_home_that_was_used_for_another_lake_is_told(
     assert "warning" not in reconcile(one) + reconcile(one)
     assert f"this Dagster home was used for another lake, {one}" in reconcile(two)
     assert "warning" not in reconcile(two)
-    run = CliRunner().invoke(app, ["run", "--lake", one, "--dry-run"])
+    run = CliRunner().invoke(app, ["run", "--lake", one, "--compute", "sagemaker"])
     assert f"used for another lake, {two}" in run.stderr and "DAGSTER_HOME" in run.stderr
 
 

@@ -3,13 +3,17 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
+import obstore
+import polars as pl
 import pytest
 
 from reviewsum_assets.errors import LakeError
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake import Lake, LakeObject, Overlay
 from reviewsum_assets.reviews.dumps import find_dumps
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.tables import as_parquet
 
 
 def test_what_was_put_is_read_back(any_lake: Lake) -> None:
@@ -129,6 +133,136 @@ def test_an_object_is_read_as_a_stream(any_lake: Lake) -> None:
     any_lake.put("object", b"one\ntwo\n")
     with any_lake.open_reader("object") as file:
         assert bytes(file.read(4)) == b"one\n"
+
+
+def listed(lake: Lake, key: str) -> LakeObject:
+    (found,) = lake.list(key.rpartition("/")[0])
+    return found
+
+
+def test_what_is_read_is_the_object_that_was_listed(any_lake: Lake) -> None:
+    any_lake.put("folder/object", b"as listed")
+    with any_lake.reading(listed(any_lake, "folder/object")) as file:
+        assert file.read() == b"as listed"
+
+
+@pytest.mark.parametrize("content", [b"shorter", b"other one", None])
+def test_an_object_that_changes_while_it_is_read_is_an_error(
+    any_lake: Lake, content: bytes | None
+) -> None:
+    any_lake.put("folder/object", b"as listed")
+    happened = "was removed" if content is None else "changed or was replaced"
+    with (
+        pytest.raises(LakeError, match=f"folder/object {happened} while it was read: wait"),
+        any_lake.reading(listed(any_lake, "folder/object")) as file,
+    ):
+        file.read(2)
+        if content is None:
+            any_lake.delete("folder/object")
+        else:
+            any_lake.put("folder/object", content)
+        raise ValueError("what a reader makes of a mixture")
+
+
+def test_an_object_that_comes_back_unchanged_was_not_the_one_that_was_read(lake: Lake) -> None:
+    assert lake.directory is not None
+    lake.put("folder/object", b"as listed")
+    before, path = listed(lake, "folder/object"), lake.directory / "folder" / "object"
+    path.rename(lake.directory / "aside")
+    lake.put("folder/object", b"other one")
+    with pytest.raises(LakeError, match="changed or was replaced"), lake.reading(before):
+        path.unlink()
+        (lake.directory / "aside").rename(path)
+
+
+def test_of_an_object_of_s3_that_is_replaced_for_a_moment_nothing_is_read(s3_lake: Lake) -> None:
+    s3_lake.put("folder/object", b"as listed")
+    before = listed(s3_lake, "folder/object")
+    s3_lake.put("folder/object", b"other one")
+    with (
+        pytest.raises(LakeError, match="changed or was replaced"),
+        s3_lake.reading(before) as file,
+    ):
+        try:
+            file.read()
+        finally:
+            s3_lake.put("folder/object", b"as listed")
+
+
+def test_an_object_of_a_store_that_ignores_if_match_is_compared(
+    s3_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_condition(*arguments: Any, options: Any, **others: Any) -> Any:
+        return get(*arguments, options={"range": options["range"]}, **others)
+
+    get = obstore.get
+    monkeypatch.setattr(obstore, "get", without_condition)
+    s3_lake.put("object", b"as opened")
+    with s3_lake.open_reader("object") as file:
+        s3_lake.put("object", b"other one")
+        with pytest.raises(LakeError, match="changed or was replaced"):
+            file.read()
+
+
+def rows(*numbers: int) -> bytes:
+    return as_parquet(pl.DataFrame({"number": numbers}))
+
+
+def test_an_overlay_shows_what_was_written_and_leaves_the_lake(
+    any_lake: Lake, tmp_path: Path
+) -> None:
+    for name in ("kept", "replaced", "removed"):
+        any_lake.put(f"folder/{name}", rows(1))
+    before = [any_lake.list("folder"), any_lake.get("folder/replaced")]
+    overlay = Overlay(any_lake.uri, tmp_path / "scratch")
+    (tmp_path / "file").write_bytes(rows(2, 3))
+    overlay.put_file("folder/replaced", tmp_path / "file")
+    overlay.delete("folder/removed")
+    assert overlay.create("folder/new", b"new")
+    assert not overlay.create("folder/kept", b"other")
+    assert not overlay.create("folder/new", b"other")
+
+    keys = [f"folder/{name}" for name in ("kept", "new", "replaced")]
+    assert [item.key for item in overlay.list("folder")] == keys
+    assert overlay.get_many([*keys, "folder/removed"]) == [rows(1), b"new", rows(2, 3), None]
+    assert (overlay.head("folder/removed"), overlay.sha256("folder/removed")) == (None, None)
+    assert overlay.sha256("folder/kept") == any_lake.sha256("folder/kept")
+    with overlay.open_reader("folder/new") as file:
+        assert file.read() == b"new"
+    for item in overlay.list("folder"):
+        with overlay.reading(item) as file:
+            assert file.read() == overlay.get(item.key)
+    overlay.download("folder/replaced", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == rows(2, 3)
+    scan = overlay.scan_parquet("folder/kept", "folder/replaced")
+    assert scan.collect()["number"].to_list() == [1, 2, 3]
+    assert overlay.uri_of("folder/new") == any_lake.uri_of("folder/new")
+    assert overlay.create("folder/removed", b"again")
+    assert overlay.get("folder/removed") == b"again"
+    assert [any_lake.list("folder"), any_lake.get("folder/replaced")] == before
+
+
+def test_an_overlay_has_a_directory_only_of_objects_that_lie_together(
+    lake: Lake, tmp_path: Path
+) -> None:
+    for key in ("beneath/a", "both/a", "cut/a", "cut/b"):
+        lake.put(key, b"x")
+    overlay = Overlay(lake.uri, tmp_path / "scratch")
+    overlay.put("both/b", b"x")
+    overlay.put("written/a", b"x")
+    overlay.delete("cut/b")
+    assert overlay.local_directory("beneath") == lake.local_directory("beneath")
+    written = overlay.local_directory("written")
+    assert written is not None and list(written.iterdir()) == [written / "a"]
+    assert [overlay.local_directory(prefix) for prefix in ("both", "cut", "none")] == [None] * 3
+
+
+def test_an_overlay_makes_no_directory_of_a_lake_that_is_not_there(tmp_path: Path) -> None:
+    overlay = Overlay(str(tmp_path / "lake"), tmp_path / "scratch")
+    overlay.put("object", b"written")
+    assert overlay.get("object") == b"written"
+    assert overlay.uri_of("object") == str(tmp_path / "lake" / "object")
+    assert not (tmp_path / "lake").exists()
 
 
 @pytest.mark.parametrize("write", ["put", "put_file", "create"])

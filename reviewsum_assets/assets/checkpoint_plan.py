@@ -7,23 +7,41 @@ import dagster as dg
 
 from reviewsum_assets import places
 from reviewsum_assets.assets import markdown
+from reviewsum_assets.assets.earlier_attempts import materialized_in
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
+from reviewsum_assets.assets.partition_metadata import DATA_VERSION_TAG
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.checkpoints.listing import finished_numbers
-from reviewsum_assets.checkpoints.plan import Plan, partition_key
-from reviewsum_assets.checkpoints.planning import PlanOutcome, Vanished, make_plan
+from reviewsum_assets.checkpoints.plan import (
+    Plan,
+    partition_key,
+    require_plan,
+    require_plan_of,
+)
+from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
 from reviewsum_assets.checkpoints.validity import check_checkpoints
 from reviewsum_assets.compute.estimate import Estimate, estimate
 from reviewsum_assets.errors import PlanError, ReviewsumError, first_names
-from reviewsum_assets.job.model_directory import ready_model
+from reviewsum_assets.job.model_directory import ReadyModel, ready_model
+from reviewsum_assets.lake import Lake
 from reviewsum_assets.plan_differences import setting_differences, unused_overrides
-from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grouped, scan_too_few
+from reviewsum_assets.reviews.grouping import (
+    GroupedReviews,
+    current_grouped_reviews,
+    is_current,
+    require_still_current,
+    scan_grouped,
+    scan_too_few,
+)
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.tables import UNREADABLE
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
+# Of a materialization: ``Plan.input_version``, for the later steps of the same run.
+INPUT_VERSION_TAG = "reviewsum/input_version"
 
 checkpoint_partitions = dg.DynamicPartitionsDefinition(name="checkpoints")
 
@@ -57,27 +75,30 @@ def checkpoint_plan(
     context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.MaterializeResult[None]:
     """Plan, and bring the partitions into line with the plan."""
-    grouped = current_grouped_reviews(pipeline.lake)
-    if grouped is None:
-        raise PlanError("there are no grouped reviews yet: materialize grouped_reviews first")
-    model, _ = ready_model(pipeline.lake, pipeline.settings)
-    outcome = make_plan(
-        pipeline.lake,
-        scan_grouped(pipeline.lake, grouped),
-        grouped.version,
-        model.version,
-        pipeline.settings,
-        too_few=scan_too_few(pipeline.lake, grouped),
-    )
+    grouped = _grouped_reviews_of_run(context, pipeline)
+    model = _model_of_run(context, pipeline)
+    try:
+        outcome = make_plan(
+            pipeline.lake,
+            scan_grouped(pipeline.lake, grouped),
+            grouped.version,
+            model.version,
+            pipeline.settings,
+            too_few=scan_too_few(pipeline.lake, grouped),
+        )
+    except (*UNREADABLE, OSError):
+        require_still_current(pipeline.lake, grouped)
+        raise
     if outcome.vanished is not None and outcome.vanished.total:
         pipeline.say(context.log.warning, str(outcome.vanished))
     news = str(outcome) if outcome.made else "nothing is new or changed"
-    pipeline.say(context.log.info, f"plan {outcome.plan.plan_id}: {news}")
+    pipeline.say(context.log.info, f"plan {outcome.plan.sequence}: {news}")
     _warn_of_leaving(context, pipeline, outcome)
     _warn_of_overrides(context, pipeline)
     align_partitions(context.instance, outcome.plan)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(outcome.plan.plan_id),
+        tags={INPUT_VERSION_TAG: outcome.plan.input_version},
         metadata={**_bill(context, pipeline, outcome.plan), **_metadata(pipeline, outcome)},
     )
 
@@ -101,6 +122,71 @@ def _warn_of_overrides(context: dg.AssetExecutionContext, pipeline: Pipeline) ->
     """Log the overrides of a run that change nothing."""
     for reason in unused_overrides(pipeline.overrides, pipeline.settings, load_settings()):
         context.log.warning(f"override without effect: {reason}")
+
+
+def plan_of_run(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, lake: Lake, before: Plan | None = None
+) -> Plan:
+    """The current plan, provided that it was made from what this run read and is set to.
+
+    Args:
+        instance: holds the run's events.
+        run: one without ``checkpoint_plan`` takes the plan as it is.
+        lake: holds the plan.
+        before: the plan that a run without ``checkpoint_plan`` took earlier.
+
+    Raises:
+        PlanError: there is no plan, or another run made one from something else current.
+    """
+    made = materialized_in(instance, run, "checkpoint_plan")
+    if made is not None:
+        return require_plan_of(lake, (made.tags or {}).get(INPUT_VERSION_TAG, ""))
+    return require_plan(lake) if before is None else require_plan_of(lake, before.input_version)
+
+
+def _grouped_reviews_of_run(
+    context: dg.AssetExecutionContext, pipeline: Pipeline
+) -> GroupedReviews:
+    """The current grouped reviews, provided that they are those of this run.
+
+    Raises:
+        PlanError: there are none, or they were made from other dumps or settings.
+    """
+    record = current_grouped_reviews(pipeline.lake)
+    if record is None:
+        raise PlanError("there are no grouped reviews yet: materialize grouped_reviews first")
+    made = materialized_in(context.instance, context.run, "grouped_reviews")
+    if made is not None and _data_version(made) != record.version:
+        raise PlanError(
+            "another run has grouped other dumps, or with other settings, on this lake in the "
+            "meantime: launch refresh again"
+        )
+    if made is None and not is_current(pipeline.lake, pipeline.settings):
+        raise PlanError(
+            "the grouped reviews on this lake were made from other dumps, or with other settings: "
+            "materialize grouped_reviews first, or launch refresh"
+        )
+    return record
+
+
+def _model_of_run(context: dg.AssetExecutionContext, pipeline: Pipeline) -> ReadyModel:
+    """The model that the settings name, provided that it is the one that this run made ready.
+
+    Raises:
+        PlanError: it is another one by now.
+    """
+    model, _ = ready_model(pipeline.lake, pipeline.settings)
+    made = materialized_in(context.instance, context.run, "summarizer_model")
+    if made is not None and _data_version(made) != model.version:
+        raise PlanError(
+            "the model is another one than this run made ready, since its files changed or "
+            "another run planned with another model in the meantime: launch refresh again"
+        )
+    return model
+
+
+def _data_version(made: dg.AssetMaterialization) -> str:
+    return (made.tags or {}).get(DATA_VERSION_TAG, "")
 
 
 def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> Alignment:
@@ -128,7 +214,7 @@ def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:
         "products_changed_in_text": outcome.changed_text,
         "products_changed_in_model_or_settings": outcome.changed_recipe,
         "products_unchanged": outcome.unchanged,
-        **_vanished_metadata(outcome.vanished),
+        **({} if outcome.vanished is None else outcome.vanished.by_cause),
         **({"other_settings_than_the_environment": "; ".join(others)} if others else {}),
         "checkpoints": len(plan.checkpoints),
         "checkpoints_added": len(outcome.added),
@@ -141,16 +227,6 @@ def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:
         "settings": dg.MetadataValue.json(plan.recipes[plan.recipe].settings.model_dump()),
         "dagster/row_count": plan.selected,
         "dagster/uri": pipeline.lake.uri_of(places.plan_table(plan.plan_id)),
-    }
-
-
-def _vanished_metadata(vanished: Vanished | None) -> dict[str, int]:
-    if vanished is None:
-        return {}
-    return {
-        "products_in_no_dump_any_more": vanished.absent,
-        "products_with_too_few_reviews": vanished.too_few,
-        "products_below_top_k": vanished.below_top_k,
     }
 
 

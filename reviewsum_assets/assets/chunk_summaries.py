@@ -9,13 +9,17 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from reviewsum_assets.assets.checkpoint_plan import checkpoint_partitions, checkpoint_plan
+from reviewsum_assets.assets.checkpoint_plan import (
+    checkpoint_partitions,
+    checkpoint_plan,
+    plan_of_run,
+)
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.summarize_run import SummarizeRun
 from reviewsum_assets.assets.summarizer_model import summarizer_model
-from reviewsum_assets.checkpoints.plan import checkpoint_number, require_plan
+from reviewsum_assets.checkpoints.plan import checkpoint_number
 from reviewsum_assets.dagster_home import GPU_POOL
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.plan_differences import overridden_plan
@@ -63,7 +67,7 @@ def chunk_summaries(
     pipeline: dg.ResourceParam[Pipeline],
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Run one job for all requested checkpoints that are not valid yet."""
-    plan = require_plan(pipeline.lake)
+    plan = plan_of_run(context.instance, context.run, pipeline.lake)
     if not (context.has_partition_key or context.has_partition_key_range):
         raise PlanError("no partition was chosen: choose some, or launch the job refresh")
     requested = plan.chosen(map(checkpoint_number, context.partition_keys))

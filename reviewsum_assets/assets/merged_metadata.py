@@ -29,6 +29,8 @@ def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict
     """Metadata of the merged table's materialization; reads the table and every manifest."""
     lake = pipeline.lake
     grouped = current_grouped_reviews(lake)
+    if grouped is not None and grouped.version != plan.grouped_version:
+        grouped = None  # of another run's dumps
     statistics = merged_statistics(lake, None if grouped is None else scan_grouped(lake, grouped))
     return {
         "rows": merged.rows,

@@ -4,7 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from reviewsum_assets.assets.canary_check import require_agreeing_canaries
-from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan
+from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan, plan_of_run
 from reviewsum_assets.assets.merged_metadata import merged_metadata
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
@@ -12,7 +12,6 @@ from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.runs_in_progress import REFRESH
 from reviewsum_assets.assets.summarize_run import summarize_pending
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
-from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.dagster_home import GPU_POOL
 
 # Not `chunk_summaries` as the dependency: Dagster asks for a confirmation before it launches a run,
@@ -63,10 +62,11 @@ def merged_summaries(
     pipeline: dg.ResourceParam[Pipeline],
 ) -> dg.MaterializeResult[None]:
     """Merge all checkpoints of the current plan; in refresh, compute what is pending before."""
-    plan = require_plan(pipeline.lake)
+    plan = plan_of_run(context.instance, context.run, pipeline.lake)
     is_refresh = context.run.job_name == REFRESH
     if is_refresh:
         summarize_pending(context, pipeline, plan)
+        plan = plan_of_run(context.instance, context.run, pipeline.lake, plan)
     require_agreeing_canaries(context, pipeline, plan, is_logged=is_refresh)
     merged = merge_checkpoints(
         pipeline.lake,

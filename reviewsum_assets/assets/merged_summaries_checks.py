@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import dagster as dg
 
 from reviewsum_assets.assets.check_results import Rule, judged
+from reviewsum_assets.assets.checkpoint_plan import plan_of_run
 from reviewsum_assets.assets.merged_summaries import merged_summaries
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.checkpoints.findings import Finding
 from reviewsum_assets.checkpoints.merge import MergedTable, current_merged_table
 from reviewsum_assets.checkpoints.merged_coverage import MergedCoverage, cover
-from reviewsum_assets.checkpoints.plan import Plan, require_plan
+from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.errors import CheckpointError, DumpError
 from reviewsum_assets.reviews.freshness import stale_dumps
 from reviewsum_assets.reviews.grouping import current_grouped_reviews
@@ -64,7 +65,7 @@ def merged_summaries_checks(
     context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> Iterator[dg.AssetCheckResult]:
     """Hold the table against the plan, the manifests and the dumps."""
-    plan = require_plan(pipeline.lake)
+    plan = plan_of_run(context.instance, context.run, pipeline.lake)
     merged = current_merged_table(pipeline.lake)
     if merged is None:
         raise CheckpointError("there is nothing to check: materialize merged_summaries first")

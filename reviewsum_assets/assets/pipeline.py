@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
@@ -12,7 +13,7 @@ import dagster as dg
 
 from reviewsum_assets.automation_settings import AutomationSettings
 from reviewsum_assets.compute import Compute, compute_for
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake import Lake, Overlay
 from reviewsum_assets.settings import Settings, load_settings
 
 
@@ -33,13 +34,15 @@ class Pipeline:
 
     ``source`` is the settings, or loads them at first use: a resource that raised while it starts
     would be shown by a stack trace and retried as a crash. ``overrides`` are the settings that the
-    run's configuration gave, by name.
+    run's configuration gave, by name. With ``scratch``, an empty local directory, the lake stays as
+    it is: see ``lake.Overlay``.
     """
 
     source: Settings | Callable[[], Settings]
     on_progress: Callable[[StageProgress], None] | None = None
     on_message: Callable[[str], None] | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    scratch: Path | None = None
 
     @cached_property
     def settings(self) -> Settings:
@@ -52,7 +55,9 @@ class Pipeline:
 
     @cached_property
     def lake(self) -> Lake:
-        """The lake that the settings name."""
+        """The lake that the settings name, or an overlay of it."""
+        if self.scratch is not None:
+            return Overlay(self.settings.lake, self.scratch)
         return Lake.open(self.settings.lake)
 
     @cached_property

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import dagster as dg
 
 from reviewsum_assets.assets.check_results import Rule, judged
+from reviewsum_assets.assets.checkpoint_plan import plan_of_run
 from reviewsum_assets.assets.merged_summaries import merged_summaries
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
-from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.quality_report import judge_summaries
 from reviewsum_assets.checkpoints.summary_quality import Defect
 from reviewsum_assets.settings import QualitySettings
@@ -79,7 +79,8 @@ def summary_quality_checks(
 ) -> Iterator[dg.AssetCheckResult]:
     """Read the merged table once, and the reviews of what names a number."""
     settings = pipeline.settings
-    report = judge_summaries(pipeline.lake, require_plan(pipeline.lake), settings)
+    plan = plan_of_run(context.instance, context.run, pipeline.lake)
+    report = judge_summaries(pipeline.lake, plan, settings)
     chosen = context.selected_asset_check_keys
     for defect, spec in _SPECS.items():
         if spec.key in chosen:

@@ -7,10 +7,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from reviewsum_assets.integrity import SealedRecord
-from reviewsum_assets.record_types import PlaceName
+from reviewsum_assets.record_types import Count, PlaceName
 
 # Bounds that real figures are far from, so that no sum or quotient of them overflows.
-Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 

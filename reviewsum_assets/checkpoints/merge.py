@@ -20,13 +20,13 @@ from pydantic import Field
 
 from reviewsum_assets import places
 from reviewsum_assets.checkpoints.files import SummaryRow, SummaryWriter
-from reviewsum_assets.checkpoints.manifest import Count
 from reviewsum_assets.checkpoints.plan import Plan, read_table
 from reviewsum_assets.checkpoints.spreadsheet import write_spreadsheet
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import CheckpointError, first_names
 from reviewsum_assets.integrity import SealedRecord, file_sha256
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.record_types import Count
 from reviewsum_assets.tables import UNREADABLE, first_line, require_columns
 
 MERGED_SCHEMA = pl.Schema(
@@ -137,11 +137,7 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
     if lake.head(places.MERGED_PARQUET) is None:
         raise CheckpointError(f"{uri} is missing: {_MAKE_IT}")
     try:
-        scan = pl.scan_parquet(
-            uri,
-            storage_options=lake.storage_options or None,
-            glob=False,  # a lake's path may hold brackets
-        )
+        scan = lake.scan_parquet(places.MERGED_PARQUET)
         found = scan.collect_schema()
         require_merged_columns(found)
         absent = {name: kind for name, kind in COVERAGE_COLUMNS.items() if name not in found}

@@ -21,7 +21,7 @@ from reviewsum_assets import places
 from reviewsum_assets.errors import PlanError, first_problem
 from reviewsum_assets.integrity import SealedRecord
 from reviewsum_assets.lake import Lake
-from reviewsum_assets.record_types import PlaceName
+from reviewsum_assets.record_types import Count, PlaceName
 from reviewsum_assets.settings import SummarySettings
 from reviewsum_assets.tables import as_parquet, parse_table
 
@@ -101,6 +101,37 @@ class PlannedCheckpoint(BaseModel):
         return places.checkpoint_input(self.plan_id, self.number)
 
 
+class Vanished(BaseModel):
+    """Products that the plan before selects and the next one does not, by cause."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    absent: Count  # in no dump any more
+    too_few: Count  # with fewer reviews than min_reviews
+    below_top_k: Count  # others have more reviews
+    before: Count  # products selected by the plan before
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.absent + self.too_few + self.below_top_k
+
+    @property
+    def by_cause(self) -> dict[str, int]:
+        """The counts by what they are called in metadata and JSON."""
+        return {
+            "products_in_no_dump_any_more": self.absent,
+            "products_with_too_few_reviews": self.too_few,
+            "products_below_top_k": self.below_top_k,
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"{self.total:,} of {self.before:,} products are gone: {self.absent:,} are in no dump "
+            f"any more, {self.too_few:,} have too few reviews, {self.below_top_k:,} are below top_k"
+        )
+
+
 class Plan(SealedRecord):
     """One plan document; the products are in the table beside it."""
 
@@ -115,6 +146,10 @@ class Plan(SealedRecord):
     last_number: int = Field(ge=1, le=2**53)
     selected: int = Field(ge=1, le=2**53)
     table_sha256: str = ""  # empty in plans from before it was kept
+    # How it differs from the plan before; packed and pruned plans keep what theirs says.
+    new: Count = 0
+    changed: Count = 0
+    vanished: Vanished | None = None  # None: there was no plan before
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Plan:
@@ -131,6 +166,11 @@ class Plan(SealedRecord):
         """Whether this plan was made from just this input, so that planning again is needless."""
         asked = (grouped_version, top_k, recipe.key)
         return asked == (self.grouped_version, self.top_k, self.recipe)
+
+    @property
+    def input_version(self) -> str:
+        """Hash of what this plan was made from: grouped reviews, top_k and recipe."""
+        return _digest(json.dumps([self.grouped_version, self.top_k, self.recipe]))[:12]
 
     def checkpoint(self, number: int) -> PlannedCheckpoint:
         """The planned checkpoint with this number.
@@ -257,6 +297,25 @@ def require_plan(lake: Lake) -> Plan:
     plan = current_plan(lake)
     if plan is None:
         raise PlanError(f"{lake.uri} holds no plan yet: launch the job refresh (`reviewsum run`)")
+    return plan
+
+
+def require_plan_of(lake: Lake, input_version: str) -> Plan:
+    """The current plan, which another one may have replaced if it was made from the same.
+
+    Args:
+        lake: holds the plans.
+        input_version: ``Plan.input_version`` of the plan that a run made or found.
+
+    Raises:
+        PlanError: the current plan was made from something else.
+    """
+    plan = require_plan(lake)
+    if plan.input_version != input_version:
+        raise PlanError(
+            f"another run made plan {plan.sequence} current, from other dumps or settings or for "
+            "another model: launch refresh again"
+        )
     return plan
 
 

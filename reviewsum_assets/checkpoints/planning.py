@@ -11,7 +11,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -25,6 +25,7 @@ from reviewsum_assets.checkpoints.plan import (
     Plan,
     PlannedCheckpoint,
     Recipe,
+    Vanished,
     current_plan,
     data_version,
     make_current,
@@ -58,7 +59,6 @@ class PlanOutcome:
     unchanged: int = 0
     retired: tuple[int, ...] = ()
     added: tuple[int, ...] = ()
-    vanished: Vanished | None = None
 
     @property
     def changed_text(self) -> int:
@@ -72,26 +72,10 @@ class PlanOutcome:
             f"{self.changed_recipe:,} in model or settings; {self.unchanged:,} are unchanged"
         )
 
-
-@dataclass(frozen=True)
-class Vanished:
-    """Products that the plan before selects and the next one does not, by cause."""
-
-    absent: int  # in no dump any more
-    too_few: int  # with fewer reviews than min_reviews
-    below_top_k: int  # others have more reviews
-    before: int  # products selected by the plan before
-
     @property
-    def total(self) -> int:
-        """All of them."""
-        return self.absent + self.too_few + self.below_top_k
-
-    def __str__(self) -> str:
-        return (
-            f"{self.total:,} of {self.before:,} products are gone: {self.absent:,} are in no dump "
-            f"any more, {self.too_few:,} have too few reviews, {self.below_top_k:,} are below top_k"
-        )
+    def vanished(self) -> Vanished | None:
+        """What the plan loses of the one before; None if it is that one, or the first."""
+        return self.plan.vanished if self.made else None
 
 
 def make_plan(
@@ -140,15 +124,16 @@ def make_plan(
             ):
                 return PlanOutcome(plan=parent, made=False, unchanged=selection.height)
             vanished = _vanished(lake, parent, selection, grouped, too_few)
-            _refuse_vanished(vanished, settings.max_vanished_share)
+            refuse_vanished(vanished, settings.max_vanished_share)
             if lake.directory is None:
                 lake.require_exclusive_create()
             plan_id = new_plan_id(parent, draft.table)
             inputs = _write_inputs(lake, plan_id, texts, draft.planned)
             draft_plan = draft.plan(parent, grouped_version, settings.top_k, recipe, inputs)
+            draft_plan = draft_plan.model_copy(update={"vanished": vanished})
             plan = make_current(lake, draft_plan, draft.table)
             if plan is not None:
-                return replace(draft.outcome(parent, plan), vanished=vanished)
+                return draft.outcome(parent, plan)
     raise PlanError(
         f"other planners made {_RACES} plans current meanwhile: let them end, try again"
     )
@@ -247,6 +232,8 @@ class _Draft:
             # The parent's own may be higher: a pruned lake forgets the checkpoints it retired.
             last_number=max(known[-1].number, 0 if parent is None else parent.last_number),
             selected=int(self.table["selected"].sum()),
+            new=self.new,
+            changed=self.planned.height - self.new,
         )
 
     def outcome(self, parent: Plan | None, plan: Plan) -> PlanOutcome:
@@ -255,10 +242,10 @@ class _Draft:
         return PlanOutcome(
             plan=plan,
             made=True,
-            new=self.new,
-            changed=self.planned.height - self.new,
+            new=plan.new,
+            changed=plan.changed,
             changed_recipe=self.changed_recipe,
-            unchanged=plan.selected - self.planned.height,
+            unchanged=plan.selected - plan.new - plan.changed,
             retired=tuple(sorted(before - after)),
             added=tuple(sorted(after - before)),
         )
@@ -277,16 +264,26 @@ def _vanished(
     before = read_table(lake, parent).filter("selected").select("product_id")
     gone = before.join(selection, on="product_id", how="anti")
     if gone.is_empty():
-        return Vanished(0, 0, 0, before.height)
+        return Vanished(absent=0, too_few=0, below_top_k=0, before=before.height)
     below = gone.lazy().join(grouped.select("product_id"), on="product_id", how="semi")
     below_top_k = below.collect(engine="streaming").height
     short = 0
     if too_few is not None:
         short = gone.lazy().join(too_few, on="product_id", how="semi").collect().height
-    return Vanished(gone.height - below_top_k - short, short, below_top_k, before.height)
+    return Vanished(
+        absent=gone.height - below_top_k - short,
+        too_few=short,
+        below_top_k=below_top_k,
+        before=before.height,
+    )
 
 
-def _refuse_vanished(vanished: Vanished | None, share: float) -> None:
+def refuse_vanished(vanished: Vanished | None, share: float) -> None:
+    """Refuse a plan that loses more of the products before than this share of them.
+
+    Raises:
+        PlanError: it does; says how many, by cause.
+    """
     if vanished is not None and vanished.total > share * vanished.before:
         raise PlanError(
             f"{vanished}. That is more than max_vanished_share ({share:.0%}) allows, so that the "

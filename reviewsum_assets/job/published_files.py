@@ -123,8 +123,7 @@ def local_copy(
         ModelError: a file is missing, or not the one that was published, or was put beside them.
     """
     place = PurePosixPath(record_key)
-    if lake.directory is not None:
-        provided = lake.directory / place.parent
+    provided = lake.local_directory(str(place.parent)) or provided
     if provided is not None:
         check_files(provided, files, record=place.name)
         return provided

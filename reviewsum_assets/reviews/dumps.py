@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
@@ -13,25 +14,46 @@ from typing import IO
 
 from reviewsum_assets import places
 from reviewsum_assets.demo.sample_dump import SAMPLE_DUMP_NAME, write_sample_dump
-from reviewsum_assets.errors import DumpError
+from reviewsum_assets.errors import DumpError, first_names
 from reviewsum_assets.lake import Lake, LakeObject, refuse_credentials
 from reviewsum_assets.settings import Settings
 
 
 @dataclass(frozen=True)
 class Dump:
-    """One file of raw reviews; ``size`` in bytes. The name is unique within a listing."""
+    """One file of raw reviews, as it was listed. The name is unique within a listing."""
 
     name: str
-    size: int
-    e_tag: str
-    last_modified: datetime
     lake: Lake
-    key: str
+    listed: LakeObject
 
-    def open(self) -> IO[bytes]:
-        """Read the file's bytes as they are."""
-        return self.lake.open_reader(self.key)
+    @property
+    def key(self) -> str:
+        """Its place on its lake."""
+        return self.listed.key
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.listed.size
+
+    @property
+    def e_tag(self) -> str:
+        """Another one means another content."""
+        return self.listed.e_tag or self.last_modified.isoformat()
+
+    @property
+    def last_modified(self) -> datetime:
+        """In UTC."""
+        return self.listed.last_modified.astimezone(timezone.utc)
+
+    def open(self) -> AbstractContextManager[IO[bytes]]:
+        """Read the file's bytes as they are.
+
+        Raises:
+            LakeError: on leaving too, it is no more the file that was listed.
+        """
+        return self.lake.reading(self.listed)
 
 
 def find_dumps(lake: Lake, settings: Settings) -> list[Dump]:
@@ -53,7 +75,7 @@ def find_dumps(lake: Lake, settings: Settings) -> list[Dump]:
             f"grouped CSV at {lake.uri_of(places.GROUPED_CSV)}, or name files in the setting dumps "
             "(--dump)"
         )
-    return [_dump(lake, item, item.key) for item in found]
+    return [Dump(item.key, lake, item) for item in found]
 
 
 def has_dumps(lake: Lake) -> bool:
@@ -75,6 +97,22 @@ def put_sample(lake: Lake, settings: Settings) -> bool:
         write_sample_dump(path)
         lake.put_file(f"{places.REVIEW_DUMPS}/{SAMPLE_DUMP_NAME}", path)
     return True
+
+
+def require_same(before: Sequence[Dump], after: Sequence[Dump]) -> None:
+    """Prove that two listings are of the same files.
+
+    Raises:
+        DumpError: they are not; names those that came, changed or went.
+    """
+    was, is_now = ({dump.name: dump.listed for dump in dumps} for dumps in (before, after))
+    others = [name for name in is_now if name not in was]
+    others += [n for n in was if n not in is_now or not is_now[n].is_version_of(was[n])]
+    if others:
+        raise DumpError(
+            f"dumps came, changed or went while they were read: {first_names(sorted(others))}. "
+            "Grouped reviews stay as they were: run it again once all uploads are complete"
+        )
 
 
 def listing_fingerprint(dumps: Sequence[Dump]) -> str:
@@ -127,12 +165,7 @@ def _named_dump(name: str) -> Dump:
     found = place.head(file)
     if found is None:
         raise DumpError(f"dump {name} does not exist")
-    return _dump(place, found, place.uri_of(file))
-
-
-def _dump(lake: Lake, item: LakeObject, name: str) -> Dump:
-    modified = item.last_modified.astimezone(timezone.utc)
-    return Dump(name, item.size, item.e_tag or modified.isoformat(), modified, lake, item.key)
+    return Dump(place.uri_of(file), place, found)
 
 
 def _is_dump(key: str) -> bool:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import polars as pl
@@ -23,7 +23,13 @@ from reviewsum_assets import places
 from reviewsum_assets.errors import DumpError
 from reviewsum_assets.integrity import SealedRecord, file_sha256
 from reviewsum_assets.lake import Lake
-from reviewsum_assets.reviews.dumps import Dump, find_dumps, has_dumps, listing_fingerprint
+from reviewsum_assets.reviews.dumps import (
+    Dump,
+    find_dumps,
+    has_dumps,
+    listing_fingerprint,
+    require_same,
+)
 from reviewsum_assets.reviews.fields import normalized
 from reviewsum_assets.reviews.formats import Format, Layout, detect_format
 from reviewsum_assets.reviews.grouped_csv import read_products
@@ -132,13 +138,14 @@ def scan_grouped(lake: Lake, record: GroupedReviews) -> pl.LazyFrame:
     Raises:
         DumpError: a part is gone, or is not such a table.
     """
-    options = lake.storage_options or None
-    uris = [lake.uri_of(key) for key in record.tables]
-    for uri in uris:
-        with reading_grouped(uri):
-            found = pl.scan_parquet(uri, storage_options=options, glob=False).collect_schema()
-            require_columns(found, GROUPED_SCHEMA)
-    return pl.scan_parquet(uris, storage_options=options, glob=False)  # a path may hold brackets
+    for key in record.tables:
+        try:
+            with reading_grouped(lake.uri_of(key)):
+                require_columns(lake.scan_parquet(key).collect_schema(), GROUPED_SCHEMA)
+        except DumpError:
+            require_still_current(lake, record)
+            raise
+    return lake.scan_parquet(*record.tables)
 
 
 @contextmanager
@@ -158,8 +165,21 @@ def scan_too_few(lake: Lake, record: GroupedReviews) -> pl.LazyFrame:
     """``product_id`` of the products that were left out since they have too few reviews."""
     if record.too_few is None:
         return pl.LazyFrame(schema={"product_id": pl.String})
-    uri = lake.uri_of(record.too_few)
-    return pl.scan_parquet(uri, storage_options=lake.storage_options or None, glob=False)
+    return lake.scan_parquet(record.too_few)
+
+
+def require_still_current(lake: Lake, record: GroupedReviews) -> None:
+    """Prove that no other run has grouped since, which may have removed the tables of ``record``.
+
+    Raises:
+        DumpError: one has.
+    """
+    current = current_grouped_reviews(lake)
+    if current is not None and current.version != record.version:
+        raise DumpError(
+            "another run has grouped other dumps, or with other settings, on this lake in the "
+            "meantime: launch refresh again"
+        )
 
 
 def group_reviews(
@@ -168,7 +188,9 @@ def group_reviews(
     """Group all dumps; the second value tells whether the result was there already, undamaged.
 
     Raises:
-        DumpError: there is no dump, or one is empty, of unknown format or without a readable row.
+        DumpError: there is no dump, or one is empty, of unknown format or without a readable row;
+            or dumps came, changed or went meanwhile.
+        LakeError: a dump cannot be read, or was replaced while it was read.
     """
     before = current_grouped_reviews(lake)
     is_disk = lake.directory is not None  # S3 keeps checksums of its own
@@ -180,6 +202,7 @@ def group_reviews(
     with tempfile.TemporaryDirectory(prefix="reviewsum-grouping-") as scratch:
         run = _Grouping(lake, settings, dumps, version, Path(scratch), on_progress)
         record = run.group()
+    before = current_grouped_reviews(lake)  # of another run, perhaps
     if before is not None:
         kept = {*record.tables, record.too_few}
         superseded = {*before.tables, *before.superseded, before.too_few} - kept - {None}
@@ -247,7 +270,11 @@ class _Grouping:
             )
         counts = self._copy_products(formats) if all(are_grouped) else self._group_reviews(formats)
         if not self._tables:  # no review was left
-            self._put_table(pl.DataFrame(schema=GROUPED_SCHEMA))
+            self._keep_table(pl.DataFrame(schema=GROUPED_SCHEMA))
+        # Not a moment before: tables of this version may be the current ones.
+        require_same(self.dumps, find_dumps(self.lake, self.settings))
+        for key in self._tables:
+            self.lake.put_file(key, self.scratch / PurePosixPath(key).name)
         too_few = self._put_too_few()
         return GroupedReviews(
             version=self.version,
@@ -272,7 +299,7 @@ class _Grouping:
             staged.add(kept)
         duplicates = reviews_kept = found = products = 0
         for bucket in staged.grouped(self.settings.min_reviews):
-            self._put_table(bucket.products)
+            self._keep_table(bucket.products)
             self._too_few.append(bucket.too_few)
             duplicates += bucket.duplicates
             reviews_kept += bucket.reviews
@@ -299,7 +326,7 @@ class _Grouping:
         """Take over every product: whoever grouped them has chosen them already."""
         reviews = products = 0
         for frame in self._frames(formats, read_products):
-            self._put_table(frame)
+            self._keep_table(frame)
             reviews += int(frame["review_count"].sum())
             products += frame.height
         return ReviewCounts(
@@ -353,13 +380,13 @@ class _Grouping:
                 )
             )
 
-    def _put_table(self, products: pl.DataFrame) -> None:
-        path = self.scratch / "part.parquet"
+    def _keep_table(self, products: pl.DataFrame) -> None:
+        """Write a table to local disk; it goes to the lake once all dumps are read."""
+        path = self.scratch / f"part_{len(self._tables):02d}.parquet"
         products.write_parquet(path, compression="zstd")
-        number = len(self._tables)
-        key = f"{places.GROUPED_REVIEWS}/tables/{self.version}/part_{number:02d}.parquet"
-        self.lake.put_file(key, path)
-        self._tables[key] = file_sha256(path)
+        self._tables[f"{places.GROUPED_REVIEWS}/tables/{self.version}/{path.name}"] = file_sha256(
+            path
+        )
 
     def _put_too_few(self) -> tuple[str, str] | None:
         """Key and SHA-256 of the table, if there is any such product."""

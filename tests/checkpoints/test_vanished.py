@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from reviewsum_assets import places
-from reviewsum_assets.checkpoints.plan import current_plan
-from reviewsum_assets.checkpoints.planning import Vanished, make_plan
+from reviewsum_assets.checkpoints.plan import Vanished, current_plan
+from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings

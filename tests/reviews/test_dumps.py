@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import gzip
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from reviewsum_assets.errors import DumpError, LakeError
+from reviewsum_assets.errors import DumpError, LakeError, ReviewsumError
 from reviewsum_assets.lake import Lake
+from reviewsum_assets.reviews import readers
 from reviewsum_assets.reviews.dumps import find_dumps
+from reviewsum_assets.reviews.formats import detect_format
+from reviewsum_assets.reviews.grouping import Progress, current_grouped_reviews, group_reviews
 from reviewsum_assets.settings import load_settings
+from tests.support.dumps import FORMATS, reviews_of
 from tests.support.pipeline import texts, write_dump
 
 
@@ -86,3 +92,131 @@ def test_a_link_to_a_file_or_folder_elsewhere_is_refused(
         with pytest.raises(DumpError, match=r"link is a link to .* elsewhere"):
             found(lake)
         (folder / "link").unlink()
+
+
+def reviews(product: str) -> bytes:
+    return FORMATS["2018"](reviews_of(product, 400))
+
+
+def while_reading(lake: Lake, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> str:
+    """What grouping says when something happens to dumps after the first of many batches."""
+
+    def on_progress(_: Progress) -> None:
+        if not happened:
+            happened.append(True)
+            happens()
+
+    happened: list[bool] = []
+    monkeypatch.setattr(readers, "BATCH_BYTES", 8_000)
+    settings = load_settings(lake=lake.uri)
+    group_reviews(lake, settings)
+    before = current_grouped_reviews(lake), lake.list("grouped_reviews"), lake.list("quarantine")
+    lake.put("review_dumps/b", reviews("B3"))
+    with pytest.raises(ReviewsumError) as caught:
+        group_reviews(lake, settings, on_progress)
+    after = current_grouped_reviews(lake), lake.list("grouped_reviews"), lake.list("quarantine")
+    assert after == before
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("replacement", [reviews("B2"), reviews("B1")[:9_000], None])
+def test_a_dump_that_is_replaced_while_it_is_read_is_an_error_and_nothing_is_current(
+    any_lake: Lake,
+    monkeypatch: pytest.MonkeyPatch,
+    pack: Callable[[bytes], bytes],
+    replacement: bytes | None,
+) -> None:
+    any_lake.put("review_dumps/a", pack(reviews("B1")))
+
+    def replaced() -> None:
+        if replacement is None:
+            any_lake.delete("review_dumps/a")
+        else:
+            any_lake.put("review_dumps/a", pack(replacement))
+
+    said = while_reading(any_lake, monkeypatch, replaced)
+    happened = "was removed" if replacement is None else "changed or was replaced"
+    assert f"review_dumps/a {happened} while it was read: wait until it is complete" in said
+
+
+@pytest.mark.parametrize("mode", ["ab", "r+b"])
+def test_a_dump_that_is_written_to_while_it_is_read_is_an_error(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    def written_to() -> None:
+        assert lake.directory is not None
+        with (lake.directory / "review_dumps" / "a").open(mode) as file:
+            file.write(b"x")
+
+    lake.put("review_dumps/a", reviews("B1"))
+    said = while_reading(lake, monkeypatch, written_to)
+    assert "review_dumps/a changed or was replaced while it was read" in said
+
+
+@pytest.mark.parametrize("layout", ["Parquet", "CSV", "TSV", "grouped"])
+def test_a_dump_of_any_layout_that_was_replaced_after_it_was_listed_is_an_error(
+    any_lake: Lake, layout: str
+) -> None:
+    def content(product: str) -> bytes:
+        if layout == "grouped":
+            return f"product_id,all_reviews,review_count\n{product},its text,9\n".encode()
+        return FORMATS[layout](reviews_of(product))
+
+    any_lake.put("review_dumps/a", content("B1"))
+    (dump,) = find_dumps(any_lake, load_settings())
+    any_lake.put("review_dumps/a", content("B2"))
+    with pytest.raises(LakeError, match="review_dumps/a changed or was replaced"):
+        list(readers.read_batches(dump, detect_format(dump)))
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        lambda lake: lake.put("review_dumps/c", b"new"),
+        lambda lake: lake.delete("review_dumps/b"),
+        lambda lake: lake.put("review_dumps/b", b"{}"),
+    ],
+    ids=["came", "went", "changed"],
+)
+def test_dumps_that_come_or_go_while_another_one_is_read_are_named(
+    any_lake: Lake, monkeypatch: pytest.MonkeyPatch, happens: Callable[[Lake], None]
+) -> None:
+    any_lake.put("review_dumps/a", reviews("B1"))
+    said = while_reading(any_lake, monkeypatch, lambda: happens(any_lake))
+    assert "review_dumps/b" in said or "review_dumps/c" in said
+    assert "run it again once all uploads" in said or "wait until it is complete" in said
+
+
+def test_a_named_dump_that_is_replaced_after_it_was_read_is_an_error(
+    lake: Lake, tmp_path: Path
+) -> None:
+    paths = [tmp_path / name for name in ("a", "b")]
+    for path in paths:
+        path.write_bytes(reviews(path.name))
+
+    def on_progress(progress: Progress) -> None:
+        if progress.file == str(paths[1]):
+            (tmp_path / "other").write_bytes(reviews("other"))
+            (tmp_path / "other").replace(paths[0])
+
+    with pytest.raises(DumpError, match=f"came, changed or went while they were read: {paths[0]}"):
+        group_reviews(lake, load_settings(dumps=tuple(map(str, paths))), on_progress)
+    assert current_grouped_reviews(lake) is None
+
+
+def test_a_grouped_table_that_is_current_is_not_replaced_by_one_of_a_mixture(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = b"product_id,all_reviews,review_count\n"
+    lake.put("review_dumps/a", header + b"".join(b"B%d,a text,9\n" % n for n in range(2_000)))
+    record, _ = group_reviews(lake, load_settings())
+    lake.delete(record.tables[-1])  # so that they are grouped again, under the same keys
+    before = lake.list("grouped_reviews")
+
+    def on_progress(_: Progress) -> None:
+        lake.put("review_dumps/b", header + b"C,a text,9\n")
+
+    with pytest.raises(DumpError, match="review_dumps/b"):
+        group_reviews(lake, load_settings(), on_progress)
+    assert lake.list("grouped_reviews") == before
