@@ -272,7 +272,14 @@ class Lake:
         holder = self._holder(listed.key)
         opened: os.stat_result | None = None
         try:
-            with holder.open_reader(listed.key, listed.e_tag) as file:
+            file = holder.open_reader(listed.key, listed.e_tag)
+        except LakeError:
+            # What lies there now may be a pipe: it is not to be opened.
+            if holder.directory is None or not os.path.lexists(holder.directory / listed.key):
+                holder._require_unchanged(listed, None)
+            raise
+        try:
+            with file:
                 if holder.directory is not None:
                     opened = os.fstat(file.fileno())
                 yield file

@@ -47,8 +47,11 @@ def test_a_link_that_is_put_in_place_after_the_look_is_not_followed(
     target = public if swapped == "file" else public.parent
     target.rename(tmp_path / "away")
     target.symlink_to(private if swapped == "file" else private.parent)
-    with pytest.raises(LakeError, match=rf"it is a link to {private}, outside of {folder}"):
-        dump.open()
+    with (
+        pytest.raises(LakeError, match=rf"it is a link to {private}, outside of {folder}"),
+        dump.open(),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("swapped", ["file", "folder"])
@@ -69,8 +72,11 @@ def test_a_link_that_is_put_in_place_while_a_dump_is_opened_is_not_followed(
 
     realpath = os.path.realpath
     monkeypatch.setattr(os.path, "realpath", swap_when_resolved)
-    with pytest.raises(LakeError, match=r"cannot read .*(symbolic links|Not a directory)"):
-        dump.open()
+    with (
+        pytest.raises(LakeError, match=r"cannot read .*(symbolic links|Not a directory)"),
+        dump.open(),
+    ):
+        pass
 
 
 def test_a_pipe_that_is_put_in_place_after_the_look_is_not_waited_for(
@@ -79,8 +85,8 @@ def test_a_pipe_that_is_put_in_place_after_the_look_is_not_waited_for(
     (dump,) = find_dumps(lake, load_settings())
     (folder / "a.csv").unlink()
     os.mkfifo(folder / "a.csv")
-    with pytest.raises(LakeError, match=r"a\.csv: it is not a regular file"):
-        dump.open()
+    with pytest.raises(LakeError, match=r"a\.csv: it is not a regular file"), dump.open():
+        pass
 
 
 def test_a_link_to_a_file_or_folder_elsewhere_is_refused(
