@@ -264,7 +264,7 @@ def main() -> None:
 
 
 def _say(text: str) -> None:
-    err.print(printable(text), markup=False)
+    err.print(printable(text), markup=False, soft_wrap=True)
 
 
 def _fail(message: object, code: int) -> None:

@@ -291,7 +291,7 @@ def test_a_dry_run_tells_what_a_run_takes_and_changes_nothing(
     code, out, err = command("run", "--dry-run", "--json", "--dump", path)
     assert code == 0, err
     assert "planning again: dumps" in err
-    assert "2 of 5 products need a summary: 2 are new" in err
+    assert "2 of 5 products need a summary: 2 are new, 0 changed in text, 0 in model" in err
     assert (json.loads(out)["checkpoints"], json.loads(out)["products"]) == (1, 2)
     assert files(command.folder) == before
     assert command.run(finished.dump, "--checkpoint-size", "2")["did_nothing"]

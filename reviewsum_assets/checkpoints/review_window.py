@@ -140,20 +140,22 @@ def _chosen(ranked: pl.DataFrame, max_chars: int) -> pl.DataFrame:
 
 def _cut(chosen: pl.DataFrame, max_chars: int) -> pl.DataFrame:
     """Cut the longest reviews of each product to a length at which all of them fit."""
+    taken = pl.col("chars") + 1
+    marked = chosen.with_columns(is_cut=taken.sum().over("product") > max_chars + 1)
+    over = marked.filter("is_cut").sort("product", "chars")
     others = pl.len().over("product") - pl.int_range(pl.len()).over("product")
-    room = max_chars + 1 - (pl.col("chars") + 1).cum_sum().over("product") + pl.col("chars") + 1
-    # What each of the longer ones may have, line break included, once all shorter ones are whole.
+    room = max_chars + 1 - taken.cum_sum().over("product") + taken
+    # Characters for each of the longer ones, once all shorter ones are whole.
     share = room // others - 1
     most = share.filter(pl.col("chars") > share).max().over("product")
     beginning = pl.col("text").str.head(pl.col("most") + 1).str.replace(r" [^ ]*$", "")
-    return (
-        chosen.sort("product", "chars")
-        .with_columns(most=most)
-        .with_columns(is_cut=pl.col("most").is_not_null() & (pl.col("chars") > pl.col("most")))
-        .with_columns(
-            text=pl.when("is_cut").then(beginning.str.head(pl.col("most"))).otherwise("text")
-        )
+    cut = over.with_columns(most=most).with_columns(
+        is_cut=pl.col("chars") > pl.col("most"),
+        text=pl.when(pl.col("chars") > pl.col("most"))
+        .then(beginning.str.head(pl.col("most")))
+        .otherwise("text"),
     )
+    return pl.concat([marked.filter(~pl.col("is_cut")), cut.drop("most")])
 
 
 def _joined(reviews: pl.DataFrame) -> pl.DataFrame:

@@ -58,6 +58,8 @@ def test_ingest_says_what_it_read_and_planned(
     assert found["grouped_reviews"]["quarantined_rows"] == 1
     assert found["summarizer_model"]["family"] == "pegasus"
     assert found["checkpoint_plan"]["products_new"] == 6
+    assert found["checkpoint_plan"]["products_changed_in_text"] == 0
+    assert found["checkpoint_plan"]["products_changed_in_model_or_settings"] == 0
     assert found["checkpoint_plan"]["checkpoints_added"] == 3
 
 

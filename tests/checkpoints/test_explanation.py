@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -21,7 +20,7 @@ from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
 from reviewsum_assets.settings import load_settings
 from tests.checkpoints.test_repack import spread_out
-from tests.support.checkpoints import complete, grouped, plan_products, products
+from tests.support.checkpoints import complete, plan_products, products
 from tests.support.dumps import FORMATS, Review, reviews_of, write
 from tests.support.jobs import FAST, run
 from tests.support.ready_models import put_ready_model
@@ -95,10 +94,9 @@ def test_a_hierarchical_summary_is_explained_down_to_its_reviews(
 
 
 def test_the_window_of_a_joined_summary_tells_what_was_cut_and_left_out(lake: Lake) -> None:
-    reviews = grouped({"a": "one two\nthree four\nfive"}, {"a": 3}).with_columns(
-        review_places=pl.lit([0, 1, 2]), review_ratings=pl.lit([5.0, 4.0, 1.0])
-    )
-    complete(lake, make_plan(lake, reviews, "g", "model-1", load_settings(max_chars=16)).plan)
+    texts = {"a": "one two\nthree four\nfive"}
+    plan = plan_products(lake, texts, counts={"a": 3}, max_chars=16, told_apart=True)
+    complete(lake, plan.plan)
     found = explain(lake, "a")
     assert (found.reviews_read, found.reviews_cut, found.reviews_left_out) == (1, 1, 1)
     assert [(review.text, review.cut) for review in found.read] == [

@@ -58,11 +58,17 @@ def test_csv_and_parquet_hold_the_same(any_lake: Lake) -> None:
 
 
 def test_the_parquet_table_tells_how_many_reviews_were_read(lake: Lake) -> None:
-    texts = {"a": "one\ntwo\nthree", "b": "all of it", "c": "one line of three reviews"}
-    plan = plan_products(lake, texts, counts={"a": 3, "b": 1, "c": 3}, max_chars=9).plan
+    texts = {"a": "one more\ntwo\nthree", "b": "all of it"}
+    counts = {"a": 3, "b": 1, "c": 3}
+    plan = plan_products(lake, texts, counts=counts, max_chars=9, told_apart=True).plan
     complete(lake, plan)
     merge_checkpoints(lake, plan)
-    assert reads(lake) == {"a": (2, 1), "b": (1, 0), "c": (None, None)}
+    assert reads(lake) == {"a": (1, 1), "b": (1, 0)}
+    texts = {"b": "all of it", "c": "one line of three reviews"}
+    plan = plan_products(lake, texts, counts=counts, max_chars=9, max_vanished_share=1).plan
+    complete(lake, plan, numbers=[2])
+    merge_checkpoints(lake, plan)
+    assert reads(lake) == {"b": (1, 0), "c": (None, None)}
 
 
 def test_a_manifest_from_before_reviews_were_counted_stays_valid(lake: Lake) -> None:

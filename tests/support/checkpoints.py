@@ -64,10 +64,18 @@ def plan_products(
     counts: Mapping[str, int] | None = None,
     version: str = "grouped-1",
     model: str = "model-1",
+    told_apart: bool = False,
     **settings: object,
 ) -> PlanOutcome:
-    """Plan these products."""
-    return make_plan(lake, grouped(texts, counts), version, model, load_settings(**settings))
+    """Plan these products; if their reviews are told apart, one a line, the oldest is first."""
+    reviews = grouped(texts, counts)
+    if told_apart:
+        lines = pl.col("all_reviews").str.split("\n")
+        reviews = reviews.with_columns(
+            review_places=lines.list.eval(pl.int_range(pl.len(), dtype=pl.Int32)),
+            review_ratings=lines.list.eval(pl.repeat(5.0, pl.len(), dtype=pl.Float32)),
+        )
+    return make_plan(lake, reviews, version, model, load_settings(**settings))
 
 
 def complete(
