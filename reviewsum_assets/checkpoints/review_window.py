@@ -17,7 +17,7 @@ which reviews it contains, never by changing their order:
 4. Order. The oldest review comes first. A new review is appended, so that while the window has
    room, all chunks before the new review stay as they are, and so do their summaries.
 
-A grouped CSV has one line per product. Its reviews cannot be told apart, so that its window is the
+A grouped CSV has one line per product. Its reviews cannot be separated, so that its window is the
 first characters, and how many reviews that window contains is null unless it contains all of them.
 
 https://en.wikipedia.org/wiki/Sainte-Lagu%C3%AB_method
@@ -51,13 +51,13 @@ def windows(grouped: pl.LazyFrame, settings: SummarySettings) -> pl.LazyFrame:
 
     Args:
         grouped: one row a product with product_id, all_reviews, review_count and, where reviews
-            can be told apart, review_ratings and review_places.
+            can be separated, review_ratings and review_places.
         settings: characters and order of the window.
 
     Raises:
         PlanError: the order is to be representative, and ratings are not known.
     """
-    if _are_told_apart(grouped):
+    if _are_separable(grouped):
         window = _laid(settings.window_chars, by_side=settings.review_order == "representative")
         return grouped.select("product_id", window.alias("window")).unnest("window")
     if settings.review_order == "representative":
@@ -69,7 +69,7 @@ def windows(grouped: pl.LazyFrame, settings: SummarySettings) -> pl.LazyFrame:
     return grouped.select("product_id", *_first(settings.window_chars))
 
 
-def _are_told_apart(grouped: pl.LazyFrame) -> bool:
+def _are_separable(grouped: pl.LazyFrame) -> bool:
     """Whether each line of all_reviews is known to be one review; dumps are of one kind."""
     if not set(_OF_EACH_REVIEW) <= set(grouped.collect_schema()):
         return False

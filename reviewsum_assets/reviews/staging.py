@@ -117,9 +117,9 @@ def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
         ["product_id", "reviewer_id", "day", "text"], keep="first", maintain_order=True
     ).with_columns(place=pl.int_range(pl.len(), dtype=pl.Int32).over("product_id"))
     # Most helpful first, then most recent.
-    unique = by_day.with_columns(halvings=_halvings(pl.col("helpful_votes"))).sort(
-        "product_id", "halvings", "place", descending=[False, False, True]
-    )
+    unique = by_day.with_columns(
+        helpfulness_class=_helpfulness_class(pl.col("helpful_votes"))
+    ).sort("product_id", "helpfulness_class", "place", descending=[False, False, True])
     titles = pl.col("title").filter(pl.col("title") != "")
     products = unique.group_by("product_id", maintain_order=True).agg(
         all_reviews=pl.col("text").str.join("\n"),
@@ -144,7 +144,7 @@ def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
     )
 
 
-def _halvings(votes: pl.Expr) -> pl.Expr:
+def _helpfulness_class(votes: pl.Expr) -> pl.Expr:
     """The class of helpfulness, ascending from the most helpful: up to 1 vote, 2 to 3, 4 to 7, ...
 
     Classes make one more vote matter only where it doubles the count. A single vote counts as none:

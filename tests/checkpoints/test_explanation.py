@@ -95,7 +95,7 @@ def test_a_hierarchical_summary_is_explained_down_to_its_reviews(
 
 def test_the_window_of_a_joined_summary_tells_what_was_cut_and_left_out(lake: Lake) -> None:
     texts = {"a": "one two\nthree four\nfive"}
-    plan = plan_products(lake, texts, counts={"a": 3}, max_chars=16, told_apart=True)
+    plan = plan_products(lake, texts, counts={"a": 3}, max_chars=16, separable=True)
     complete(lake, plan.plan)
     found = explain(lake, "a")
     assert (found.reviews_read, found.reviews_cut, found.reviews_left_out) == (1, 1, 1)

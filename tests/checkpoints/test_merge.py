@@ -60,7 +60,7 @@ def test_csv_and_parquet_hold_the_same(any_lake: Lake) -> None:
 def test_the_parquet_table_tells_how_many_reviews_were_read(lake: Lake) -> None:
     texts = {"a": "one more\ntwo\nthree", "b": "all of it"}
     counts = {"a": 3, "b": 1, "c": 3}
-    plan = plan_products(lake, texts, counts=counts, max_chars=9, told_apart=True).plan
+    plan = plan_products(lake, texts, counts=counts, max_chars=9, separable=True).plan
     complete(lake, plan)
     merge_checkpoints(lake, plan)
     assert reads(lake) == {"a": (1, 1), "b": (1, 0)}

@@ -56,7 +56,7 @@ def test_reads_are_counted_by_how_many_reviews_a_product_has(lake: Lake) -> None
     first = plan_products(lake, {"c": "three reviews on one line"}, counts=counts, max_chars=9)
     complete(lake, first.plan)
     texts = {"a": "one more\ntwo\nthree", "b": "one\ntwo", "c": "three rev"}
-    both = plan_products(lake, texts, counts=counts, max_chars=9, told_apart=True)
+    both = plan_products(lake, texts, counts=counts, max_chars=9, separable=True)
     assert (both.new, both.unchanged) == (2, 1)
     complete(lake, both.plan, numbers=both.added)
     merge_checkpoints(lake, both.plan)

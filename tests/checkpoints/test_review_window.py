@@ -262,7 +262,7 @@ def test_a_representative_window_has_one_of_each_side(
 
 
 def unknown(text: str | None, chars: int) -> Window:
-    """The window of a grouped CSV, whose reviews cannot be told apart."""
+    """The window of a grouped CSV, whose reviews cannot be separated."""
     frame = pl.LazyFrame(
         {"product_id": ["P"], "all_reviews": [text], "review_count": [2]},
         schema={"product_id": pl.String, "all_reviews": pl.String, "review_count": pl.Int64},
@@ -270,7 +270,7 @@ def unknown(text: str | None, chars: int) -> Window:
     return only(frame, chars)
 
 
-def test_of_reviews_that_cannot_be_told_apart_all_or_an_unknown_number_are_read() -> None:
+def test_of_reviews_that_cannot_be_separated_all_or_an_unknown_number_are_read() -> None:
     assert unknown("good sound bad battery", 99) == Window("good sound bad battery", 2, [], None)
     assert unknown("good sound bad battery", 10) == Window("good sound", None, None, None)
     assert unknown("ääää", 3).text == "äää"

@@ -64,12 +64,12 @@ def plan_products(
     counts: Mapping[str, int] | None = None,
     version: str = "grouped-1",
     model: str = "model-1",
-    told_apart: bool = False,
+    separable: bool = False,
     **settings: object,
 ) -> PlanOutcome:
-    """Plan these products; if their reviews are told apart, one a line, the oldest is first."""
+    """Plan these products; ``separable``: each line is one review, the oldest first."""
     reviews = grouped(texts, counts)
-    if told_apart:
+    if separable:
         lines = pl.col("all_reviews").str.split("\n")
         reviews = reviews.with_columns(
             review_places=lines.list.eval(pl.int_range(pl.len(), dtype=pl.Int32)),
