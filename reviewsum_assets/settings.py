@@ -63,7 +63,7 @@ class SummarySettings(BaseModel):
     )
     review_order: Literal["helpful", "representative"] = Field(
         "helpful",
-        description="Which reviews are read first. helpful: the most helpful, then the most "
+        description="Which reviews are chosen. helpful: the most helpful, then the most "
         "recent. representative: the same among critical, mixed and favourable ones, each in "
         "proportion to its share, and of each that there is at least one.",
     )
