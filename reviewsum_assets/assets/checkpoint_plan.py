@@ -112,9 +112,9 @@ def _warn_of_leaving(
         names = first_names([partition_key(number) for number in complete])
         pipeline.say(
             context.log.warning,
-            f"{len(complete):,} complete partitions leave the list, since newer checkpoints hold "
-            f"their products: {names}. Their files stay until `reviewsum prune`; planning with the "
-            "former dumps and settings brings them back",
+            f"{len(complete):,} complete partitions leave the list, since the plan takes no "
+            f"product from them any more: {names}. Their files stay until `reviewsum prune`; "
+            "planning with the former dumps and settings brings them back",
         )
 
 
