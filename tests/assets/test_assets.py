@@ -349,16 +349,23 @@ def test_a_typo_or_wrong_type_in_the_launchpad_is_refused_before_launch() -> Non
     assert validate_run_config(job, {"resources": {"pipeline": {"config": {"overrides": right}}}})
 
 
-def test_a_setting_that_cannot_work_fails_the_first_step_with_its_sentence(
+def test_a_setting_that_cannot_work_fails_the_first_steps_with_its_sentence(
     instance: dg.DagsterInstance, lake: Lake
 ) -> None:
     overrides = {"lake": lake.uri, "min_length": 200}
-    run = defs.resolve_job_def("merge").execute_in_process(
+    run: Any = defs.resolve_job_def("merge").execute_in_process(
         instance=instance,
         run_config={"resources": {"pipeline": {"config": {"overrides": overrides}}}},
         raise_on_error=False,
     )
-    assert "min_length 200 must be below max_length 128" in failure(run)
+    sentences = [
+        event.event_specific_data.user_failure_data.description
+        for event in run.all_events
+        if event.event_type_value == "STEP_FAILURE"
+    ]
+    assert sentences
+    for sentence in sentences:
+        assert sentence.startswith("min_length 200 must be below max_length 128")
 
 
 def test_overrides_without_effect_are_reported(small: SmallPipeline, lake: Lake) -> None:
