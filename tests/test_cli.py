@@ -371,7 +371,7 @@ def test_the_sample_never_takes_the_place_of_a_lake_whose_record_is_lost(
     command.lake.delete(RECORD)
     code, _, err = command("run")
     assert code == 1
-    assert "name files with --dump" in " ".join(err.split())
+    assert "name files in the setting dumps (--dump)" in " ".join(err.split())
     assert (command.merged(), manifests(command.lake)) == before
     assert command.run(finished.dump, "--checkpoint-size", "2")["checkpoints_computed"] == 0
     assert (command.merged(), manifests(command.lake)) == before
