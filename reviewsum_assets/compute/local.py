@@ -56,6 +56,8 @@ _SPEC, _LOG, _LOCK, _PID, _MESSAGE = "spec.json", "job.log", "lock", "pid", "mes
 # Where the pid is valid: containers that share a lake may give the same number to other processes.
 _NAMESPACE = "pid_namespace"
 _STOP_SECONDS = 30.0
+# Where less is free, a job cannot even say why it failed.
+_MESSAGE_BYTES = 64 * 1024
 _LOG_TAIL_BYTES = 8192
 # Two Python processes, one after the other, and their imports; measured on two CPU cores.
 _STARTUP_SECONDS = 4.0
@@ -95,6 +97,8 @@ class LocalJob:
         if result is None:
             ended = "its process ended" if code is None else death(code)
             reason = f"{ended}; it wrote no result"
+            if shutil.disk_usage(self.directory).free < _MESSAGE_BYTES:
+                reason += f": cannot write to {self.directory} (No space left on device)"
             return JobEnd(failure=JobFailure(FailureKind.JOB, self._message() or reason))
         return _end_of(result)
 
