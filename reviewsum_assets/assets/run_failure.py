@@ -30,7 +30,9 @@ def fails_plainly(compute: Callable[P, T]) -> Callable[P, T]:
     """
 
     def plain(error: ReviewsumError) -> dg.Failure:
-        return dg.Failure(description=str(error), allow_retries=False)
+        # With metadata, the page of a run shows these in place of a stack trace.
+        metadata = {"error": type(error).__name__}
+        return dg.Failure(description=str(error), metadata=metadata, allow_retries=False)
 
     if isgeneratorfunction(compute):
 
