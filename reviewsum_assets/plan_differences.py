@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from reviewsum_assets.checkpoints.plan import Plan
@@ -38,13 +38,9 @@ def planned_settings(settings: Settings) -> str:
 
 def setting_differences(environment: Settings, settings: Settings) -> list[str]:
     """The settings that decide a plan and that a run has otherwise than its environment."""
-    usual, used = _deciding(environment), _deciding(settings)
+    changes = _changes(_deciding(environment), _deciding(settings))
     dumps = [] if settings.dumps == environment.dumps else ["other dumps"]
-    return dumps + [
-        f"{name} {used.get(name, 'not used')} (environment: {usual.get(name, 'not used')})"
-        for name in {**used, **usual}
-        if used.get(name) != usual.get(name)
-    ]
+    return dumps + [f"{name} {now} (environment: {usual})" for name, usual, now in changes]
 
 
 def unused_overrides(
@@ -64,18 +60,13 @@ def unused_overrides(
 
 def overridden_plan(overrides: Iterable[str], plan: Plan, settings: Settings) -> list[str]:
     """The overrides that a run over planned checkpoints ignores: the plan decides them."""
-    return [
-        difference
-        for difference in _settings(plan, settings)
-        if difference.split(" ", 1)[0] in overrides
-    ]
+    return _settings(plan, settings, set(overrides))
 
 
 def _deciding(settings: Settings) -> dict[str, Any]:
-    others = ("top_k", "min_review_chars", "min_reviews", "model")
     return {
         **settings.summary_settings().deciding(),
-        **{name: getattr(settings, name) for name in others},
+        **{name: getattr(settings, name) for name in _DECIDING},
     }
 
 
@@ -101,12 +92,22 @@ def _model(lake: Lake, plan: Plan, settings: Settings) -> list[str]:
     return ["model"]
 
 
-def _settings(plan: Plan, settings: Settings) -> list[str]:
+def _settings(plan: Plan, settings: Settings, names: Container[str] | None = None) -> list[str]:
+    """The settings, or those with these names, that differ from the plan's, with both values."""
     planned, wanted = plan.recipes[plan.recipe].settings, settings.summary_settings()
     before = {"top_k": plan.top_k, **planned.deciding()}
     now = {"top_k": settings.top_k, **wanted.deciding()}
     return [
-        f"{name} {before.get(name, 'not used')} -> {now.get(name, 'not used')}"
-        for name in {**now, **before}
-        if before.get(name) != now.get(name)
+        f"{name} {was} -> {is_now}"
+        for name, was, is_now in _changes(before, now)
+        if names is None or name in names
     ]
+
+
+def _changes(
+    before: Mapping[str, Any], now: Mapping[str, Any]
+) -> Iterator[tuple[str, object, object]]:
+    """Name, former and present value of each setting that differs."""
+    for name in {**now, **before}:
+        if before.get(name) != now.get(name):
+            yield name, before.get(name, "not used"), now.get(name, "not used")
