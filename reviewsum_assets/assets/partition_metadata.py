@@ -54,8 +54,8 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
     usd = checkpoint_usd(manifest, pipeline.settings.usd_per_hour)
     packed = sorted(manifest.repacked_from)
     return {
-        "products": len(manifest.products),
-        "quarantined": len(manifest.quarantined),
+        "products": f"{len(manifest.products):,} of {state.planned.products:,} summarized",
+        **_counted("quarantined", len(manifest.quarantined)),
         "worker_seconds": round(manifest.worker_seconds, 3),
         **({} if packed else {"products_per_hour": _products_per_hour(manifest)}),
         **({} if usd is None else {"usd": round(usd, 6)}),
@@ -76,12 +76,17 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
     }
 
 
+def _counted(name: str, count: int) -> dict[str, int]:
+    """Nothing for zero, because Dagster plots every number, and a curve of zeros says nothing."""
+    return {name: count} if count else {}
+
+
 def _amounts(manifest: Manifest) -> dict[str, float]:
     return {
         "reviews": manifest.reviews,
         **({} if manifest.reviews_read is None else {"reviews_read": manifest.reviews_read}),
         "chunks": manifest.chunks,
-        "chunks_reused": manifest.chunks_reused,
+        **_counted("chunks_reused", manifest.chunks_reused),
         "tokens_in": manifest.tokens_in,
         "tokens_out": manifest.tokens_out,
         "compression_ratio": round(manifest.tokens_out / max(1, manifest.tokens_in), 4),
