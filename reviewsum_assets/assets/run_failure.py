@@ -30,7 +30,7 @@ def fails_plainly(compute: Callable[P, T]) -> Callable[P, T]:
     """
 
     def plain(error: ReviewsumError) -> dg.Failure:
-        # With metadata, the page of a run shows these in place of a stack trace.
+        # The page of a run shows this kind below the sentence, before any stack trace.
         metadata = {"error": type(error).__name__}
         return dg.Failure(description=str(error), metadata=metadata, allow_retries=False)
 
