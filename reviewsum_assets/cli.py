@@ -37,7 +37,7 @@ from reviewsum_assets.cli_output import (
     status_result,
     warn_of_another_lake,
 )
-from reviewsum_assets.cli_upkeep import prune, repack
+from reviewsum_assets.cli_upkeep import prune
 from reviewsum_assets.environment import ENVIRONMENT_PREFIX, escape_what_terminals_lack
 from reviewsum_assets.errors import ReviewsumError, RunInterrupted, SettingsError
 from reviewsum_assets.lake import Lake
@@ -195,7 +195,6 @@ app.command()(doctor)
 app.command()(estimate)
 app.command()(explain)
 app.command()(prune)
-app.command()(repack)
 app.command()(bench)
 app.command()(evaluate)
 

@@ -79,8 +79,7 @@ def _why_not_planned(lake: Lake, product: str) -> str:
 
 
 def _print(lake: Lake, found: Explanation, *, full: bool) -> None:
-    origin = "" if found.computed_in == found.checkpoint else f", packed from {found.computed_in}"
-    _line(found.product_id, f"{found.checkpoint}{origin}, finished {found.finished_at}")
+    _line(found.product_id, f"{found.checkpoint}, finished {found.finished_at}")
     _line("summary", found.summary)
     out.print()
     _line("reviews", _coverage(found))
@@ -90,7 +89,7 @@ def _print(lake: Lake, found: Explanation, *, full: bool) -> None:
     out.print()
     _line("chunks", _chunk_counts(found))
     if found.chunks is None:
-        _line("", "their summaries were not kept when this was computed")
+        _line("", "the file of their summaries is missing or damaged")
     else:
         for _, level in groupby(found.chunks, key=lambda chunk: chunk.level):
             _print_level(list(level), full=full)
@@ -130,7 +129,7 @@ def _line(name: str, text: str) -> None:
 
 
 def _coverage(found: Explanation) -> str:
-    known = found.reviews if found.reviews is not None else found.review_count
+    known = found.reviews
     now = "" if known == found.review_count else f" ({found.review_count:,} by now)"
     if found.reviews_read is None or found.reviews_cut is None:
         return f"{known:,}{now}; how many of them were read is not known"

@@ -1,8 +1,7 @@
-"""Commands that keep a lake small: ``reviewsum prune`` and ``reviewsum repack``."""
+"""``reviewsum prune``: make room on the lake."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated
@@ -11,9 +10,8 @@ import typer
 from pydantic import BaseModel
 
 from reviewsum_assets.cli_options import JsonOption, LakeOption, chosen_settings
-from reviewsum_assets.cli_output import out, print_json, printable, warn_of_another_lake
+from reviewsum_assets.cli_output import out, print_json, printable
 from reviewsum_assets.lake import Lake
-from reviewsum_assets.settings import Settings
 
 _MEGABYTE = 1e6
 
@@ -36,15 +34,6 @@ class PruneResult(BaseModel):
     retired_checkpoints: list[int]
     removed: dict[str, PrunedKind]
     keys: list[str]
-
-
-class RepackResult(BaseModel):
-    """What ``reviewsum repack --json`` prints."""
-
-    lake: str
-    products: int
-    packed: list[int]
-    into: list[int]
 
 
 def prune(
@@ -105,52 +94,3 @@ def prune(
     for kind, some in result.removed.items():
         out.print(f"{kind}: {some.objects:,} objects, {some.bytes / _MEGABYTE:,.1f} MB")
     out.print("nothing was removed: this was a dry run" if dry_run else "removed")
-
-
-def repack(
-    lake: LakeOption = None,
-    below: Annotated[
-        float,
-        typer.Option(
-            help="Pack checkpoints of which less than this share is current.", min=0, max=1
-        ),
-    ] = 0.5,
-    as_json: JsonOption = False,
-) -> None:
-    """Pack the summaries of rather empty checkpoints into full ones; compute nothing."""
-    from reviewsum_assets.checkpoints import repack as repacking
-
-    settings = chosen_settings(lake=lake)
-    opened = Lake.open(settings.lake, create=False)
-    found = repacking.repack(opened, checkpoint_size=settings.checkpoint_size, below=below)
-    if found.targets:
-        warn_of_another_lake(opened.uri)
-        _tell_dagster(settings)
-    result = RepackResult(
-        lake=opened.uri,
-        products=found.products,
-        packed=list(found.sources),
-        into=list(found.targets),
-    )
-    if as_json:
-        print_json(result)
-    elif found.targets:
-        out.print(
-            f"{found.products:,} products of {len(found.sources)} checkpoints are in "
-            f"{len(found.targets)} new ones; `reviewsum run` merges them, `reviewsum prune` "
-            "removes the old ones after a day",
-            soft_wrap=True,
-        )
-    else:
-        out.print("nothing to pack: it would not leave fewer checkpoints", soft_wrap=True)
-
-
-def _tell_dagster(settings: Settings) -> None:
-    """Let the new checkpoints be partitions, and the old ones be none."""
-    warnings.filterwarnings("ignore", module="dagster")
-    from reviewsum_assets.assets.pipeline import Pipeline
-    from reviewsum_assets.dagster_home import persistent_instance
-    from reviewsum_assets.local_run import reconcile_lake
-
-    with persistent_instance() as instance:
-        reconcile_lake(instance, Pipeline(settings))

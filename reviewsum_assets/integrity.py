@@ -28,7 +28,7 @@ def file_sha256(path: Path) -> str:
 
 
 class SealedRecord(BaseModel):
-    """A record that is written sealed; what was written before there were seals can be read."""
+    """A record that is written sealed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -50,11 +50,8 @@ class SealedRecord(BaseModel):
             ValueError: it is not what was written, or of another kind.
         """
         found = _SEALED.fullmatch(content)
-        if found is None and f'"{_SEAL}"'.encode() in content[-100:]:
-            raise ValueError("its seal is broken")
-        if (
-            found is not None
-            and hashlib.sha256(found["body"]).hexdigest().encode() != found["seal"]
-        ):
+        if found is None:
+            raise ValueError("it is not what was written: its seal is missing or broken")
+        if hashlib.sha256(found["body"]).hexdigest().encode() != found["seal"]:
             raise ValueError("it is not what was written: its seal is another")
         return cls.model_validate_json(content)

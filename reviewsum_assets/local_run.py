@@ -22,7 +22,7 @@ from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.assets.runs_in_progress import REFRESH
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
-from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints, mend_plan
+from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints
 from reviewsum_assets.checkpoints.planning import refuse_vanished
 from reviewsum_assets.checkpoints.status import LakeStatus, lake_status, merged_file_problems
 from reviewsum_assets.compute import Launch
@@ -86,7 +86,6 @@ def materialize_pending(
     """
     started = time.monotonic()
     runs = _Runs(instance, pipeline, log_level)
-    mend_plan(pipeline.lake)
     plan = _standing_plan(pipeline, say)
     before = _manifests(pipeline)
     if plan is not None:
@@ -162,7 +161,6 @@ def foreseen(
         pipeline = Pipeline(shown, on_progress, say, scratch=Path(scratch))
         if put_sample(pipeline.lake, shown):
             say(f"{pipeline.lake.uri} is empty: using the sample reviews")
-        mend_plan(pipeline.lake)
         plan = _standing_plan(pipeline, say)
         vanished = None
         if plan is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 
 REVIEW_DUMPS = "review_dumps"
 GROUPED_CSV = "grouping_dataset/product_grouped.csv"
@@ -75,11 +74,6 @@ def plan_table(plan_id: str) -> str:
 def canary_reference(recipe_key: str) -> str:
     """Key of what the first worker of a recipe said of the canary texts."""
     return f"{CANARY_SUMMARIES}/{recipe_key}.json"
-
-
-def plan_copy(key: str) -> str:
-    """Key of the copy that stands in for a plan document or table, should it be damaged or lost."""
-    return f"{PLANS}/copies/{PurePosixPath(key).name}"
 
 
 def model_directory(version: str) -> str:

@@ -14,19 +14,14 @@ UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 def parse_table(
-    content: bytes,
-    schema: pl.Schema,
-    *,
-    nullable: tuple[str, ...] = (),
-    optional: pl.Schema | None = None,
+    content: bytes, schema: pl.Schema, *, nullable: tuple[str, ...] = ()
 ) -> pl.DataFrame:
-    """The columns of ``schema``, in its order, then those of ``optional``.
+    """The columns of ``schema``, in its order.
 
     Args:
         content: of the object.
         schema: names and types of the columns that are needed; others are left out.
         nullable: those of them that may have no value in some rows.
-        optional: columns that tables written by older versions lack; null there.
 
     Raises:
         ValueError: it is damaged, lacks a column, or one is of another type or has holes; says so
@@ -36,17 +31,11 @@ def parse_table(
         table = pl.read_parquet(io.BytesIO(content))
     except (*UNREADABLE, OSError) as error:
         raise ValueError(first_line(error)) from error
-    wanted = pl.Schema(
-        {**schema, **{name: d for name, d in (optional or {}).items() if name in table.columns}}
-    )
-    require_columns(pl.Schema({k: d for k, d in table.schema.items() if k in wanted}), wanted)
+    require_columns(pl.Schema({k: d for k, d in table.schema.items() if k in schema}), schema)
     holes = [name for name in schema if name not in nullable and table[name].null_count()]
     if holes:
         raise ValueError(f"some rows have no {', '.join(holes)}")
-    return table.select(
-        pl.col(name) if name in wanted else pl.lit(None, dtype=dtype).alias(name)
-        for name, dtype in {**schema, **(optional or {})}.items()
-    )
+    return table.select(schema.names())
 
 
 def require_columns(found: pl.Schema, schema: pl.Schema) -> None:

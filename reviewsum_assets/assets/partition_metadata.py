@@ -52,12 +52,11 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
     assert manifest is not None
     lake, producer = pipeline.lake, manifest.producer
     usd = checkpoint_usd(manifest, pipeline.settings.usd_per_hour)
-    packed = sorted(manifest.repacked_from)
     return {
         "products": f"{len(manifest.products):,} of {state.planned.products:,} summarized",
         **_counted("quarantined", len(manifest.quarantined)),
         "worker_seconds": round(manifest.worker_seconds, 3),
-        **({} if packed else {"products_per_hour": _products_per_hour(manifest)}),
+        "products_per_hour": _products_per_hour(manifest),
         **({} if usd is None else {"usd": round(usd, 6)}),
         **_products(state, manifest),
         **_amounts(manifest),
@@ -66,7 +65,6 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
         **({"engine_reason": producer.engine_reason} if producer.engine_reason else {}),
         "instance_type": producer.instance_type,
         "job": producer.job_name,
-        **({"repacked_from": packed} if packed else {}),
         **link_metadata(pipeline.compute.links_of(producer)),
         "manifest": dg.MetadataValue.path(
             lake.uri_of(places.checkpoint_manifest(state.planned.number))

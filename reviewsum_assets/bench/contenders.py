@@ -233,7 +233,7 @@ class _JobLoop:
 
 def _as_checkpoint(texts: Sequence[str]) -> CheckpointInput:
     planned = PlannedCheckpoint(
-        number=1, products=len(texts), data_version="", recipe="", plan_id=""
+        number=1, products=len(texts), data_version="", recipe="", plan_id="", input_sha256=""
     )
     return CheckpointInput(
         planned, tuple(ProductInput(str(n), text, 1, "") for n, text in enumerate(texts))

@@ -89,6 +89,10 @@ def _summarized(source: CheckpointInput, summaries: Iterator[str]) -> Checkpoint
                 chunks_reused=0,
                 tokens_in=_TOKENS_IN,
                 tokens_out=_TOKENS_OUT,
+                reviews=product.review_count,
+                reviews_read=None,
+                reviews_cut=None,
+                chunks_by_level=(_CHUNKS,),
             )
             for product in source.products
         ),

@@ -100,7 +100,7 @@ def _newest_manifests(lake: Lake) -> Iterator[Manifest]:
 
 
 def _sample(manifest: Manifest) -> _Sample:
-    computed = [p for p in manifest.products if p.chunks and p.repacked_from is None]
+    computed = [p for p in manifest.products if p.chunks]
     fresh = [(p, p.chunks - p.chunks_reused) for p in computed]
     return _Sample(
         seconds=manifest.worker_seconds,

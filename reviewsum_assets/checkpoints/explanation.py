@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from reviewsum_assets.checkpoints.chunk_records import ChunkRecord, read_chunks
 from reviewsum_assets.checkpoints.manifest import Manifest, Producer, SummarizedProduct
 from reviewsum_assets.checkpoints.plan import (
+    INPUT_NULLABLE,
     INPUT_SCHEMA,
     Plan,
     PlannedCheckpoint,
@@ -17,7 +18,6 @@ from reviewsum_assets.checkpoints.plan import (
     read_table,
     require_plan,
 )
-from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoint
 from reviewsum_assets.errors import CheckpointError, PlanError
 from reviewsum_assets.lake import Lake
@@ -71,10 +71,9 @@ class Explanation(_Part):
     summary: str
     plan_id: str
     checkpoint: str
-    computed_in: str  # another checkpoint, if it was packed into this one
     finished_at: str
     review_count: int
-    reviews: int | None
+    reviews: int
     reviews_read: int | None
     reviews_cut: int | None
     reviews_left_out: int | None
@@ -107,7 +106,6 @@ def explain(lake: Lake, product_id: str) -> Explanation:
         summary=summary,
         plan_id=planned.plan_id,
         checkpoint=planned.partition_key,
-        computed_in=partition_key(product.repacked_from or planned.number),
         finished_at=manifest.finished_at,
         review_count=review_count,
         reviews=product.reviews,
@@ -115,12 +113,12 @@ def explain(lake: Lake, product_id: str) -> Explanation:
         reviews_cut=product.reviews_cut,
         reviews_left_out=product.reviews_left_out,
         read=_reviews(text, cut, ratings),
-        chunks_by_level=product.chunks_by_level or (product.chunks,),
+        chunks_by_level=product.chunks_by_level,
         chunks=_chunks(lake, manifest, product_id, text),
         tokens_in=product.tokens_in,
         tokens_out=product.tokens_out,
         settings=plan.recipes[planned.recipe].settings.model_dump(),
-        producer=manifest.producer_of(product),
+        producer=manifest.producer,
     )
 
 
@@ -146,10 +144,9 @@ def _summarized(state: CheckpointState, product_id: str) -> tuple[Manifest, Summ
         )
     for failed in state.manifest.quarantined:
         if failed.product_id == product_id:
-            job = state.manifest.producer_of(failed).job_name
             raise CheckpointError(
                 f"product {product_id!r} has no summary, it is in quarantine: {failed.reason} "
-                f"({state.planned.partition_key}, job {job})"
+                f"({state.planned.partition_key}, job {state.manifest.producer.job_name})"
             )
     (product,) = (one for one in state.manifest.products if one.product_id == product_id)
     return state.manifest, product
@@ -161,9 +158,7 @@ def _window(
     """What the model read of a product: text, cut lines if they are known, and ratings of lines."""
     content = lake.get(planned.input_key)
     try:
-        table = parse_table(
-            content or b"", INPUT_SCHEMA, nullable=("all_reviews",), optional=COVERAGE
-        )
+        table = parse_table(content or b"", INPUT_SCHEMA, nullable=INPUT_NULLABLE)
         found = table.row(by_predicate=pl.col("product_id") == product_id, named=True)
     except (ValueError, pl.exceptions.RowsError) as error:
         damage = "is gone" if content is None else f"cannot be read ({first_line(error)})"

@@ -22,11 +22,10 @@ class SummarizedProduct(_Record):
 
     Tokens are those of the model's tokenizer. A review counts as read if all of it was in the
     window that the model reads, and as cut if only a beginning was; the rest of ``reviews`` was
-    left out. The three are None where that is not known: in manifests from before they were
-    counted, and the latter two where grouped reviews do not tell one review from the next.
+    left out. Both are None where grouped reviews do not tell one review from the next.
 
     ``chunks_by_level`` are the chunks of the reviews and, where chunk summaries were summarized
-    again, those of each level above; they add up to ``chunks``. Empty in manifests from before.
+    again, those of each level above; they add up to ``chunks``.
     """
 
     product_id: str
@@ -35,16 +34,15 @@ class SummarizedProduct(_Record):
     chunks_reused: Count  # chunks whose summary another, identical chunk had paid for
     tokens_in: Count
     tokens_out: Count
-    reviews: Count | None = None
-    reviews_read: Count | None = None
-    reviews_cut: Count | None = None
-    chunks_by_level: tuple[Count, ...] = ()
-    repacked_from: Count | None = None  # the checkpoint it was computed in, if not in this one
+    reviews: Count
+    reviews_read: Count | None
+    reviews_cut: Count | None
+    chunks_by_level: tuple[Count, ...]
 
     @property
     def reviews_left_out(self) -> int | None:
         """Reviews of which the window held nothing, if that is known."""
-        if self.reviews is None or self.reviews_read is None or self.reviews_cut is None:
+        if self.reviews_read is None or self.reviews_cut is None:
             return None
         return self.reviews - self.reviews_read - self.reviews_cut
 
@@ -55,7 +53,6 @@ class QuarantinedProduct(_Record):
     product_id: str
     input_hash: str
     reason: str
-    repacked_from: Count | None = None
 
 
 class Timings(_Record):
@@ -66,10 +63,10 @@ class Timings(_Record):
     """
 
     load: Seconds
-    read: Seconds = 0.0
+    read: Seconds
     tokenize: Seconds
     generate: Seconds
-    assemble: Seconds = 0.0
+    assemble: Seconds
     write: Seconds
 
 
@@ -92,11 +89,7 @@ class Producer(SealedRecord):
 
 
 class Manifest(SealedRecord):
-    """The commit record of one checkpoint.
-
-    A repacked checkpoint computed nothing: its times are zero, its ``producer`` is that of the
-    newest checkpoint it took summaries from, and ``repacked_from`` has those of all of them.
-    """
+    """The commit record of one checkpoint."""
 
     plan_id: str
     checkpoint: Count
@@ -109,10 +102,9 @@ class Manifest(SealedRecord):
     producer: Producer
     timings: Timings
     seconds: Seconds  # from the start of work on it to its CSV being written
-    predicted_seconds: Seconds | None = None  # of one worker, to tokenize and generate it
+    predicted_seconds: Seconds | None  # of one worker, to tokenize and generate it
     finished_at: str  # ISO 8601, UTC
-    chunks_sha256: str | None = None  # of the file of chunk summaries; None: there is none
-    repacked_from: dict[Count, Producer] = Field(default_factory=dict)  # by checkpoint
+    chunks_sha256: str | None  # of the file of chunk summaries; None: there are no chunks
 
     @property
     def inputs(self) -> list[tuple[str, str]]:
@@ -121,17 +113,6 @@ class Manifest(SealedRecord):
             *((product.product_id, product.input_hash) for product in self.products),
             *((product.product_id, product.input_hash) for product in self.quarantined),
         ]
-
-    @property
-    def producers(self) -> tuple[Producer, ...]:
-        """All that made its summaries."""
-        return tuple(self.repacked_from.values()) or (self.producer,)
-
-    def producer_of(self, product: SummarizedProduct | QuarantinedProduct) -> Producer:
-        """What made the summary of one of the products, or failed to."""
-        if product.repacked_from is None:
-            return self.producer
-        return self.repacked_from[product.repacked_from]
 
     @property
     def worker_seconds(self) -> float:

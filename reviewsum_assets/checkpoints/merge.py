@@ -32,9 +32,9 @@ from reviewsum_assets.tables import UNREADABLE, first_line, require_columns
 MERGED_SCHEMA = pl.Schema(
     {"product_id": pl.String, "abstracted_summary": pl.String, "review_count": pl.Int64}
 )
-# What the Parquet table has beside them, see ``SummarizedProduct``; null where not known. Tables
-# merged before they were counted lack these columns.
+# The Parquet table's further columns, see ``SummarizedProduct``; null where not known.
 COVERAGE_COLUMNS = pl.Schema({"reviews_read": pl.Int64, "reviews_cut": pl.Int64})
+MERGED_PARQUET_SCHEMA = pl.Schema({**MERGED_SCHEMA, **COVERAGE_COLUMNS})
 _MAKE_IT = "use `reviewsum run`, or materialize merged_summaries"
 
 
@@ -128,7 +128,7 @@ def current_merged_table(lake: Lake) -> MergedTable | None:
 def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
     """The merged table, so many rows at a time, in its order; of an empty one a slice of no rows.
 
-    Columns are those of ``MERGED_SCHEMA`` and ``COVERAGE_COLUMNS``.
+    Columns are those of ``MERGED_PARQUET_SCHEMA``.
 
     Raises:
         CheckpointError: there is none, or it cannot be read.
@@ -138,24 +138,11 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
         raise CheckpointError(f"{uri} is missing: {_MAKE_IT}")
     try:
         scan = lake.scan_parquet(places.MERGED_PARQUET)
-        found = scan.collect_schema()
-        require_merged_columns(found)
-        absent = {name: kind for name, kind in COVERAGE_COLUMNS.items() if name not in found}
-        scan = scan.with_columns(pl.lit(None, dtype=d).alias(name) for name, d in absent.items())
+        require_columns(scan.collect_schema(), MERGED_PARQUET_SCHEMA)
         for start in range(0, scan.select(pl.len()).collect().item() or 1, rows):
             yield scan.slice(start, rows).collect()
     except (*UNREADABLE, ValueError) as error:
         raise CheckpointError(f"{uri} cannot be read ({first_line(error)}): {_MAKE_IT}") from error
-
-
-def require_merged_columns(found: pl.Schema) -> None:
-    """Refuse a Parquet table that is not a merged one.
-
-    Raises:
-        ValueError: what it has and what it should have.
-    """
-    if found != MERGED_SCHEMA:
-        require_columns(found, pl.Schema({**MERGED_SCHEMA, **COVERAGE_COLUMNS}))
 
 
 def _write_csv(

@@ -1,8 +1,7 @@
 """The plan: which product belongs to which checkpoint, and the hash of what the model will see.
 
 Plans are documents numbered 1, 2, ...; the highest number is current. A plan is never changed:
-the next one is created beside it, and creation fails if somebody else was first. A copy counts as
-its document does, lest a lost document make the plan before it current.
+the next one is created beside it, and the creation fails if another planner was first.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reviewsum_assets import places
+from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.errors import PlanError, first_problem
 from reviewsum_assets.integrity import SealedRecord
 from reviewsum_assets.lake import Lake
@@ -25,7 +25,12 @@ from reviewsum_assets.record_types import Count, PlaceName
 from reviewsum_assets.settings import SummarySettings
 from reviewsum_assets.tables import as_parquet, parse_table
 
-_PLAN_KEY = re.compile(rf"{places.PLANS}/(?:copies/)?plan_([0-9]{{6,18}})\.json")
+_PLAN_KEY = re.compile(rf"{places.PLANS}/plan_([0-9]{{6,18}})\.json")
+# Checkpoints of a removed plan are found by their numbers and their input hashes.
+_REMEDY = (
+    "To fix: restore it from a backup, or remove the plan document and launch refresh "
+    "(`reviewsum run`), which plans again and keeps the checkpoints that are complete"
+)
 _PARTITION_KEY = re.compile(r"checkpoint_([0-9]{5,18})")
 
 # All that str.split() splits at, as UTF-8; nothing above the ideographic space is white.
@@ -46,13 +51,15 @@ TABLE_SCHEMA = pl.Schema(
 
 # A checkpoint's products, as a job reads them.
 INPUT_SCHEMA = pl.Schema(
-    {
-        "product_id": pl.String,
-        "review_count": pl.Int64,
-        "input_hash": pl.String,
-        "all_reviews": pl.String,
-    }
+    [
+        ("product_id", pl.String()),
+        ("review_count", pl.Int64()),
+        ("input_hash", pl.String()),
+        ("all_reviews", pl.String()),
+        *COVERAGE.items(),
+    ]
 )
+INPUT_NULLABLE = ("all_reviews", *COVERAGE)
 
 
 class Recipe(BaseModel):
@@ -88,7 +95,7 @@ class PlannedCheckpoint(BaseModel):
     data_version: str
     recipe: str
     plan_id: PlaceName
-    input_sha256: str = ""  # of its grouped reviews; empty in plans from before it was kept
+    input_sha256: str  # of its grouped reviews
 
     @property
     def partition_key(self) -> str:
@@ -145,8 +152,8 @@ class Plan(SealedRecord):
     retired: tuple[PlannedCheckpoint, ...]
     last_number: int = Field(ge=1, le=2**53)
     selected: int = Field(ge=1, le=2**53)
-    table_sha256: str = ""  # empty in plans from before it was kept
-    # How it differs from the plan before; packed and pruned plans keep what theirs says.
+    table_sha256: str = ""  # set when the plan is stored
+    # How it differs from the plan before; a pruned plan keeps these.
     new: Count = 0
     changed: Count = 0
     vanished: Vanished | None = None  # None: there was no plan before
@@ -256,36 +263,34 @@ def current_plan(lake: Lake) -> Plan | None:
     """The current plan, or None before the first one.
 
     Raises:
-        PlanError: neither the plan document nor its copy can be read.
+        PlanError: the plan document cannot be read.
     """
     written = plan_times(lake)
     return read_plan(lake, max(written)) if written else None
 
 
 def plan_times(lake: Lake) -> dict[int, datetime]:
-    """When each plan that is there, as document or as copy, was last written, by its number."""
-    found: dict[int, datetime] = {}
-    for item in lake.list(places.PLANS):
-        if match := _PLAN_KEY.fullmatch(item.key):
-            sequence = int(match[1])
-            found[sequence] = max(found.get(sequence, item.last_modified), item.last_modified)
-    return found
+    """When each plan was written, by its number."""
+    return {
+        int(match[1]): item.last_modified
+        for item in lake.list(places.PLANS)
+        if (match := _PLAN_KEY.fullmatch(item.key))
+    }
 
 
 def read_plan(lake: Lake, sequence: int) -> Plan:
     """The plan with this number.
 
     Raises:
-        PlanError: neither its document nor its copy can be read.
+        PlanError: its document is missing or damaged.
     """
     key = places.plan_document(sequence)
-    content = lake.get(key)
-    if content is None:
-        return _copied_plan(lake, key, ValueError("it is missing"))
     try:
-        return Plan.unsealed(content)
+        return Plan.unsealed(lake.get(key) or b"")
     except ValueError as error:
-        return _copied_plan(lake, key, error)
+        raise PlanError(
+            f"plan {lake.uri_of(key)} cannot be read ({first_problem(error)}). {_REMEDY}"
+        ) from error
 
 
 def require_plan(lake: Lake) -> Plan:
@@ -323,57 +328,33 @@ def read_table(lake: Lake, plan: Plan) -> pl.DataFrame:
     """The plan's products, one row each, in ``TABLE_SCHEMA``.
 
     Raises:
-        PlanError: the table and its copy are gone, damaged, or another plan's.
+        PlanError: the table is missing, damaged, or that of another plan.
     """
+    key = places.plan_table(plan.plan_id)
+    content = lake.get(key)
     try:
-        table = parse_table(table_content(lake, plan), TABLE_SCHEMA)
+        table = parse_table(_intact(content, plan.table_sha256), TABLE_SCHEMA)
         _require_table_of(plan, table)
     except ValueError as error:
-        key = places.plan_table(plan.plan_id)
         raise PlanError(
-            f"{lake.uri_of(key)} cannot be read ({error}): restore "
-            f"it, or remove plan {plan.sequence} with its copy and plan again"
+            f"table {lake.uri_of(key)} of {places.plan_document(plan.sequence)} cannot be read "
+            f"({error}). {_REMEDY}"
         ) from error
     return table
 
 
-def table_content(lake: Lake, plan: Plan) -> bytes:
-    """The bytes of the plan's table, or of its copy.
-
-    Raises:
-        PlanError: both are gone or damaged.
-    """
-    key = places.plan_table(plan.plan_id)
-    for place in (key, places.plan_copy(key)):
-        content = lake.get(place)
-        if content is not None and _is_table_of(plan, content):
-            return content
-    raise PlanError(
-        f"the table of plan {plan.plan_id}, {lake.uri_of(key)}, is missing or damaged, and so is "
-        "its copy: restore it from a backup"
-    )
-
-
-def _is_table_of(plan: Plan, content: bytes) -> bool:
-    """Whether these are the bytes of the plan's table."""
-    return plan.table_sha256 in ("", hashlib.sha256(content).hexdigest())
+def _intact(content: bytes | None, sha256: str) -> bytes:
+    if content is None:
+        raise ValueError("it is missing")
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError("its checksum differs")
+    return content
 
 
 def _require_table_of(plan: Plan, table: pl.DataFrame) -> None:
     live = set(table.filter("selected")["checkpoint"].unique())
     if live != {planned.number for planned in plan.checkpoints}:
         raise ValueError("it names other checkpoints than the plan")
-
-
-def _copied_plan(lake: Lake, key: str, damage: ValueError) -> Plan:
-    """The plan of a document that cannot be read, from its copy."""
-    try:
-        return Plan.unsealed(lake.get(places.plan_copy(key)) or b"")
-    except ValueError:
-        raise PlanError(
-            f"plan {lake.uri_of(key)} cannot be read ({first_problem(damage)}), nor its copy: "
-            "restore it from a backup, or remove both, which makes the plan before it current"
-        ) from damage
 
 
 def new_plan_id(parent: Plan | None, table: pl.DataFrame) -> str:
@@ -395,21 +376,15 @@ def new_plan_id(parent: Plan | None, table: pl.DataFrame) -> str:
 
 
 def make_current(lake: Lake, plan: Plan, table: pl.DataFrame) -> Plan | None:
-    """Store a plan with its table, make it current, and copy both.
+    """Store a plan with its table, and make it current.
 
     Returns:
         The plan as it is stored; None if another plan of its number is there already.
     """
     content = as_parquet(table)
     plan = plan.model_copy(update={"table_sha256": hashlib.sha256(content).hexdigest()})
-    document_key, table_key = places.plan_document(plan.sequence), places.plan_table(plan.plan_id)
-    lake.put(table_key, content)
-    if not lake.create(document_key, plan.sealed()):
-        return None
-    # Whoever is killed before this is made up for by ``mend_plan``.
-    lake.put(places.plan_copy(table_key), content)
-    lake.put(places.plan_copy(document_key), plan.sealed())
-    return plan
+    lake.put(places.plan_table(plan.plan_id), content)
+    return plan if lake.create(places.plan_document(plan.sequence), plan.sealed()) else None
 
 
 def _digest(text: str) -> str:

@@ -32,7 +32,7 @@ from reviewsum_assets.checkpoints.plan import (
     new_plan_id,
     read_table,
 )
-from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints, mend_plan
+from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints
 from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.checkpoints.selected_texts import SelectedTexts
 from reviewsum_assets.errors import PlanError
@@ -114,7 +114,6 @@ def make_plan(
         texts = SelectedTexts.copy(grouped, chosen, recipe.settings, Path(scratch))
         selection = _with_hashes(chosen, texts, recipe)
         for _ in range(_RACES):
-            mend_plan(lake)
             parent = current_plan(lake)
             draft = _Draft.build(lake, parent, selection, recipe, settings.checkpoint_size)
             if (

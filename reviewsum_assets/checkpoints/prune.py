@@ -224,7 +224,7 @@ class _Needs:
         plans = [self.plan] if self.older is None else [self.plan, self.older]
         keys = [places.plan_document(plan.sequence) for plan in plans]
         keys += [places.plan_table(plan.plan_id) for plan in plans]
-        return frozenset((*keys, *map(places.plan_copy, keys)))
+        return frozenset(keys)
 
     def _is_old_checkpoint(self, key: str) -> bool:
         number = places.checkpoint_number_of(key)

@@ -8,7 +8,7 @@ import polars as pl
 
 from reviewsum_assets.checkpoints.findings import MOST_EXAMPLES, Finding
 from reviewsum_assets.checkpoints.merge import merged_slices
-from reviewsum_assets.checkpoints.plan import INPUT_SCHEMA, Plan, read_table
+from reviewsum_assets.checkpoints.plan import INPUT_NULLABLE, INPUT_SCHEMA, Plan, read_table
 from reviewsum_assets.checkpoints.summary_numbers import has_number, unsupported_numbers
 from reviewsum_assets.checkpoints.summary_quality import Defect, with_defects
 from reviewsum_assets.lake import Lake
@@ -77,7 +77,7 @@ def _beside_reviews(lake: Lake, plan: Plan, rows: pl.DataFrame) -> pl.DataFrame:
 def _reviews(content: bytes | None) -> pl.DataFrame:
     """product_id and all_reviews of a checkpoint; none where they are gone, or damaged."""
     try:
-        table = parse_table(content or b"", INPUT_SCHEMA, nullable=("all_reviews",))
+        table = parse_table(content or b"", INPUT_SCHEMA, nullable=INPUT_NULLABLE)
     except ValueError:  # a job that needs them says so
         table = pl.DataFrame(schema=INPUT_SCHEMA)
     return table.select("product_id", "all_reviews")

@@ -13,10 +13,10 @@ import polars as pl
 from reviewsum_assets import places
 from reviewsum_assets.checkpoints.files import read_rows
 from reviewsum_assets.checkpoints.merge import (
+    MERGED_PARQUET_SCHEMA,
     MergedTable,
     content_digest,
     current_merged_table,
-    require_merged_columns,
 )
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, read_table, require_plan
 from reviewsum_assets.checkpoints.plan_damage import plan_problems
@@ -24,7 +24,7 @@ from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpo
 from reviewsum_assets.errors import first_names
 from reviewsum_assets.integrity import file_sha256
 from reviewsum_assets.lake import Lake
-from reviewsum_assets.tables import UNREADABLE, first_line
+from reviewsum_assets.tables import UNREADABLE, first_line, require_columns
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _parquet_rows(path: Path) -> int:
     """
     try:
         parquet = pl.scan_parquet(path)
-        require_merged_columns(parquet.collect_schema())
+        require_columns(parquet.collect_schema(), MERGED_PARQUET_SCHEMA)
         rows: int = parquet.select(pl.len()).collect().item()
     except UNREADABLE as error:
         raise ValueError(first_line(error)) from error

@@ -14,11 +14,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from reviewsum_assets.compute.failures import JobFailure, LaunchError, refused_call
-from reviewsum_assets.compute.request_limits import check_request
 
 LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 _LIVE = frozenset({"InProgress", "Stopping"})
-_CREATE = "CreateProcessingJob"
 
 
 class NameTaken(Exception):  # noqa: N818 - nothing is wrong: the job exists already
@@ -120,15 +118,6 @@ class ProcessingApi:
 
     def __init__(self, client: Any) -> None:
         self._client = client
-
-    def check(self, *, request: Mapping[str, Any]) -> None:
-        """Check a request against every documented limit, without sending it.
-
-        Raises:
-            SettingsError: names each field that breaks one.
-        """
-        operation = self._client.meta.service_model.operation_model(_CREATE)
-        check_request(operation.input_shape, request)
 
     def create(self, *, request: Mapping[str, Any]) -> None:
         """Create a job.

@@ -236,7 +236,7 @@ class SageMakerCompute:
                 f"volume_kms_key cannot be used with {', '.join(local_disks)}: their own disks are "
                 "encrypted by hardware, and AWS refuses a key for them"
             )
-        request = processing_request(
+        return processing_request(
             lake=self.lake,
             spec=spec,
             package=self.package,
@@ -248,8 +248,6 @@ class SageMakerCompute:
             max_runtime_seconds=launch.time_limit_seconds or _TIME_LIMIT_SECONDS,
             tags=launch.tags,
         )
-        self.api.check(request=request)
-        return request
 
     def _create(self, spec: JobSpec, launch: Launch) -> SageMakerJob:
         self._request(spec, launch, self.wheels)  # a broken limit is named before any download

@@ -64,13 +64,10 @@ class CanaryComparison:
     _different: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, recipe_key: str, manifest: Manifest) -> None:
-        """Add one checkpoint; of a repacked one, all that it was made from."""
+        """Add one checkpoint."""
         if recipe_key not in self._references:
             self._references[recipe_key] = read_reference(self.lake, recipe_key)
-        for producer in manifest.producers:
-            self._add(recipe_key, producer, self._references[recipe_key])
-
-    def _add(self, recipe_key: str, producer: Producer, reference: Producer | None) -> None:
+        producer, reference = manifest.producer, self._references[recipe_key]
         pairs = [] if reference is None else list(_pairs(reference, producer))
         if not pairs:
             self.silent += 1

@@ -22,12 +22,12 @@ from pathlib import Path
 import polars as pl
 
 from reviewsum_assets.checkpoints.plan import (
+    INPUT_NULLABLE,
     INPUT_SCHEMA,
     PlannedCheckpoint,
     Recipe,
     data_version,
 )
-from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.errors import CheckpointError, ReviewsumError, first_names
 from reviewsum_assets.job.devices import hide_other_devices
@@ -295,7 +295,7 @@ def read_input(
             "checkpoint_plan, or use `reviewsum run`, to plan its products again"
         )
     try:
-        frame = parse_table(content, INPUT_SCHEMA, nullable=("all_reviews",), optional=COVERAGE)
+        frame = parse_table(content, INPUT_SCHEMA, nullable=INPUT_NULLABLE)
     except ValueError as error:
         raise CheckpointError(
             f"its grouped reviews {lake.uri_of(planned.input_key)} cannot be read: {error}"

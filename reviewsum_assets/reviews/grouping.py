@@ -101,8 +101,7 @@ class GroupedReviews(SealedRecord):
     seconds: float
     too_few: _Table | None = None  # product_id of those with too few reviews; None: there are none
     superseded: tuple[_Table, ...] = ()  # tables of earlier results, which are to be removed
-    # Of each table; empty in records from before it was kept.
-    sha256: dict[str, str] = Field(default_factory=dict)
+    sha256: dict[str, str]  # of each table
 
 
 def current_grouped_reviews(lake: Lake) -> GroupedReviews | None:

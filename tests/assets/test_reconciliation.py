@@ -81,7 +81,11 @@ def test_a_new_instance_adopts_what_is_valid_with_the_usual_metadata(world: Worl
     assert [number for number, state in states.items() if state == GREEN] == [1, 2, 5]
     assert [number for number, state in states.items() if state == "MISSING"] == [3, 4, 6]
     first = events(world.instance)[0]
-    assert (first["adopted"], first["reused"], first["products"]) == (True, True, "2 of 2 summarized")
+    assert (first["adopted"], first["reused"], first["products"]) == (
+        True,
+        True,
+        "2 of 2 summarized",
+    )
     assert "| P000000 |" in first["preview"]
 
 

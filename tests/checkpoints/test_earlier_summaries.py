@@ -14,7 +14,6 @@ from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, read_table, require_plan
 from reviewsum_assets.checkpoints.planning import PlanOutcome
 from reviewsum_assets.checkpoints.prune import prune
-from reviewsum_assets.checkpoints.repack import repack
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
 from reviewsum_assets.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
@@ -109,13 +108,6 @@ def test_a_checkpoint_in_use_is_preferred_to_a_retired_one(lake: Lake) -> None:
     lake.put(places.checkpoint_csv(1), csv or b"")
     planned(lake, version="grouped-5")
     assert holders(lake)[FIRST] == 1
-
-
-def test_the_newest_of_several_is_taken(lake: Lake) -> None:
-    finished(lake)
-    assert repack(lake, checkpoint_size=6, below=1.0).targets == (4,)
-    planned(lake, model="model-2")
-    assert planned(lake).added == (4,)
 
 
 @pytest.mark.parametrize("place", [places.checkpoint_csv, places.checkpoint_manifest])

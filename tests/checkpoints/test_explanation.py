@@ -6,12 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.explanation import explain
-from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.planning import make_plan
-from reviewsum_assets.checkpoints.repack import repack
 from reviewsum_assets.cli import app
 from reviewsum_assets.errors import CheckpointError, PlanError
 from reviewsum_assets.job.model_directory import ready_model
@@ -19,7 +16,6 @@ from reviewsum_assets.job.spec import job_spec
 from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
 from reviewsum_assets.settings import load_settings
-from tests.checkpoints.test_repack import spread_out
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.dumps import FORMATS, Review, reviews_of, write
 from tests.support.jobs import FAST, run
@@ -103,24 +99,6 @@ def test_the_window_of_a_joined_summary_tells_what_was_cut_and_left_out(lake: La
         ("one two", False),
         ("three", True),
     ]
-
-
-def test_what_was_computed_before_chunk_summaries_were_kept_says_so(lake: Lake) -> None:
-    complete(lake, plan_products(lake, products(1)).plan)
-    key = places.checkpoint_manifest(1)
-    manifest = Manifest.model_validate_json(lake.get(key) or b"")
-    lake.put(key, manifest.model_dump_json(exclude={"chunks_sha256"}).encode())
-    assert explain(lake, "P000000").chunks is None
-    result = CliRunner().invoke(app, ["explain", "P000000", "--lake", lake.uri])
-    assert "their summaries were not kept" in result.stdout
-
-
-def test_a_packed_summary_is_explained_by_its_origin(lake: Lake) -> None:
-    spread_out(lake)
-    repack(lake, checkpoint_size=4, below=0.6)
-    found = explain(lake, "P000000")
-    assert (found.checkpoint, found.computed_in) == ("checkpoint_00009", "checkpoint_00004")
-    assert found.chunks is not None
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import hashlib
 import io
-from typing import Any
 
 import polars as pl
 import pytest
@@ -14,13 +12,10 @@ from reviewsum_assets.checkpoints.merge import (
     MERGED_SCHEMA,
     current_merged_table,
     merge_checkpoints,
-    merged_slices,
 )
-from reviewsum_assets.checkpoints.status import verify_lake
 from reviewsum_assets.errors import CheckpointError
 from reviewsum_assets.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
-from tests.support.lake_records import rewrite
 
 
 def merged_rows(lake: Lake) -> dict[str, tuple[str, int]]:
@@ -69,36 +64,6 @@ def test_the_parquet_table_tells_how_many_reviews_were_read(lake: Lake) -> None:
     complete(lake, plan, numbers=[2])
     merge_checkpoints(lake, plan)
     assert reads(lake) == {"b": (1, 0), "c": (None, None)}
-
-
-def test_a_manifest_from_before_reviews_were_counted_stays_valid(lake: Lake) -> None:
-    plan = plan_products(lake, products(2)).plan
-    complete(lake, plan)
-
-    def forget(manifest: dict[str, Any]) -> None:
-        for product in manifest["products"]:
-            for name in ("reviews", "reviews_read", "reviews_cut"):
-                del product[name]
-
-    rewrite(lake, places.checkpoint_manifest(1), forget)
-    assert merge_checkpoints(lake, plan).rows == 2
-    assert reads(lake) == {"P000000": (None, None), "P000001": (None, None)}
-
-
-def test_a_table_from_before_reviews_were_counted_is_read_and_well(lake: Lake) -> None:
-    plan = plan_products(lake, products(2)).plan
-    complete(lake, plan)
-    merge_checkpoints(lake, plan)
-    content = io.BytesIO()
-    pl.read_parquet(io.BytesIO(lake.get(places.MERGED_PARQUET) or b"")).select(
-        MERGED_SCHEMA.names()
-    ).write_parquet(content)
-    lake.put(places.MERGED_PARQUET, content.getvalue())
-    digest = hashlib.sha256(content.getvalue()).hexdigest()
-    rewrite(lake, places.MERGED_MANIFEST, lambda merged: merged.update(parquet_sha256=digest))
-    assert verify_lake(lake) == []
-    (rows,) = merged_slices(lake, 10)
-    assert rows["reviews_read"].to_list() == [None, None]
 
 
 def test_more_than_a_thousand_checkpoints_merge(lake: Lake) -> None:

@@ -195,7 +195,9 @@ def test_a_checkpoint_outside_the_plan_is_named(lake: Lake) -> None:
 
 def test_choosing_all_of_20_000_checkpoints_takes_no_time(lake: Lake) -> None:
     checkpoints = tuple(
-        PlannedCheckpoint(number=n, products=1, data_version="", recipe="", plan_id="p")
+        PlannedCheckpoint(
+            number=n, products=1, data_version="", recipe="", plan_id="p", input_sha256=""
+        )
         for n in range(1, 20_001)
     )
     plan = plan_products(lake, products(1)).plan.model_copy(update={"checkpoints": checkpoints})

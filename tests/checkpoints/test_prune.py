@@ -85,9 +85,7 @@ def test_what_the_plan_needs_stays_and_the_rest_goes(any_lake: Lake) -> None:
         *map(places.checkpoint_manifest, live),
         *(planned.input_key for planned in now.checkpoints),
         places.plan_document(now.sequence),
-        places.plan_copy(places.plan_document(now.sequence)),
         places.plan_table(now.plan_id),
-        places.plan_copy(places.plan_table(now.plan_id)),
         places.MERGED_CSV,
         places.MERGED_PARQUET,
         places.MERGED_MANIFEST,
@@ -176,7 +174,7 @@ def grow_old(lake: Lake, age: timedelta, plans: Iterable[int]) -> None:
     then = time.time() - age.total_seconds()
     named = [places.plan_document(number) for number in plans]
     old = [key for key in keys(lake) if ".json" not in key or not key.startswith(places.PLANS)]
-    for key in (*old, *named, *map(places.plan_copy, named)):
+    for key in (*old, *named):
         os.utime(lake.directory / key, (then, then))
 
 
@@ -229,8 +227,7 @@ def test_what_was_retired_a_long_time_ago_goes(lake: Lake) -> None:
 
 def test_an_older_plan_that_cannot_be_read_keeps_nothing_from_being_pruned(lake: Lake) -> None:
     with_a_retired_checkpoint(lake)
-    for key in (places.plan_document(1), places.plan_copy(places.plan_document(1))):
-        lake.put(key, b"{}")
+    lake.put(places.plan_document(1), b"{}")
     assert prune(lake, older_than=timedelta(hours=1)).retired == (1,)
 
 
@@ -303,9 +300,7 @@ def test_nothing_is_removed_while_a_job_may_run(lake: Lake) -> None:
 
 def test_checkpoints_of_a_newer_plan_that_this_lake_was_restored_without_stay(lake: Lake) -> None:
     newer = with_a_retired_checkpoint(lake)
-    document = places.plan_document(newer.sequence)
-    for key in (document, places.plan_copy(document)):  # a backup of yesterday
-        lake.delete(key)
+    lake.delete(places.plan_document(newer.sequence))  # a backup of yesterday
     prune(lake, older_than=AT_ONCE)
     again = with_a_retired_checkpoint(lake)
     assert again.checkpoint(4).data_version == newer.checkpoint(4).data_version

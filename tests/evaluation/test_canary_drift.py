@@ -16,8 +16,8 @@ def producer(said: dict[str, str] = SAID, **changes: object) -> Producer:
     return PRODUCER.model_copy(update={"canary_summaries": said, **changes})
 
 
-def by(producer: Producer, **origins: Producer) -> Manifest:
-    """A checkpoint of this worker, or one that was repacked from others."""
+def by(producer: Producer) -> Manifest:
+    """A checkpoint of this worker."""
     return Manifest(
         plan_id="",
         checkpoint=9,
@@ -28,10 +28,11 @@ def by(producer: Producer, **origins: Producer) -> Manifest:
         quarantined=(),
         reviews=0,
         producer=producer,
-        timings=Timings(load=0, tokenize=0, generate=0, write=0),
+        timings=Timings(load=0, read=0, tokenize=0, generate=0, assemble=0, write=0),
         seconds=0,
         finished_at="",
-        repacked_from=dict(enumerate(origins.values())),
+        predicted_seconds=None,
+        chunks_sha256=None,
     )
 
 
@@ -84,15 +85,6 @@ def test_the_farthest_off_comes_first_and_no_change_is_told(comparison: CanaryCo
     near, far = reversed(comparison.drifts())
     assert far.rouge_l == 0 < near.rouge_l
     assert near.changes == "same engine, device and library versions"
-
-
-def test_of_a_repacked_checkpoint_all_that_it_was_made_from_count(
-    comparison: CanaryComparison,
-) -> None:
-    drifted = producer({**SAID, "a": "The sound is fine."})
-    comparison.add("r", by(producer(), first=drifted, second=producer()))
-    assert comparison.compared == 2
-    assert [drift.checkpoints for drift in comparison.drifts()] == [1]
 
 
 def test_who_was_not_asked_or_has_no_reference_is_counted(

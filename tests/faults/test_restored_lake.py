@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import dagster as dg
 import pytest
 
@@ -13,8 +11,7 @@ from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
-from reviewsum_assets.checkpoints.plan import Plan, current_plan, read_table, require_plan
-from reviewsum_assets.checkpoints.prune import prune
+from reviewsum_assets.checkpoints.plan import Plan, read_table, require_plan
 from reviewsum_assets.checkpoints.status import lake_status, verify_lake
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.errors import PlanError
@@ -42,7 +39,7 @@ def restore_the_first_plan(lake: Lake, plan: Plan) -> None:
     """Take the second plan off the lake, as a backup from before it would."""
     document, table = places.plan_document(2), places.plan_table(plan.plan_id)
     inputs = [planned.input_key for planned in plan.checkpoints if planned.number == 4]
-    for key in (document, places.plan_copy(document), table, places.plan_copy(table), *inputs):
+    for key in (document, table, *inputs):
         lake.delete(key)
 
 
@@ -138,42 +135,28 @@ def test_a_merged_table_that_is_newer_than_the_plan_is_named(lake: Lake, plan: P
     assert verify_lake(lake) == []
 
 
-@pytest.mark.parametrize("older_plans", ["there", "pruned"])
-def test_a_plan_document_that_is_gone_is_restored_from_its_copy(
-    lake: Lake, plan: Plan, older_plans: str
+@pytest.mark.parametrize("what", ["document", "table"])
+def test_a_damaged_plan_is_named_and_once_removed_its_checkpoints_are_found_again(
+    lake: Lake, plan: Plan, what: str
 ) -> None:
-    if older_plans == "pruned":
-        prune(lake, older_than=timedelta(0))
-    document = places.plan_document(2)
-    content = lake.get(document)
+    document, table = places.plan_document(2), places.plan_table(plan.plan_id)
+    lake.put(document if what == "document" else table, b"{}")
+    with pytest.raises(PlanError, match=r"plan_000002\.json.*remove the plan document") as caught:
+        read_table(lake, require_plan(lake))
+    assert document in str(caught.value)
     lake.delete(document)
-    assert current_plan(lake) == plan
-    assert verify_lake(lake) == [f"{document} is damaged or missing"]
     again = plan_products(lake, NEW, version="grouped-2", checkpoint_size=2)
-    assert (again.made, again.unchanged) == (False, 7)
-    assert lake.get(document) == content
+    assert (again.made, again.added) == (True, (4,))
+    assert pending(lake) == []
+    merge_checkpoints(lake, again.plan)
     assert verify_lake(lake) == []
 
 
-def test_a_lost_plan_document_whose_copy_is_damaged_is_named(lake: Lake, plan: Plan) -> None:
-    document = places.plan_document(2)
-    lake.delete(document)
-    lake.put(places.plan_copy(document), b"{}")
-    with pytest.raises(PlanError, match=r"plan_000002\.json cannot be read \(it is missing\)"):
-        current_plan(lake)
-    lake.delete(places.plan_copy(document))
-    assert require_plan(lake).sequence == 1
-
-
-def test_a_plan_that_is_gone_with_its_copy_is_named(lake: Lake, plan: Plan) -> None:
-    document, table = places.plan_document(2), places.plan_table(plan.plan_id)
-    lake.delete(table)
-    assert read_table(lake, plan).height == 7
-    lake.delete(places.plan_copy(table))
-    with pytest.raises(PlanError, match="restore it from a backup"):
-        read_table(lake, plan)
-    lake.put(document, b"{}")
-    assert current_plan(lake) == plan
-    lake.delete(places.plan_copy(document))
-    with pytest.raises(PlanError, match="restore it from a backup"):
-        current_plan(lake)
+def test_a_damaged_first_plan_is_made_again_with_its_checkpoints(lake: Lake) -> None:
+    complete(lake, plan_products(lake, products(6), checkpoint_size=2).plan)
+    lake.put(places.plan_document(1), b"{}")
+    with pytest.raises(PlanError):
+        require_plan(lake)
+    lake.delete(places.plan_document(1))
+    plan_products(lake, products(6), checkpoint_size=2)
+    assert pending(lake) == []

@@ -95,7 +95,7 @@ def build(
 
 def checkpoint(number: int, texts: Sequence[str | None]) -> CheckpointInput:
     planned = PlannedCheckpoint(
-        number=number, products=len(texts), data_version="", recipe="", plan_id=""
+        number=number, products=len(texts), data_version="", recipe="", plan_id="", input_sha256=""
     )
     products = (ProductInput(f"P{number}-{i}", text, 7, "") for i, text in enumerate(texts))
     return CheckpointInput(planned, tuple(products))

@@ -14,8 +14,8 @@ from reviewsum_assets.checkpoints.manifest import (
     Producer,
     QuarantinedProduct,
     SummarizedProduct,
-    Timings,
 )
+from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
 from reviewsum_assets.job.summarizer import CheckpointInput, CheckpointSummaries, StageSeconds
@@ -116,12 +116,12 @@ def retime(lake: Lake, number: int, *, seconds: float, reused: int = 0, **produc
     first, *others = manifest.products
     changed = manifest.model_copy(
         update={
-            "timings": Timings(load=9.0, tokenize=0.0, generate=seconds, write=0.0),
+            "timings": manifest.timings.model_copy(update={"load": 9.0, "generate": seconds}),
             "products": (first.model_copy(update={"chunks_reused": reused}), *others),
             "producer": manifest.producer.model_copy(update=producer),
         }
     )
-    lake.put(key, changed.model_dump_json().encode())
+    lake.put(key, changed.sealed())
 
 
 def _summaries(
@@ -151,6 +151,7 @@ def _summaries(
                 reviews=p.review_count,
                 reviews_read=p.reviews_read,
                 reviews_cut=p.reviews_cut,
+                chunks_by_level=(1,),
             )
             for p in good
         ),
@@ -161,3 +162,16 @@ def _summaries(
         reviews=sum(p.review_count for p in source.products),
         seconds=StageSeconds(read=0.0, tokenize=0.0, generate=0.0, assemble=0.0),
     )
+
+
+def spread_out(lake: Lake) -> Plan:
+    """Ten products in checkpoints of four; then five single ones change, one dump after another."""
+    texts = products(10)
+    outcome = plan_products(lake, texts, checkpoint_size=4)
+    complete(lake, outcome.plan, outcome.added, poison=["P000008"])
+    for count, product in enumerate(list(texts)[:5]):
+        texts[product] += ", changed"
+        outcome = plan_products(lake, texts, version=f"grouped-{count + 2}", checkpoint_size=4)
+        complete(lake, outcome.plan, outcome.added)
+    merge_checkpoints(lake, outcome.plan)
+    return outcome.plan

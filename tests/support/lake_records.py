@@ -1,4 +1,4 @@
-"""Rewrites records of a lake, as somebody may who knows of seals, hashes and copies."""
+"""Rewrites records of a lake, with valid seals and hashes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from reviewsum_assets.lake import Lake
 
 
 def write_record(lake: Lake, key: str, document: Any) -> None:
-    """Write a record without a seal, as older versions did; of a plan the copy too."""
+    """Write a record with a seal of its own."""
+    body = json.dumps(document).encode()
     if isinstance(document, dict):
-        document = {name: value for name, value in document.items() if name != "seal"}
-    content = json.dumps(document).encode()
-    lake.put(key, content)
-    if key.startswith(places.PLANS):
-        lake.put(places.plan_copy(key), content)
+        body = json.dumps({k: v for k, v in document.items() if k != "seal"}).encode()[:-1]
+        body = b'%s,"seal":"%s"}' % (body, hashlib.sha256(body).hexdigest().encode())
+    lake.put(key, body)
 
 
 def rewrite(lake: Lake, key: str, change: Callable[[dict[str, Any]], object]) -> None:
@@ -30,10 +29,8 @@ def rewrite(lake: Lake, key: str, change: Callable[[dict[str, Any]], object]) ->
 
 
 def replace_table(lake: Lake, content: bytes) -> None:
-    """Give the current plan another table, with its copy, and the hash of it."""
+    """Give the current plan another table, and the hash of it."""
     plan = require_plan(lake)
-    key = places.plan_table(plan.plan_id)
-    for place in (key, places.plan_copy(key)):
-        lake.put(place, content)
+    lake.put(places.plan_table(plan.plan_id), content)
     digest = hashlib.sha256(content).hexdigest()
     rewrite(lake, places.plan_document(plan.sequence), lambda p: p.update(table_sha256=digest))

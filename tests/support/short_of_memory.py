@@ -48,7 +48,9 @@ def main(engine_name: str, directory: Path, texts: int) -> None:
         threads=1,
     )
     engine.generate([tokenizer.encode("good sound")])
-    planned = PlannedCheckpoint(number=1, products=texts, data_version="", recipe="", plan_id="")
+    planned = PlannedCheckpoint(
+        number=1, products=texts, data_version="", recipe="", plan_id="", input_sha256=""
+    )
     products = (ProductInput(str(n), f"good sound {n} " * 150, 1, "") for n in range(texts))
     work = chunk_checkpoint(CheckpointInput(planned, tuple(products)), Chunker(tokenizer, SETTINGS))
     misfits = _Misfits()
