@@ -1,9 +1,8 @@
 """Maker of the sample dump: reviews in the Amazon Reviews 2018 layout with defects of real dumps.
 
 ``python -m tests.demo_maker.sample_dump FILE`` writes it. Every machine and Python version makes
-the same lines; the compressed bytes are the same wherever zlib is. Beside good reviews the dump has
-duplicate rows, markup, other languages, reviews too short to use, products with too few reviews,
-and rows that cannot be read.
+the same lines; compressed bytes depend on the zlib library too. Some rows are duplicates, hold
+markup, are in other languages, too short or unreadable, or belong to products with too few reviews.
 """
 
 from __future__ import annotations
@@ -188,4 +187,6 @@ def _encoded(row: Row) -> bytes:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m tests.demo_maker.sample_dump FILE")
     write_sample_dump(Path(sys.argv[1]))

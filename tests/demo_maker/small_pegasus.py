@@ -1,4 +1,4 @@
-"""A Pegasus small enough to learn its task on two CPU cores in minutes, and its start.
+"""A Pegasus small enough to learn its task on two CPU cores in minutes.
 
 Attention that begins blind spends most of such a training on finding neighbors and equal words.
 Here the first layers begin with heads that look one position back or ahead, and cross-attention
@@ -20,8 +20,7 @@ from reviewsum_assets.demo import DEMO_MODEL
 _WIDTH = 192
 _HEAD_WIDTH = _WIDTH // 4
 # Large enough that the chosen neighbor outweighs the next one several times over.
-_NEIGHBOR_GAIN = 5.0
-_MATCH_GAIN = 1.2
+_NEIGHBOR_GAIN, _MATCH_GAIN = 5.0, 1.2
 
 
 def small_pegasus(vocabulary: int) -> PegasusForConditionalGeneration:
