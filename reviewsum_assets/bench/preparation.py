@@ -12,7 +12,7 @@ from reviewsum_assets import places
 from reviewsum_assets.bench.contenders import BenchModel
 from reviewsum_assets.bench.engines import EngineBench
 from reviewsum_assets.bench.shaped_model import SHAPES, write_shaped_model
-from reviewsum_assets.demo.sample_dump import SAMPLE_DUMP_NAME, write_sample_dump
+from reviewsum_assets.demo import SAMPLE_DUMP, SAMPLE_DUMP_NAME
 from reviewsum_assets.errors import BenchmarkError
 from reviewsum_assets.job.conversion import ensure_converted
 from reviewsum_assets.job.devices import Gpus, find_gpus
@@ -69,9 +69,7 @@ def prepared(options: EngineBenchOptions, directory: Path) -> EngineBench:
     settings = _settings(options, directory)
     lake = Lake.open(settings.lake)
     if not settings.dumps:
-        sample = directory / SAMPLE_DUMP_NAME
-        write_sample_dump(sample)
-        lake.put_file(f"{places.REVIEW_DUMPS}/{SAMPLE_DUMP_NAME}", sample)
+        lake.put_file(f"{places.REVIEW_DUMPS}/{SAMPLE_DUMP_NAME}", SAMPLE_DUMP)
     model, _ = ready_model(lake, settings)
     conversion = ensure_converted(lake, model)
     if not conversion.files:

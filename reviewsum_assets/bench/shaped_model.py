@@ -10,14 +10,26 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from reviewsum_assets.demo.hub_files import PEGASUS_TRAITS
-from reviewsum_assets.job.model_source import DEMO_MODEL
+from reviewsum_assets.demo import DEMO_MODEL
 
 if TYPE_CHECKING:
     from transformers import PegasusConfig
 
+# Every Pegasus has these; transformers takes the first four for granted, CTranslate2 asks.
+_PEGASUS_TRAITS: dict[str, Any] = {
+    "normalize_before": True,
+    "normalize_embedding": False,
+    "add_final_layer_norm": True,
+    "static_position_embeddings": True,
+    "activation_function": "relu",
+    "scale_embedding": True,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
+    "forced_eos_token_id": 1,
+}
 # Ids that Pegasus has before the pieces of its vocabulary: pad, end, two masks and <unk_2> to
 # <unk_102>, less the pad and the end that the pieces begin with themselves.
 _IDS_BEFORE_PIECES = 103
@@ -50,7 +62,7 @@ class PegasusShape:
             decoder_ffn_dim=self.ffn,
             max_position_embeddings=self.max_positions,
             init_std=0.02,
-            **PEGASUS_TRAITS,
+            **_PEGASUS_TRAITS,
         )
 
 

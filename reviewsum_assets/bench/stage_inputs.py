@@ -1,12 +1,14 @@
 """Makes what the stages read, at any size: dumps, texts of products, tables of grouped reviews.
 
-Texts are clauses of the demonstration's reviews in random order: made in microseconds, hardly two
+Texts are clauses of the sample dump's reviews in random order: made in microseconds, hardly two
 alike. Equal arguments always give equal content.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,19 +16,10 @@ from random import Random
 
 import polars as pl
 
-from reviewsum_assets.demo import phrasebook
-from reviewsum_assets.demo.product_grammar import draw_product, write_review
+from reviewsum_assets.demo import SAMPLE_DUMP
 
 _SEED = 20180913
 _CLAUSES = 20_000
-# The shares of the sample dump, by clause instead of by review.
-_NOISE = (
-    (0.015, "It came with<br /><br />everything."),
-    (0.010, "Quick &amp; easy, it is &quot;great&quot;."),
-    (0.005, 'See <a href="https://www.example.com/dp/42">this one</a> too.'),
-    (0.005, "Photos: https://www.example.com/photos/4711"),
-)
-_EMOJI_SHARE = 0.015
 # So many clauses a review, and texts of 190 characters in the mean, as Electronics of 2018 has.
 _CLAUSES_A_REVIEW = (1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 11)
 _REVIEWERS = 700_000
@@ -124,20 +117,10 @@ def _line(rng: Random, clauses: list[str], products: int) -> str:
 
 
 def _clauses(rng: Random) -> list[str]:
-    made: list[str] = []
-    while len(made) < _CLAUSES:
-        review = write_review(rng, draw_product(rng))
-        made += (_with_noise(rng, clause.text) for clause in review.clauses)
-    return made
-
-
-def _with_noise(rng: Random, clause: str) -> str:
-    kind = rng.random()
-    for share, text in _NOISE:
-        if kind < share:
-            return text
-        kind -= share
-    return f"{clause} {rng.choice(phrasebook.EMOJI)}" if kind < _EMOJI_SHARE else clause
+    with gzip.open(SAMPLE_DUMP, "rt", encoding="utf-8", errors="replace") as file:
+        texts = re.findall(r'"reviewText": "([^"\\]+)"', file.read())
+    clauses = [clause for text in texts for clause in re.split(r"(?<=[.!?;]) ", text)]
+    return rng.choices(clauses, k=_CLAUSES)
 
 
 def _rare_word(rng: Random) -> str:

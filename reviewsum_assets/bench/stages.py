@@ -21,8 +21,8 @@ from reviewsum_assets.bench.measure import Measurement
 from reviewsum_assets.bench.scale import Scale
 from reviewsum_assets.bench.stage_inputs import write_dump, write_grouped
 from reviewsum_assets.bench.workplace import StageResult, Workplace
+from reviewsum_assets.demo import DEMO_MODEL
 from reviewsum_assets.errors import BenchmarkError
-from reviewsum_assets.job.model_source import DEMO_MODEL
 
 # Objects of Python take some five times the dump they are read from.
 _EAGER_LIMIT_MB = 8 * 2**30 / 1e6

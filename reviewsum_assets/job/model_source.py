@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reviewsum_assets import places
+from reviewsum_assets.demo import DEMO_MODEL
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.lake import Lake
-
-DEMO_MODEL = Path(__file__).parents[1] / "demo" / "model"
 
 # Everything a sequence-to-sequence model needs, and nothing that could be executed.
 _NEEDED = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from reviewsum_assets import places
-from reviewsum_assets.demo.sample_dump import SAMPLE_DUMP_NAME, write_sample_dump
+from reviewsum_assets.demo import SAMPLE_DUMP, SAMPLE_DUMP_NAME
 from reviewsum_assets.errors import DumpError, first_names
 from reviewsum_assets.lake import Lake, LakeObject, refuse_credentials
 from reviewsum_assets.settings import Settings
@@ -92,10 +91,7 @@ def put_sample(lake: Lake, settings: Settings) -> bool:
     made_of_reviews = (places.GROUPED_REVIEWS, places.PLANS, places.CHECKPOINT_MANIFESTS)
     if settings.dumps or has_dumps(lake) or any(map(lake.list, made_of_reviews)):
         return False
-    with tempfile.TemporaryDirectory(prefix="reviewsum-sample-") as scratch:
-        path = Path(scratch, SAMPLE_DUMP_NAME)
-        write_sample_dump(path)
-        lake.put_file(f"{places.REVIEW_DUMPS}/{SAMPLE_DUMP_NAME}", path)
+    lake.put_file(f"{places.REVIEW_DUMPS}/{SAMPLE_DUMP_NAME}", SAMPLE_DUMP)
     return True
 
 

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from reviewsum_assets.bench.shaped_model import SHAPES, write_shaped_model
-from reviewsum_assets.job.model_source import DEMO_MODEL
+from reviewsum_assets.demo import DEMO_MODEL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

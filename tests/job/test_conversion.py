@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from reviewsum_assets.demo import DEMO_MODEL
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.job import conversion as module
 from reviewsum_assets.job.conversion import (
@@ -20,7 +21,6 @@ from reviewsum_assets.job.conversion import (
     read_conversion,
 )
 from reviewsum_assets.job.model_directory import ReadyModel, ready_model
-from reviewsum_assets.job.model_source import DEMO_MODEL
 from reviewsum_assets.job.model_weights import stored_type
 from reviewsum_assets.job.tokenization import ChunkTokenizer
 from reviewsum_assets.lake import Lake

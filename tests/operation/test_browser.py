@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from reviewsum_assets.assets.summary_quality_checks import summary_quality_check
 from reviewsum_assets.checkpoints.files import decode_rows
 from reviewsum_assets.checkpoints.plan import partition_key
 from reviewsum_assets.dagster_home import prepare_home
-from reviewsum_assets.demo.sample_dump import sample_lines
+from reviewsum_assets.demo import SAMPLE_DUMP
 from reviewsum_assets.lake import Lake
 from tests.support import eager_sensors
 from tests.support.browser import DagsterUI, dagster_ui
@@ -119,7 +120,8 @@ def servers_over(
 
 def put_dump(lake: Lake, *, late: bool) -> None:
     """The sample's reviews of most products, or those of the few that come late."""
-    lines = [line for line in sample_lines() if is_late(product_of(line)) is late]
+    sample = gzip.decompress(SAMPLE_DUMP.read_bytes()).splitlines()
+    lines = [line for line in sample if is_late(product_of(line)) is late]
     name = "late" if late else "early"
     lake.put(f"{places.REVIEW_DUMPS}/{name}.jsonl", b"\n".join(lines) + b"\n")
 

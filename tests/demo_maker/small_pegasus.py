@@ -1,8 +1,8 @@
-"""A Pegasus small enough to learn its task on two CPU cores in minutes, and started so that it can.
+"""A Pegasus small enough to learn its task on two CPU cores in minutes.
 
 Attention that begins blind spends most of such a training on finding neighbors and equal words.
 Here the first layers begin with heads that look one position back or ahead, and cross-attention
-begins by matching what is alike.
+begins by matching equal things.
 """
 
 from __future__ import annotations
@@ -14,33 +14,18 @@ from torch import nn
 from transformers import PegasusConfig, PegasusForConditionalGeneration
 from transformers.models.pegasus.modeling_pegasus import PegasusAttention
 
-from reviewsum_assets.demo.hub_files import MAX_POSITIONS, PEGASUS_TRAITS
+from reviewsum_assets.demo import DEMO_MODEL
 
+# As in the config.json of the demo model.
 _WIDTH = 192
-_HEADS = 4
-_HEAD_WIDTH = _WIDTH // _HEADS
+_HEAD_WIDTH = _WIDTH // 4
 # Large enough that the chosen neighbor outweighs the next one several times over.
-_NEIGHBOR_GAIN = 5.0
-_MATCH_GAIN = 1.2
+_NEIGHBOR_GAIN, _MATCH_GAIN = 5.0, 1.2
 
 
 def small_pegasus(vocabulary: int) -> PegasusForConditionalGeneration:
     """Build the model with its starting weights."""
-    config = PegasusConfig(
-        vocab_size=vocabulary,
-        d_model=_WIDTH,
-        encoder_layers=2,
-        decoder_layers=2,
-        encoder_attention_heads=_HEADS,
-        decoder_attention_heads=_HEADS,
-        encoder_ffn_dim=4 * _WIDTH,
-        decoder_ffn_dim=4 * _WIDTH,
-        max_position_embeddings=MAX_POSITIONS,
-        dropout=0.05,
-        attention_dropout=0.0,
-        init_std=0.05,
-        **PEGASUS_TRAITS,
-    )
+    config = PegasusConfig.from_pretrained(DEMO_MODEL, vocab_size=vocabulary)
     model = PegasusForConditionalGeneration(config)
     with torch.no_grad():
         _start(model)

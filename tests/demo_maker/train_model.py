@@ -1,7 +1,13 @@
-"""Makes the small Pegasus of the demonstration: vocabulary, training, held-out check, hub files.
+"""Training of the small Pegasus: vocabulary, weights, held-out check, files in the hub's layout.
 
-``python -m reviewsum_assets.demo.train_model --output DIR`` does all of it on a CPU. The number of
-steps is fixed, not the time: two runs see the same examples in the same order.
+``python -m tests.demo_maker.train_model --output DIR`` does all of it on a CPU. The number of steps
+is fixed, not the time.
+
+Reproducibility: for one seed and vocabulary, the examples and their order are the same everywhere.
+Weights are the same only on the same kind of CPU with the same number of threads and versions of
+torch and transformers; the vocabulary needs the same version of sentencepiece. The files in
+``reviewsum_assets/demo/model`` come from an earlier training, with another vocabulary: a new model
+differs from them and gives other summaries.
 """
 
 from __future__ import annotations
@@ -9,9 +15,9 @@ from __future__ import annotations
 import argparse
 import io
 import math
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -21,58 +27,30 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoTokenizer, PegasusForConditionalGeneration, PreTrainedTokenizerBase
 
-from reviewsum_assets.demo import phrasebook
-from reviewsum_assets.demo.claims import accuracy
-from reviewsum_assets.demo.hub_files import write_generation_config, write_tokenizer_files
-from reviewsum_assets.demo.reference_summary import SENTENCE_MARK
-from reviewsum_assets.demo.small_pegasus import small_pegasus
-from reviewsum_assets.demo.training_examples import Example, training_example, unrelated_sentence
+from reviewsum_assets.demo import DEMO_MODEL
+from tests.demo_maker.language import LANGUAGE
+from tests.demo_maker.small_pegasus import small_pegasus
+from tests.demo_maker.training_examples import (
+    SENTENCE_MARK,
+    Example,
+    accuracy,
+    training_example,
+    unrelated_sentence,
+)
 
-_PIECES = 4000
-_CHUNK_TOKENS = 300
-_TOKENS_A_STEP = 3600
-_MOST_CHUNKS_A_STEP = 60
-_PEAK_RATE = 1.5e-3
-_WARM_UP_STEPS = 200
-_FIRST_CYCLE = 2 / 3
-_IGNORED = -100
+_PIECES, _CHUNK_TOKENS = 4000, 300
+_TOKENS_PER_STEP, _MOST_CHUNKS_PER_STEP = 3600, 60
+_PEAK_RATE, _WARM_UP_STEPS, _FIRST_CYCLE = 1.5e-3, 200, 2 / 3
+_END, _IGNORED = 1, -100
+# The ids of a text without end token.
+TokenIds = Callable[[str], list[int]]
 # Added to the seed, so that no stream of examples repeats another.
 _VOCABULARY_STREAM, _HELD_OUT_STREAM = 1_000_001, 2_000_003
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Token ids of some chunks and their summaries, padded to equal lengths."""
-
-    source: Tensor
-    mask: Tensor
-    target: Tensor
-
-
-class WordTokens:
-    """Token ids of text, word by word: Pegasus never joins words, so each is looked up once."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
-        self._known: dict[str, list[int]] = {}
-
-    def of_word(self, word: str) -> list[int]:
-        """Ids of one word."""
-        if word not in self._known:
-            self._known[word] = self._tokenizer(word, add_special_tokens=False)["input_ids"]
-        return self._known[word]
-
-    def count(self, word: str) -> int:
-        """Number of tokens of one word."""
-        return len(self.of_word(word))
-
-    def of_chunk(self, text: str) -> list[int]:
-        """Ids of a chunk, end token included."""
-        return [token for word in text.split() for token in self.of_word(word)] + [1]
-
-    def of_summary(self, summary: str) -> list[int]:
-        """Ids of a summary, sentence marks and end token included."""
-        return [*self._tokenizer(summary, add_special_tokens=False)["input_ids"], 1]
+# No training changes these. There is no tokenizer.json: readers of the model must be able to start
+# from spiece.model. The mask tokens are not named: transformers 5 gives other ids to a vocabulary
+# whose masks are, and shifts all of it if only one of the two is.
+_TOKENIZER_FILES = ("special_tokens_map.json", "tokenizer_config.json")
+_GENERATION_FILE = "generation_config.json"
 
 
 def make_vocabulary(directory: Path, seed: int) -> PreTrainedTokenizerBase:
@@ -82,7 +60,7 @@ def make_vocabulary(directory: Path, seed: int) -> PreTrainedTokenizerBase:
     lines = [example.text for example in examples]
     lines += [example.summary.replace(SENTENCE_MARK, " ") for example in examples]
     lines += [unrelated_sentence(rng) for _ in range(20_000)]
-    lines += phrasebook.FOREIGN_REVIEWS * 40
+    lines += LANGUAGE.foreign_reviews * 40
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
@@ -93,7 +71,7 @@ def make_vocabulary(directory: Path, seed: int) -> PreTrainedTokenizerBase:
         hard_vocab_limit=False,
         character_coverage=0.9999,
         pad_id=0,
-        eos_id=1,
+        eos_id=_END,
         unk_id=2,
         bos_id=-1,
         user_defined_symbols=[SENTENCE_MARK],
@@ -102,19 +80,23 @@ def make_vocabulary(directory: Path, seed: int) -> PreTrainedTokenizerBase:
         minloglevel=2,
     )
     (directory / "spiece.model").write_bytes(model.getvalue())
-    write_tokenizer_files(directory)
+    for name in _TOKENIZER_FILES:
+        shutil.copyfile(DEMO_MODEL / name, directory / name)
     return AutoTokenizer.from_pretrained(directory)
 
 
-def make_batch(rng: Random, words: WordTokens, progress: float) -> Batch:
-    """Draw the examples of one step; chunks grow longer as training progresses from 0 to 1."""
+def make_batch(rng: Random, ids: TokenIds, progress: float) -> tuple[Tensor, Tensor]:
+    """Draw sources and targets of one step; chunks grow as training progresses from 0 to 1."""
     tokens = _chunk_tokens(rng, progress)
-    count = min(_TOKENS_A_STEP // tokens, _MOST_CHUNKS_A_STEP)
-    examples = [training_example(rng, tokens=tokens, count=words.count) for _ in range(count)]
-    sources = [words.of_chunk(example.text) for example in examples]
-    targets = [words.of_summary(example.summary) for example in examples]
-    source = _padded(sources, 0)
-    return Batch(source=source, mask=(source != 0).long(), target=_padded(targets, _IGNORED))
+    count = min(_TOKENS_PER_STEP // tokens, _MOST_CHUNKS_PER_STEP)
+    examples = [_example(rng, ids, tokens) for _ in range(count)]
+    # Pegasus never joins words, so the ids of a chunk are those of its words.
+    sources = [[token for word in item.text.split() for token in ids(word)] for item in examples]
+    return _padded(sources, 0), _padded([ids(item.summary) for item in examples], _IGNORED)
+
+
+def _example(rng: Random, ids: TokenIds, tokens: int) -> Example:
+    return training_example(rng, tokens=tokens, count=lambda word: len(ids(word)))
 
 
 def _chunk_tokens(rng: Random, progress: float) -> int:
@@ -127,13 +109,12 @@ def _chunk_tokens(rng: Random, progress: float) -> int:
 
 
 def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """End the rows with the end token and pad them to equal lengths."""
     width = max(map(len, rows))
-    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
+    return torch.tensor([[*row, _END, *[value] * (width - len(row))] for row in rows])
 
 
-def train(
-    model: PegasusForConditionalGeneration, words: WordTokens, *, steps: int, seed: int
-) -> None:
+def train(model: PegasusForConditionalGeneration, ids: TokenIds, steps: int, seed: int) -> None:
     """Train in place on an endless stream of examples."""
     rng = Random(seed)
     matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
@@ -142,20 +123,23 @@ def train(
         [{"params": matrices, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}],
         betas=(0.9, 0.98),
     )
-    started, running_loss = time.monotonic(), 0.0
+    running_loss = 0.0
     model.train()
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = _learning_rate(step, steps)
-        loss = _loss(model, make_batch(rng, words, step / steps))
+        source, target = make_batch(rng, ids, step / steps)
+        output = model(input_ids=source, attention_mask=(source != 0).long(), labels=target)
+        loss = functional.cross_entropy(
+            output.logits.flatten(0, 1), target.flatten(), ignore_index=_IGNORED
+        )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         running_loss += loss.item()
         if (step + 1) % 100 == 0:
-            minutes = (time.monotonic() - started) / 60
-            print(f"step {step + 1}/{steps}  loss {running_loss / 100:.3f}  {minutes:.1f} min")
+            print(f"step {step + 1}/{steps}  loss {running_loss / 100:.3f}")
             running_loss = 0.0
     model.eval()
 
@@ -171,29 +155,17 @@ def _learning_rate(step: int, steps: int) -> float:
     return peak * min(1.0, (step + 1) / _WARM_UP_STEPS) * (0.02 + 0.98 * cosine)
 
 
-def _loss(model: PegasusForConditionalGeneration, batch: Batch) -> Tensor:
-    output = model(input_ids=batch.source, attention_mask=batch.mask, labels=batch.target)
-    return functional.cross_entropy(
-        output.logits.flatten(0, 1), batch.target.flatten(), ignore_index=_IGNORED
-    )
-
-
-def held_out_examples(words: WordTokens, seed: int, count: int) -> list[Example]:
-    """Examples that training never sees: half of them full chunks, the others of any length."""
+def held_out_examples(ids: TokenIds, seed: int, count: int) -> list[Example]:
+    """Make examples outside of the training stream: half full chunks, half of any length."""
     rng = Random(seed + _HELD_OUT_STREAM)
-    return [
-        training_example(rng, tokens=_chunk_tokens(rng, progress=1.0), count=words.count)
-        for _ in range(count)
-    ]
+    return [_example(rng, ids, _chunk_tokens(rng, progress=1.0)) for _ in range(count)]
 
 
 @torch.inference_mode()
 def summarize(
-    model: PegasusForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
+    model: PegasusForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> list[str]:
-    """Summaries of the texts, generated as the pipeline does."""
+    """Generate summaries of the texts as the pipeline does."""
     summaries: list[str] = []
     for first in range(0, len(texts), 12):
         inputs = tokenizer(list(texts[first : first + 12]), padding=True, return_tensors="pt")
@@ -211,14 +183,8 @@ def summarize(
     return summaries
 
 
-def save(model: PegasusForConditionalGeneration, directory: Path) -> None:
-    """Write configuration and half-precision weights in the hub's layout."""
-    model.half().save_pretrained(directory)
-    write_generation_config(directory)
-
-
 def main() -> None:
-    """Make the model from nothing and print how well it does on held-out chunks."""
+    """Make the model and print its scores on held-out chunks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="directory to write")
     parser.add_argument("--steps", type=int, default=6000)
@@ -228,21 +194,18 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
     arguments.output.mkdir(parents=True, exist_ok=True)
-
     tokenizer = make_vocabulary(arguments.output, arguments.seed)
-    words = WordTokens(tokenizer)
+    ids = cache(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
     model = small_pegasus(len(tokenizer))
     print(f"{len(tokenizer)} tokens, {model.num_parameters():,} parameters")
-    train(model, words, steps=arguments.steps, seed=arguments.seed)
+    train(model, ids, arguments.steps, arguments.seed)
 
-    examples = held_out_examples(words, arguments.seed, 200)
+    examples = held_out_examples(ids, arguments.seed, 200)
     summaries = summarize(model, tokenizer, [example.text for example in examples])
-    scored = zip(summaries, examples, strict=True)
-    for name, share in asdict(
-        accuracy((summary, example.facts, example.summary) for summary, example in scored)
-    ).items():
-        print(f"held-out {name.replace('_', ' ')}: {share:.1%}")
-    save(model, arguments.output)
+    for name, share in accuracy(zip(summaries, examples, strict=True)).items():
+        print(f"held-out {name}: {share:.1%}")
+    model.half().save_pretrained(arguments.output)
+    shutil.copyfile(DEMO_MODEL / _GENERATION_FILE, arguments.output / _GENERATION_FILE)
 
 
 if __name__ == "__main__":
