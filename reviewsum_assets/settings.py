@@ -1,19 +1,19 @@
-"""Every setting of the project, its default and its environment variable, in one place.
-
-A setting ``name`` is read from the environment variable ``REVIEWSUM_NAME``; the command line and
-a run's resource configuration override it. Defaults are those of the script this project
-replaces, except where a comment says otherwise. The settings of automation and alerts are in
-``automation_settings``.
-"""
+"""The environment of a process: variables that look like settings, and encodings of terminals."""
 
 from __future__ import annotations
 
+import difflib
+import io
 import os
+import re
+import sys
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -21,10 +21,124 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from reviewsum_assets.automation_settings import AutomationSettings
-from reviewsum_assets.environment import ENVIRONMENT_PREFIX, refuse_unknown
-from reviewsum_assets.errors import SettingsError
-from reviewsum_assets.setting_types import Names, Pairs
+from reviewsum_assets.errors import SettingsError, first_names
+
+ENVIRONMENT_PREFIX = "REVIEWSUM_"
+
+# What else the project gives such names: its job's log and identity, and what its tests go by.
+_OWN = re.compile(rf"{ENVIRONMENT_PREFIX}(LOG_LEVEL|SPEC_HASH|TEST_\w+)=")
+# Kubernetes and Docker tell every container of a service that is called "reviewsum...".
+_OF_SERVICES = re.compile(r"\w+(_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)|_PORT=(tcp|udp)://)")
+
+
+def refuse_unknown(settings: Collection[str]) -> None:
+    """Refuse an environment that has a variable with our prefix which nothing reads.
+
+    Empty ones count as not set.
+
+    Args:
+        settings: the names of all there are.
+
+    Raises:
+        SettingsError: names each such variable, and the setting that it may have meant.
+    """
+    unknown = [
+        name
+        for name, value in sorted(os.environ.items())
+        if name.upper().startswith(ENVIRONMENT_PREFIX)
+        and value
+        and _setting(name) not in settings
+        and not any(pattern.match(f"{name}={value}") for pattern in (_OWN, _OF_SERVICES))
+    ]
+    if unknown:
+        hints = [_hint(name, settings) for name in unknown]
+        raise SettingsError(f"{first_names(hints, '; ')}: correct or unset what is none")
+
+
+def escape_what_terminals_lack() -> None:
+    """Print characters that the encoding of standard output or error lacks as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _setting(variable: str) -> str:
+    return variable[len(ENVIRONMENT_PREFIX) :].lower()
+
+
+def _hint(variable: str, settings: Collection[str]) -> str:
+    nearest = difflib.get_close_matches(_setting(variable), settings, 1)
+    meant = f"did you mean {ENVIRONMENT_PREFIX}{nearest[0].upper()}?" if nearest else ""
+    return f"{variable} is no setting ({meant or 'the README has a table of all there are'})"
+
+
+def _split_commas(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _split_pairs(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if not all(separator for _, separator, _ in pairs):
+        # Not shown: it may hold what nobody is to read.
+        raise ValueError("expected NAME=VALUE,NAME=VALUE")
+    return {name.strip(): text.strip() for name, _, text in pairs}
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)]
+
+
+SLACK_TOKEN_VARIABLE = "SLACK_BOT_TOKEN"
+SMTP_PASSWORD_VARIABLE = "SMTP_PASSWORD"
+
+
+class AutomationSettings(BaseModel):
+    """When runs start automatically, and the receivers of alerts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    refresh_cron: str = Field(
+        "",
+        description="Times of the schedule that launches refresh, as five cron fields in UTC. "
+        "Empty: the schedule is stopped, and runs daily at 5:00 once it is started in the UI.",
+    )
+    webserver_url: str = Field(
+        "", description="Address of the Dagster UI, for links in alerts (https://...)."
+    )
+    slack_channel: str = Field(
+        "",
+        description=f"Slack channel told of failed runs; needs {SLACK_TOKEN_VARIABLE} in the "
+        "environment.",
+    )
+    slack_api_url: str = Field(
+        "https://slack.com/api/", description="Slack's API; GovSlack has another address."
+    )
+    alert_email_to: Names = Field(
+        (),
+        description="Who is e-mailed about failed runs (separated by commas); needs "
+        f"{SMTP_PASSWORD_VARIABLE} in the environment.",
+    )
+    alert_email_from: str = Field("", description="Sender of these e-mails.")
+    smtp_host: str = Field("", description="Server that takes them.")
+    smtp_security: Literal["SSL", "STARTTLS"] = Field("SSL", description="How that is spoken to.")
+    smtp_port: int = Field(0, ge=0, description="Its port; 0: 465 for SSL, 587 for STARTTLS.")
+    smtp_user: str = Field("", description="Login there. Empty: alert_email_from.")
+
+    @property
+    def sends_alerts(self) -> bool:
+        """Whether anybody is told of failed runs."""
+        return bool(self.slack_channel or self.alert_email_to)
+
+    @model_validator(mode="after")
+    def _email_is_whole(self) -> AutomationSettings:
+        if self.alert_email_to and not (self.alert_email_from and self.smtp_host):
+            raise ValueError("alert_email_to needs alert_email_from and smtp_host")
+        return self
+
 
 # Empty is what a shell makes of a variable of its own that it does not know.
 _FROM_ENVIRONMENT = SettingsConfigDict(

@@ -10,7 +10,7 @@ import dagster as dg
 import hypothesis
 import pytest
 
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage.lake import Lake
 from tests.support.models import build_bart, build_pegasus, build_t5
 from tests.support.processing import ProcessingEmulator, processing_emulator
 from tests.support.s3 import s3_endpoint

@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.files import COLUMNS, decode_rows
-from reviewsum_assets.checkpoints.manifest import Manifest
-from reviewsum_assets.checkpoints.status import lake_status, verify_lake
-from reviewsum_assets.cli import app
+from reviewsum_assets.checkpoints.manifest import COLUMNS, Manifest, decode_rows
+from reviewsum_assets.cli.app import app
 from reviewsum_assets.compute.local import LocalCompute
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import lake_status, verify_lake
 from reviewsum_assets.reviews.grouping import RECORD
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import plan_products, products
 from tests.support.dumps import FORMATS, Review, reviews_of, write
 from tests.support.held_jobs import hold_job

@@ -10,14 +10,14 @@ import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
-from reviewsum_assets import places
+from reviewsum_assets.assets.dagster_home import fail_lost_runs, persistent_instance, run_tags
 from reviewsum_assets.automation.alerts import alert_on_failure, telling_of_failure
-from reviewsum_assets.cli import app
-from reviewsum_assets.dagster_home import fail_lost_runs, persistent_instance, run_tags
+from reviewsum_assets.cli.app import app
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.errors import DumpError, PlanError, RunInterrupted
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.mail import HOST, PASSWORD, USER, Mailbox, mail_server
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from reviewsum_assets import cli_output
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.cli import output
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products
 
 # Each call in one process, as the console script makes it; a traceback ends the process.
 CALLS = """
 import json, sys
-from reviewsum_assets.cli import main
+from reviewsum_assets.cli.app import main
 for call in json.load(sys.stdin):
     sys.argv = ["reviewsum", *call]
     try:
@@ -33,7 +33,7 @@ def test_what_dumps_bring_does_not_steer_a_terminal(on_terminal: bool) -> None:
     name = "B\x1b]0;title\x07\x1b[2J\x9b31m"
     table = Table(name)
     table.add_row(name)
-    out = cli_output._Console(
+    out = output._Console(
         file=io.StringIO(), force_terminal=on_terminal, color_system=None, width=200
     )
     for shown in (name, table):

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from reviewsum_assets import places
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import require_plan
-from reviewsum_assets.checkpoints.status import verify_lake
-from reviewsum_assets.cli import app
+from reviewsum_assets.cli.app import app
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.compute.local import LocalCompute, LocalJob
 from reviewsum_assets.job.spec import job_spec
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import verify_lake
 from reviewsum_assets.settings import EngineSettings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import spread_out
 from tests.support.held_jobs import HeldJob
 

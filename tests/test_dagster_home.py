@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from reviewsum_assets.cli import app
-from reviewsum_assets.dagster_home import prepare_home
+from reviewsum_assets.assets.dagster_home import prepare_home
+from reviewsum_assets.cli.app import app
 from reviewsum_assets.errors import SettingsError
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import plan_products, products
 
 OPEN = """
-from reviewsum_assets.dagster_home import persistent_instance
+from reviewsum_assets.assets.dagster_home import persistent_instance
 with persistent_instance() as instance:
     instance.get_runs_count()
 """

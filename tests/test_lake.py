@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 from reviewsum_assets.errors import LakeError
-from reviewsum_assets.lake import Lake, LakeObject, Overlay
 from reviewsum_assets.reviews.dumps import find_dumps
 from reviewsum_assets.settings import load_settings
-from reviewsum_assets.tables import as_parquet
+from reviewsum_assets.storage.lake import Lake, LakeObject, Overlay
+from reviewsum_assets.storage.tables import as_parquet
 
 
 def test_what_was_put_is_read_back(any_lake: Lake) -> None:

@@ -6,15 +6,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.assets.pipeline import StageProgress
 from reviewsum_assets.checkpoints.plan import require_plan
-from reviewsum_assets.checkpoints.status import LakeStatus, lake_status
+from reviewsum_assets.cli.local_run import RunReport, first_request, foreseen, materialize_pending
 from reviewsum_assets.compute.estimate import estimate
 from reviewsum_assets.errors import PlanError
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.local_run import RunReport, first_request, foreseen, materialize_pending
+from reviewsum_assets.lake_state import LakeStatus, lake_status
 from reviewsum_assets.reviews.grouping import group_reviews
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete
 from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
 from tests.support.processing import ProcessingEmulator

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reviewsum_assets import places
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.pipeline import texts, write_dump
 from tests.support.processing import ProcessingEmulator
 from tests.support.ready_models import put_ready_model

@@ -13,10 +13,10 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from reviewsum_assets import dagster_home
-from reviewsum_assets.cli import app
+from reviewsum_assets.assets import dagster_home
+from reviewsum_assets.cli.app import app
 from reviewsum_assets.errors import SettingsError
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage.lake import Lake
 from tests.support.ports import free_port
 
 _START_SECONDS = 240.0

@@ -22,7 +22,7 @@ from reviewsum_assets.assets.checkpoint_plan import (
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import check_checkpoints
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage.lake import Lake
 
 BACKFILL_TAG = "dagster/backfill"
 PARTITION_TAG = "dagster/partition"

@@ -5,17 +5,17 @@ A run judges the checkpoints that it asked for; before a merge, all checkpoints 
 
 import dagster as dg
 
-from reviewsum_assets import places
 from reviewsum_assets.assets.check_results import Rule, judged
-from reviewsum_assets.assets.markdown import shortened
+from reviewsum_assets.assets.display import shortened
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
-from reviewsum_assets.checkpoints.findings import MOST_EXAMPLES, Finding
-from reviewsum_assets.checkpoints.manifests import read_manifests
+from reviewsum_assets.checkpoints.manifest import read_manifests
 from reviewsum_assets.checkpoints.plan import Plan, require_plan
+from reviewsum_assets.checkpoints.quality import MOST_EXAMPLES, Finding
 from reviewsum_assets.errors import CheckError
-from reviewsum_assets.evaluation.canary_drift import CanaryComparison
+from reviewsum_assets.evaluation.canaries import CanaryComparison
+from reviewsum_assets.storage import places
 
 _EXCERPT_CHARS = 200
 

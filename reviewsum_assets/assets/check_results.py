@@ -7,8 +7,8 @@ from typing import Any
 
 import dagster as dg
 
-from reviewsum_assets.assets import markdown
-from reviewsum_assets.checkpoints.findings import Finding
+from reviewsum_assets.assets import display
+from reviewsum_assets.checkpoints.quality import Finding
 
 # In a sentence; a table beside it has more.
 _NAMED = 3
@@ -86,6 +86,6 @@ def _description(rule: Rule, finding: Finding, total: int, *, passed: bool) -> s
 
 def _named(rule: Rule, finding: Finding) -> dict[str, Any]:
     return {
-        "examples": markdown.table([rule.subject, rule.detail], finding.examples),
+        "examples": display.table([rule.subject, rule.detail], finding.examples),
         "what_to_do": rule.advice,
     }

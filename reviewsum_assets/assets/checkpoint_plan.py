@@ -5,15 +5,13 @@ from typing import Any
 
 import dagster as dg
 
-from reviewsum_assets import places
-from reviewsum_assets.assets import markdown
+from reviewsum_assets.assets import display
 from reviewsum_assets.assets.earlier_attempts import materialized_in
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.partition_metadata import DATA_VERSION_TAG
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.summarizer_model import summarizer_model
-from reviewsum_assets.checkpoints.listing import finished_numbers
 from reviewsum_assets.checkpoints.plan import (
     Plan,
     partition_key,
@@ -21,12 +19,11 @@ from reviewsum_assets.checkpoints.plan import (
     require_plan_of,
 )
 from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
-from reviewsum_assets.checkpoints.validity import check_checkpoints
+from reviewsum_assets.checkpoints.validity import check_checkpoints, finished_numbers
 from reviewsum_assets.compute.estimate import Estimate, estimate
 from reviewsum_assets.errors import PlanError, ReviewsumError, first_names
-from reviewsum_assets.job.model_directory import ReadyModel, ready_model
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.plan_differences import setting_differences, unused_overrides
+from reviewsum_assets.job.models.directory import ReadyModel, ready_model
+from reviewsum_assets.lake_state import setting_differences, unused_overrides
 from reviewsum_assets.reviews.grouping import (
     GroupedReviews,
     current_grouped_reviews,
@@ -36,7 +33,9 @@ from reviewsum_assets.reviews.grouping import (
     scan_too_few,
 )
 from reviewsum_assets.settings import load_settings
-from reviewsum_assets.tables import UNREADABLE
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.tables import UNREADABLE
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
@@ -219,7 +218,7 @@ def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:
         "checkpoints": len(plan.checkpoints),
         "checkpoints_added": len(outcome.added),
         "checkpoints_retired": len(outcome.retired),
-        "first_checkpoints": markdown.table(
+        "first_checkpoints": display.table(
             ["checkpoint", "products", "data version"],
             ((c.partition_key, c.products, c.data_version[:_DIGITS]) for c in first),
         ),
@@ -261,7 +260,7 @@ def _estimate_table(found: Estimate) -> dg.MarkdownMetadataValue:
         "tokens in": found.tokens_in,
         "tokens out": found.tokens_out,
     }
-    return markdown.table(
+    return display.table(
         ["pending", "expected", "from", "to"],
         [
             *((name, f"{count:,}", "", "") for name, count in counts.items()),

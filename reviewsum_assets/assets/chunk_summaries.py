@@ -14,15 +14,15 @@ from reviewsum_assets.assets.checkpoint_plan import (
     checkpoint_plan,
     plan_of_run,
 )
+from reviewsum_assets.assets.dagster_home import GPU_POOL
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.summarize_run import SummarizeRun
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.checkpoints.plan import checkpoint_number
-from reviewsum_assets.dagster_home import GPU_POOL
 from reviewsum_assets.errors import PlanError
-from reviewsum_assets.plan_differences import overridden_plan
+from reviewsum_assets.lake_state import overridden_plan
 
 
 class SummarizeConfig(dg.Config):

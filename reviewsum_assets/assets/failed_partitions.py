@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from reviewsum_assets import places
 from reviewsum_assets.assets.checkpoint_plan import (
     RANGE_END_TAG,
     RANGE_START_TAG,
@@ -16,7 +15,8 @@ from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.checkpoints.validity import CheckpointState
 from reviewsum_assets.errors import first_names
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 
 
 def show_as_failed(

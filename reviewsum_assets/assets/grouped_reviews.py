@@ -5,13 +5,13 @@ from typing import Any
 
 import dagster as dg
 
-from reviewsum_assets import places
-from reviewsum_assets.assets import markdown
+from reviewsum_assets.assets import display
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.assets.review_dumps import observation, review_dumps
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.reviews.dumps import has_dumps, put_sample
 from reviewsum_assets.reviews.grouping import GroupedReviews, Progress, group_reviews, scan_grouped
+from reviewsum_assets.storage import places
 
 _LOG_EVERY_SECONDS = 10.0
 _PREVIEW_PRODUCTS = 5
@@ -96,7 +96,7 @@ def _metadata(pipeline: Pipeline, record: GroupedReviews, *, reused: bool) -> di
         "products_with_too_few_reviews": counts.products_too_small,
         "seconds": round(record.seconds, 2),
         "reused": reused,
-        "dumps": markdown.table(
+        "dumps": display.table(
             ["dump", "format", "rows", "quarantined"],
             ((dump.name, dump.format, dump.rows, dump.quarantined) for dump in record.dumps),
         ),
@@ -116,14 +116,14 @@ def _preview(pipeline: Pipeline, record: GroupedReviews) -> dg.MarkdownMetadataV
         .top_k(_PREVIEW_PRODUCTS, by="review_count")
         .collect()
     )
-    return markdown.preview(
+    return display.preview(
         ["product_id", "review_count", "avg_rating", "all_reviews"],
         (
             (
                 product,
                 count,
                 "" if rating is None else f"{rating:.1f}",
-                markdown.shortened(text, _PREVIEW_CHARS),
+                display.shortened(text, _PREVIEW_CHARS),
             )
             for product, count, rating, text in frame.iter_rows()
         ),

@@ -6,20 +6,22 @@ from typing import Any
 
 import dagster as dg
 
-from reviewsum_assets import places
-from reviewsum_assets.assets import markdown
+from reviewsum_assets.assets import display
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.checkpoints.manifests import read_manifests
-from reviewsum_assets.checkpoints.merge import MERGED_SCHEMA, MergedTable, merged_slices
-from reviewsum_assets.checkpoints.merged_statistics import (
+from reviewsum_assets.checkpoints.manifest import read_manifests
+from reviewsum_assets.checkpoints.merge import (
+    MERGED_SCHEMA,
     MergedStatistics,
+    MergedTable,
     ReadClass,
     ReviewClass,
+    merged_slices,
     merged_statistics,
 )
 from reviewsum_assets.checkpoints.plan import Plan
-from reviewsum_assets.compute.checkpoint_cost import checkpoint_usd
+from reviewsum_assets.compute.instances import checkpoint_usd
 from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grouped
+from reviewsum_assets.storage import places
 
 _PREVIEW_PRODUCTS = 5
 _PREVIEW_CHARS = 240
@@ -41,7 +43,7 @@ def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict
         **record_metadata(pipeline, merged),
         **_coverage(statistics),
         **_reads(statistics),
-        "lengths": markdown.table(
+        "lengths": display.table(
             ["words", "summaries"],
             ((f"{one.first} to {one.last}", f"{one.summaries:,}") for one in statistics.lengths),
         ),
@@ -78,7 +80,7 @@ def _coverage(statistics: MergedStatistics) -> dict[str, Any]:
         return covered
     return {
         **covered,
-        "coverage": markdown.table(
+        "coverage": display.table(
             ["reviews per product", "reviews", "of products with a summary"],
             (
                 (_class_label(one), f"{one.reviews:,}", _percent(one.reviews_covered, one.reviews))
@@ -100,7 +102,7 @@ def _reads(statistics: MergedStatistics) -> dict[str, Any]:
         "reviews_cut": cut,
         "reviews_left_out": max(0, reviews - read - cut),
         "reviews_read_share": _share(read / max(1, reviews)),
-        "reads": markdown.table(
+        "reads": display.table(
             ["reviews per product", "reviews", "read by the model"],
             (
                 (_class_label(one), f"{one.reviews:,}", _percent(one.read, one.reviews))
@@ -142,10 +144,10 @@ def _totals(pipeline: Pipeline, plan: Plan) -> dict[str, float]:
 
 def _preview(pipeline: Pipeline) -> dg.MarkdownMetadataValue:
     first = next(merged_slices(pipeline.lake, _PREVIEW_PRODUCTS)).select(MERGED_SCHEMA.names())
-    return markdown.preview(
+    return display.preview(
         MERGED_SCHEMA.names(),
         (
-            (product_id, markdown.shortened(summary, _PREVIEW_CHARS), count)
+            (product_id, display.shortened(summary, _PREVIEW_CHARS), count)
             for product_id, summary, count in first.iter_rows()
         ),
     )

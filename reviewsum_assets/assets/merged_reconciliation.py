@@ -14,7 +14,7 @@ from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.assets.runs_in_progress import run_in_progress
 from reviewsum_assets.checkpoints.merge import current_merged_table
 from reviewsum_assets.checkpoints.plan import Plan
-from reviewsum_assets.checkpoints.status import merged_file_problems
+from reviewsum_assets.lake_state import merged_file_problems
 
 # Longer than somebody else takes from one object of a checkpoint or a small table to the next.
 SECOND_LOOK_SECONDS = 1.0

@@ -5,6 +5,7 @@ from pydantic import Field
 
 from reviewsum_assets.assets.canary_check import require_agreeing_canaries
 from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan, plan_of_run
+from reviewsum_assets.assets.dagster_home import GPU_POOL
 from reviewsum_assets.assets.merged_metadata import merged_metadata
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
@@ -12,7 +13,6 @@ from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.runs_in_progress import REFRESH
 from reviewsum_assets.assets.summarize_run import summarize_pending
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
-from reviewsum_assets.dagster_home import GPU_POOL
 
 # Not `chunk_summaries` as the dependency: Dagster asks for a confirmation before it launches a run,
 # here refresh, that leaves out an asset which was never materialized and that another one needs.

@@ -9,10 +9,9 @@ from reviewsum_assets.assets.checkpoint_plan import plan_of_run
 from reviewsum_assets.assets.merged_summaries import merged_summaries
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
-from reviewsum_assets.checkpoints.findings import Finding
 from reviewsum_assets.checkpoints.merge import MergedTable, current_merged_table
-from reviewsum_assets.checkpoints.merged_coverage import MergedCoverage, cover
 from reviewsum_assets.checkpoints.plan import Plan
+from reviewsum_assets.checkpoints.quality import Finding, MergedCoverage, cover
 from reviewsum_assets.errors import CheckpointError, DumpError
 from reviewsum_assets.reviews.freshness import stale_dumps
 from reviewsum_assets.reviews.grouping import current_grouped_reviews

@@ -9,13 +9,13 @@ from typing import Any
 
 import dagster as dg
 
-from reviewsum_assets import places
-from reviewsum_assets.assets import markdown
-from reviewsum_assets.assets.links import link_metadata
+from reviewsum_assets.assets import display
+from reviewsum_assets.assets.display import link_metadata
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.validity import CheckpointState
-from reviewsum_assets.compute.checkpoint_cost import checkpoint_usd
+from reviewsum_assets.compute.instances import checkpoint_usd
+from reviewsum_assets.storage import places
 
 CHUNK_SUMMARIES = dg.AssetKey("chunk_summaries")
 DATA_VERSION_TAG = "dagster/data_version"
@@ -102,7 +102,7 @@ def _timings(manifest: Manifest) -> dg.MarkdownMetadataValue:
         **({} if predicted is None else {"predicted": predicted}),
         **manifest.timings.model_dump(),
     }
-    return markdown.table(
+    return display.table(
         ["stage", "seconds"], ((stage, f"{value:,.2f}") for stage, value in seconds.items())
     )
 
@@ -112,10 +112,10 @@ def _products_per_hour(manifest: Manifest) -> int:
 
 
 def _products(state: CheckpointState, manifest: Manifest) -> dict[str, dg.MarkdownMetadataValue]:
-    preview = markdown.preview(
+    preview = display.preview(
         ["product_id", "abstracted_summary", "review_count"],
         (
-            (r.product_id, markdown.shortened(r.abstracted_summary, _PREVIEW_CHARS), r.review_count)
+            (r.product_id, display.shortened(r.abstracted_summary, _PREVIEW_CHARS), r.review_count)
             for r in state.rows[:_PREVIEW_PRODUCTS]
         ),
     )
@@ -123,7 +123,7 @@ def _products(state: CheckpointState, manifest: Manifest) -> dict[str, dg.Markdo
         return {"preview": preview}
     return {
         "preview": preview,
-        "quarantined_products": markdown.table(
+        "quarantined_products": display.table(
             ["product_id", "reason"], ((q.product_id, q.reason) for q in manifest.quarantined)
         ),
     }

@@ -11,10 +11,9 @@ from typing import Any, Literal, get_args, get_origin
 
 import dagster as dg
 
-from reviewsum_assets.automation_settings import AutomationSettings
 from reviewsum_assets.compute import Compute, compute_for
-from reviewsum_assets.lake import Lake, Overlay
-from reviewsum_assets.settings import Settings, load_settings
+from reviewsum_assets.settings import AutomationSettings, Settings, load_settings
+from reviewsum_assets.storage.lake import Lake, Overlay
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,17 @@ from reviewsum_assets.assets.partition_metadata import materialization
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation_memory import Seen, digest_of
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
-from reviewsum_assets.checkpoints.listing import MERGED, Listing, group_of, list_lake
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
-from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
+from reviewsum_assets.checkpoints.validity import (
+    MERGED,
+    CheckpointState,
+    Listing,
+    check_checkpoints,
+    group_of,
+    list_lake,
+)
 from reviewsum_assets.errors import first_names
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage.lake import Lake
 
 # A call with a time limit tells Dagster of about as many losses, each of which takes 0.1 s, and
 # does not go on to the next group with more in doubt.

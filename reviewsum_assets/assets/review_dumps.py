@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from reviewsum_assets.assets import markdown
+from reviewsum_assets.assets import display
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.reviews.dumps import Dump, find_dumps, listing_fingerprint
@@ -45,7 +45,7 @@ def _metadata(dumps: Sequence[Dump]) -> dict[str, Any]:
         "files": len(dumps),
         "megabytes": round(sum(dump.size for dump in dumps) / 1e6, 3),
         "newest": f"{max(dump.last_modified for dump in dumps):%Y-%m-%d %H:%M} UTC",
-        "dumps": markdown.table(
+        "dumps": display.table(
             ["dump", "bytes", "modified (UTC)"],
             (
                 (dump.name, f"{dump.size:,}", f"{dump.last_modified:%Y-%m-%d %H:%M}")

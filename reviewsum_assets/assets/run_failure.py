@@ -12,8 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import dagster as dg
 
-from reviewsum_assets.assets import markdown
-from reviewsum_assets.assets.links import link_metadata
+from reviewsum_assets.assets import display
+from reviewsum_assets.assets.display import link_metadata
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.compute import RunningJob
 from reviewsum_assets.compute.failures import FailureKind, JobFailure
@@ -111,7 +111,7 @@ def not_landed(
             "what_to_do": failure.advice,
             "landed": requested - len(why),
             "missing": len(why),
-            "missing_checkpoints": markdown.table(["checkpoint", "reason"], why.items()),
+            "missing_checkpoints": display.table(["checkpoint", "reason"], why.items()),
             "usd": usd,
             **_job_metadata(job),
         },

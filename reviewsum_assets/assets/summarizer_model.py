@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from reviewsum_assets import places
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
-from reviewsum_assets.job.conversion import ensure_converted
-from reviewsum_assets.job.model_directory import ready_model
+from reviewsum_assets.job.models.conversion import ensure_converted
+from reviewsum_assets.job.models.directory import ready_model
+from reviewsum_assets.storage import places
 
 
 @dg.asset(

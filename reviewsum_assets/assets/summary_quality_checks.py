@@ -9,8 +9,7 @@ from reviewsum_assets.assets.checkpoint_plan import plan_of_run
 from reviewsum_assets.assets.merged_summaries import merged_summaries
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
-from reviewsum_assets.checkpoints.quality_report import judge_summaries
-from reviewsum_assets.checkpoints.summary_quality import Defect
+from reviewsum_assets.checkpoints.quality import Defect, judge_summaries
 from reviewsum_assets.settings import QualitySettings
 
 _NAMES = {

@@ -1,25 +1,169 @@
-"""Alerts of failed runs: always in the log, and by Slack and e-mail where those are set up."""
+"""Brings an alert to Slack and e-mail, as far as the settings name somebody there."""
 
 from __future__ import annotations
 
 import hashlib
+import html
 import logging
+import os
 import re
+import smtplib
 import socket
+import ssl
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from email.message import EmailMessage
 
 import dagster as dg
+from dagster._core.events import JobFailureData, RunFailureReason
 
-from reviewsum_assets.automation.alert_delivery import deliver
+from reviewsum_assets.assets.check_results import failed_checks
+from reviewsum_assets.assets.dagster_home import last_run_of_this_process, tells_of_its_failure
 from reviewsum_assets.automation.jobs import PURPOSE_TAG
-from reviewsum_assets.automation.run_failure import read_run_failure
-from reviewsum_assets.automation_settings import AutomationSettings
-from reviewsum_assets.dagster_home import last_run_of_this_process, tells_of_its_failure
-from reviewsum_assets.errors import RunInterrupted
-from reviewsum_assets.settings import load_automation_settings
+from reviewsum_assets.errors import RunInterrupted, SettingsError
+from reviewsum_assets.settings import (
+    SLACK_TOKEN_VARIABLE,
+    SMTP_PASSWORD_VARIABLE,
+    AutomationSettings,
+    load_automation_settings,
+)
+
+_SMTP_PORTS = {"SSL": 465, "STARTTLS": 587}
+_SMTP_SECONDS = 60.0
+
+
+def deliver(text: str, settings: AutomationSettings, log: logging.Logger) -> None:
+    """Send an alert, whose first line says what it is about, to everybody whom the settings name.
+
+    What goes wrong with that is logged and raises nothing: it must not hide what the alert is of.
+    """
+    for send, receivers in (
+        (_send_to_slack, settings.slack_channel),
+        (_send_by_email, ", ".join(settings.alert_email_to)),
+    ):
+        if receivers:
+            try:
+                send(text, settings)
+            except Exception as error:  # whatever the libraries raise: the other one still gets it
+                why = f"{type(error).__name__}: {error}"
+                log.error(f"the alert could not be sent to {receivers}: {why}")  # noqa: TRY400
+            else:
+                log.info(f"the alert was sent to {receivers}")
+
+
+def _send_to_slack(text: str, settings: AutomationSettings) -> None:
+    try:
+        from dagster_slack import SlackResource
+    except ImportError as error:
+        raise SettingsError("slack_channel needs the extra `slack`") from error
+    client = SlackResource(token=_secret(SLACK_TOKEN_VARIABLE)).get_client()
+    client.base_url = f"{settings.slack_api_url.rstrip('/')}/"
+    # Unescaped, the name of a dump could call everybody, or hide where a link leads:
+    # https://docs.slack.dev/messaging/formatting-message-text#escaping
+    client.chat_postMessage(channel=settings.slack_channel, text=html.escape(text, quote=False))
+
+
+def _send_by_email(text: str, settings: AutomationSettings) -> None:
+    mail = EmailMessage()
+    mail["Subject"] = f"reviewsum: {text.splitlines()[0]}"
+    mail["From"] = settings.alert_email_from
+    mail["To"] = ", ".join(settings.alert_email_to)
+    mail.set_content(text)
+    with _mail_server(settings) as server:
+        server.login(
+            settings.smtp_user or settings.alert_email_from, _secret(SMTP_PASSWORD_VARIABLE)
+        )
+        server.send_message(mail)
+
+
+def _mail_server(settings: AutomationSettings) -> smtplib.SMTP:
+    """A connection that is encrypted already."""
+    security = settings.smtp_security
+    port = settings.smtp_port or _SMTP_PORTS[security]
+    context = ssl.create_default_context()
+    if security == "SSL":
+        return smtplib.SMTP_SSL(settings.smtp_host, port, timeout=_SMTP_SECONDS, context=context)
+    server = smtplib.SMTP(settings.smtp_host, port, timeout=_SMTP_SECONDS)
+    server.starttls(context=context)
+    return server
+
+
+def _secret(variable: str) -> str:
+    value = os.environ.get(variable)
+    if not value:
+        raise SettingsError(f"the environment variable {variable} is not set")
+    return value
+
+
+@dataclass(frozen=True)
+class RunFailure:
+    """The first failed step with its message, and the metadata that the failure carries.
+
+    ``step``, ``kind`` and ``what_to_do`` are empty where the failure does not say.
+    """
+
+    message: str
+    step: str = ""
+    kind: str = ""
+    what_to_do: str = ""
+    landed: int | None = None
+    missing: int | None = None
+
+
+def read_run_failure(instance: dg.DagsterInstance, run_id: str) -> RunFailure:
+    """Read the failure of a run; of a run whose process died, what Dagster noticed."""
+    ends = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
+    end = ends[-1].event_log_entry.dagster_event if ends else None
+    if end is not None and _is_interruption(end):
+        return RunFailure("its process was interrupted. Launch it again")
+    steps = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+    if steps:
+        event = steps[0].event_log_entry.dagster_event
+        assert event is not None
+        return _step_failure(event)
+    checks = failed_checks(instance, run_id, is_blocking=True)
+    if checks:
+        return RunFailure("; ".join(checks.values()), step=next(iter(checks)))
+    noticed = ends[-1].event_log_entry.user_message if ends else ""
+    return RunFailure((end and end.message) or noticed or "it ended without a reason")
+
+
+def _is_interruption(end: dg.DagsterEvent) -> bool:
+    """Whether a run failed by Ctrl-C or a signal to its process, as Dagster notes it."""
+    data = end.event_specific_data
+    reason = data.failure_reason if isinstance(data, JobFailureData) else None
+    return reason is RunFailureReason.UNEXPECTED_TERMINATION
+
+
+def _step_failure(event: dg.DagsterEvent) -> RunFailure:
+    data, step = event.step_failure_data, event.step_key or ""
+    error = data.error
+    if error is not None and error.cause is not None:
+        error = error.cause
+    message = event.message or "" if error is None else _without_class(error.message)
+    raised = data.user_failure_data
+    if raised is None:
+        return RunFailure(message, step)
+    metadata = {name: value.value for name, value in raised.metadata.items()}
+    landed, missing = metadata.get("landed"), metadata.get("missing")
+    return RunFailure(
+        message=raised.description or message,
+        step=step,
+        kind=str(metadata.get("failure", "")),
+        what_to_do=str(metadata.get("what_to_do", "")),
+        landed=landed if isinstance(landed, int) else None,
+        missing=missing if isinstance(missing, int) else None,
+    )
+
+
+def _without_class(message: str) -> str:
+    """``reviewsum_assets.errors.ModelError: no weights`` says it with the last part alone."""
+    head, separator, rest = message.strip().partition(": ")
+    return rest if separator and " " not in head and "." in head else message.strip()
+
 
 _log = logging.getLogger("reviewsum.alerts")
 _REASON_TAG = ".dagster/reviewsum_alert"

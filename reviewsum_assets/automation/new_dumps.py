@@ -7,14 +7,14 @@ import hashlib
 import dagster as dg
 from pydantic import BaseModel, ValidationError
 
+from reviewsum_assets.assets.dagster_home import fail_lost_runs
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import skips_on_error
 from reviewsum_assets.assets.runs_in_progress import run_in_progress
+from reviewsum_assets.automation.alerts import read_run_failure
 from reviewsum_assets.automation.jobs import PURPOSE_TAG, refresh
-from reviewsum_assets.automation.run_failure import read_run_failure
 from reviewsum_assets.checkpoints.plan import current_plan
-from reviewsum_assets.dagster_home import fail_lost_runs
-from reviewsum_assets.plan_differences import plan_differences, planned_settings
+from reviewsum_assets.lake_state import plan_differences, planned_settings
 from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
 
 INPUT_TAG = ".dagster/reviewsum_input"

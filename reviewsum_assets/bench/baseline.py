@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from reviewsum_assets.job.tokenization import ChunkTokenizer, load_tokenizer
+from reviewsum_assets.job.chunking import ChunkTokenizer, load_tokenizer
 from reviewsum_assets.settings import EngineSettings, SummarySettings
 
 

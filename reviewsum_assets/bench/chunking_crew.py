@@ -15,9 +15,8 @@ from typing import Literal
 
 from reviewsum_assets.bench.baseline import literal_pieces
 from reviewsum_assets.bench.stage_inputs import product_texts
-from reviewsum_assets.job.chunking import Chunk, Chunker
+from reviewsum_assets.job.chunking import Chunk, Chunker, ChunkTokenizer
 from reviewsum_assets.job.devices import worker_devices
-from reviewsum_assets.job.tokenization import ChunkTokenizer
 from reviewsum_assets.settings import EngineSettings, SummarySettings
 
 Rule = Literal["sums", "literal"]

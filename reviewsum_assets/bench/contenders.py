@@ -19,7 +19,7 @@ from typing import Protocol
 from reviewsum_assets.bench.baseline import PredecessorLoop
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.errors import BenchmarkError
-from reviewsum_assets.job.chunking import Chunker
+from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.job.engines import EngineName, load_engine
 from reviewsum_assets.job.engines.base import Engine, EngineInfo
 from reviewsum_assets.job.progress import peak_memory_bytes
@@ -29,7 +29,6 @@ from reviewsum_assets.job.summarizer import (
     Summarizer,
     chunk_checkpoint,
 )
-from reviewsum_assets.job.tokenization import ChunkTokenizer
 from reviewsum_assets.settings import SummarySettings
 
 BASELINE = "predecessor"

@@ -9,20 +9,19 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from reviewsum_assets import places
 from reviewsum_assets.bench.stage_inputs import product_id, product_texts
-from reviewsum_assets.checkpoints.files import SummaryRow
-from reviewsum_assets.checkpoints.manifest import Producer, SummarizedProduct
+from reviewsum_assets.checkpoints.manifest import Producer, SummarizedProduct, SummaryRow
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.planning import make_plan
-from reviewsum_assets.job.conversion import ensure_converted
-from reviewsum_assets.job.model_directory import ready_model
+from reviewsum_assets.job.models.conversion import ensure_converted
+from reviewsum_assets.job.models.directory import ready_model
 from reviewsum_assets.job.summarizer import CheckpointInput, CheckpointSummaries, StageSeconds
 from reviewsum_assets.job.worker import read_input
 from reviewsum_assets.job.writer import write_checkpoint
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 
 # What the summary of 3,500 characters takes: three chunks, of some 200 characters each.
 _SUMMARY_CHARS = 600

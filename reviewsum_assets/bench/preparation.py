@@ -8,18 +8,18 @@ from pathlib import Path
 
 import polars as pl
 
-from reviewsum_assets import places
 from reviewsum_assets.bench.contenders import BenchModel
 from reviewsum_assets.bench.engines import EngineBench
 from reviewsum_assets.bench.shaped_model import SHAPES, write_shaped_model
 from reviewsum_assets.demo import SAMPLE_DUMP, SAMPLE_DUMP_NAME
 from reviewsum_assets.errors import BenchmarkError
-from reviewsum_assets.job.conversion import ensure_converted
 from reviewsum_assets.job.devices import Gpus, find_gpus
-from reviewsum_assets.job.model_directory import ready_model
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.job.models.conversion import ensure_converted
+from reviewsum_assets.job.models.directory import ready_model
 from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
 from reviewsum_assets.settings import EngineSettings, Settings, load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 
 # Enough to choose from, and little to hold.
 _PRODUCTS_READ = 1_000

@@ -13,9 +13,9 @@ import polars as pl
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.planning import make_plan
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.grouping import current_grouped_reviews, group_reviews, scan_grouped
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 
 # product_id, review_count and a hash of the text.
 Fingerprint = tuple[str, int, str]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from reviewsum_assets.job.chunking import Chunker
-from reviewsum_assets.job.tokenization import ChunkTokenizer
+from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.settings import SummarySettings
 
 # Some half a chunk: cut from there, a text gives other chunks.

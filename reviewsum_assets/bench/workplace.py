@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from reviewsum_assets.bench.measure import Measurement, measure, measure_command
 from reviewsum_assets.bench.scale import Scale
-from reviewsum_assets.environment import ENVIRONMENT_PREFIX
+from reviewsum_assets.settings import ENVIRONMENT_PREFIX
 
 T = TypeVar("T")
 

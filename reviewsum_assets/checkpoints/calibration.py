@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.listing import finished_numbers
 from reviewsum_assets.checkpoints.manifest import Manifest, Producer
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.checkpoints.validity import finished_numbers
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 
 # Enough for a steady mean, and read in well under a second from S3 too.
 _NEWEST_MANIFESTS = 50

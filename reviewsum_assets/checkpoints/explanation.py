@@ -7,8 +7,13 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from reviewsum_assets.checkpoints.chunk_records import ChunkRecord, read_chunks
-from reviewsum_assets.checkpoints.manifest import Manifest, Producer, SummarizedProduct
+from reviewsum_assets.checkpoints.manifest import (
+    ChunkRecord,
+    Manifest,
+    Producer,
+    SummarizedProduct,
+    read_chunks,
+)
 from reviewsum_assets.checkpoints.plan import (
     INPUT_NULLABLE,
     INPUT_SCHEMA,
@@ -20,8 +25,8 @@ from reviewsum_assets.checkpoints.plan import (
 )
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoint
 from reviewsum_assets.errors import CheckpointError, PlanError
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.tables import first_line, parse_table
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.tables import first_line, parse_table
 
 
 class NotPlannedError(PlanError):

@@ -1,8 +1,8 @@
-"""Merges checkpoints into one table: each selected product once, from the one the plan names.
+"""The merged table for spreadsheets, which take a cell that begins like a formula for one.
 
-Memory holds one slice of checkpoints, the plan's table and some row groups of the merged table,
-about 1 GB for a million products; never the merged table. The previous table stays until its
-replacement is complete; the record written last names what was merged.
+What a review or a product id says would then be executed by whoever opens the table. So such a
+cell gets an apostrophe in front, as OWASP advises:
+https://owasp.org/www-community/attacks/CSV_Injection
 """
 
 from __future__ import annotations
@@ -10,24 +10,50 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import polars as pl
 from pydantic import Field
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.files import SummaryRow, SummaryWriter
+from reviewsum_assets.checkpoints.manifest import COLUMNS, SummaryRow, SummaryWriter, read_rows
 from reviewsum_assets.checkpoints.plan import Plan, read_table
-from reviewsum_assets.checkpoints.spreadsheet import write_spreadsheet
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import CheckpointError, first_names
-from reviewsum_assets.integrity import SealedRecord, file_sha256
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.record_types import Count
-from reviewsum_assets.tables import UNREADABLE, first_line, require_columns
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.records import Count, SealedRecord, file_sha256
+from reviewsum_assets.storage.tables import UNREADABLE, first_line, require_columns
+
+# Some spreadsheets take the signs of full width for the others, and leave out spaces before them.
+_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")  # noqa: RUF001 - meant as they are
+
+
+def as_text(cell: str) -> str:
+    """A cell's content as no spreadsheet takes it for a formula."""
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def write_spreadsheet(merged_csv: Path, path: Path) -> None:
+    """Write the merged CSV anew, with texts quoted and without formulas.
+
+    It begins with a byte order mark, without which Excel takes UTF-8 for something else.
+    """
+    with (
+        merged_csv.open(encoding="utf-8", newline="") as source,
+        path.open("w", encoding="utf-8-sig", newline="") as target,
+    ):
+        writer = csv.writer(target, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        writer.writerow(COLUMNS)
+        for row in read_rows(source):
+            writer.writerow(
+                (as_text(row.product_id), as_text(row.abstracted_summary), row.review_count)
+            )
+
 
 MERGED_SCHEMA = pl.Schema(
     {"product_id": pl.String, "abstracted_summary": pl.String, "review_count": pl.Int64}
@@ -210,3 +236,133 @@ def _cannot_merge(plan: Plan, bad: list[CheckpointState]) -> str:
         f"{first_names([state.describe() for state in bad])}. To compute and merge them: launch "
         "the job refresh (`reviewsum run`). To merge without them: set allow_incomplete."
     )
+
+
+_ROWS_A_SLICE = 50_000
+_MOST_BINS = 12
+_NICE_WIDTHS = (5, 10, 20, 25, 50, 100, 250, 500, 1000)
+# Products by reviews: from so many on, up to the next; those below the first are a class too.
+_CLASSES = (5, 10, 20, 50, 100, 200, 500, 1000, 5000)
+
+
+@dataclass(frozen=True)
+class LengthBin:
+    """Summaries of ``first`` to ``last`` words."""
+
+    first: int
+    last: int
+    summaries: int
+
+
+@dataclass(frozen=True)
+class ReviewClass:
+    """Products of ``fewest`` to ``most`` reviews, and their reviews; None: no limit."""
+
+    fewest: int
+    most: int | None
+    products: int
+    reviews: int
+    products_covered: int
+    reviews_covered: int
+
+
+@dataclass(frozen=True)
+class ReadClass:
+    """Summarized products of ``fewest`` to ``most`` reviews, and what the model read of them.
+
+    Reviews are those of products for which that is known; ``read`` and ``cut`` are part of them.
+    """
+
+    fewest: int
+    most: int | None
+    reviews: int
+    read: int
+    cut: int
+
+
+@dataclass(frozen=True)
+class MergedStatistics:
+    """Lengths in words; ``classes`` is empty if the grouped reviews are gone.
+
+    ``reads`` is empty if of no product it is known how many of its reviews were read.
+    """
+
+    words: int
+    lengths: tuple[LengthBin, ...]
+    reviews_covered: int
+    classes: tuple[ReviewClass, ...]
+    reads: tuple[ReadClass, ...]
+
+    @property
+    def review_coverage(self) -> float | None:
+        """Share of all grouped reviews that are of a product with a summary."""
+        reviews = sum(found.reviews for found in self.classes)
+        return sum(found.reviews_covered for found in self.classes) / reviews if reviews else None
+
+
+def merged_statistics(lake: Lake, grouped: pl.LazyFrame | None) -> MergedStatistics:
+    """Count words and reviews; memory holds four numbers a product.
+
+    Args:
+        lake: holds the merged table.
+        grouped: one row a product with review_count, if there still is such a table.
+    """
+    rows = pl.concat(
+        slice_.select(
+            *("review_count", "reviews_read", "reviews_cut"),
+            words=pl.col("abstracted_summary").str.count_matches(r"\S+"),
+        )
+        for slice_ in merged_slices(lake, _ROWS_A_SLICE)
+    )
+    return MergedStatistics(
+        words=int(rows["words"].sum()),
+        lengths=_bins(rows["words"]),
+        reviews_covered=int(rows["review_count"].sum()),
+        classes=() if grouped is None else _classes(grouped, rows.lazy()),
+        reads=_reads(rows.lazy()),
+    )
+
+
+def _bins(words: pl.Series) -> tuple[LengthBin, ...]:
+    longest = words.max()
+    assert longest is None or isinstance(longest, int)
+    if longest is None:
+        return ()
+    width = next((w for w in _NICE_WIDTHS if longest // w < _MOST_BINS), _NICE_WIDTHS[-1])
+    counts = dict((words // width).value_counts().iter_rows())
+    return tuple(
+        LengthBin(number * width, (number + 1) * width - 1, counts.get(number, 0))
+        for number in range(min(counts), max(counts) + 1)
+    )
+
+
+def _classes(grouped: pl.LazyFrame, merged: pl.LazyFrame) -> tuple[ReviewClass, ...]:
+    both = _by_class(grouped).join(_by_class(merged), on="place", how="left", suffix="_covered")
+    found = both.fill_null(0).sort("place").collect(engine="streaming")
+    return tuple(ReviewClass(*_limits(place), *counts) for place, *counts in found.iter_rows())
+
+
+def _reads(merged: pl.LazyFrame) -> tuple[ReadClass, ...]:
+    known = merged.filter(pl.col("reviews_read").is_not_null()).group_by(place=_place())
+    sums = known.agg(pl.col("review_count", "reviews_read", "reviews_cut").sum()).sort("place")
+    return tuple(
+        ReadClass(*_limits(place), *counts) for place, *counts in sums.collect().iter_rows()
+    )
+
+
+def _limits(place: int) -> tuple[int, int | None]:
+    """Of the class above so many lower limits."""
+    limits = (0, *_CLASSES)
+    return limits[place], limits[place + 1] - 1 if place < len(_CLASSES) else None
+
+
+def _by_class(products: pl.LazyFrame) -> pl.LazyFrame:
+    return products.group_by(place=_place()).agg(
+        products=pl.len().cast(pl.Int64), reviews=pl.col("review_count").cast(pl.Int64).sum()
+    )
+
+
+def _place() -> pl.Expr:
+    """A product's class, as a number."""
+    count = pl.col("review_count").cast(pl.Int64)
+    return pl.sum_horizontal((count >= fewest).cast(pl.Int64) for fewest in _CLASSES)

@@ -16,14 +16,13 @@ from functools import cached_property
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.review_window import COVERAGE
 from reviewsum_assets.errors import PlanError, first_problem
-from reviewsum_assets.integrity import SealedRecord
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.record_types import Count, PlaceName
 from reviewsum_assets.settings import SummarySettings
-from reviewsum_assets.tables import as_parquet, parse_table
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.records import Count, PlaceName, SealedRecord
+from reviewsum_assets.storage.tables import as_parquet, parse_table
 
 _PLAN_KEY = re.compile(rf"{places.PLANS}/plan_([0-9]{{6,18}})\.json")
 # Checkpoints of a removed plan are found by their numbers and their input hashes.

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.manifests import read_manifests
+from reviewsum_assets.checkpoints.manifest import read_manifests
 from reviewsum_assets.checkpoints.merge import current_merged_table
 from reviewsum_assets.checkpoints.plan import (
     Plan,
@@ -33,7 +32,8 @@ from reviewsum_assets.checkpoints.plan import (
     require_plan,
 )
 from reviewsum_assets.errors import PlanError
-from reviewsum_assets.lake import Lake, LakeObject
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake, LakeObject
 
 _PLAN = re.compile(rf"{places.PLANS}/(?:(?:copies/)?plan_\d+\.json|(?:tables|copies)/\w+\.parquet)")
 _INPUT = re.compile(rf"{places.GROUPED_REVIEWS}/plans/(\w+)/checkpoint_(\d+)\.parquet")

@@ -3,8 +3,8 @@
 from reviewsum_assets.compute.base import Capacity, Compute, JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.local import LocalCompute
 from reviewsum_assets.errors import SettingsError
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import Settings
+from reviewsum_assets.storage.lake import Lake
 
 __all__ = ["Capacity", "Compute", "JobEnd", "Launch", "RunningJob", "compute_for"]
 

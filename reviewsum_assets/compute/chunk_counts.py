@@ -17,19 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe
 from reviewsum_assets.errors import ModelError
-from reviewsum_assets.job.chunking import Chunker
-from reviewsum_assets.job.conversion import read_conversion
+from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.job.hierarchy import chunks_above, token_limit
-from reviewsum_assets.job.model_directory import ReadyModel
-from reviewsum_assets.job.published_files import damaged_files
+from reviewsum_assets.job.models.conversion import read_conversion
+from reviewsum_assets.job.models.directory import ReadyModel
+from reviewsum_assets.job.models.files import damaged_files
 from reviewsum_assets.job.summarizer import CheckpointInput
-from reviewsum_assets.job.tokenization import ChunkTokenizer
 from reviewsum_assets.job.worker import read_input
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import SummarySettings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 
 # About ten seconds, however much of its reviews is read.
 EXACT_PRODUCTS = {"join": 5_000, "hierarchical": 500}

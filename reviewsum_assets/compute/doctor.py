@@ -20,14 +20,19 @@ from pydantic import BaseModel, ConfigDict
 from reviewsum_assets.compute import compute_for
 from reviewsum_assets.compute.instances import instance_facts
 from reviewsum_assets.errors import JobError, ReviewsumError
-from reviewsum_assets.job.conversion import read_conversion
-from reviewsum_assets.job.devices import driver_gpus, find_gpus, usable_cores, worker_devices
+from reviewsum_assets.job.devices import (
+    driver_gpus,
+    find_gpus,
+    load_cublas,
+    usable_cores,
+    worker_devices,
+)
 from reviewsum_assets.job.engines.choice import choose_engine
-from reviewsum_assets.job.engines.cuda_libraries import load_cublas
-from reviewsum_assets.job.model_directory import ReadyModel, examine_model
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.job.models.conversion import read_conversion
+from reviewsum_assets.job.models.directory import ReadyModel, examine_model
 from reviewsum_assets.reviews.dumps import find_dumps, has_dumps
 from reviewsum_assets.settings import Settings
+from reviewsum_assets.storage.lake import Lake
 
 if TYPE_CHECKING:
     from reviewsum_assets.compute.sagemaker import SageMakerCompute

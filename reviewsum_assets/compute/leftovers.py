@@ -11,12 +11,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
-from reviewsum_assets import places
-from reviewsum_assets.compute.job_package import build_package
-from reviewsum_assets.compute.job_wheels import JobWheels
-from reviewsum_assets.job.published_files import model_cache
-from reviewsum_assets.lake import STAGING, Lake, LakeObject
+from reviewsum_assets.compute.job_package import JobWheels, build_package
+from reviewsum_assets.job.models.files import model_cache
 from reviewsum_assets.reviews.grouping import current_grouped_reviews
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import STAGING, Lake, LakeObject
 
 # The longest pause of a process that writes what it commits last, or is about to create a job.
 _LONGEST_PAUSE = timedelta(hours=1)

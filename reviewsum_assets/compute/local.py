@@ -32,23 +32,20 @@ import psutil
 from pydantic import ValidationError
 
 import reviewsum_assets
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.checkpoints.plan import current_plan
-from reviewsum_assets.compute.base import Capacity, JobEnd, Launch
-from reviewsum_assets.compute.budget import budget_failure
+from reviewsum_assets.compute.base import Capacity, JobEnd, Launch, budget_failure
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
-from reviewsum_assets.compute.launches import note_waiting
-from reviewsum_assets.compute.start_lock import start_lock
+from reviewsum_assets.compute.launches import note_waiting, start_lock
 from reviewsum_assets.errors import JobError, LakeError
 from reviewsum_assets.job import lease
 from reviewsum_assets.job.devices import unused_gpus, worker_devices
-from reviewsum_assets.job.job_objects import pipes_context_key, spec_key
-from reviewsum_assets.job.job_result import JobResult, death, read_result
-from reviewsum_assets.job.model_directory import read_ready_model
-from reviewsum_assets.job.spec import JobSpec, read_spec
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.job.models.directory import read_ready_model
+from reviewsum_assets.job.progress import JobResult, death, read_result
+from reviewsum_assets.job.spec import JobSpec, pipes_context_key, read_spec, spec_key
 from reviewsum_assets.settings import EngineSettings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 
 _log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ from reviewsum_assets.checkpoints.calibration import Calibration, Rate, Workplac
 from reviewsum_assets.checkpoints.plan import Recipe
 from reviewsum_assets.compute.base import Capacity
 from reviewsum_assets.compute.instances import has_gpus
-from reviewsum_assets.job.conversion import conversion_obstacle, read_conversion
 from reviewsum_assets.job.devices import find_gpus
 from reviewsum_assets.job.engines import EngineName
 from reviewsum_assets.job.engines.choice import choose_engine
-from reviewsum_assets.job.model_directory import ReadyModel
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.job.models.conversion import conversion_obstacle, read_conversion
+from reviewsum_assets.job.models.directory import ReadyModel
 from reviewsum_assets.settings import Settings, SummarySettings
+from reviewsum_assets.storage.lake import Lake
 
 _PEGASUS_PARAMETERS = 571e6
 # A small model is bound by launching its kernels, not by arithmetic.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import quote
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -176,3 +177,19 @@ def _code_and_message(error: ClientError) -> tuple[str, str]:
 
 def _unreachable(error: BotoCoreError) -> JobFailure:
     return refused_call(type(error).__name__, str(error))
+
+
+def console_links(region: str, name: str) -> dict[str, str]:
+    """URLs of the job's page and of its log, by what they show."""
+    console = f"https://{region}.console.aws.amazon.com"
+    # The console wants names quoted twice, with dollars for the outer quotes.
+    group, stream = (
+        quote(quote(text, safe="")).replace("%", "$") for text in (LOG_GROUP, f"{name}/")
+    )
+    return {
+        "job_page": f"{console}/sagemaker/home?region={region}#/processing-jobs/{name}",
+        "job_log": (
+            f"{console}/cloudwatch/home?region={region}#logsV2:log-groups/log-group/"
+            f"{group}$3FlogStreamNameFilter$3D{stream}"
+        ),
+    }

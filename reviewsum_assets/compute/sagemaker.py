@@ -22,22 +22,29 @@ from botocore.config import Config
 
 from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.compute.base import Capacity, Launch
-from reviewsum_assets.compute.console_links import console_links
-from reviewsum_assets.compute.container_image import ContainerImage, container_image
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
 from reviewsum_assets.compute.instances import capacity_of, has_gpus, has_own_disk
-from reviewsum_assets.compute.job_package import JobPackage, build_package, publish
-from reviewsum_assets.compute.job_wheels import JobWheels
-from reviewsum_assets.compute.launches import note_end, note_launch, note_waiting, noted_jobs
+from reviewsum_assets.compute.job_package import JobPackage, JobWheels, build_package, publish
+from reviewsum_assets.compute.launches import (
+    StartLock,
+    note_end,
+    note_launch,
+    note_waiting,
+    noted_jobs,
+    start_lock,
+)
 from reviewsum_assets.compute.processing_api import (
     JobDescription,
     NameTaken,
     ProcessingApi,
+    console_links,
 )
 from reviewsum_assets.compute.processing_request import (
     PROVIDED,
     SPEC_HASH,
     SPEC_INPUT,
+    ContainerImage,
+    container_image,
     inputs_manifest,
     inputs_manifest_key,
     main_recipe,
@@ -45,13 +52,11 @@ from reviewsum_assets.compute.processing_request import (
     spec_hash,
 )
 from reviewsum_assets.compute.sagemaker_job import SageMakerJob
-from reviewsum_assets.compute.start_lock import StartLock, start_lock
 from reviewsum_assets.errors import LakeError, SettingsError
-from reviewsum_assets.job.job_objects import spec_key
-from reviewsum_assets.job.loaded_model import files_prefix
-from reviewsum_assets.job.spec import JobSpec
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.job.models.loaded import files_prefix
+from reviewsum_assets.job.spec import JobSpec, spec_key
 from reviewsum_assets.settings import SageMakerSettings
+from reviewsum_assets.storage.lake import Lake
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,8 @@
-"""What `reviewsum evaluate` does: finds summaries, references and reviews, and scores them all."""
+"""Summarizes the products that there are references for, on a lake of their own that is kept.
+
+So a model, an engine or other settings are tried on a few products, and called again nothing is
+computed.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +14,63 @@ from pathlib import Path, PurePosixPath
 
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import EvaluationError
-from reviewsum_assets.evaluation.baselines import LEAD, baselines, people
-from reviewsum_assets.evaluation.bootstrap import Bootstrap
-from reviewsum_assets.evaluation.candidates import Candidate
-from reviewsum_assets.evaluation.model_run import summarized_lake
-from reviewsum_assets.evaluation.product_reviews import (
+from reviewsum_assets.evaluation.measures import Bootstrap, Rouge, Sentiment
+from reviewsum_assets.evaluation.scoring import EvaluationResult, Scorer
+from reviewsum_assets.evaluation.systems import (
+    LEAD,
+    Candidate,
     ProductReviews,
+    References,
     ReviewTable,
+    baselines,
+    people,
+    read_references,
     reviews_of_dumps,
     reviews_of_lakes,
+    system_of_lake,
+    system_of_table,
 )
-from reviewsum_assets.evaluation.references import References, read_references
-from reviewsum_assets.evaluation.result import EvaluationResult
-from reviewsum_assets.evaluation.rouge import Rouge
-from reviewsum_assets.evaluation.scoring import Scorer
-from reviewsum_assets.evaluation.sentiment import Sentiment
-from reviewsum_assets.evaluation.systems import system_of_lake, system_of_table
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.settings import Settings, SummarySettings
+from reviewsum_assets.job.processing import run_job
+from reviewsum_assets.job.progress import JobResult, ProgressReporter
+from reviewsum_assets.job.spec import JobSpec
+from reviewsum_assets.job.whole_lake import summarize_grouped
+from reviewsum_assets.settings import Settings, SummarySettings, load_settings
+from reviewsum_assets.storage.lake import Lake
+
+
+def summarized_lake(
+    directory: Path,
+    model: str,
+    reviews: ReviewTable,
+    settings: Settings,
+    on_step: Callable[[str], None],
+) -> Lake:
+    """A lake whose merged table holds summaries of these reviews, by this model.
+
+    Args:
+        directory: of the lake, made if need be.
+        model: as the setting of that name.
+        reviews: of the products to summarize.
+        settings: all others that count.
+        on_step: told how far it is.
+
+    Raises:
+        EvaluationError: some of it could not be summarized; says why.
+        ReviewsumError: the model cannot be used.
+    """
+    lake = Lake.open(str(directory))
+    own = load_settings(**{**settings.model_dump(), "lake": lake.uri, "model": model, "dumps": ()})
+
+    def run(spec: JobSpec) -> JobResult:
+        reporter = ProgressReporter(lake, spec, say=on_step)
+        return run_job(lake, spec, reporter, lambda: False, "local")
+
+    result = summarize_grouped(lake, reviews.grouped.lazy(), reviews.source, own, run)
+    if result.failed:
+        reasons = "; ".join(dict.fromkeys(result.failed.values()))
+        raise EvaluationError(f"model {model} could not summarize the reviews: {reasons}")
+    return lake
+
 
 _IDS_IN_A_MESSAGE = 3
 

@@ -14,8 +14,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from reviewsum_assets.evaluation.bootstrap import Interval
-from reviewsum_assets.evaluation.result import EvaluationResult
+from reviewsum_assets.evaluation.measures import Interval
+from reviewsum_assets.evaluation.scoring import EvaluationResult
 
 _INTERVALS = ("rouge1", "rouge2", "rouge_l", "difference")
 _NUMBERS = ("words", "compression", "novelty", "repetition", "sentiment_agreement")

@@ -1,4 +1,4 @@
-"""Scores systems on the same products: means with intervals, and differences to one of them."""
+"""The result of an evaluation, as one object."""
 
 from __future__ import annotations
 
@@ -6,14 +6,60 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reviewsum_assets.evaluation.bootstrap import Bootstrap
-from reviewsum_assets.evaluation.candidates import Candidate
-from reviewsum_assets.evaluation.product_reviews import ProductReviews
-from reviewsum_assets.evaluation.references import References
-from reviewsum_assets.evaluation.result import SystemResult
-from reviewsum_assets.evaluation.rouge import Rouge, RougeScores
-from reviewsum_assets.evaluation.sentiment import Sentiment
-from reviewsum_assets.evaluation.text_measures import TextMeasures, measure_text
+from pydantic import BaseModel, ConfigDict
+
+from reviewsum_assets.evaluation.measures import (
+    Bootstrap,
+    Interval,
+    Rouge,
+    RougeScores,
+    Sentiment,
+    TextMeasures,
+    measure_text,
+)
+from reviewsum_assets.evaluation.systems import Candidate, Kind, ProductReviews, References
+
+
+class SystemResult(BaseModel):
+    """One row of the tables; see ``rouge``, ``text_measures`` and ``sentiment`` for the measures.
+
+    ``difference`` is that of ROUGE-L to the system that all are compared with.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    kind: Kind
+    source: str
+    rouge1: Interval
+    rouge2: Interval
+    rouge_l: Interval
+    difference: Interval
+    words: float
+    compression: float
+    novelty: float
+    repetition: float
+    sentiment_agreement: float | None
+
+
+class EvaluationResult(BaseModel):
+    """Everything that was measured in one call.
+
+    ``left_out`` counts, by name, the references' products that reviews or a system lack: all
+    systems are compared on the ``products`` that none lacks.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    references: str
+    reviews: str
+    products: int
+    references_a_product: float
+    left_out: dict[str, int]
+    compared_with: str
+    seed: int
+    notes: tuple[str, ...]
+    systems: tuple[SystemResult, ...]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from reviewsum_assets.job.tokenization import ChunkTokenizer
+from reviewsum_assets.job.chunking import ChunkTokenizer
 
 CANARY_TEXTS = (
     "Works well. I have used it every day for two months, and it still looks like new.",

@@ -1,21 +1,106 @@
-"""Cuts a product's text into the chunks the model sees, in linear time.
-
-The rule is the one users rely on: words are added to a chunk until the next one would make it
-reach ``chunk_tokens``, end token included; that word starts the next chunk. Applied literally, by
-tokenizing the growing chunk after every word, it costs quadratic time. But tokenizers split at
-spaces first, so a chunk's tokens are the sum of its words' tokens, where a word may count
-differently at the start of a chunk (byte-level BPE has no space before it) and at its end (a word
-that normalizes to a trailing space). So each distinct word is measured once in each position.
-"""
+"""The model's tokenizer as the job uses it: chunks in, summaries out."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from reviewsum_assets.job.tokenization import ChunkTokenizer
+from tokenizers import Tokenizer
+
 from reviewsum_assets.settings import SummarySettings
+
+# Pegasus was trained on targets whose sentences end in this mark.
+_SENTENCE_MARK = "<n>"
+_SAVED = "chunk_tokenizer.json"
+# Named here: where a directory names the first alone, transformers 5 forgets the other and gives
+# every piece an id one too low.
+_PEGASUS_MASKS = {"mask_token": "<mask_2>", "mask_token_sent": "<mask_1>"}
+
+
+class ChunkTokenizer:
+    """Encodes chunks and decodes summaries.
+
+    Args:
+        tokenizer: of the tokenizers library.
+        prefix: text before every chunk; T5's task prefix.
+        encoder_tokens: where the encoder's input is truncated, special tokens included.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prefix: str, encoder_tokens: int) -> None:
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._prefix = prefix
+        self._encoder_tokens = encoder_tokens
+        # One thread cuts chunks while another decodes; a tokenizer that changes how it truncates
+        # must be alone.
+        self._lock = threading.Lock()
+        self.special_tokens: int = tokenizer.num_special_tokens_to_add(is_pair=False)
+        # Literal occurrences of these in a text are cut out before it is tokenized.
+        self.added_tokens = frozenset(
+            token.content for token in tokenizer.get_added_tokens_decoder().values()
+        )
+        self.prefix_tokens = self.counts([f"{prefix}a"])[0] - self.counts(["a"])[0]
+
+    @classmethod
+    def load(cls, directory: Path, prefix: str, encoder_tokens: int) -> ChunkTokenizer:
+        """Load from a model directory, or from one that ``save`` has written to.
+
+        The latter needs neither transformers nor torch, which take seconds and half a gigabyte.
+        """
+        saved = directory / _SAVED
+        if saved.exists():
+            return cls(Tokenizer.from_file(str(saved)), prefix, encoder_tokens)
+        return cls(load_tokenizer(directory).backend_tokenizer, prefix, encoder_tokens)
+
+    def save(self, directory: Path) -> None:
+        """Write what ``load`` needs in one file."""
+        with self._lock:
+            self._tokenizer.no_truncation()
+            self._tokenizer.save(str(directory / _SAVED))
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text alone: no prefix, no special tokens."""
+        with self._lock:
+            self._tokenizer.no_truncation()
+            encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding.ids) for encoding in encoded]
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of one chunk as the encoder gets them."""
+        return self.encode_many([text])[0]
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of chunks as the encoder gets them: prefix, special tokens, truncation."""
+        with self._lock:
+            self._tokenizer.enable_truncation(self._encoder_tokens)
+            encoded = self._tokenizer.encode_batch_fast([self._prefix + text for text in texts])
+        return [encoding.ids for encoding in encoded]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """A summary's text, on one line."""
+        with self._lock:
+            text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return " ".join(text.replace(_SENTENCE_MARK, " ").split())
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """The tokenizer of transformers for a model directory; runs no code that it brings."""
+    from transformers import AutoTokenizer
+
+    family = json.loads((directory / "config.json").read_bytes()).get("model_type")
+    return AutoTokenizer.from_pretrained(
+        directory,
+        trust_remote_code=False,
+        local_files_only=True,
+        **(_PEGASUS_MASKS if family == "pegasus" else {}),
+    )
+
 
 # Some 100 MB; reviews use a few hundred thousand distinct words.
 _CACHED_WORDS = 500_000
@@ -150,3 +235,74 @@ class Chunker:
 def _is_plain(word: str) -> bool:
     """Whether what follows a word cannot change how it is tokenized."""
     return word.isascii() and word.isprintable()
+
+
+# After a failure while no size is known to work. A quarter: few failures until one works, and
+# growth from there costs no more than a batch per step.
+_REDUCTION = 4
+# Growth ends when the smallest size known to fail is less than this factor away.
+_CLOSE_ENOUGH = 1.1
+# Full batches at a settled size until a size that failed is tried again; doubled when it fails.
+_BATCHES_UNTIL_RETRY = 100
+# Full batches after a failure that may grow by one row. Not more: as rows become shorter, one row
+# more comes close to the size that failed again and again.
+_ROW_TRIALS = 5
+
+
+class BatchBudget:
+    """The largest batch to try next, learned from what worked and what ran out of memory.
+
+    A failure reduces the budget once per batch. Batches that work then raise it, by bisection,
+    to just below the smallest size that failed. Much later that size is tried again, since the
+    memory may have been held by another process that has ended.
+
+    Args:
+        tokens: the budget to begin with, in padded source tokens; never exceeded.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self._most = tokens
+        self._works = 0  # the largest size that worked since a size this small failed
+        self._fails: int | None = None  # the smallest size that failed
+        self._retries = False  # whether a size that failed is tried again
+        self._full_batches = 0  # since the last failure or retry
+        self._patience = _BATCHES_UNTIL_RETRY
+
+    def rows(self, longest: int) -> int:
+        """Rows of a batch whose longest row has so many tokens; one row is always allowed."""
+        return max(1, self.tokens // longest)
+
+    def ran_out_of_memory(self, rows: int, longest: int) -> None:
+        """Reduce the budget after a batch of this size failed."""
+        size = rows * longest
+        self._fails = size if self._fails is None else min(self._fails, size)
+        if self._works >= self._fails:  # less memory is left than before
+            self._works = 0
+        self.tokens = self._works or max(1, size // _REDUCTION)
+        if self._retries:
+            self._patience *= 2
+        self._retries = False
+        self._full_batches = 0
+
+    def worked(self, rows: int, longest: int) -> None:
+        """Raise the budget after a batch of this size worked, if it was full."""
+        size = rows * longest
+        self._works = max(self._works, size)
+        if self._fails is None or rows < self.rows(longest):
+            return
+        if size + longest > self._most:  # nothing larger is ever asked for
+            self._fails, self._retries = None, False
+            return
+        self._full_batches += 1
+        if size >= self._fails:  # what failed before works now: where it fails is unknown
+            self._fails, self._retries = _REDUCTION * self._most, False
+        untried = int(self._fails / _CLOSE_ENOUGH)
+        wanted = min(math.isqrt(self._works * self._fails), untried)
+        if self._full_batches > self._patience:
+            self._retries, self._full_batches = True, 0
+            wanted = max(self._fails, size + longest)
+        elif self._full_batches <= _ROW_TRIALS and size + longest <= untried:
+            # A batch grows by whole rows, so that the middle may be out of reach.
+            wanted = max(wanted, size + longest)
+        self.tokens = min(max(self.tokens, wanted), self._most)

@@ -14,8 +14,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reviewsum_assets.job.chunking import Chunk
-from reviewsum_assets.job.tokenization import ChunkTokenizer
+from reviewsum_assets.job.chunking import Chunk, ChunkTokenizer
 from reviewsum_assets.settings import SummarySettings
 
 _FEWEST_JOINED = 2

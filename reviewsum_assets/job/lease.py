@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from reviewsum_assets import places
 from reviewsum_assets.errors import LakeError
-from reviewsum_assets.job.job_objects import taken_over_key
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.job.spec import taken_over_key
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 
 RENEW_SECONDS = 5.0
 STALE_SECONDS = 60.0

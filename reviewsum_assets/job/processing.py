@@ -10,13 +10,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from reviewsum_assets.checkpoints.validity import check_checkpoints
-from reviewsum_assets.job.budget import BudgetKeeper
-from reviewsum_assets.job.dealer import Dealer
+from reviewsum_assets.job.dealer import BudgetKeeper, Dealer
 from reviewsum_assets.job.devices import WorkerDevice, unused_gpus, worker_devices
-from reviewsum_assets.job.job_result import JobResult, death
-from reviewsum_assets.job.loaded_model import WorkerOptions
-from reviewsum_assets.job.model_directory import read_ready_model
-from reviewsum_assets.job.progress import ProgressReporter
+from reviewsum_assets.job.models.directory import read_ready_model
+from reviewsum_assets.job.models.loaded import WorkerOptions
+from reviewsum_assets.job.progress import JobResult, ProgressReporter, death
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.job.worker import (
     Broken,
@@ -30,7 +28,7 @@ from reviewsum_assets.job.worker import (
     Skipped,
     worker_main,
 )
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage.lake import Lake
 
 _POLL_SECONDS = 0.5
 

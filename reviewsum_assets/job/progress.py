@@ -1,31 +1,106 @@
-"""How far a job is: log lines for people, Pipes messages for Dagster, a progress object for all.
-
-None of it is the truth about what is done: that is in the manifests.
-"""
+"""How a job ended, as each of its hosts leaves it on the lake."""
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from dagster_pipes import PipesContext
+from dagster_pipes import (
+    DAGSTER_PIPES_CONTEXT_ENV_VAR,
+    DAGSTER_PIPES_MESSAGES_ENV_VAR,
+    PipesContext,
+    PipesContextLoader,
+    PipesMappingParamsLoader,
+    PipesMessageWriter,
+    PipesMessageWriterChannel,
+    encode_param,
+    open_dagster_pipes,
+)
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reviewsum_assets.errors import LakeError
-from reviewsum_assets.job.hosts import LOCAL_HOST
-from reviewsum_assets.job.job_objects import hosts_prefix, progress_key
-from reviewsum_assets.job.spec import JobSpec
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.errors import LakeError, first_problem
+from reviewsum_assets.job.spec import (
+    LOCAL_HOST,
+    JobSpec,
+    hosts_prefix,
+    message_key,
+    pipes_context_key,
+    progress_key,
+)
+from reviewsum_assets.storage.lake import Lake
+
+EXIT_OK = 0
+EXIT_FAILED = 3
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run it again to finish
+
+_log = logging.getLogger("reviewsum.job")
+
+
+class JobResult(BaseModel):
+    """How a job ended; ``failed`` says why, by checkpoint number."""
+
+    model_config = ConfigDict(frozen=True)
+
+    landed: tuple[int, ...]
+    already_valid: tuple[int, ...]
+    failed: dict[int, str]
+    stopped: bool
+    seconds: float
+    budget_reached: str = ""  # what was reached and what is left, a sentence
+
+    @property
+    def exit_code(self) -> int:
+        """0: all landed, or the budget was reached; 3: something failed; 75: a signal came."""
+        if self.stopped:
+            return EXIT_STOPPED
+        return EXIT_FAILED if self.failed else EXIT_OK
+
+
+def read_result(lake: Lake, job_name: str) -> JobResult | None:
+    """The result of a job, that of all its hosts together; None if no host ended by itself.
+
+    One that cannot be read is logged and left out: what landed, the checkpoints tell.
+    """
+    listed = [item.key for item in lake.list(hosts_prefix(job_name))]
+    keys = [key for key in listed if key.endswith("/result.json")]
+    results: list[JobResult] = []
+    for key, content in zip(keys, lake.get_many(keys), strict=True):
+        try:
+            results.append(JobResult.model_validate_json(content or b""))
+        except ValidationError as error:
+            _log.warning("%s cannot be read: %s", lake.uri_of(key), first_problem(error))
+    if not results:
+        return None
+    return JobResult(
+        landed=tuple(sorted(n for result in results for n in result.landed)),
+        already_valid=tuple(sorted(n for result in results for n in result.already_valid)),
+        failed={n: why for result in results for n, why in result.failed.items()},
+        stopped=any(result.stopped for result in results),
+        seconds=max(result.seconds for result in results),
+        budget_reached="; ".join(
+            result.budget_reached for result in results if result.budget_reached
+        ),
+    )
+
+
+def death(exit_code: int | None) -> str:
+    """How a process ended that said nothing: negative codes are signals, as in subprocess."""
+    if exit_code is not None and exit_code < 0:
+        hint = ", as the kernel does when memory runs out" if exit_code == -9 else ""
+        return f"its process was killed by signal {-exit_code}{hint}"
+    return f"its process ended with code {exit_code}"
+
 
 _LOG_EVERY_SECONDS = 10.0
 _PUBLISH_EVERY_SECONDS = 1.0
-
-_log = logging.getLogger("reviewsum.job")
 
 
 class JobProgress(BaseModel):
@@ -181,3 +256,62 @@ def peak_memory_bytes() -> int:
     kibibytes = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert kibibytes is not None
     return int(kibibytes[1]) * 1024
+
+
+def open_pipes(lake: Lake, job: str) -> AbstractContextManager[PipesContext | None]:
+    """Pipes to the run that started the job; None if no run did, or what it left is damaged."""
+    content = lake.get(pipes_context_key(job))
+    if content is None:
+        return nullcontext()
+    try:
+        context = json.loads(content)
+    except ValueError as error:
+        _log.warning("%s cannot be read: %s", lake.uri_of(pipes_context_key(job)), error)
+        return nullcontext()
+    nothing = encode_param({})
+    return open_dagster_pipes(
+        context_loader=_LoadedContext(context),
+        message_writer=_LakeMessageWriter(lake, job),
+        params_loader=PipesMappingParamsLoader(
+            {DAGSTER_PIPES_CONTEXT_ENV_VAR: nothing, DAGSTER_PIPES_MESSAGES_ENV_VAR: nothing}
+        ),
+    )
+
+
+class _LoadedContext(PipesContextLoader):
+    """A context that has been read already."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    @contextmanager
+    def load_context(self, params: Any) -> Iterator[Any]:  # noqa: ARG002 - the place is known
+        yield self._data
+
+
+class _LakeMessageWriter(PipesMessageWriter["_LakeChannel"]):
+    """Writes each message as an object of its own, at once: they are few."""
+
+    def __init__(self, lake: Lake, job: str) -> None:
+        self._channel = _LakeChannel(lake, job)
+
+    @contextmanager
+    def open(self, params: Any) -> Iterator[_LakeChannel]:  # noqa: ARG002 - the place is known
+        yield self._channel
+
+
+class _LakeChannel(PipesMessageWriterChannel):
+    def __init__(self, lake: Lake, job: str) -> None:
+        self._lake = lake
+        self._job = job
+        self._written = 0
+
+    def write_message(self, message: Any) -> None:
+        try:
+            key = message_key(self._job, self._written + 1)
+            self._lake.put(key, json.dumps(message).encode())
+        except LakeError as error:
+            # Messages are a courtesy: work that goes on must not end for one.
+            _log.warning("message not sent: %s", error)
+        else:
+            self._written += 1

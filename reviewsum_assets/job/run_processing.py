@@ -122,19 +122,14 @@ if __name__ == "__main__" and not __package__:
 from dagster_pipes import PipesContext
 
 import reviewsum_assets
-from reviewsum_assets.environment import escape_what_terminals_lack
 from reviewsum_assets.errors import ReviewsumError
-from reviewsum_assets.job.hosts import Host
-from reviewsum_assets.job.job_objects import result_key
-from reviewsum_assets.job.job_result import JobResult
 from reviewsum_assets.job.lease import held_lease
-from reviewsum_assets.job.legacy import ContainerPaths, run_legacy
-from reviewsum_assets.job.pipes import open_pipes
 from reviewsum_assets.job.processing import run_job
-from reviewsum_assets.job.progress import ProgressReporter
-from reviewsum_assets.job.spec import JobSpec, read_spec
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.settings import load_settings
+from reviewsum_assets.job.progress import JobResult, ProgressReporter, open_pipes
+from reviewsum_assets.job.spec import Host, JobSpec, read_spec, result_key
+from reviewsum_assets.job.whole_lake import ContainerPaths, run_legacy
+from reviewsum_assets.settings import escape_what_terminals_lack, load_settings
+from reviewsum_assets.storage.lake import Lake
 
 EXIT_USAGE = 2
 _log = logging.getLogger("reviewsum.job")

@@ -1,22 +1,106 @@
-"""The job spec: all that a Processing job needs to know, as one JSON document."""
+"""Where a job's own objects lie on the lake, below ``processing_jobs/NAME/``."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from reviewsum_assets import __version__
-from reviewsum_assets.checkpoints.plan import (
-    Plan,
-    PlannedCheckpoint,
-    Recipe,
-    require_recipes,
-)
+from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint, Recipe, require_recipes
 from reviewsum_assets.errors import JobError, first_problem
-from reviewsum_assets.record_types import PlaceName
 from reviewsum_assets.settings import EngineSettings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.records import PlaceName
+
+
+def spec_key(job: str) -> str:
+    """What the job computes."""
+    return f"{places.PROCESSING_JOBS}/{job}/spec.json"
+
+
+def taken_over_key(job: str) -> str:
+    """Mark of the host that took the job for dead."""
+    return f"{places.PROCESSING_JOBS}/{job}/taken_over"
+
+
+def pipes_context_key(job: str) -> str:
+    """What the job is told of the run that started it."""
+    return f"{places.PROCESSING_JOBS}/{job}/pipes_context.json"
+
+
+def message_key(job: str, number: int) -> str:
+    """The job's Pipes message with this number; the first has number 1."""
+    return f"{places.PROCESSING_JOBS}/{job}/messages/{number}.json"
+
+
+def hosts_prefix(job: str) -> str:
+    """What each host of the job says of itself."""
+    return f"{places.PROCESSING_JOBS}/{job}/hosts"
+
+
+def result_key(job: str, host: str) -> str:
+    """How a host that ended by itself ended."""
+    return f"{hosts_prefix(job)}/{host}/result.json"
+
+
+def progress_key(job: str, host: str) -> str:
+    """How far a host is."""
+    return f"{hosts_prefix(job)}/{host}/progress.json"
+
+
+Item = TypeVar("Item")
+
+LOCAL_HOST = "local"
+
+
+class _ResourceConfig(BaseModel):
+    current_host: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Host:
+    """One of ``count`` hosts, counted from 0."""
+
+    name: str = LOCAL_HOST
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def read(cls, resource_config: Path | None) -> Host:
+        """This host, as SageMaker describes it in ``/opt/ml/config/resourceconfig.json``.
+
+        The file holds ``current_host`` and ``hosts``:
+        https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-container.html
+
+        Raises:
+            JobError: it holds something else.
+        """
+        if resource_config is None:
+            return cls()
+        try:
+            found = _ResourceConfig.model_validate_json(resource_config.read_bytes())
+            hosts = sorted(found.hosts, key=lambda name: (len(name), name))
+            return cls(found.current_host, hosts.index(found.current_host), len(hosts))
+        except (OSError, ValueError) as error:
+            reason = first_problem(error) if isinstance(error, ValidationError) else error
+            raise JobError(
+                f"{resource_config} does not say which host this is: {reason}"
+            ) from error
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this host speaks for the job where one has to."""
+        return self.index == 0
+
+    def share(self, items: Sequence[Item]) -> tuple[Item, ...]:
+        """This host's items: dealt in turn, since the first checkpoints are the largest."""
+        return tuple(items[self.index :: self.count])
 
 
 class ProvidedInputs(BaseModel):

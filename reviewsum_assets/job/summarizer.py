@@ -13,17 +13,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reviewsum_assets.checkpoints.chunk_records import ChunkRecord
-from reviewsum_assets.checkpoints.files import SummaryRow
-from reviewsum_assets.checkpoints.manifest import QuarantinedProduct, SummarizedProduct
+from reviewsum_assets.checkpoints.manifest import (
+    ChunkRecord,
+    QuarantinedProduct,
+    SummarizedProduct,
+    SummaryRow,
+)
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.errors import JobError
-from reviewsum_assets.job.batching import BatchBudget
 from reviewsum_assets.job.canaries import CANARY_TEXTS
-from reviewsum_assets.job.chunking import Chunk, Chunker
+from reviewsum_assets.job.chunking import BatchBudget, Chunk, Chunker, ChunkTokenizer
 from reviewsum_assets.job.engines.base import Engine, EngineOutOfMemory
 from reviewsum_assets.job.hierarchy import Level, SummaryJoiner, first_level
-from reviewsum_assets.job.tokenization import ChunkTokenizer
 
 _log = logging.getLogger("reviewsum.job")
 

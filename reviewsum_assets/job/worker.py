@@ -31,7 +31,7 @@ from reviewsum_assets.checkpoints.plan import (
 from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.errors import CheckpointError, ReviewsumError, first_names
 from reviewsum_assets.job.devices import hide_other_devices
-from reviewsum_assets.job.loaded_model import LoadedModel, RecipeReader, WorkerOptions
+from reviewsum_assets.job.models.loaded import LoadedModel, RecipeReader, WorkerOptions
 from reviewsum_assets.job.progress import peak_memory_bytes
 from reviewsum_assets.job.summarizer import (
     CheckpointInput,
@@ -40,8 +40,8 @@ from reviewsum_assets.job.summarizer import (
     chunk_checkpoint,
 )
 from reviewsum_assets.job.writer import write_checkpoint
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.tables import parse_table
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.tables import parse_table
 
 _log = logging.getLogger("reviewsum.job")
 

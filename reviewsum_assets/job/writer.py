@@ -7,14 +7,18 @@ import logging
 import time
 from datetime import datetime, timezone
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.chunk_records import chunk_table
-from reviewsum_assets.checkpoints.files import encode_rows
-from reviewsum_assets.checkpoints.manifest import Manifest, Producer, Timings
+from reviewsum_assets.checkpoints.manifest import (
+    Manifest,
+    Producer,
+    Timings,
+    chunk_table,
+    encode_rows,
+)
 from reviewsum_assets.errors import LakeError
 from reviewsum_assets.job.summarizer import CheckpointSummaries
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.tables import as_parquet
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.tables import as_parquet
 
 # On top of the store's own retries of single requests.
 _ATTEMPTS = 3

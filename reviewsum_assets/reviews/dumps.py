@@ -11,11 +11,11 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from reviewsum_assets import places
 from reviewsum_assets.demo import SAMPLE_DUMP, SAMPLE_DUMP_NAME
 from reviewsum_assets.errors import DumpError, first_names
-from reviewsum_assets.lake import Lake, LakeObject, refuse_credentials
 from reviewsum_assets.settings import Settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake, LakeObject, refuse_credentials
 
 
 @dataclass(frozen=True)

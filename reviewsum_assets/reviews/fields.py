@@ -1,13 +1,92 @@
-"""One schema for reviews of every format: which raw field means what, and its type."""
+"""Which product ids are taken: from which field of a row, and what they must not hold.
+
+An id is never changed but for white space around it, so ids that only look alike stay apart. What
+could not come back from a CSV as it went in, or not be told apart on a screen, is refused.
+"""
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
 
 import polars as pl
 
-from reviewsum_assets.reviews.cleaning import cleaned
-from reviewsum_assets.reviews.product_ids import PRODUCT_ID, product_id
+# The first that is not blank counts: variants of a product are reviewed as one.
+PRODUCT_ID = ("parent_asin", "product_id", "asin")
+MOST_CHARS = 256
+
+# Characters that control a terminal or end a line.
+_CONTROL = r"[\p{Cc}\p{Zl}\p{Zp}]"
+
+
+def product_id(columns: Sequence[str]) -> pl.Expr:
+    """A row's product id, null where it has none.
+
+    Args:
+        columns: string columns that are there, at least one of ``PRODUCT_ID`` among them.
+    """
+    ids = [pl.col(name).str.strip_chars() for name in PRODUCT_ID if name in columns]
+    return pl.coalesce([pl.when(found != "").then(found) for found in ids])
+
+
+def what_is_wrong(product: pl.Expr) -> pl.Expr:
+    """Why a product id is not taken, null where it is."""
+    return (
+        pl.when(product.is_null())
+        .then(pl.lit("no product id"))
+        .when(product.str.contains(_CONTROL))
+        .then(pl.lit("the product id has control characters or line ends"))
+        .when(product.str.len_chars() > MOST_CHARS)
+        .then(pl.lit(f"the product id has more than {MOST_CHARS} characters"))
+    )
+
+
+# polars' regular expressions run in linear time whatever the text. "<3" and "a < b" are no tags.
+_COMMENT = r"(?s)<!--.*?-->"
+_TAG = r"</?[A-Za-z][^<>]*>"
+_URL = r"(?i)\b(?:https?://|www\.)[^\s<>\"]+"
+# Format characters are invisible and join nothing, except the two joiners that emoji and some
+# scripts are made with.
+_INVISIBLE = r"[\p{Cf}&&[^\u{200C}\u{200D}]]+"
+# Control characters separate words as white space does. The single spaces that most text has
+# between words are passed over: to replace them by themselves costs more than all other rules.
+_UNEVEN_SPACE = r"[\s\p{Cc}\p{Zl}\p{Zp}]{2,}|[[\s\p{Cc}\p{Zl}\p{Zp}]&&[^ ]]"
+_ENDLESS_NUMBER = re.compile(r"&#\d{100,};?")
+
+
+def cleaned(text: pl.Expr) -> pl.Expr:
+    """Without entities, HTML, URLs, control characters and excess white space; one line."""
+    return (
+        _unescaped(text)
+        # First of all: they could hide a tag, or a token that means something to the model.
+        .str.replace_all(_INVISIBLE, "")
+        .str.replace_all(_COMMENT, " ")
+        .str.replace_all(_TAG, " ")
+        .str.replace_all(_URL, " ")
+        .str.replace_all(_UNEVEN_SPACE, " ")
+        .str.strip_chars()
+    )
+
+
+def _unescaped(text: pl.Expr) -> pl.Expr:
+    """Entities as the characters they stand for; those escaped twice too, as dumps have them."""
+    return text.map_batches(_unescape_where_needed, return_dtype=pl.String)
+
+
+def _unescape_where_needed(texts: pl.Series) -> pl.Series:
+    places = texts.str.contains("&", literal=True).arg_true()
+    if places.is_empty():
+        return texts
+    changed: pl.Series = texts.clone()
+    changed.scatter(places, [_unescape(_unescape(text)) for text in texts.gather(places)])
+    return changed
+
+
+def _unescape(text: str) -> str:
+    # Python refuses to read a number of thousands of digits, which is no character anyway.
+    return html.unescape(_ENDLESS_NUMBER.sub("\ufffd", text))
+
 
 # Raw field names by meaning, the first that is there and not null counts. They are those of the
 # Amazon Reviews sets of 2014, 2018 and 2023, of the AWS review set, and obvious others.

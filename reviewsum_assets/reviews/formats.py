@@ -15,9 +15,8 @@ from typing import IO, cast
 
 from reviewsum_assets.errors import DumpError
 from reviewsum_assets.reviews.dumps import Dump
-from reviewsum_assets.reviews.fields import TEXT
-from reviewsum_assets.reviews.product_ids import PRODUCT_ID
-from reviewsum_assets.reviews.raw_batch import MEANINGFUL, MOST_ROW_LENGTH
+from reviewsum_assets.reviews.fields import PRODUCT_ID, TEXT
+from reviewsum_assets.reviews.staging import MEANINGFUL, MOST_ROW_LENGTH
 
 GROUPED_FIELDS = ("product_id", "all_reviews", "review_count")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.dumps import find_dumps
 from reviewsum_assets.reviews.grouping import (
     GroupedReviews,
@@ -10,6 +9,7 @@ from reviewsum_assets.reviews.grouping import (
     is_current,
 )
 from reviewsum_assets.settings import Settings
+from reviewsum_assets.storage.lake import Lake
 
 
 def stale_dumps(lake: Lake, settings: Settings) -> list[tuple[str, str]]:

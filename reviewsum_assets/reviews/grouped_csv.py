@@ -6,15 +6,12 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from reviewsum_assets.reviews.cleaning import cleaned
 from reviewsum_assets.reviews.dumps import Dump
-from reviewsum_assets.reviews.fields import MOST_COUNTED, finite
+from reviewsum_assets.reviews.fields import MOST_COUNTED, cleaned, finite, product_id, what_is_wrong
 from reviewsum_assets.reviews.formats import Format
-from reviewsum_assets.reviews.product_ids import product_id, what_is_wrong
 from reviewsum_assets.reviews.quarantine import BadRow
-from reviewsum_assets.reviews.raw_batch import RawBatch
 from reviewsum_assets.reviews.readers import read_batches
-from reviewsum_assets.reviews.staging import GROUPED_SCHEMA
+from reviewsum_assets.reviews.staging import GROUPED_SCHEMA, RawBatch
 
 _TEXTS = ("all_reviews", "all_user_summaries")
 # A column of a CSV is no list.

@@ -19,10 +19,7 @@ from typing import Annotated
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from reviewsum_assets import places
 from reviewsum_assets.errors import DumpError
-from reviewsum_assets.integrity import SealedRecord, file_sha256
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.dumps import (
     Dump,
     find_dumps,
@@ -33,13 +30,14 @@ from reviewsum_assets.reviews.dumps import (
 from reviewsum_assets.reviews.fields import normalized
 from reviewsum_assets.reviews.formats import Format, Layout, detect_format
 from reviewsum_assets.reviews.grouped_csv import read_products
-from reviewsum_assets.reviews.lookahead import fetched_ahead, mapped_ahead
 from reviewsum_assets.reviews.quarantine import Quarantine
-from reviewsum_assets.reviews.raw_batch import RawBatch
-from reviewsum_assets.reviews.readers import read_batches
-from reviewsum_assets.reviews.staging import GROUPED_SCHEMA, StagedReviews
+from reviewsum_assets.reviews.readers import fetched_ahead, mapped_ahead, read_batches
+from reviewsum_assets.reviews.staging import GROUPED_SCHEMA, RawBatch, StagedReviews
 from reviewsum_assets.settings import Settings
-from reviewsum_assets.tables import UNREADABLE, as_parquet, first_line, require_columns
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.records import SealedRecord, file_sha256
+from reviewsum_assets.storage.tables import UNREADABLE, as_parquet, first_line, require_columns
 
 _GROUP_AGAIN = f"remove {places.GROUPED_REVIEWS}/current.json, and dumps are grouped again"
 # Raised when reading, cleaning or grouping changes what comes out.

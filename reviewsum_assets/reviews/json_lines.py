@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from reviewsum_assets.reviews.fields import RAW_FIELDS, TEXT
-from reviewsum_assets.reviews.product_ids import PRODUCT_ID, product_id, what_is_wrong
+from reviewsum_assets.reviews.fields import PRODUCT_ID, RAW_FIELDS, TEXT, product_id, what_is_wrong
 from reviewsum_assets.reviews.quarantine import BadRow
 
 _SCHEMA = dict.fromkeys(RAW_FIELDS, pl.String)

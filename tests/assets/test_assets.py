@@ -7,19 +7,19 @@ import dagster as dg
 import pytest
 from dagster import validate_run_config
 
-from reviewsum_assets import places
 from reviewsum_assets.assets import summarize_run
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.review_dumps import review_dumps
-from reviewsum_assets.checkpoints.files import decode_rows
+from reviewsum_assets.checkpoints.manifest import decode_rows
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.job.spec import job_spec
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, retime
 from tests.support.held_jobs import hold_job
 from tests.support.models import POISON

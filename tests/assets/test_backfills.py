@@ -10,10 +10,10 @@ import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
-from reviewsum_assets import places
 from reviewsum_assets.assets.backfill_selection import pending_elsewhere
 from reviewsum_assets.checkpoints.plan import require_plan
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.partitions import backfill, planned_run, range_tags, shown
 from tests.support.pipeline import SmallPipeline, failure, texts, write_dump

@@ -9,13 +9,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.compute import Capacity, JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.local import LocalJob
 from reviewsum_assets.job.spec import JobSpec
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.pipeline import SmallPipeline, failure, failure_metadata, texts, write_dump
 
 

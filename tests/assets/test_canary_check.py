@@ -8,16 +8,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.assets.merged_summaries import merged_summaries
-from reviewsum_assets.checkpoints.canary_reference import record_reference
-from reviewsum_assets.checkpoints.manifest import Producer
+from reviewsum_assets.checkpoints.manifest import Producer, record_reference
 from reviewsum_assets.checkpoints.merge import current_merged_table
 from reviewsum_assets.checkpoints.plan import require_plan
+from reviewsum_assets.cli.local_run import materialize_pending
 from reviewsum_assets.errors import CheckError
 from reviewsum_assets.job.canaries import CANARY_TEXTS, text_key
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.local_run import materialize_pending
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import PRODUCER, complete
 from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
 

@@ -12,14 +12,14 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.assets.merged_summaries_checks import merged_summaries_checks
 from reviewsum_assets.assets.summary_quality_checks import summary_quality_checks
 from reviewsum_assets.checkpoints.plan import current_plan, require_plan
+from reviewsum_assets.cli.local_run import materialize_pending
 from reviewsum_assets.errors import CheckError
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.local_run import materialize_pending
 from reviewsum_assets.reviews.grouping import RECORD, current_grouped_reviews
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete
 from tests.support.lake_records import rewrite
 from tests.support.pipeline import SmallPipeline, texts, write_dump

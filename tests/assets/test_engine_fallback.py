@@ -7,10 +7,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import partition_key
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.local_run import materialize_pending
+from reviewsum_assets.cli.local_run import materialize_pending
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.broken_engine import NO_CUBLAS, break_ctranslate2
 from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
 

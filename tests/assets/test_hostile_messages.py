@@ -4,9 +4,9 @@ from typing import Any
 
 import dagster as dg
 
-from reviewsum_assets.assets.job_messages import JobMessages
-from reviewsum_assets.job.job_objects import message_key
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.assets.summarize_run import JobMessages
+from reviewsum_assets.job.spec import message_key
+from reviewsum_assets.storage.lake import Lake
 from tests.support.hostile import TEXTS
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from markdown_it import MarkdownIt
 
-from reviewsum_assets.assets import markdown
+from reviewsum_assets.assets import display
 
 RENDERER = MarkdownIt("commonmark", {"html": True}).enable("table")
 
@@ -24,7 +24,7 @@ RENDERER = MarkdownIt("commonmark", {"html": True}).enable("table")
     ],
 )
 def test_what_dumps_bring_is_shown_on_a_page_as_it_is(name: str) -> None:
-    page = RENDERER.render(markdown.table(["product_id", "n"], [(name, "1")]).value or "")
+    page = RENDERER.render(display.table(["product_id", "n"], [(name, "1")]).value or "")
     shown = page.partition("<tbody>")[2].replace("&lt;", "<").replace("&gt;", ">")
     assert f"<td>{' '.join(name.split())}</td>\n<td>1</td>" in shown
     assert page.count("<") == RENDERER.render("| a | b |\n| - | - |\n| c | d |").count("<")
@@ -32,6 +32,6 @@ def test_what_dumps_bring_is_shown_on_a_page_as_it_is(name: str) -> None:
 
 @pytest.mark.parametrize(("characters", "rows"), [(10, 5), (300, 3), (2000, 1)])
 def test_a_preview_holds_what_the_ui_shows_without_a_click(characters: int, rows: int) -> None:
-    text = str(markdown.preview(["product", "summary"], [("P1", "x" * characters)] * 5).value)
+    text = str(display.preview(["product", "summary"], [("P1", "x" * characters)] * 5).value)
     assert len(text.splitlines()) == 2 + rows
-    assert len(text) < markdown.SHOWN_CHARS or rows == 1
+    assert len(text) < display.SHOWN_CHARS or rows == 1

@@ -8,7 +8,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.assets import merged_reconciliation, reconciliation
 from reviewsum_assets.assets.merged_reconciliation import MERGED_SUMMARIES
 from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
@@ -16,12 +15,13 @@ from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
 from reviewsum_assets.assets.reconciliation_memory import Seen
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
-from reviewsum_assets.checkpoints import listing
+from reviewsum_assets.checkpoints import validity
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, partition_key
 from reviewsum_assets.definitions import defs
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.partitions import events, planned_run, shown
 
@@ -331,7 +331,7 @@ def test_one_call_goes_into_no_more_doubts_than_the_next_can_decide_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciliation, "_LOSSES_AT_ONCE", 2)
-    monkeypatch.setattr(listing, "_CHECKPOINTS_IN_A_GROUP", 1)
+    monkeypatch.setattr(validity, "_CHECKPOINTS_IN_A_GROUP", 1)
     world.complete()
     world.reconcile()
     for number in range(1, 7):

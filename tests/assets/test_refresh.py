@@ -6,9 +6,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import partition_key
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.pipeline import SmallPipeline, texts, write_dump
 
 KEY = dg.AssetKey("chunk_summaries")

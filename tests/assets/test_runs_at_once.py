@@ -9,18 +9,18 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.assets import checkpoint_plan, earlier_attempts
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.checkpoints.plan import read_table, require_plan
+from reviewsum_assets.cli.local_run import materialize_pending
 from reviewsum_assets.errors import PlanError
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.local_run import materialize_pending
 from reviewsum_assets.reviews.grouping import (
     current_grouped_reviews,
     group_reviews,
     scan_too_few,
 )
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete
 from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
 

@@ -10,11 +10,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.compute import Launch, RunningJob
 from reviewsum_assets.errors import LakeError
-from reviewsum_assets.lake import Lake, LakeObject
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake, LakeObject
 from tests.support.checkpoints import complete
 from tests.support.partitions import range_tags
 from tests.support.pipeline import SmallPipeline, failure, failure_metadata, texts, write_dump

@@ -7,8 +7,8 @@ import pytest
 
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.automation.new_dumps import new_dumps
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import plan_products, products
 from tests.support.pipeline import FAST, SmallPipeline
 from tests.support.sensors import Sensor, put_dump

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from reviewsum_assets.automation import abandoned_jobs
-from reviewsum_assets.automation.abandoned_jobs import stop_abandoned_jobs
+from reviewsum_assets.automation import upkeep
+from reviewsum_assets.automation.upkeep import stop_abandoned_jobs
 from reviewsum_assets.compute import Launch, RunningJob
 from reviewsum_assets.definitions import defs
 from tests.support.pipeline import SmallPipeline
@@ -45,7 +45,7 @@ def ended_run(small: SmallPipeline) -> str:
 def test_a_job_whose_run_is_gone_is_stopped_and_told(
     small: SmallPipeline, processing: ProcessingEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(abandoned_jobs, "GRACE_SECONDS", -1.0)
+    monkeypatch.setattr(upkeep, "GRACE_SECONDS", -1.0)
     job = start(small, ended_run(small))
     assert f"stopped job {job.spec.name}" in tick(small)
     assert processing.jobs[0].status in ("Stopping", "Stopped")
@@ -65,19 +65,19 @@ def test_the_time_of_the_host_on_which_a_run_ended_does_not_matter(
     start(small, ended_run(small))
     sensor = Sensor(stop_abandoned_jobs, small)
     here = 5 * 3600.0
-    monkeypatch.setattr(abandoned_jobs, "time", SimpleNamespace(monotonic=lambda: here))
+    monkeypatch.setattr(upkeep, "time", SimpleNamespace(monotonic=lambda: here))
     monkeypatch.setattr("time.time", lambda: 0.0)
     assert "stopping it soon" in sensor.skipped()
-    here += abandoned_jobs.GRACE_SECONDS - 1
+    here += upkeep.GRACE_SECONDS - 1
     assert "stopping it soon" in sensor.skipped()
     assert processing.jobs[0].status == "InProgress"
     # After a reboot, or on another host, the clock has nothing to do with the one before.
     with monkeypatch.context() as patched:
-        patched.setattr(abandoned_jobs, "pid_namespace", lambda: "another")
+        patched.setattr(upkeep, "pid_namespace", lambda: "another")
         here += 1
         assert "for 0 s: stopping it soon" in sensor.skipped()
     assert "for 0 s: stopping it soon" in sensor.skipped()
-    here += abandoned_jobs.GRACE_SECONDS
+    here += upkeep.GRACE_SECONDS
     assert "stopped job" in sensor.skipped()
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.automation.alerts import alert_on_failure, failure_text
 from reviewsum_assets.checkpoints.plan import require_plan
+from reviewsum_assets.storage import places
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.mail import HOST, PASSWORD, USER, mail_server
 from tests.support.pipeline import SmallPipeline

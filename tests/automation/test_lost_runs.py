@@ -14,8 +14,7 @@ import dagster as dg
 import pytest
 from dagster._core.execution.api import execute_run
 
-from reviewsum_assets.compute.local import is_locked
-from reviewsum_assets.dagster_home import (
+from reviewsum_assets.assets.dagster_home import (
     fail_lost_runs,
     hold_run_lock,
     last_run_of_this_process,
@@ -23,6 +22,7 @@ from reviewsum_assets.dagster_home import (
     run_tags,
     tells_of_its_failure,
 )
+from reviewsum_assets.compute.local import is_locked
 from reviewsum_assets.definitions import defs
 from tests.support.pipeline import SmallPipeline
 from tests.support.sensors import Sensor, put_dump, put_run

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import require_plan
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.pipeline import SmallPipeline, write_dump
 from tests.support.sensors import Sensor, put_dump, put_run
 

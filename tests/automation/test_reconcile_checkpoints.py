@@ -3,16 +3,16 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.assets import reconciliation
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.automation import reconcile_checkpoints as automation
-from reviewsum_assets.automation.reconcile_checkpoints import reconcile_checkpoints
-from reviewsum_assets.checkpoints import listing
+from reviewsum_assets.automation import upkeep as automation
+from reviewsum_assets.automation.upkeep import reconcile_checkpoints
+from reviewsum_assets.checkpoints import validity
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.definitions import defs
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.partitions import shown
 
@@ -132,7 +132,7 @@ def test_what_is_damaged_and_shown_so_keeps_no_other_loss_waiting(
     tick: Ticks, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(automation, "_READING_SECONDS", 0.0)
-    monkeypatch.setattr(listing, "_CHECKPOINTS_IN_A_GROUP", 1)
+    monkeypatch.setattr(validity, "_CHECKPOINTS_IN_A_GROUP", 1)
     complete(lake, plan_products(lake, products(12), checkpoint_size=2).plan)
     assert any("agree" in tick() for _ in range(12))
     for number in range(1, 7):

@@ -3,10 +3,10 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.automation.jobs import refresh_schedule
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.errors import SettingsError
+from reviewsum_assets.storage import places
 from tests.support.pipeline import SmallPipeline
 from tests.support.sensors import put_dump
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from reviewsum_assets.bench.chunking_crew import literal_chunks
-from reviewsum_assets.job.chunking import Chunker
-from reviewsum_assets.job.tokenization import ChunkTokenizer
+from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.settings import SummarySettings
 
 

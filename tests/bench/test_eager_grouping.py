@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from reviewsum_assets.bench.eager_grouping import cleaned_text, group_eagerly
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.reviews.cleaning import cleaned
+from reviewsum_assets.reviews.fields import cleaned
 from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.dumps import Review, amazon_2018, json_lines, reviews_of, write
 
 

@@ -17,9 +17,8 @@ from reviewsum_assets.bench.preparation import EngineBenchOptions
 from reviewsum_assets.bench.report import BenchResult, print_report
 from reviewsum_assets.bench.texts import different_chunks
 from reviewsum_assets.errors import BenchmarkError
-from reviewsum_assets.job.chunking import Chunker
+from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.job.devices import Gpus
-from reviewsum_assets.job.tokenization import ChunkTokenizer
 from reviewsum_assets.settings import SummarySettings
 from tests.support.models import TEXT
 

@@ -12,7 +12,7 @@ from reviewsum_assets.bench.measure import Measurement
 from reviewsum_assets.bench.scale import DEFAULT, FULL, Scale
 from reviewsum_assets.bench.stages import STAGES, stage_results
 from reviewsum_assets.bench.workplace import StageResult
-from reviewsum_assets.cli import app
+from reviewsum_assets.cli.app import app
 from reviewsum_assets.errors import BenchmarkError
 
 SMALL = Scale(

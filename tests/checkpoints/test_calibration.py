@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints import calibration
 from reviewsum_assets.checkpoints.calibration import Workplace, calibrate
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products, retime
 
 # Where tests.support.checkpoints.PRODUCER worked; a chunk there has 10 tokens in and 5 out.

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, read_table, require_plan
 from reviewsum_assets.checkpoints.planning import PlanOutcome
 from reviewsum_assets.checkpoints.prune import prune
-from reviewsum_assets.checkpoints.status import lake_status, verify_lake
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import lake_status, verify_lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 
 TEXTS = products(6)

@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 from reviewsum_assets.checkpoints.explanation import explain
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.planning import make_plan
-from reviewsum_assets.cli import app
+from reviewsum_assets.cli.app import app
 from reviewsum_assets.errors import CheckpointError, PlanError
-from reviewsum_assets.job.model_directory import ready_model
+from reviewsum_assets.job.models.directory import ready_model
 from reviewsum_assets.job.spec import job_spec
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.dumps import FORMATS, Review, reviews_of, write
 from tests.support.jobs import FAST, run

@@ -15,20 +15,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.calibration import Workplace, calibrate
-from reviewsum_assets.checkpoints.merge import merge_checkpoints
-from reviewsum_assets.checkpoints.merged_coverage import cover
-from reviewsum_assets.checkpoints.merged_statistics import merged_statistics
+from reviewsum_assets.checkpoints.merge import merge_checkpoints, merged_statistics
 from reviewsum_assets.checkpoints.plan import current_plan, require_plan
-from reviewsum_assets.checkpoints.quality_report import judge_summaries
-from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.checkpoints.quality import cover, judge_summaries
 from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.errors import CheckpointError, PlanError, ReviewsumError
 from reviewsum_assets.job.worker import read_input
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import lake_status, verify_lake
 from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.dumps import FORMATS, reviews_of, write
 from tests.support.hostile import damaged, examples, json_values

@@ -5,8 +5,7 @@ import io
 import polars as pl
 import pytest
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.files import decode_rows
+from reviewsum_assets.checkpoints.manifest import decode_rows
 from reviewsum_assets.checkpoints.merge import (
     COVERAGE_COLUMNS,
     MERGED_SCHEMA,
@@ -14,7 +13,8 @@ from reviewsum_assets.checkpoints.merge import (
     merge_checkpoints,
 )
 from reviewsum_assets.errors import CheckpointError
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 
 

@@ -3,15 +3,15 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from reviewsum_assets.checkpoints.merge import merge_checkpoints
-from reviewsum_assets.checkpoints.merged_statistics import (
+from reviewsum_assets.checkpoints.merge import (
     LengthBin,
     MergedStatistics,
     ReadClass,
     ReviewClass,
+    merge_checkpoints,
     merged_statistics,
 )
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, grouped, plan_products, products
 
 COUNTS = {"P000000": 25, "P000001": 12, "P000002": 7, "P000003": 2}

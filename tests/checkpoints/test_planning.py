@@ -17,8 +17,8 @@ from reviewsum_assets.checkpoints.plan import (
 )
 from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.errors import PlanError
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import plan_products, products
 
 

@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints import prune as prune_module
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
-from reviewsum_assets.checkpoints.plan_damage import lost_checkpoints
 from reviewsum_assets.checkpoints.prune import prune
-from reviewsum_assets.checkpoints.status import lake_status, verify_lake
-from reviewsum_assets.checkpoints.validity import check_checkpoints
+from reviewsum_assets.checkpoints.validity import check_checkpoints, lost_checkpoints
 from reviewsum_assets.errors import PlanError
-from reviewsum_assets.lake import Lake, LakeObject
+from reviewsum_assets.lake_state import lake_status, verify_lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake, LakeObject
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.clocks import FastClock
 

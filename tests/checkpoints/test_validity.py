@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.checkpoints.validity import Validity, check_checkpoint, check_checkpoints
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 
 

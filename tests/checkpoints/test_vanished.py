@@ -8,12 +8,12 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import Vanished, current_plan
 from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.errors import PlanError
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import grouped, plan_products, products
 from tests.support.dumps import FORMATS, reviews_of, write
 from tests.support.pipeline import SmallPipeline, failure

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from reviewsum_assets.compute import Capacity
-from reviewsum_assets.compute.budget import job_budget
+from reviewsum_assets.compute.base import job_budget
 from reviewsum_assets.settings import load_settings
 
 TWO_INSTANCES = Capacity("ml.g5.12xlarge", 2, 8, 7.2, 300.0)

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from reviewsum_assets.checkpoints.manifest import Manifest
-from reviewsum_assets.compute.checkpoint_cost import checkpoint_usd
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.places import checkpoint_manifest
+from reviewsum_assets.compute.instances import checkpoint_usd
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.places import checkpoint_manifest
 from tests.support.checkpoints import complete, plan_products, products, retime
 
 

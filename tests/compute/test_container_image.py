@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from reviewsum_assets.compute.container_image import ContainerImage, container_image
 from reviewsum_assets.compute.job_package import CUBLAS_12, build_package
+from reviewsum_assets.compute.processing_request import ContainerImage, container_image
 from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.settings import load_settings
 

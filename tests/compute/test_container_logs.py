@@ -9,8 +9,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from reviewsum_assets.compute.container_logs import ContainerLogs
 from reviewsum_assets.compute.processing_api import LOG_GROUP
+from reviewsum_assets.compute.sagemaker_job import ContainerLogs
 from tests.support.processing import ProcessingEmulator
 
 HOSTS = ("algo-1", "algo-2")

@@ -13,11 +13,11 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from typer.testing import CliRunner
 
-from reviewsum_assets.cli import app
+from reviewsum_assets.cli.app import app
 from reviewsum_assets.compute.doctor import Finding, diagnose
 from reviewsum_assets.errors import LakeError
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import plan_products
 from tests.support.gpus import A10G, show_gpus
 from tests.support.pipeline import texts, write_dump

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.compute import Capacity, compute_for
@@ -12,9 +11,10 @@ from reviewsum_assets.compute import chunk_counts as counting
 from reviewsum_assets.compute.chunk_counts import count_chunks
 from reviewsum_assets.compute.estimate import Estimate, estimate
 from reviewsum_assets.errors import CheckpointError
-from reviewsum_assets.job.model_directory import read_ready_model
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.job.models.directory import read_ready_model
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, retime
 from tests.support.jobs import TEXT, run, spec_for, texts
 

@@ -19,16 +19,16 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.status import verify_lake
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.compute.launches import waiting_runs
 from reviewsum_assets.compute.local import LocalCompute, LocalJob, LocalJobElsewhere
 from reviewsum_assets.errors import JobError
 from reviewsum_assets.job import lease
-from reviewsum_assets.job.job_objects import result_key
-from reviewsum_assets.job.job_result import JobResult, read_result
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.job.progress import JobResult, read_result
+from reviewsum_assets.job.spec import result_key
+from reviewsum_assets.lake_state import verify_lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.pipeline import SmallPipeline, texts, write_dump
 from tests.support.sagemaker import incomplete, manifests
 from tests.support.waiting import wait_until

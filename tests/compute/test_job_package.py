@@ -8,9 +8,9 @@ from importlib.metadata import requires
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from reviewsum_assets import places
 from reviewsum_assets.compute.job_package import build_package, publish
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 
 NOT_INSTALLED = {"torch", "transformers", "dagster", "numpy"}
 

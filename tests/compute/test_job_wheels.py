@@ -9,10 +9,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
-from reviewsum_assets.compute.job_package import JobPackage
-from reviewsum_assets.compute.job_wheels import WHEELS_FILE, JobWheels, read_wheels
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.compute.job_package import WHEELS_FILE, JobPackage, JobWheels, read_wheels
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.bare_image import CLOSED_INDEX, bare_image
 from tests.support.pipeline import SmallPipeline, failure_metadata
 from tests.support.processing import ProcessingEmulator, processing_emulator

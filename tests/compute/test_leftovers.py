@@ -9,17 +9,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from reviewsum_assets import places
-from reviewsum_assets.cli import app
+from reviewsum_assets.cli.app import app
 from reviewsum_assets.compute import leftovers as module
-from reviewsum_assets.compute.job_package import build_package, publish
-from reviewsum_assets.compute.job_wheels import JobWheels
+from reviewsum_assets.compute.job_package import JobWheels, build_package, publish
 from reviewsum_assets.compute.leftovers import leftovers, remove, unused_model_copies
-from reviewsum_assets.job.model_directory import local_model_directory, ready_model
-from reviewsum_assets.job.published_files import model_cache
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.job.models.directory import local_model_directory, ready_model
+from reviewsum_assets.job.models.files import model_cache
 from reviewsum_assets.reviews.grouping import group_reviews
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import plan_products, products
 from tests.support.pipeline import texts, write_dump
 from tests.support.ready_models import put_ready_model

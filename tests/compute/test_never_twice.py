@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.status import verify_lake
 from reviewsum_assets.compute.launches import noted_jobs, waiting_runs
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import verify_lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.pipeline import texts, write_dump
 from tests.support.processing import ProcessingEmulator
 from tests.support.sagemaker import ROLE, incomplete, lake_on, manifests

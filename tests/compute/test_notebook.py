@@ -7,9 +7,9 @@ from pathlib import Path
 import boto3
 import pytest
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.files import COLUMNS
+from reviewsum_assets.checkpoints.manifest import COLUMNS
 from reviewsum_assets.compute.job_package import ENTRY_POINT, build_package, write
+from reviewsum_assets.storage import places
 from tests.support.pipeline import texts, write_dump
 from tests.support.processing import ProcessingEmulator
 from tests.support.sagemaker import ROLE, lake_on

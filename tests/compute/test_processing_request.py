@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe
-from reviewsum_assets.compute.job_package import JobPackage
-from reviewsum_assets.compute.job_wheels import JobWheels
+from reviewsum_assets.compute.job_package import JobPackage, JobWheels
 from reviewsum_assets.compute.processing_request import (
     PROVIDED,
     inputs_manifest,
@@ -17,8 +16,8 @@ from reviewsum_assets.compute.processing_request import (
     spec_hash,
 )
 from reviewsum_assets.job.spec import JobSpec
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 
 ROLE = "arn:aws:iam::123456789012:role/reviewsum-job"
 PACKAGE = JobPackage({"run_processing.py": b"", "requirements.txt": b"", "x.zip": b""})

@@ -12,15 +12,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from reviewsum_assets import lake as lake_module
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.prune import prune
-from reviewsum_assets.compute import Launch, RunningJob, processing_api, sagemaker, start_lock
+from reviewsum_assets.compute import Launch, RunningJob, launches, processing_api, sagemaker
 from reviewsum_assets.compute.launches import note_launch, noted_jobs, waiting_runs
 from reviewsum_assets.compute.processing_api import JobDescription, ProcessingApi
 from reviewsum_assets.errors import PlanError, SettingsError
 from reviewsum_assets.job.spec import JobSpec
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import lake as lake_module
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.clocks import FastClock
 from tests.support.pipeline import (
     SmallPipeline,
@@ -225,7 +225,7 @@ def test_of_two_starts_while_the_service_answers_late_one_creates_a_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("_RENEW_SECONDS", "_STALE_SECONDS"):
-        monkeypatch.setattr(start_lock, name, getattr(start_lock, name) * LATE)
+        monkeypatch.setattr(launches, name, getattr(launches, name) * LATE)
     small = planned_pipeline(processing, instance, pegasus, tmp_path)
     whole = small.job_spec()
     part = whole.model_copy(update={"checkpoints": whole.checkpoints[1:], "name": "reviewsum-part"})
@@ -255,7 +255,7 @@ def test_of_two_jobs_that_overlap_after_a_lost_lock_one_goes_on(
 ) -> None:
     small = planned_pipeline(processing, instance, pegasus, tmp_path)
     processing.faults.slow_start(600, times=2)
-    monkeypatch.setattr(start_lock, "_STALE_SECONDS", 0.0)
+    monkeypatch.setattr(launches, "_STALE_SECONDS", 0.0)
     whole = small.job_spec()
     part = whole.model_copy(update={"checkpoints": whole.checkpoints[1:], "name": "reviewsum-part"})
     other = small.with_settings().pipeline.compute

@@ -10,9 +10,9 @@ import boto3
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.compute import JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.failures import FailureKind
+from reviewsum_assets.storage import places
 from tests.support.pipeline import SmallPipeline, failure, failure_metadata
 from tests.support.processing import Faults, ProcessingEmulator
 from tests.support.sagemaker import incomplete, manifests, planned_pipeline

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from reviewsum_assets.compute import start_lock as module
-from reviewsum_assets.compute.start_lock import start_lock
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.places import JOB_STARTS
+from reviewsum_assets.compute import launches as module
+from reviewsum_assets.compute.launches import start_lock
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.places import JOB_STARTS
 from tests.support.processing import ProcessingEmulator
 from tests.support.sagemaker import lake_on
 

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.canary_reference import read_reference, record_reference
-from reviewsum_assets.checkpoints.manifest import Manifest, Producer, Timings
-from reviewsum_assets.evaluation.canary_drift import CanaryComparison
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.checkpoints.manifest import (
+    Manifest,
+    Producer,
+    Timings,
+    read_reference,
+    record_reference,
+)
+from reviewsum_assets.evaluation.canaries import CanaryComparison
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import PRODUCER
 
 SAID = {"a": "The sound is good.", "b": "It broke at once."}

@@ -12,19 +12,19 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.planning import make_plan
-from reviewsum_assets.cli import app
+from reviewsum_assets.cli.app import app
 from reviewsum_assets.errors import CheckpointError, EvaluationError
 from reviewsum_assets.evaluation import command
 from reviewsum_assets.evaluation.command import EvaluationOptions, evaluate
 from reviewsum_assets.evaluation.report import print_csv, print_markdown, print_tables
-from reviewsum_assets.evaluation.result import EvaluationResult, SystemResult
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.evaluation.scoring import EvaluationResult, SystemResult
 from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete
 from tests.support.dumps import FORMATS, Review, write
 from tests.support.jobs import FAST

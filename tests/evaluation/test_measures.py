@@ -5,12 +5,14 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from reviewsum_assets.evaluation.baselines import baselines, best_review, central_review, lead
-from reviewsum_assets.evaluation.bootstrap import Bootstrap
-from reviewsum_assets.evaluation.product_reviews import ReviewTable
-from reviewsum_assets.evaluation.rouge import Rouge
-from reviewsum_assets.evaluation.sentiment import Sentiment
-from reviewsum_assets.evaluation.text_measures import measure_text
+from reviewsum_assets.evaluation.measures import Bootstrap, Rouge, Sentiment, measure_text
+from reviewsum_assets.evaluation.systems import (
+    ReviewTable,
+    baselines,
+    best_review,
+    central_review,
+    lead,
+)
 from reviewsum_assets.settings import load_settings
 
 

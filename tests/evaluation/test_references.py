@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reviewsum_assets.errors import EvaluationError
-from reviewsum_assets.evaluation.references import read_references
+from reviewsum_assets.evaluation.systems import read_references
 
 
 def written(folder: Path, content: str) -> Path:

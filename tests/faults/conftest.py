@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage.lake import Lake
 from tests.support.crashes import WarmCommand, WarmProcess
 from tests.support.worlds import SETTINGS, World, build_world
 

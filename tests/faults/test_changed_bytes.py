@@ -8,16 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.chunk_records import damaged_chunks
+from reviewsum_assets.checkpoints.manifest import damaged_chunks
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.compute.local import LocalCompute
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.job.spec import job_spec
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import remove_damaged, verify
 from reviewsum_assets.settings import EngineSettings
-from reviewsum_assets.verification import remove_damaged, verify
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.waiting import wait_until
 from tests.support.worlds import World

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from reviewsum_assets.cli import app
+from reviewsum_assets.cli.app import app
 from reviewsum_assets.errors import ReviewsumError
-from reviewsum_assets.tables import as_parquet
+from reviewsum_assets.storage.tables import as_parquet
 from tests.faults.test_changed_bytes import keys
 from tests.support.worlds import World
 

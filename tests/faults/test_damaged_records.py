@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import require_plan
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import verify
 from reviewsum_assets.reviews.grouping import RECORD
-from reviewsum_assets.verification import verify
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.worlds import World
 
 DAMAGES = ["gone", "cut off", "changed"]

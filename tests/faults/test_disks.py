@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.errors import LakeError
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.crashes import WarmCommand, WarmProcess
 from tests.support.disks import OBEYS_MODES, SmallDisk, files_up_to, read_only
 from tests.support.worlds import World, build_world

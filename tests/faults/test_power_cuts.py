@@ -9,11 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.files import decode_rows
+from reviewsum_assets.checkpoints.manifest import decode_rows
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.checkpoints.validity import check_checkpoint
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.crashes import CrashDrill, WarmCommand, WarmProcess
 from tests.support.worlds import SETTINGS, write_dump
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.assets.checkpoint_plan import align_partitions
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, read_table, require_plan
-from reviewsum_assets.checkpoints.status import lake_status, verify_lake
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.errors import PlanError
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import lake_status, verify_lake
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.partitions import shown
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from reviewsum_assets import lake as module
-from reviewsum_assets import places
 from reviewsum_assets.errors import LakeError
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import lake as module
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.crashes import WarmCommand, WarmProcess
 from tests.support.processing import Faults, ProcessingEmulator
 from tests.support.sagemaker import lake_on

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewsum_assets.job.batching import BatchBudget
+from reviewsum_assets.job.chunking import BatchBudget
 
 LENGTHS = [300] * 400 + list(range(299, 20, -1)) * 3
 

@@ -5,16 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.manifest import Manifest
-from reviewsum_assets.checkpoints.status import lake_status
-from reviewsum_assets.job.budget import BudgetKeeper
-from reviewsum_assets.job.job_result import JobResult
+from reviewsum_assets.job.dealer import BudgetKeeper
 from reviewsum_assets.job.processing import run_job
-from reviewsum_assets.job.progress import ProgressReporter
+from reviewsum_assets.job.progress import JobResult, ProgressReporter
 from reviewsum_assets.job.spec import Budget, JobSpec, job_spec
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import lake_status
 from reviewsum_assets.settings import EngineSettings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.jobs import incomplete, result, run, spec_for, texts
 

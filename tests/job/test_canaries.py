@@ -2,16 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reviewsum_assets.checkpoints.canary_reference import read_reference
-from reviewsum_assets.checkpoints.manifest import Producer
+from reviewsum_assets.checkpoints.manifest import Producer, read_reference
 from reviewsum_assets.job.canaries import CANARY_TEXTS, named_canaries, text_key
+from reviewsum_assets.job.chunking import ChunkTokenizer
 from reviewsum_assets.job.devices import WorkerDevice
 from reviewsum_assets.job.engines import load_engine
-from reviewsum_assets.job.loaded_model import LoadedModel, RecipeReader, WorkerOptions
+from reviewsum_assets.job.models.loaded import LoadedModel, RecipeReader, WorkerOptions
 from reviewsum_assets.job.spec import JobSpec
-from reviewsum_assets.job.tokenization import ChunkTokenizer
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import SummarySettings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.jobs import FAST, spec_for, texts
 
 

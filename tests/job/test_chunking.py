@@ -6,8 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reviewsum_assets.job.chunking import Chunker
-from reviewsum_assets.job.tokenization import ChunkTokenizer
+from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.settings import SummarySettings
 
 LIMIT = 24

@@ -13,19 +13,19 @@ from safetensors.torch import save_file
 
 from reviewsum_assets.demo import DEMO_MODEL
 from reviewsum_assets.errors import ModelError
-from reviewsum_assets.job import conversion as module
-from reviewsum_assets.job.conversion import (
+from reviewsum_assets.job.chunking import ChunkTokenizer
+from reviewsum_assets.job.models import conversion as module
+from reviewsum_assets.job.models.conversion import (
     ensure_converted,
     is_converted,
     local_conversion,
     read_conversion,
 )
-from reviewsum_assets.job.model_directory import ReadyModel, ready_model
-from reviewsum_assets.job.model_weights import stored_type
-from reviewsum_assets.job.tokenization import ChunkTokenizer
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.places import converted_model_directory
+from reviewsum_assets.job.models.directory import ReadyModel, ready_model
+from reviewsum_assets.job.models.source import stored_type
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.places import converted_model_directory
 
 
 def ready(lake: Lake, model: Path) -> ReadyModel:
@@ -61,7 +61,7 @@ import sys
 from pathlib import Path
 import reviewsum_assets.job.worker
 from reviewsum_assets.job.engines import load_engine
-from reviewsum_assets.job.tokenization import ChunkTokenizer
+from reviewsum_assets.job.chunking import ChunkTokenizer
 from reviewsum_assets.settings import SummarySettings
 directory, settings = Path(sys.argv[1]), SummarySettings()
 ids = ChunkTokenizer.load(directory, "", 512).encode("good sound")

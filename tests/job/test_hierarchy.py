@@ -6,9 +6,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewsum_assets.job.chunking import Chunk
+from reviewsum_assets.job.chunking import Chunk, ChunkTokenizer
 from reviewsum_assets.job.hierarchy import SummaryJoiner, chunks_above, first_level, joined
-from reviewsum_assets.job.tokenization import ChunkTokenizer
 from reviewsum_assets.settings import SummarySettings
 
 TOKENS = st.lists(st.integers(0, 700), min_size=2, max_size=80)

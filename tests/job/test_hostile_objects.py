@@ -7,21 +7,18 @@ from hypothesis import given
 from pydantic import ValidationError
 
 from reviewsum_assets.errors import JobError
-from reviewsum_assets.job.chunking import Chunker
-from reviewsum_assets.job.hosts import Host
-from reviewsum_assets.job.job_objects import (
+from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
+from reviewsum_assets.job.models.files import PublishedFile
+from reviewsum_assets.job.progress import JobResult, open_pipes, read_progress, read_result
+from reviewsum_assets.job.run_processing import EXIT_USAGE, main
+from reviewsum_assets.job.spec import (
+    Host,
     pipes_context_key,
     progress_key,
     result_key,
 )
-from reviewsum_assets.job.job_result import JobResult, read_result
-from reviewsum_assets.job.pipes import open_pipes
-from reviewsum_assets.job.progress import read_progress
-from reviewsum_assets.job.published_files import PublishedFile
-from reviewsum_assets.job.run_processing import EXIT_USAGE, main
-from reviewsum_assets.job.tokenization import ChunkTokenizer
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import SummarySettings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.hostile import examples, texts
 
 DAMAGED = [b"", b"{", b"[]", b"null", b"\xff\xfe{}", b'{"method": "log"}', b"[" * 100_000]

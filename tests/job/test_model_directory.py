@@ -14,16 +14,16 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from reviewsum_assets.errors import ModelError
-from reviewsum_assets.job import model_directory
-from reviewsum_assets.job.model_directory import (
+from reviewsum_assets.job.models import directory as model_directory
+from reviewsum_assets.job.models.directory import (
     is_current,
     local_model_directory,
     read_ready_model,
     ready_model,
 )
-from reviewsum_assets.job.published_files import PublishedFile, described
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.job.models.files import PublishedFile, described
 from reviewsum_assets.settings import Settings, load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import plan_products, products
 from tests.support.models import build_pegasus
 
@@ -426,7 +426,7 @@ def test_a_version_that_is_not_there_says_what_to_do(lake: Lake) -> None:
 
 def test_looking_for_a_model_imports_no_torch() -> None:
     code = (
-        "import sys, reviewsum_assets.job.model_directory; "
+        "import sys, reviewsum_assets.job.models.directory; "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,16 +11,14 @@ import pytest
 
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.job import processing, summarizer
-from reviewsum_assets.job.budget import BudgetKeeper
-from reviewsum_assets.job.dealer import Dealer
+from reviewsum_assets.job.dealer import BudgetKeeper, Dealer
 from reviewsum_assets.job.devices import WorkerDevice
-from reviewsum_assets.job.job_result import JobResult
-from reviewsum_assets.job.loaded_model import WorkerOptions
+from reviewsum_assets.job.models.loaded import WorkerOptions
 from reviewsum_assets.job.processing import run_job
-from reviewsum_assets.job.progress import ProgressReporter
+from reviewsum_assets.job.progress import JobResult, ProgressReporter
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.job.worker import worker_main
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage.lake import Lake
 from tests.support.jobs import incomplete, spec_for, texts
 
 DEADLY = "deadly"

@@ -11,16 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.canary_reference import read_reference
-from reviewsum_assets.checkpoints.files import decode_rows
-from reviewsum_assets.checkpoints.manifests import read_manifests
-from reviewsum_assets.checkpoints.status import lake_status, verify_lake
+from reviewsum_assets.checkpoints.manifest import decode_rows, read_manifests, read_reference
 from reviewsum_assets.errors import JobError
 from reviewsum_assets.job import run_processing
 from reviewsum_assets.job.canaries import CANARY_TEXTS
 from reviewsum_assets.job.spec import read_spec
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import lake_status, verify_lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete
 from tests.support.held_jobs import withheld
 from tests.support.jobs import incomplete, result, run, spec_for, start, texts

@@ -9,7 +9,7 @@ import pytest
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.errors import JobError
-from reviewsum_assets.job.chunking import Chunker
+from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.job.engines import load_engine
 from reviewsum_assets.job.engines.base import Engine, EngineInfo, EngineOutOfMemory
 from reviewsum_assets.job.hierarchy import summary_joiner
@@ -20,7 +20,6 @@ from reviewsum_assets.job.summarizer import (
     Summarizer,
     chunk_checkpoint,
 )
-from reviewsum_assets.job.tokenization import ChunkTokenizer
 from reviewsum_assets.settings import SummarySettings
 from tests.support.models import POISON
 

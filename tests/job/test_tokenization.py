@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from reviewsum_assets.job.tokenization import ChunkTokenizer, load_tokenizer
+from reviewsum_assets.job.chunking import ChunkTokenizer, load_tokenizer
 
 
 def test_the_prefix_comes_first_and_the_end_token_last(t5: Path) -> None:

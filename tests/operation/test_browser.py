@@ -13,14 +13,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from reviewsum_assets import places
+from reviewsum_assets.assets.dagster_home import prepare_home
 from reviewsum_assets.assets.merged_summaries_checks import merged_summaries_checks
 from reviewsum_assets.assets.summary_quality_checks import summary_quality_checks
-from reviewsum_assets.checkpoints.files import decode_rows
+from reviewsum_assets.checkpoints.manifest import decode_rows
 from reviewsum_assets.checkpoints.plan import partition_key
-from reviewsum_assets.dagster_home import prepare_home
 from reviewsum_assets.demo import SAMPLE_DUMP
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support import eager_sensors
 from tests.support.browser import DagsterUI, dagster_ui
 from tests.support.dagster_servers import DagsterServers, dagster_servers

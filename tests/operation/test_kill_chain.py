@@ -23,14 +23,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from reviewsum_assets import places
 from reviewsum_assets.assets.checkpoint_plan import RANGE_END_TAG, RANGE_START_TAG
-from reviewsum_assets.checkpoints.files import SummaryRow, decode_rows
+from reviewsum_assets.assets.dagster_home import prepare_home
+from reviewsum_assets.checkpoints.manifest import SummaryRow, decode_rows
 from reviewsum_assets.checkpoints.plan import require_plan
-from reviewsum_assets.checkpoints.status import lake_status, verify_lake
 from reviewsum_assets.compute.local import LocalCompute, LocalJob
-from reviewsum_assets.dagster_home import prepare_home
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import lake_status, verify_lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.dagster_servers import DagsterServers, dagster_servers
 from tests.support.dumps import FORMATS, Review, reviews_of, write
 from tests.support.pipeline import FAST, SmallPipeline

@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from reviewsum_assets import places
+from reviewsum_assets.assets.dagster_home import prepare_home
 from reviewsum_assets.checkpoints.plan import partition_key, require_plan
-from reviewsum_assets.dagster_home import prepare_home
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support import eager_sensors
 from tests.support.dagster_servers import DagsterServers, dagster_servers
 from tests.support.held_jobs import hold_job, kill_jobs

@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, sync_playwright
 
+from reviewsum_assets.assets.dagster_home import prepare_home
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import partition_key
-from reviewsum_assets.dagster_home import prepare_home
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.dagster_servers import DagsterServers
 

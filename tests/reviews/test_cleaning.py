@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewsum_assets.reviews.cleaning import cleaned
+from reviewsum_assets.reviews.fields import cleaned
 
 
 def clean(text: str) -> str:

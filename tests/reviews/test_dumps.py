@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from reviewsum_assets.errors import DumpError, LakeError, ReviewsumError
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews import readers
 from reviewsum_assets.reviews.dumps import find_dumps
 from reviewsum_assets.reviews.formats import detect_format
 from reviewsum_assets.reviews.grouping import Progress, current_grouped_reviews, group_reviews
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.dumps import FORMATS, reviews_of
 from tests.support.pipeline import texts, write_dump
 

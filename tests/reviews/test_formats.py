@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from reviewsum_assets.errors import DumpError
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.dumps import find_dumps
 from reviewsum_assets.reviews.formats import Layout, detect_format
 from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.dumps import FORMATS, Review, amazon_2018, json_lines, reviews_of, write
 
 LAYOUTS = {

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from reviewsum_assets.errors import DumpError
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.freshness import stale_dumps
 from reviewsum_assets.reviews.grouping import group_reviews
 from reviewsum_assets.settings import Settings, load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.pipeline import texts, write_dump
 
 

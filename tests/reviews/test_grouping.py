@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 
 from reviewsum_assets.errors import DumpError
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.grouping import (
     GroupedReviews,
     Progress,
@@ -20,6 +19,7 @@ from reviewsum_assets.reviews.grouping import (
 )
 from reviewsum_assets.reviews.staging import GROUPED_SCHEMA
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.dumps import FORMATS, Review, amazon_2018, json_lines, reviews_of, write
 
 

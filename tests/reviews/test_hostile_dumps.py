@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reviewsum_assets.errors import DumpError, ReviewsumError
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews import quarantine, readers, staging
+from reviewsum_assets.reviews.fields import MOST_CHARS
 from reviewsum_assets.reviews.grouping import GroupedReviews, group_reviews, scan_grouped
-from reviewsum_assets.reviews.product_ids import MOST_CHARS
 from reviewsum_assets.reviews.quarantine import QuarantinedRow
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.dumps import (
     FORMATS,
     Review,

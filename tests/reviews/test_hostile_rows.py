@@ -10,13 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewsum_assets.reviews import csv_rows
-from reviewsum_assets.reviews.cleaning import cleaned
-from reviewsum_assets.reviews.csv_rows import CsvRow
-from reviewsum_assets.reviews.delimited import parse_tsv
-from reviewsum_assets.reviews.fields import normalized
+from reviewsum_assets.reviews import delimited
+from reviewsum_assets.reviews.delimited import CsvRow, parse_tsv
+from reviewsum_assets.reviews.fields import MOST_CHARS, PRODUCT_ID, cleaned, normalized
 from reviewsum_assets.reviews.json_lines import parse_json_lines
-from reviewsum_assets.reviews.product_ids import MOST_CHARS, PRODUCT_ID
 from reviewsum_assets.reviews.quarantine import BadRow
 from tests.support.dumps import Review, amazon_2014, amazon_2018, amazon_2023, json_lines
 from tests.support.hostile import damaged, examples, json_values, texts
@@ -102,7 +99,7 @@ well_formed = st.lists(st.lists(cells, min_size=3, max_size=3), max_size=8)
 @given(well_formed)
 @examples(0.6)
 def test_csv_that_was_written_well_is_read_as_it_was(rows: list[list[str]]) -> None:
-    found = csv_rows.csv_rows(io.StringIO("a,b,c\n" + written(rows), newline=""), 3)
+    found = delimited.csv_rows(io.StringIO("a,b,c\n" + written(rows), newline=""), 3)
     assert [row.fields for row in found if isinstance(row, CsvRow)] == rows
 
 
@@ -117,7 +114,7 @@ def test_a_quote_that_nobody_closes_costs_its_own_line(
 ) -> None:
     before, after = written(rows[:place]), written(rows[place:])
     content = f"a,b,c\n{before}{line}\n{after}"
-    found = list(csv_rows.csv_rows(io.StringIO(content, newline=""), 3))
+    found = list(delimited.csv_rows(io.StringIO(content, newline=""), 3))
     good = [row.fields for row in found if isinstance(row, CsvRow)]
     bad = [row.line for row in found if isinstance(row, BadRow)]
     # As the last line of all it takes nothing along, and the csv module lets it pass.
@@ -128,17 +125,17 @@ def test_quotes_that_make_every_line_part_of_many_rows_cost_no_square(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given_out = 0
-    next_line = csv_rows._Lines.__next__
+    next_line = delimited._Lines.__next__
 
-    def counted(lines: csv_rows._Lines) -> str:
+    def counted(lines: delimited._Lines) -> str:
         nonlocal given_out
         given_out += 1
         return next_line(lines)
 
-    monkeypatch.setattr(csv_rows._Lines, "__next__", counted)
-    monkeypatch.setattr(csv_rows, "MOST_ROW_LENGTH", 2_000)
+    monkeypatch.setattr(delimited._Lines, "__next__", counted)
+    monkeypatch.setattr(delimited, "MOST_ROW_LENGTH", 2_000)
     content = "a,b,c\n" + 'a",":\n' * 5_000
-    found = list(csv_rows.csv_rows(io.StringIO(content, newline=""), 3))
+    found = list(delimited.csv_rows(io.StringIO(content, newline=""), 3))
     assert all(isinstance(row, BadRow) for row in found)
     assert given_out < 15_000
 

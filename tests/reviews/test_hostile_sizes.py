@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews import delimited, readers
 from reviewsum_assets.reviews.grouping import current_grouped_reviews
 from reviewsum_assets.reviews.quarantine import QuarantinedRow
+from reviewsum_assets.storage.lake import Lake
 from tests.support.dumps import FORMATS, reviews_of
 
 MEGABYTE = 1_000_000

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reviewsum_assets.reviews.lookahead import fetched_ahead, mapped_ahead
+from reviewsum_assets.reviews.readers import fetched_ahead, mapped_ahead
 
 
 def test_items_keep_their_order() -> None:

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reviewsum_assets.errors import DumpError
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews import readers
 from reviewsum_assets.reviews.grouping import GroupedReviews, group_reviews, scan_grouped
 from reviewsum_assets.reviews.quarantine import QuarantinedRow
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.dumps import amazon_2018, cleaned_csv, json_lines, reviews_of, tsv, write
 
 GOOD = reviews_of("B1", 8)

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
-from reviewsum_assets.checkpoints.chunk_records import ChunkRecord
-from reviewsum_assets.checkpoints.files import SummaryRow
 from reviewsum_assets.checkpoints.manifest import (
+    ChunkRecord,
     Manifest,
     Producer,
     QuarantinedProduct,
     SummarizedProduct,
+    SummaryRow,
 )
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
@@ -21,9 +21,9 @@ from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
 from reviewsum_assets.job.summarizer import CheckpointInput, CheckpointSummaries, StageSeconds
 from reviewsum_assets.job.worker import read_input
 from reviewsum_assets.job.writer import write_checkpoint
-from reviewsum_assets.lake import Lake
-from reviewsum_assets.places import checkpoint_manifest
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.places import checkpoint_manifest
 
 PRODUCER = Producer(
     job_name="test",

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import dagster as dg
 
-from reviewsum_assets.dagster_home import workspace_file
+from reviewsum_assets.assets.dagster_home import workspace_file
 from tests.support.ports import free_port
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ all of them idle.
 """
 
 from reviewsum_assets.automation.new_dumps import new_dumps
-from reviewsum_assets.automation.reconcile_checkpoints import reconcile_checkpoints
+from reviewsum_assets.automation.upkeep import reconcile_checkpoints
 from reviewsum_assets.definitions import defs
 
 __all__ = ["defs"]

@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reviewsum_assets import places
 from reviewsum_assets.compute.local import LocalCompute, LocalJob
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.waiting import wait_until
 
 _JOB_SECONDS = 300.0

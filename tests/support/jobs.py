@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from reviewsum_assets.checkpoints.plan import Plan
-from reviewsum_assets.checkpoints.status import lake_status
-from reviewsum_assets.job.conversion import ensure_converted
-from reviewsum_assets.job.job_result import JobResult, read_result
-from reviewsum_assets.job.model_directory import ready_model
+from reviewsum_assets.job.models.conversion import ensure_converted
+from reviewsum_assets.job.models.directory import ready_model
+from reviewsum_assets.job.progress import JobResult, read_result
 from reviewsum_assets.job.spec import JobSpec, job_spec
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import lake_status
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import plan_products
 
 TEXT = "The battery life is excellent, the screen is bright, but the sound of {} is poor."

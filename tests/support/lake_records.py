@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from reviewsum_assets import places
 from reviewsum_assets.checkpoints.plan import require_plan
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 
 
 def write_record(lake: Lake, key: str, document: Any) -> None:

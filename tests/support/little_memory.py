@@ -11,9 +11,9 @@ import resource
 import sys
 from pathlib import Path
 
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.reviews.grouping import group_reviews
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 
 
 def limit_memory(spare_bytes: int) -> None:

@@ -13,8 +13,8 @@ from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.plan import current_plan, partition_key, require_plan
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.job.spec import JobSpec, job_spec
-from reviewsum_assets.lake import Lake
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.ready_models import put_ready_model
 
 FAST = {"max_length": 16, "min_length": 4, "device": "cpu", "workers": 1, "checkpoint_size": 2}

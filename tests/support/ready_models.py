@@ -6,11 +6,11 @@ import functools
 import tempfile
 from pathlib import Path
 
-from reviewsum_assets import places
-from reviewsum_assets.job.conversion import ensure_converted
-from reviewsum_assets.job.model_directory import ready_model
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.job.models.conversion import ensure_converted
+from reviewsum_assets.job.models.directory import ready_model
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 
 _kept: list[tempfile.TemporaryDirectory[str]] = []  # removed when the tests end
 

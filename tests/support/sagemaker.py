@@ -7,9 +7,9 @@ from typing import Any
 
 import dagster as dg
 
-from reviewsum_assets import places
-from reviewsum_assets.checkpoints.status import lake_status
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.lake_state import lake_status
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.pipeline import SmallPipeline, texts, write_dump
 from tests.support.processing import ProcessingEmulator
 

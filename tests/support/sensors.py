@@ -14,9 +14,9 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-from reviewsum_assets import places
 from reviewsum_assets.definitions import defs
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.pipeline import SmallPipeline, texts, write_dump
 
 _RUN_KEY = "dagster/run_key"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
-from reviewsum_assets.job.chunking import Chunker
+from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.job.engines import EngineName, load_engine
 from reviewsum_assets.job.summarizer import (
     CheckpointInput,
@@ -20,7 +20,6 @@ from reviewsum_assets.job.summarizer import (
     Summarizer,
     chunk_checkpoint,
 )
-from reviewsum_assets.job.tokenization import ChunkTokenizer
 from reviewsum_assets.settings import SummarySettings
 from tests.support.little_memory import limit_memory
 

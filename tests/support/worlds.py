@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from reviewsum_assets import places
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 from tests.support.crashes import Ended, WarmCommand, WarmProcess
 from tests.support.dumps import FORMATS, reviews_of, write
 

@@ -16,10 +16,13 @@ from typing import Any
 import ctranslate2
 
 from reviewsum_assets.errors import JobError, SettingsError
-from reviewsum_assets.job.devices import device_name
-from reviewsum_assets.job.engines.base import EngineInfo, EngineOutOfMemory, is_out_of_memory
-from reviewsum_assets.job.engines.cuda_libraries import load_cublas
-from reviewsum_assets.job.engines.decoding_rules import DecodingRules
+from reviewsum_assets.job.devices import device_name, load_cublas
+from reviewsum_assets.job.engines.base import (
+    DecodingRules,
+    EngineInfo,
+    EngineOutOfMemory,
+    is_out_of_memory,
+)
 from reviewsum_assets.settings import SummarySettings
 
 RULES_FILE = "decoding.json"

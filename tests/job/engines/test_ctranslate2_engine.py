@@ -14,16 +14,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reviewsum_assets.errors import SettingsError
-from reviewsum_assets.job.conversion import (
+from reviewsum_assets.job.chunking import ChunkTokenizer
+from reviewsum_assets.job.engines import load_engine
+from reviewsum_assets.job.engines.base import Engine
+from reviewsum_assets.job.models.conversion import (
     ensure_converted,
     local_conversion,
 )
-from reviewsum_assets.job.engines import load_engine
-from reviewsum_assets.job.engines.base import Engine
-from reviewsum_assets.job.model_directory import ready_model
-from reviewsum_assets.job.tokenization import ChunkTokenizer
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.job.models.directory import ready_model
 from reviewsum_assets.settings import SummarySettings, load_settings
+from reviewsum_assets.storage.lake import Lake
 from tests.support.models import TEXT
 
 SETTINGS = SummarySettings(max_length=24, min_length=8)

@@ -12,7 +12,7 @@ import torch
 _STAND_IN = "libtorch_global_deps.so"
 _FIND_BY_NAME = """
 import ctypes
-from reviewsum_assets.job.engines.cuda_libraries import load_cublas
+from reviewsum_assets.job.devices import load_cublas
 print(load_cublas())
 ctypes.CDLL("libcublas.so.12")  # as CTranslate2 asks for it
 """

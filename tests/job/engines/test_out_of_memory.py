@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from reviewsum_assets.job.conversion import ensure_converted, local_conversion
 from reviewsum_assets.job.engines import EngineName
-from reviewsum_assets.job.model_directory import ready_model
-from reviewsum_assets.lake import Lake
+from reviewsum_assets.job.models.conversion import ensure_converted, local_conversion
+from reviewsum_assets.job.models.directory import ready_model
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage.lake import Lake
 
 TEXTS = 300
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from reviewsum_assets.errors import JobError
+from reviewsum_assets.job.chunking import ChunkTokenizer
 from reviewsum_assets.job.engines import load_engine
 from reviewsum_assets.job.engines.base import Engine
-from reviewsum_assets.job.tokenization import ChunkTokenizer
 from reviewsum_assets.settings import SummarySettings
 
 SETTINGS = SummarySettings(max_length=24, min_length=8)

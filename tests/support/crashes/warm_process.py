@@ -47,7 +47,7 @@ def _become(call: dict[str, Any]) -> None:
         os.dup2(os.open(call[name], os.O_WRONLY | os.O_CREAT, 0o644), number)
     code: object = 1
     try:
-        from reviewsum_assets.cli import main
+        from reviewsum_assets.cli.app import main
 
         sys.argv = ["reviewsum", *call["arguments"]]
         main()

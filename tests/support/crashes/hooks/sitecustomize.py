@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-_LAKE = "reviewsum_assets.lake"
+_LAKE = "reviewsum_assets.storage.lake"
 
 
 class _LakeFinder(importlib.abc.MetaPathFinder):

@@ -1,0 +1,64 @@
+"""Links to jobs and logs: URLs to click where there are any, paths otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import dagster as dg
+
+
+def link_metadata(
+    links: Mapping[str, str],
+) -> dict[str, dg.UrlMetadataValue | dg.PathMetadataValue]:
+    """Metadata entries for links by what they show."""
+    return {
+        what: (
+            dg.MetadataValue.url(where)
+            if where.startswith("https://")
+            else dg.MetadataValue.path(where)
+        )
+        for what, where in links.items()
+    }
+
+
+# The UI shows Markdown that is shorter than this in its place, and longer one after a click
+# (MetadataEntry in dagster-ui, 1.13.22).
+SHOWN_CHARS = 1000
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MarkdownMetadataValue:
+    """A Markdown table; every cell is shown as it is, whatever characters it holds."""
+    return dg.MetadataValue.md("\n".join([*_head(header), *map(_line, rows)]))
+
+
+def preview(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MarkdownMetadataValue:
+    """A table of the first rows, as many as are shown without a click, and at least one."""
+    lines = _head(header)
+    size = sum(len(line) + 1 for line in lines)
+    for row in rows:
+        line = _line(row)
+        size += len(line) + 1
+        if size > SHOWN_CHARS and len(lines) > 2:
+            break
+        lines.append(line)
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def shortened(text: str, characters: int) -> str:
+    """The beginning of a text, with an ellipsis if there is more of it."""
+    return text if len(text) <= characters else f"{text[:characters]} …"
+
+
+def _head(header: Sequence[str]) -> list[str]:
+    return [f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header))]
+
+
+def _line(row: Sequence[object]) -> str:
+    return f"| {' | '.join(_cell(str(cell)) for cell in row)} |"
+
+
+def _cell(text: str) -> str:
+    escaped = " ".join(text.split())
+    for character in "\\|`[*_":
+        escaped = escaped.replace(character, f"\\{character}")
+    return escaped.replace("<", "&lt;")

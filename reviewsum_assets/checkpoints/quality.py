@@ -1,0 +1,368 @@
+"""What a check finds: how many of how many, and the first few by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import polars as pl
+
+from reviewsum_assets.checkpoints.manifest import read_manifests
+from reviewsum_assets.checkpoints.merge import merged_slices
+from reviewsum_assets.checkpoints.plan import (
+    INPUT_NULLABLE,
+    INPUT_SCHEMA,
+    Plan,
+    partition_key,
+    read_table,
+)
+from reviewsum_assets.settings import QualitySettings
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.tables import parse_table
+
+MOST_EXAMPLES = 20
+
+
+@dataclass
+class Finding:
+    """Products something is wrong with; ``examples`` are (product_id, what is wrong)."""
+
+    count: int = 0
+    examples: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, count: int, examples: list[tuple[str, str]]) -> None:
+        """Add what another part of the table holds."""
+        self.count += count
+        self.examples += examples[: MOST_EXAMPLES - len(self.examples)]
+
+    def share(self, total: int) -> float:
+        """Of so many; all of it, if there is something where nothing should be."""
+        return self.count / max(1, total, self.count)
+
+
+# "one" is left out: it is a pronoun more often than a number. So are "hundred" and "thousand",
+# which are figures of speech.
+_SMALL = (
+    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_WORDS = {
+    **{word: str(number) for number, word in enumerate(_SMALL.split(), start=2)},
+    **{word: str(10 * number) for number, word in enumerate(_TENS.split(), start=2)},
+}
+_NUMBER = "|".join(
+    (
+        r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?",
+        r"[0-9]*\.[0-9]+",
+        r"[0-9]+",
+        rf"\b(?:{'|'.join(_WORDS)})\b",
+    )
+)
+
+
+def unsupported_numbers(summary: pl.Expr, source: pl.Expr) -> pl.Expr:
+    """The numbers of a summary that its source does not name; a list, empty if all is well.
+
+    Numbers count by value: ``$1,000`` is ``1000.00``, and ``two`` is ``2``. Units and compounds
+    are not looked at: ``twenty-five`` is 20 and 5.
+    """
+    return _numbers(summary).list.set_difference(_numbers(source))
+
+
+def has_number(text: pl.Expr) -> pl.Expr:
+    """Whether a text names any number at all."""
+    return text.str.to_lowercase().str.contains(_NUMBER)
+
+
+def _numbers(text: pl.Expr) -> pl.Expr:
+    found = text.fill_null("").str.to_lowercase().str.extract_all(_NUMBER)
+    return found.list.eval(pl.element().str.replace_all(",", "").replace(_WORDS).cast(pl.Float64))
+
+
+class Defect(str, Enum):
+    """A defect that a summary's own text shows."""
+
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    REPETITIVE = "repetitive"
+    PLACEHOLDER = "placeholder"
+    FOREIGN = "foreign"
+    LENGTH = "length"
+
+
+_WORD = r"[\p{L}\p{N}]+(?:['\x{2019}]\p{L}+)*"
+
+# A sentence's end, and what may follow it: quotes, brackets, emoji. An emoji ends one by itself.
+_ENDED = r"[.!?…。\x{FF01}\x{FF1F}\p{Extended_Pictographic}][^\p{L}\p{N}]*$"
+
+# Marks of tokenizers, remains of web pages, and what people write where there is no review.
+_PLACEHOLDERS = (
+    r"</?(?:n|s|unk|pad|bos|eos|cls|sep|mask)(?:_\d+)?>",
+    r"<extra_id_\d+>",
+    r"\[(?:UNK|PAD|CLS|SEP|MASK)\]",
+    r"[⁇▁�]",
+    r"https?://|\bwww\.\w",
+    r"<(?:br|p|a|b|i|div|span|img)\b[^>]*>",
+    r"&(?:[a-z]{2,6}|#\d+);",
+    r"\[\[(?:VIDEOID|ASIN)",
+    r"\bno (?:customer )?reviews?\b(?: (?:text|yet|available|found|provided))?[.!]?$",
+    r"\bno reviews? (?:text|yet|available|found|provided)\b",
+    r"^(?:nan|null|none|n/a)\W*$",
+)
+_PLACEHOLDER = f"(?i){'|'.join(_PLACEHOLDERS)}"
+
+# Frequent in any English text of some length and, unlike "in" or "a", no words of its neighbours.
+_ENGLISH = (
+    "the and is of to it this that for with but not are very they have has had you were from be my "
+    "its it's these those would which when than if there all just will can your we what"
+)
+_LEAST_LATIN_SHARE = 0.8
+_LEAST_ENGLISH_SHARE = 0.08
+# Shorter texts need no such word: "Great sound, poor battery."
+_WORDS_TO_JUDGE_LANGUAGE = 12
+
+# Chunks of one product are summarized one by one and may well say the same in the same words; a
+# model that is caught in a loop says little else.
+_LEAST_REPETITIONS = 4
+_MOST_REPEATED_SHARE = 1 / 8
+_PHRASE_WORDS = 3
+
+
+def with_defects(summaries: pl.DataFrame, settings: QualitySettings) -> pl.DataFrame:
+    """Each summary with its count of ``words`` and, named by ``Defect``, whether it has a defect.
+
+    An empty summary has that defect only. Memory is some ten times that of the texts.
+
+    Args:
+        summaries: with a column ``abstracted_summary``, which stays, as all others do.
+        settings: bounds of a summary's length, and whether it has to be English.
+    """
+    text = pl.col("abstracted_summary").fill_null("").str.strip_chars()
+    split = summaries.with_columns(
+        _text=text, _words=text.str.to_lowercase().str.extract_all(_WORD)
+    ).with_columns(words=pl.col("_words").list.len())
+    judged = split.with_columns(
+        (pl.col("_text") == "").alias(Defect.EMPTY.value),
+        (~pl.col("_text").str.contains(_ENDED)).alias(Defect.TRUNCATED.value),
+        _is_repetitive(split["_words"]).alias(Defect.REPETITIVE.value),
+        pl.col("_text").str.contains(_PLACEHOLDER).alias(Defect.PLACEHOLDER.value),
+        (_is_foreign() if settings.english_summaries else pl.lit(value=False)).alias(
+            Defect.FOREIGN.value
+        ),
+        (~pl.col("words").is_between(settings.min_summary_words, settings.max_summary_words)).alias(
+            Defect.LENGTH.value
+        ),
+    )
+    others = [defect.value for defect in Defect if defect is not Defect.EMPTY]
+    return judged.with_columns(pl.col(others) & ~pl.col(Defect.EMPTY.value)).drop("_text", "_words")
+
+
+def _is_foreign() -> pl.Expr:
+    """Mostly other letters than Latin ones, or hardly any word of those that English abounds in."""
+    letters = pl.col("_text").str.count_matches(r"\p{L}")
+    latin = pl.col("_text").str.count_matches(r"\p{Latin}")
+    english = pl.col("_words").list.eval(pl.element().is_in(_ENGLISH.split()).sum()).list.first()
+    is_long = pl.col("words") >= _WORDS_TO_JUDGE_LANGUAGE
+    return (latin < _LEAST_LATIN_SHARE * letters) | (
+        is_long & (english < _LEAST_ENGLISH_SHARE * pl.col("words"))
+    )
+
+
+def _is_repetitive(words: pl.Series) -> pl.Series:
+    """For each text, whether one phrase of three words makes up much of it."""
+    spoken = (
+        pl.DataFrame({"word": words})
+        .with_row_index("row")
+        .explode("word")
+        .with_columns(pl.col("word").hash())
+    )
+    first, second, third = (pl.col("word").shift(-place) for place in range(_PHRASE_WORDS))
+    # Overflow wraps: this is a hash of the three words in their order.
+    phrases = spoken.with_columns(phrase=first + 31 * second + 961 * third).filter(
+        pl.col("row") == pl.col("row").shift(1 - _PHRASE_WORDS)
+    )
+    times = phrases.group_by("row", "phrase").len("times").group_by("row").agg(pl.max("times"))
+    lengths = pl.DataFrame({"words": words.list.len()}).with_row_index("row")
+    found = lengths.join(times, on="row", how="left", maintain_order="left").select(
+        is_it=(pl.col("times") >= _LEAST_REPETITIONS)
+        & (_PHRASE_WORDS * pl.col("times") > _MOST_REPEATED_SHARE * pl.col("words"))
+    )
+    return found["is_it"].fill_null(value=False)
+
+
+_ROWS_A_SLICE = 10_000
+# The reviews of a slice's products are read, too.
+_CHARS_A_SLICE = 35_000_000
+_EXCERPT_CHARS = 120
+_REVIEWS_SCHEMA = pl.Schema({"product_id": pl.String, "all_reviews": pl.String})
+
+
+@dataclass
+class QualityReport:
+    """How many summaries have which defect.
+
+    ``compared`` are the summaries that were held against their reviews: those that name a number
+    and whose reviews are still on the lake, and readable.
+    """
+
+    summaries: int = 0
+    compared: int = 0
+    defects: dict[Defect, Finding] = field(
+        default_factory=lambda: {defect: Finding() for defect in Defect}
+    )
+    numbers: Finding = field(default_factory=Finding)
+
+
+def judge_summaries(lake: Lake, plan: Plan, settings: QualitySettings) -> QualityReport:
+    """Judge the merged table of ``plan``.
+
+    Raises:
+        CheckpointError: there is no merged table.
+    """
+    holders = read_table(lake, plan).select("product_id", "checkpoint")
+    report = QualityReport()
+    for rows in merged_slices(lake, _rows_a_slice(plan)):
+        report.summaries += rows.height
+        judged = with_defects(rows, settings)
+        for defect, finding in report.defects.items():
+            _add(finding, judged.filter(defect.value), _excerpt(defect))
+        sourced = _beside_reviews(lake, plan, rows.join(holders, on="product_id"))
+        report.compared += sourced.height
+        numbers = unsupported_numbers(pl.col("abstracted_summary"), pl.col("all_reviews"))
+        named = sourced.with_columns(numbers=numbers).filter(pl.col("numbers").list.len() > 0)
+        _add(report.numbers, named, _number_list())
+    return report
+
+
+def _rows_a_slice(plan: Plan) -> int:
+    recipes = {planned.recipe for planned in plan.checkpoints}
+    longest = max(plan.recipes[recipe].settings.window_chars for recipe in recipes)
+    return min(_ROWS_A_SLICE, max(1, _CHARS_A_SLICE // longest))
+
+
+def _beside_reviews(lake: Lake, plan: Plan, rows: pl.DataFrame) -> pl.DataFrame:
+    """The summaries that name a number, and the reviews that each was made from."""
+    numeric = rows.filter(has_number(pl.col("abstracted_summary")))
+    chosen = set(numeric["checkpoint"].unique())
+    keys = [planned.input_key for planned in plan.checkpoints if planned.number in chosen]
+    reviews = [_reviews(content) for content in lake.get_many(keys)]
+    return numeric.join(pl.concat([_reviews(None), *reviews]), on="product_id")
+
+
+def _reviews(content: bytes | None) -> pl.DataFrame:
+    """product_id and all_reviews of a checkpoint; none where they are gone, or damaged."""
+    try:
+        table = parse_table(content or b"", INPUT_SCHEMA, nullable=INPUT_NULLABLE)
+    except ValueError:  # a job that needs them says so
+        table = pl.DataFrame(schema=INPUT_SCHEMA)
+    return table.select("product_id", "all_reviews")
+
+
+def _add(finding: Finding, rows: pl.DataFrame, detail: pl.Expr) -> None:
+    first = rows.head(MOST_EXAMPLES).select("product_id", detail.alias("detail"))
+    finding.add(rows.height, [(product, text) for product, text in first.iter_rows()])
+
+
+def _excerpt(defect: Defect) -> pl.Expr:
+    """The part of a summary that shows the defect."""
+    if defect is Defect.TRUNCATED:
+        text = pl.col("abstracted_summary").fill_null("")
+        return pl.concat_str(pl.lit("… "), text.str.tail(_EXCERPT_CHARS))
+    if defect is Defect.LENGTH:
+        return pl.format("{} words: {}", "words", _beginning())
+    return _beginning()
+
+
+def _number_list() -> pl.Expr:
+    """``2.5, 30: the summary …`` for a product's table row."""
+    found = pl.col("numbers").list.eval(pl.element().cast(pl.String).str.replace(r"\.0$", ""))
+    return pl.format("{}: {}", found.list.join(", "), _beginning())
+
+
+def _beginning() -> pl.Expr:
+    text = pl.col("abstracted_summary").fill_null("")
+    is_long = text.str.len_chars() > _EXCERPT_CHARS
+    return pl.concat_str(
+        text.str.head(_EXCERPT_CHARS), pl.when(is_long).then(pl.lit(" …")).otherwise(pl.lit(""))
+    )
+
+
+_COVERED_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class MergedCoverage:
+    """Where each selected product is; ``missing_checkpoints`` hold the missing ones."""
+
+    selected: int
+    rows: int
+    missing: Finding
+    missing_checkpoints: frozenset[int]
+    unplanned: Finding
+    repeated: Finding
+    quarantined: Finding
+
+
+def cover(lake: Lake, plan: Plan) -> MergedCoverage:
+    """Compare the merged table and the manifests' quarantine with the products of ``plan``.
+
+    Memory holds ids, not summaries.
+
+    Raises:
+        CheckpointError: there is no merged table.
+    """
+    selected = read_table(lake, plan).filter("selected").select("product_id", "checkpoint")
+    ids = pl.concat(rows.select("product_id") for rows in merged_slices(lake, _COVERED_ROWS))
+    quarantined = _quarantined(lake, plan).join(selected, on=["product_id", "checkpoint"])
+    missing = selected.join(ids, on="product_id", how="anti").join(
+        quarantined, on="product_id", how="anti"
+    )
+    places_of_missing = missing["checkpoint"].unique()
+    return MergedCoverage(
+        selected=selected.height,
+        rows=ids.height,
+        missing=_finding(
+            missing.with_columns(
+                detail=pl.col("checkpoint").replace_strict(
+                    {number: partition_key(number) for number in places_of_missing},
+                    return_dtype=pl.String,
+                )
+            )
+        ),
+        missing_checkpoints=frozenset(places_of_missing),
+        unplanned=_finding(
+            ids.join(selected, on="product_id", how="anti").with_columns(
+                detail=pl.lit("not selected by the plan")
+            )
+        ),
+        repeated=_finding(
+            ids.group_by("product_id")
+            .len("times")
+            .filter(pl.col("times") > 1)
+            .sort("product_id")
+            .with_columns(detail=pl.format("{} rows", "times"))
+        ),
+        quarantined=_finding(quarantined.rename({"reason": "detail"})),
+    )
+
+
+def _quarantined(lake: Lake, plan: Plan) -> pl.DataFrame:
+    """Quarantined products of all checkpoints that have a manifest: product, checkpoint, reason.
+
+    Those of the others are missing, and are found to be.
+    """
+    return pl.DataFrame(
+        [
+            (product.product_id, manifest.checkpoint, product.reason)
+            for manifest in read_manifests(lake, plan.checkpoints)
+            for product in manifest.quarantined
+        ],
+        schema={"product_id": pl.String, "checkpoint": pl.Int64, "reason": pl.String},
+        orient="row",
+    )
+
+
+def _finding(rows: pl.DataFrame) -> Finding:
+    first = rows.head(MOST_EXAMPLES).select("product_id", "detail")
+    return Finding(rows.height, [(product, detail) for product, detail in first.iter_rows()])

@@ -1,0 +1,147 @@
+"""``reviewsum bench``: how fast engines and stages are."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reviewsum_assets.cli.output import JsonOption, chosen_settings, err, out, print_json
+
+
+def bench(
+    part: Annotated[
+        list[str] | None, typer.Option(help="engines or stages; may be repeated. Default: both.")
+    ] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One stage: grouping, chunking, planning, 'finished checkpoints' or definitions; "
+            "may be repeated. Default: all."
+        ),
+    ] = None,
+    dump: Annotated[
+        list[str] | None, typer.Option(help="Reviews for the engines. Default: the sample dump.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Model for the engines, as for run.")] = "demo",
+    shape: Annotated[
+        str,
+        typer.Option(help="In place of a model: random weights, as pegasus-cnn_dailymail."),
+    ] = "",
+    products: Annotated[int, typer.Option(help="Products of a turn of the engines.")] = 20,
+    repeats: Annotated[int, typer.Option(help="Turns of the engines.")] = 3,
+    compared_chunks: Annotated[
+        int, typer.Option(help="Chunks that the engines are compared on.")
+    ] = 2_000,
+    output_tokens: Annotated[
+        int | None, typer.Option(help="Tokens that every chunk summary has exactly.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    batch_tokens: Annotated[
+        list[int] | None, typer.Option(help="Source tokens a batch; may be repeated.")
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(help="Replicas of each engine on the device. 0: as in a job.")
+    ] = 0,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Stages at full size: 6.7 million reviews, half an hour."),
+    ] = False,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Where to make inputs, which are removed again.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure engines and stages beside the script they replace; nothing of a lake is touched."""
+    from reviewsum_assets.bench.command import BenchOptions, measure_all
+    from reviewsum_assets.bench.preparation import EngineBenchOptions
+    from reviewsum_assets.bench.report import print_report
+
+    result = measure_all(
+        BenchOptions(
+            parts=tuple(part or ()),
+            stages=tuple(stage or ()),
+            engines=EngineBenchOptions(
+                dumps=tuple(dump or ()),
+                model=model,
+                shape=shape,
+                products=products,
+                repeats=repeats,
+                compared_chunks=compared_chunks,
+                output_tokens=output_tokens,
+                device=device,
+                batch_tokens=tuple(batch_tokens or ()),
+                processes=processes,
+            ),
+            full=full,
+            scratch=scratch,
+        ),
+        on_step=lambda step: err.print(step, highlight=False, soft_wrap=True),
+    )
+    if as_json:
+        print_json(result)
+    else:
+        print_report(out, result)
+
+
+def evaluate(
+    references: Annotated[
+        Path, typer.Option(help="CSV of human summaries: product_id, reference_1, reference_2, ...")
+    ],
+    lake: Annotated[
+        list[str] | None,
+        typer.Option(help="Lake whose merged table is judged, as NAME=URI; may be repeated."),
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(help="CSV or Parquet that is judged, as NAME=PATH; may be repeated."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Model, as for run, that first summarizes the references' products, as "
+            "NAME=MODEL; may be repeated."
+        ),
+    ] = None,
+    model_lakes: Annotated[
+        Path, typer.Option(help="Where such a model's lake is made, and kept for the next call.")
+    ] = Path("reviewsum_evaluation"),
+    dump: Annotated[
+        list[str] | None,
+        typer.Option(help="Reviews. Default: those of the first lake. May be repeated."),
+    ] = None,
+    compare_with: Annotated[
+        str, typer.Option(help="System that the others are compared with. Default: the lead.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Of the random review and the resamples.")] = 0,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Score summaries beside human ones and baselines; computes nothing unless a model is named."""
+    from reviewsum_assets.evaluation import command
+    from reviewsum_assets.evaluation.report import print_csv, print_markdown, print_tables
+
+    result = command.evaluate(
+        command.EvaluationOptions(
+            references=references,
+            lakes=tuple(lake or ()),
+            tables=tuple(table or ()),
+            models=tuple(model or ()),
+            model_lakes=model_lakes,
+            compared_with=compare_with,
+            seed=seed,
+        ),
+        chosen_settings(dumps=tuple(dump) if dump else None),
+        on_step=lambda step: err.print(step, highlight=False, soft_wrap=True),
+    )
+    if as_json:
+        print_json(result)
+    elif as_csv:
+        print_csv(sys.stdout, result)
+    elif as_markdown:
+        print_markdown(sys.stdout, result)
+    else:
+        print_tables(out, result)

@@ -1,0 +1,292 @@
+"""``reviewsum doctor``: what will work, before anything is paid for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import BaseModel
+from rich.markup import escape
+
+from reviewsum_assets.checkpoints.plan import checkpoint_number, current_plan, require_plan
+from reviewsum_assets.cli.output import (
+    JsonOption,
+    LakeOption,
+    chosen_settings,
+    out,
+    print_differences,
+    print_estimate,
+    print_json,
+    printable,
+)
+from reviewsum_assets.compute.doctor import Finding, diagnose
+from reviewsum_assets.errors import ModelError, PlanError, SettingsError
+from reviewsum_assets.lake_state import LakeStatus, lake_status, plan_differences
+from reviewsum_assets.settings import Settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
+
+if TYPE_CHECKING:
+    from reviewsum_assets.checkpoints.explanation import ExplainedChunk, Explanation, ReadReview
+
+
+_STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+class DoctorResult(BaseModel):
+    """Output of ``reviewsum doctor --json``."""
+
+    ok: bool  # no problem; there may be warnings
+    findings: list[Finding]
+
+
+def doctor(
+    lake: LakeOption = None,
+    dump: Annotated[
+        list[str] | None, typer.Option(help="Dump that a run would read; may be repeated.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model that a run would use.")] = None,
+    compute: Annotated[
+        str | None, typer.Option(help="Where jobs would run: local, or sagemaker.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check settings, lake, credentials, devices and model; compute and pay for nothing."""
+    findings: list[Finding] = []
+    for found in _findings(
+        lake=lake, dumps=tuple(dump or ()) or None, model=model, compute=compute
+    ):
+        findings.append(found)
+        if not as_json:
+            _show(found)
+    has_problem = any(found.state == "problem" for found in findings)
+    if as_json:
+        print_json(DoctorResult(ok=not has_problem, findings=findings))
+    if has_problem:
+        raise typer.Exit(1)
+
+
+def _findings(**options: Any) -> Iterator[Finding]:
+    try:
+        settings = chosen_settings(**options)
+    except SettingsError as error:
+        yield Finding(
+            subject="settings", state="problem", text=str(error), remedy="correct the settings"
+        )
+        return
+    yield Finding(subject="settings", state="ok", text="all values can work")
+    yield from diagnose(settings)
+
+
+def _show(found: Finding) -> None:
+    out.print(
+        f"[{_STYLES[found.state]}]{found.state:>8}[/]  [bold]{found.subject}[/]: ",
+        end="",
+        highlight=False,
+    )
+    out.print(printable(found.text), markup=False, highlight=False, soft_wrap=True)
+    if found.remedy:
+        out.print(f"{'':>10}to fix: {found.remedy}", markup=False, highlight=False, soft_wrap=True)
+
+
+def estimate(
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the pending checkpoints will take, in time and money, before it is spent."""
+    settings = chosen_settings(lake=lake)
+    opened = Lake.open(settings.lake, create=False)
+    plan = current_plan(opened)
+    if plan is not None and (differences := plan_differences(opened, plan, settings)):
+        print_differences(differences)
+    show_estimate(opened, lake_status(opened), settings, as_json)
+
+
+def show_estimate(lake: Lake, found: LakeStatus | None, settings: Settings, as_json: bool) -> None:
+    """Print what the pending checkpoints of a lake will take."""
+    from reviewsum_assets.compute import compute_for
+    from reviewsum_assets.compute.estimate import estimate as estimate_pending
+
+    result = estimate_pending(
+        lake,
+        None if found is None else found.plan,
+        [] if found is None else [state.planned for state in found.incomplete],
+        settings,
+        compute_for(settings, lake).capacity,
+    )
+    if as_json:
+        print_json(result)
+    elif not result.checkpoints:
+        out.print(f"{lake.uri}: {result.basis}", soft_wrap=True)
+    else:
+        print_estimate(result)
+
+
+_FIRST_REVIEWS, _FIRST_CHUNKS = 12, 6
+_EXCERPT_CHARS = 160
+
+
+def explain(
+    product: Annotated[str, typer.Argument(help="Its id, as in the merged table.")],
+    lake: LakeOption = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Every review and chunk, and all of their text.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a product's summary was made of: reviews, chunks, model, settings and job."""
+    from reviewsum_assets.checkpoints import explanation
+
+    opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
+    try:
+        found = explanation.explain(opened, product)
+    except explanation.NotPlannedError as error:
+        raise PlanError(_why_not_planned(opened, product)) from error
+    if as_json:
+        print_json(found)
+    else:
+        _print(opened, found, full=full)
+
+
+def _why_not_planned(lake: Lake, product: str) -> str:
+    """What is known of a product that the plan does not know, and what to do."""
+    import polars as pl
+
+    from reviewsum_assets.reviews.grouping import (
+        current_grouped_reviews,
+        reading_grouped,
+        scan_grouped,
+    )
+
+    plan, grouped = require_plan(lake), current_grouped_reviews(lake)
+    if grouped is not None:
+        rows = scan_grouped(lake, grouped).filter(pl.col("product_id") == product)
+        with reading_grouped(lake.uri_of(places.GROUPED_REVIEWS)):
+            counts = rows.select("review_count").collect()["review_count"].to_list()
+        if counts and grouped.version != plan.grouped_version:
+            return (
+                f"product {product!r} was grouped after the current plan was made: `reviewsum run` "
+                "plans and summarizes it"
+            )
+        if counts:
+            return (
+                f"product {product!r} is not selected: it has {counts[0]:,} reviews, and the "
+                f"{plan.top_k:,} products with most are summarized; raise top_k"
+            )
+    return (
+        f"product {product!r} is unknown: neither the plan nor the grouped reviews hold it. Ids "
+        "are those of the merged table, upper and lower case count; products with fewer than "
+        "min_reviews reviews are not grouped"
+    )
+
+
+def _print(lake: Lake, found: Explanation, *, full: bool) -> None:
+    _line(found.product_id, f"{found.checkpoint}, finished {found.finished_at}")
+    _line("summary", found.summary)
+    out.print()
+    _line("reviews", _coverage(found))
+    if stars := _stars(found.read):
+        _line("stars", stars)
+    _print_reviews(found.read, full=full)
+    out.print()
+    _line("chunks", _chunk_counts(found))
+    if found.chunks is None:
+        _line("", "the file of their summaries is missing or damaged")
+    else:
+        for _, level in groupby(found.chunks, key=lambda chunk: chunk.level):
+            _print_level(list(level), full=full)
+    out.print()
+    producer = found.producer
+    versions = ", ".join(f"{name} {version}" for name, version in producer.package_versions.items())
+    number = checkpoint_number(found.checkpoint)
+    for name, value in (
+        ("model", _model(lake, producer.model_version)),
+        ("settings", _settings(found)),
+        ("engine", f"{producer.engine}, {producer.dtype}, {producer.device}; {versions}"),
+        ("job", f"{producer.job_name} on {producer.host} ({producer.instance_type})"),
+        ("plan", found.plan_id),
+        ("manifest", lake.uri_of(places.checkpoint_manifest(number))),
+    ):
+        _line(name, value)
+
+
+def _model(lake: Lake, version: str) -> str:
+    from reviewsum_assets.job.models.directory import read_ready_model
+
+    try:
+        model = read_ready_model(lake, version)
+    except ModelError:
+        return f"version {version}, which is no longer on the lake"
+    return f"{model.source}, {model.parameters / 1e6:,.1f}M parameters, version {version}"
+
+
+def _settings(found: Explanation) -> str:
+    """All but what the strategy does not look at."""
+    idle = "hierarchical_chars" if found.settings["strategy"] == "join" else "max_chars"
+    return ", ".join(f"{name} {value}" for name, value in found.settings.items() if name != idle)
+
+
+def _line(name: str, text: str) -> None:
+    out.print(f"[dim]{escape(name):>12}[/dim]  {escape(text)}", soft_wrap=True, highlight=False)
+
+
+def _coverage(found: Explanation) -> str:
+    known = found.reviews
+    now = "" if known == found.review_count else f" ({found.review_count:,} by now)"
+    if found.reviews_read is None or found.reviews_cut is None:
+        return f"{known:,}{now}; how many of them were read is not known"
+    return (
+        f"{known:,}{now}: {found.reviews_read:,} read, {found.reviews_cut:,} cut, "
+        f"{found.reviews_left_out or 0:,} left out"
+    )
+
+
+def _stars(reviews: Sequence[ReadReview]) -> str:
+    """How often each rating was read: ``5 x 520, 4 x 100, of those read``."""
+    counts = Counter(review.rating for review in reviews if review.rating is not None)
+    found = [f"{rating:g} x {counts[rating]:,}" for rating in sorted(counts, reverse=True)]
+    return ", ".join([*found, "of those read"]) if found else ""
+
+
+def _print_reviews(reviews: Sequence[ReadReview], *, full: bool) -> None:
+    for place, review in enumerate(reviews if full else reviews[:_FIRST_REVIEWS], 1):
+        unit = "star" if review.rating == 1 else "stars"
+        stars = "" if review.rating is None else f"{review.rating:g} {unit}  "
+        cut = "(cut)  " if review.cut else ""
+        _line(str(place), f"{stars}{cut}{_shown(review.text, full=full)}")
+    _say_more(len(reviews) - _FIRST_REVIEWS, "reviews", full=full)
+
+
+def _chunk_counts(found: Explanation) -> str:
+    tokens = f"{found.tokens_in:,} tokens in, {found.tokens_out:,} out"
+    levels = found.chunks_by_level
+    if len(levels) == 1:
+        return f"{levels[0]:,}, {tokens}"
+    by_level = ", ".join(f"{count:,}" for count in levels)
+    return f"{sum(levels):,} on {len(levels)} levels ({by_level}), {tokens}"
+
+
+def _print_level(chunks: Sequence[ExplainedChunk], *, full: bool) -> None:
+    what = "words" if chunks[0].level == 1 else f"summaries of level {chunks[0].level - 1}:"
+    for place, chunk in enumerate(chunks if full else chunks[:_FIRST_CHUNKS], 1):
+        name = f"{chunk.level}.{place}"
+        if chunk.carried:
+            _line(name, f"{what} {chunk.first}, as it is")
+            continue
+        _line(name, f"{what} {chunk.first} to {chunk.last}, {chunk.tokens_in} tokens")
+        if full or chunk.level == 1:
+            _line("reads", _shown(chunk.text, full=full))
+        _line("says", chunk.summary)
+    _say_more(len(chunks) - _FIRST_CHUNKS, "chunks", full=full)
+
+
+def _shown(text: str, *, full: bool) -> str:
+    return text if full or len(text) <= _EXCERPT_CHARS else f"{text[:_EXCERPT_CHARS]} …"
+
+
+def _say_more(count: int, what: str, *, full: bool) -> None:
+    if count > 0 and not full:
+        _line("…", f"{count:,} more {what}: --full shows all, in full")

@@ -1,0 +1,380 @@
+"""Options that several commands share, and the settings they lead to."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
+from rich.text import Text
+
+from reviewsum_assets.checkpoints.validity import Validity
+from reviewsum_assets.lake_state import LakeStatus
+from reviewsum_assets.settings import Settings, load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
+
+if TYPE_CHECKING:
+    from reviewsum_assets.assets.pipeline import StageProgress
+    from reviewsum_assets.assets.reconciliation import Reconciliation
+    from reviewsum_assets.cli.local_run import RunReport
+    from reviewsum_assets.compute.estimate import Estimate
+
+
+LakeOption = Annotated[
+    str | None, typer.Option("--lake", help="Directory or s3://bucket/prefix that holds all data.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output.")
+]
+
+
+def chosen_settings(**options: Any) -> Settings:
+    """Settings from the environment and the options that were given."""
+    return load_settings(**{name: value for name, value in options.items() if value is not None})
+
+
+# All but line feed and tab.
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
+
+
+class _Console(Console):
+    """Shows control characters as escapes: what dumps bring must not steer a terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(text.translate(_CONTROLS), **options)
+
+
+# Standard output carries results only, so that --json can be piped.
+out = _Console()
+err = _Console(stderr=True)
+
+
+def warn_of_another_lake(uri: str) -> None:
+    """Warn if the Dagster home was used for another lake last; from now on it is this one's."""
+    from reviewsum_assets.assets.dagster_home import note_lake
+
+    if before := note_lake(uri):
+        err.print(
+            f"warning: this Dagster home was used for another lake, {printable(before)}, and what "
+            f"Dagster knows of that is undone: for {printable(uri)} set DAGSTER_HOME to a home of "
+            "its own",
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+class RunResult(BaseModel):
+    """What ``reviewsum run --json`` prints."""
+
+    lake: str
+    merged_csv: str
+    merged_parquet: str
+    plan: int
+    checkpoints: int
+    checkpoints_computed: int
+    products: int
+    products_quarantined: int
+    reviews: int
+    rows_quarantined: int
+    quarantine: str | None
+    chunks: int
+    demo_model: bool
+    warnings: list[str]
+    did_nothing: bool
+    seconds: float
+
+
+class CheckpointReport(BaseModel):
+    """One checkpoint in ``reviewsum status --json``."""
+
+    checkpoint: int
+    state: str
+    reason: str
+    products: int
+
+
+class StatusResult(BaseModel):
+    """What ``reviewsum status --json`` prints; no plan yet: everything zero."""
+
+    lake: str
+    plan: int | None
+    checkpoints: list[CheckpointReport]
+    products_selected: int
+    products_summarized: int
+    products_quarantined: int
+    products_pending: int
+    merged: bool
+    # How the plan differs from the one before; products gone by cause, none before the second plan.
+    products_new: int = 0
+    products_changed: int = 0
+    products_gone: dict[str, int] = {}
+    planned_otherwise: list[str] = []  # what there is now that the plan was not made from
+
+
+class VerifyResult(BaseModel):
+    """What ``reviewsum verify --json`` prints."""
+
+    lake: str
+    ok: bool
+    problems: list[str]
+
+
+class ReconcileResult(BaseModel):
+    """What ``reviewsum reconcile --json`` prints; checkpoints by partition key."""
+
+    lake: str
+    did_nothing: bool
+    adopted: list[str]
+    failed: dict[str, str]
+    added: list[str]
+    retired: list[str]
+    merged_adopted: bool
+    merged_failed: str
+    in_progress: int
+
+
+class ProgressBars(Progress):
+    """One bar a stage on standard error, with rate and time left."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            TextColumn("{task.description:>16}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=err,
+        )
+        self._stages: dict[str, TaskID] = {}
+
+    def update_stage(self, stage: StageProgress) -> None:
+        """Show how far a stage is."""
+        if stage.stage not in self._stages:
+            self._stages[stage.stage] = self.add_task(stage.stage, rate="", detail="")
+        task = self.tasks[self._stages[stage.stage]]
+        rate = "" if not task.speed or stage.unit == "bytes" else f"{task.speed:.1f} {stage.unit}/s"
+        self.update(
+            task.id, completed=stage.done, total=stage.total, rate=rate, detail=stage.detail
+        )
+
+
+def run_result(lake: Lake, report: RunReport) -> RunResult:
+    """What a run gives, for `--json` and the table."""
+    plan = report.status.plan
+    quarantine = report.grouped.quarantine_key
+    return RunResult(
+        lake=lake.uri,
+        merged_csv=lake.uri_of(places.MERGED_CSV),
+        merged_parquet=lake.uri_of(places.MERGED_PARQUET),
+        plan=plan.sequence,
+        checkpoints=len(plan.checkpoints),
+        checkpoints_computed=len(report.computed),
+        products=report.status.summarized,
+        products_quarantined=report.status.quarantined,
+        reviews=report.grouped.counts.reviews_kept,
+        rows_quarantined=report.grouped.counts.quarantined,
+        quarantine=None if quarantine is None else lake.uri_of(quarantine),
+        chunks=report.status.chunks,
+        demo_model=report.demo_model,
+        warnings=list(report.warnings),
+        did_nothing=report.did_nothing,
+        seconds=round(report.seconds, 2),
+    )
+
+
+def print_run(result: RunResult) -> None:
+    """Print what a run gives."""
+    if result.did_nothing:
+        out.print("Nothing to do: everything is up to date.")
+    rows = f"{result.reviews:,}"
+    if result.rows_quarantined:
+        rows += f"; {result.rows_quarantined:,} rows could not be read: {result.quarantine}"
+    for name, value in (
+        ("summaries", result.merged_csv),
+        ("", result.merged_parquet),
+        ("products", f"{result.products:,} ({result.products_quarantined:,} quarantined)"),
+        ("reviews", rows),
+        ("chunks", f"{result.chunks:,}"),
+        ("checkpoints", f"{result.checkpoints:,} ({result.checkpoints_computed:,} computed now)"),
+        ("seconds", f"{result.seconds:,.1f}"),
+    ):
+        # Not a table: it would break paths, which people copy, at the terminal's edge.
+        out.print(f"[dim]{name:>12}[/dim]  {escape(value)}", soft_wrap=True, highlight=False)
+    for warning in result.warnings:
+        out.print(
+            f"warning: {printable(warning)}",
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if result.demo_model:
+        out.print(
+            "These summaries come from the demo model. For real ones name a real model, e.g. "
+            "--model DIRECTORY_OF_google/pegasus-cnn_dailymail.",
+            style="yellow",
+        )
+
+
+def status_result(
+    lake: Lake, found: LakeStatus | None, differences: Sequence[str] = ()
+) -> StatusResult:
+    """Every checkpoint, the counts, and how the plan differs; zero before the first plan."""
+    if found is None:
+        return StatusResult(
+            lake=lake.uri,
+            plan=None,
+            checkpoints=[],
+            products_selected=0,
+            products_summarized=0,
+            products_quarantined=0,
+            products_pending=0,
+            merged=False,
+        )
+    reports = [
+        CheckpointReport(
+            checkpoint=state.planned.number,
+            state=state.validity.value,
+            reason=state.reason,
+            products=state.planned.products,
+        )
+        for state in found.states
+    ]
+    reports += [
+        CheckpointReport(
+            checkpoint=planned.number,
+            state="retired",
+            reason="newer checkpoints hold its products, or none is selected",
+            products=planned.products,
+        )
+        for planned in found.plan.retired
+    ]
+    return StatusResult(
+        lake=lake.uri,
+        plan=found.plan.sequence,
+        checkpoints=sorted(reports, key=lambda report: report.checkpoint),
+        products_selected=found.plan.selected,
+        products_summarized=found.summarized,
+        products_quarantined=found.quarantined,
+        products_pending=found.pending,
+        merged=found.is_merged,
+        products_new=found.plan.new,
+        products_changed=found.plan.changed,
+        products_gone={} if found.plan.vanished is None else found.plan.vanished.by_cause,
+        planned_otherwise=list(differences),
+    )
+
+
+def print_status(result: StatusResult) -> None:
+    """Print every checkpoint as a table."""
+    table = Table("checkpoint", "state", "products", "reason", box=None)
+    colours = {Validity.VALID.value: "green", "retired": "dim"}
+    for report in result.checkpoints:
+        table.add_row(
+            str(report.checkpoint),
+            Text(report.state, style=colours.get(report.state, "red")),
+            str(report.products),
+            Text(report.reason.translate(_CONTROLS)),
+        )
+    out.print(table)
+    out.print(
+        f"plan {result.plan}: {result.products_summarized:,} of {result.products_selected:,} "
+        f"products summarized, {result.products_quarantined:,} quarantined, "
+        f"{result.products_pending:,} pending; merged table is "
+        f"{'up to date' if result.merged else 'not up to date'}"
+    )
+    if result.plan is not None and any(result.products_gone.values()):
+        causes = (
+            f"{count:,} {name.replace('_', ' ')}" for name, count in result.products_gone.items()
+        )
+        out.print(f"gone since the plan before: {', '.join(causes)}")
+    if result.planned_otherwise:
+        print_differences(result.planned_otherwise)
+
+
+def print_differences(differences: Sequence[str]) -> None:
+    """Warn that the output describes a plan that the next run replaces."""
+    err.print(
+        "the current plan was made from other input than that of this environment: "
+        f"{printable('; '.join(differences))}. `reviewsum run` plans again; with --dry-run it "
+        "shows the bill and changes nothing",
+        style="yellow",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def reconcile_result(lake: Lake, found: Reconciliation) -> ReconcileResult:
+    """What Dagster had to be told."""
+    return ReconcileResult(
+        lake=lake.uri,
+        did_nothing=found.did_nothing,
+        adopted=list(found.adopted),
+        failed={state.planned.partition_key: state.reason for state in found.lost},
+        added=list(found.alignment.added),
+        retired=list(found.alignment.retired),
+        merged_adopted=found.merged.adopted,
+        merged_failed=found.merged.lost,
+        in_progress=found.in_progress,
+    )
+
+
+def print_estimate(result: Estimate) -> None:
+    """Print the bill as a table."""
+    table = Table("pending", Column(justify="right"), Column("range", justify="right"), box=None)
+    for name, count in (
+        ("checkpoints", result.checkpoints),
+        ("products", result.products),
+        ("chunks", result.chunks),
+        ("tokens in", result.tokens_in),
+        ("tokens out", result.tokens_out),
+    ):
+        table.add_row(name, f"{count:,}", "")
+    for name, span, unit in (
+        ("worker time", result.worker_seconds.times(1 / 60), "min"),
+        ("GPU time", result.gpu_hours.times(60), "min"),
+        ("wall-clock", result.hours.times(60), "min"),
+        ("bill", result.usd, "USD"),
+    ):
+        low, expected, high = (f"{v:,.2f}" for v in (span.low, span.expected, span.high))
+        table.add_row(name, f"{expected} {unit}", f"{low} to {high}")
+    out.print(table)
+    out.print(f"{result.instances} x {result.instance_type}, {result.workers} workers")
+    out.print(f"basis: {result.basis}", highlight=False)
+
+
+def printable(text: str) -> str:
+    """A text in which no name of a file or product can drive the terminal: escapes are shown."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def print_json(result: BaseModel) -> None:
+    """Print one JSON object on standard output, in ASCII: the same in every encoding."""
+    sys.stdout.write(json.dumps(json.loads(result.model_dump_json()), indent=2) + "\n")

@@ -1,0 +1,67 @@
+"""Types of fields of records: of those that become part of a place, and of counts.
+
+Whoever can write to the lake can write a record: what it names must not lead out of the folder
+that it is meant for, there or on a local disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_PART = "[A-Za-z0-9_][A-Za-z0-9_.+-]*"
+
+# One part of a place, or nothing where there is no name yet.
+PlaceName = Annotated[str, Field(pattern=f"^({_PART})?$")]
+# A file below a folder.
+FileName = Annotated[str, Field(pattern=f"^{_PART}(/{_PART})*$")]
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
+_SEALED = re.compile(rb'(?P<body>.*),"seal":"(?P<seal>[0-9a-f]{64})"\}', re.DOTALL)
+_SEAL = "seal"
+Record = TypeVar("Record", bound="SealedRecord")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+class SealedRecord(BaseModel):
+    """A record that is written sealed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_seal(cls, data: Any) -> Any:
+        return {k: v for k, v in data.items() if k != _SEAL} if isinstance(data, dict) else data
+
+    def sealed(self) -> bytes:
+        """The record as a sealed document."""
+        body = self.model_dump_json(indent=1).encode().removesuffix(b"}").rstrip()
+        return b'%s,"seal":"%s"}' % (body, hashlib.sha256(body).hexdigest().encode())
+
+    @classmethod
+    def unsealed(cls: type[Record], content: bytes) -> Record:
+        """The record of a document.
+
+        Raises:
+            ValueError: it is not what was written, or of another kind.
+        """
+        found = _SEALED.fullmatch(content)
+        if found is None:
+            raise ValueError("it is not what was written: its seal is missing or broken")
+        if hashlib.sha256(found["body"]).hexdigest().encode() != found["seal"]:
+            raise ValueError("it is not what was written: its seal is another")
+        return cls.model_validate_json(content)
