@@ -4,10 +4,8 @@ import json
 import subprocess
 import sys
 
-from reviewsum_assets.assets.canary_check import canary_check
-from reviewsum_assets.assets.grouped_reviews_checks import grouped_reviews_checks
-from reviewsum_assets.assets.merged_summaries_checks import merged_summaries_checks
-from reviewsum_assets.assets.summary_quality_checks import summary_quality_checks
+from reviewsum_assets.assets.checks import grouped_reviews_checks, merged_summaries_checks
+from reviewsum_assets.assets.quality_checks import canary_check, summary_quality_checks
 from reviewsum_assets.definitions import defs
 
 CHECKS = (

@@ -1,14 +1,12 @@
 """``checkpoint_plan``: which product belongs to which checkpoint; adds the partitions."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
 from reviewsum_assets.assets import display
-from reviewsum_assets.assets.earlier_attempts import materialized_in
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
-from reviewsum_assets.assets.partition_metadata import DATA_VERSION_TAG
+from reviewsum_assets.assets.partitions import DATA_VERSION_TAG, align_partitions, materialized_in
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.summarizer_model import summarizer_model
@@ -37,23 +35,11 @@ from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.tables import UNREADABLE
 
-RANGE_START_TAG = "dagster/asset_partition_range_start"
-RANGE_END_TAG = "dagster/asset_partition_range_end"
 # Of a materialization: ``Plan.input_version``, for the later steps of the same run.
 INPUT_VERSION_TAG = "reviewsum/input_version"
 
-checkpoint_partitions = dg.DynamicPartitionsDefinition(name="checkpoints")
-
 _PREVIEW_CHECKPOINTS = 10
 _DIGITS = 12  # of a hash, to tell it from others
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Partitions that were added, and those that left since their checkpoints are retired."""
-
-    added: tuple[str, ...]
-    retired: tuple[str, ...]
 
 
 @dg.asset(
@@ -186,21 +172,6 @@ def _model_of_run(context: dg.AssetExecutionContext, pipeline: Pipeline) -> Read
 
 def _data_version(made: dg.AssetMaterialization) -> str:
     return (made.tags or {}).get(DATA_VERSION_TAG, "")
-
-
-def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> Alignment:
-    """Give the instance the partitions of ``plan`` and no others."""
-    name = checkpoint_partitions.name
-    assert name is not None
-    planned = [checkpoint.partition_key for checkpoint in plan.checkpoints]
-    known = set(instance.get_dynamic_partitions(name))
-    missing = [key for key in planned if key not in known]
-    surplus = sorted(known.difference(planned))
-    if missing:
-        instance.add_dynamic_partitions(name, missing)
-    for key in surplus:
-        instance.delete_dynamic_partition(name, key)
-    return Alignment(tuple(missing), tuple(surplus))
 
 
 def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:

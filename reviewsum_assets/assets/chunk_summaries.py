@@ -9,13 +9,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from reviewsum_assets.assets.checkpoint_plan import (
-    checkpoint_partitions,
-    checkpoint_plan,
-    plan_of_run,
-)
+from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan, plan_of_run
 from reviewsum_assets.assets.dagster_home import GPU_POOL
-from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
+from reviewsum_assets.assets.partitions import CHUNK_SUMMARIES, checkpoint_partitions
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.summarize_run import SummarizeRun

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from reviewsum_assets.assets.checkpoint_plan import (
+from reviewsum_assets.assets.partitions import (
+    CHUNK_SUMMARIES,
     RANGE_END_TAG,
     RANGE_START_TAG,
     checkpoint_partitions,
 )
-from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
 from reviewsum_assets.checkpoints.validity import CheckpointState
 from reviewsum_assets.errors import first_names

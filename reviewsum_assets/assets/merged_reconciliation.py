@@ -7,18 +7,16 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from reviewsum_assets.assets.merged_metadata import merged_metadata, record_metadata
-from reviewsum_assets.assets.partition_metadata import DATA_VERSION_TAG
+from reviewsum_assets.assets.merged_summaries import merged_metadata, record_metadata
+from reviewsum_assets.assets.partitions import DATA_VERSION_TAG, MERGED_SUMMARIES, run_in_progress
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.recorded_failures import RecordedFailures
-from reviewsum_assets.assets.runs_in_progress import run_in_progress
 from reviewsum_assets.checkpoints.merge import current_merged_table
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.lake_state import merged_file_problems
 
 # Longer than somebody else takes from one object of a checkpoint or a small table to the next.
 SECOND_LOOK_SECONDS = 1.0
-MERGED_SUMMARIES = dg.AssetKey("merged_summaries")
 
 
 @dataclass(frozen=True)

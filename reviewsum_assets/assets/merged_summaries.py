@@ -1,18 +1,165 @@
-"""``merged_summaries``: the table users read, every selected product once."""
+"""Metadata of ``merged_summaries``: totals, tables of shares, a preview."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from reviewsum_assets.assets.canary_check import require_agreeing_canaries
+from reviewsum_assets.assets import display
 from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan, plan_of_run
 from reviewsum_assets.assets.dagster_home import GPU_POOL
-from reviewsum_assets.assets.merged_metadata import merged_metadata
-from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
+from reviewsum_assets.assets.partitions import CHUNK_SUMMARIES, REFRESH
 from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.assets.quality_checks import require_agreeing_canaries
 from reviewsum_assets.assets.run_failure import fails_plainly
-from reviewsum_assets.assets.runs_in_progress import REFRESH
 from reviewsum_assets.assets.summarize_run import summarize_pending
-from reviewsum_assets.checkpoints.merge import merge_checkpoints
+from reviewsum_assets.checkpoints.manifest import read_manifests
+from reviewsum_assets.checkpoints.merge import (
+    MERGED_SCHEMA,
+    MergedStatistics,
+    MergedTable,
+    ReadClass,
+    ReviewClass,
+    merge_checkpoints,
+    merged_slices,
+    merged_statistics,
+)
+from reviewsum_assets.checkpoints.plan import Plan
+from reviewsum_assets.compute.instances import checkpoint_usd
+from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grouped
+from reviewsum_assets.storage import places
+
+_PREVIEW_PRODUCTS = 5
+_PREVIEW_CHARS = 240
+
+
+def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict[str, Any]:
+    """Metadata of the merged table's materialization; reads the table and every manifest."""
+    lake = pipeline.lake
+    grouped = current_grouped_reviews(lake)
+    if grouped is not None and grouped.version != plan.grouped_version:
+        grouped = None  # of another run's dumps
+    statistics = merged_statistics(lake, None if grouped is None else scan_grouped(lake, grouped))
+    return {
+        "rows": merged.rows,
+        "completeness": merged.completeness,
+        "review_coverage": _share(statistics.review_coverage),
+        "words_per_summary": round(statistics.words / max(1, merged.rows), 1),
+        **_totals(pipeline, plan),
+        **record_metadata(pipeline, merged),
+        **_coverage(statistics),
+        **_reads(statistics),
+        "lengths": display.table(
+            ["words", "summaries"],
+            ((f"{one.first} to {one.last}", f"{one.summaries:,}") for one in statistics.lengths),
+        ),
+    }
+
+
+def record_metadata(pipeline: Pipeline, merged: MergedTable) -> dict[str, Any]:
+    """What the record of the merge and the table's first rows say."""
+    lake = pipeline.lake
+    return {
+        "rows": merged.rows,
+        "completeness": merged.completeness,
+        "preview": _preview(pipeline),
+        "products_selected": merged.selected,
+        "products_quarantined": merged.quarantined,
+        "incomplete_checkpoints": len(merged.incomplete_checkpoints),
+        "parquet": dg.MetadataValue.path(lake.uri_of(places.MERGED_PARQUET)),
+        "dagster/row_count": merged.rows,
+        "dagster/uri": lake.uri_of(places.MERGED_CSV),
+        "dagster/column_schema": dg.TableSchema(
+            [
+                dg.TableColumn("product_id", "string", "the product, once"),
+                dg.TableColumn("abstracted_summary", "string", "what its reviews say"),
+                dg.TableColumn("review_count", "int", "reviews in the current dumps"),
+            ]
+        ),
+    }
+
+
+def _coverage(statistics: MergedStatistics) -> dict[str, Any]:
+    """How many reviews are of products with a summary, where the reviews are known."""
+    covered = {"reviews_covered": statistics.reviews_covered}
+    if statistics.review_coverage is None:
+        return covered
+    return {
+        **covered,
+        "coverage": display.table(
+            ["reviews per product", "reviews", "of products with a summary"],
+            (
+                (_class_label(one), f"{one.reviews:,}", _percent(one.reviews_covered, one.reviews))
+                for one in statistics.classes
+            ),
+        ),
+    }
+
+
+def _reads(statistics: MergedStatistics) -> dict[str, Any]:
+    """How much of the reviews the model read, of the products for which that is known."""
+    if not statistics.reads:
+        return {}
+    reviews, read, cut = (
+        sum(getattr(one, name) for one in statistics.reads) for name in ("reviews", "read", "cut")
+    )
+    return {
+        "reviews_read": read,
+        "reviews_cut": cut,
+        "reviews_left_out": max(0, reviews - read - cut),
+        "reviews_read_share": _share(read / max(1, reviews)),
+        "reads": display.table(
+            ["reviews per product", "reviews", "read by the model"],
+            (
+                (_class_label(one), f"{one.reviews:,}", _percent(one.read, one.reviews))
+                for one in statistics.reads
+            ),
+        ),
+    }
+
+
+def _share(share: float | None) -> float | str:
+    return "unknown" if share is None else round(share, 4)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / max(1, whole):.0%}"
+
+
+def _class_label(one: ReviewClass | ReadClass) -> str:
+    return f"{one.fewest:,} or more" if one.most is None else f"{one.fewest:,} to {one.most:,}"
+
+
+def _totals(pipeline: Pipeline, plan: Plan) -> dict[str, float]:
+    """What all checkpoints of the plan took together, whichever jobs computed them."""
+    sums: dict[str, float] = dict.fromkeys(
+        ("chunks", "chunks_reused", "tokens_in", "tokens_out", "worker_seconds", "usd"), 0
+    )
+    for manifest in read_manifests(pipeline.lake, plan.checkpoints):
+        for name in ("chunks", "chunks_reused", "tokens_in", "tokens_out", "worker_seconds"):
+            sums[name] += getattr(manifest, name)
+        sums["usd"] += checkpoint_usd(manifest, pipeline.settings.usd_per_hour) or 0.0
+    seconds, usd = sums.pop("worker_seconds"), sums.pop("usd")
+    return {
+        **({"usd": round(usd, 2)} if usd else {}),
+        "worker_hours": round(seconds / 3600, 3),
+        **sums,
+        "compression_ratio": round(sums["tokens_out"] / max(1, sums["tokens_in"]), 4),
+    }
+
+
+def _preview(pipeline: Pipeline) -> dg.MarkdownMetadataValue:
+    first = next(merged_slices(pipeline.lake, _PREVIEW_PRODUCTS)).select(MERGED_SCHEMA.names())
+    return display.preview(
+        MERGED_SCHEMA.names(),
+        (
+            (product_id, display.shortened(summary, _PREVIEW_CHARS), count)
+            for product_id, summary, count in first.iter_rows()
+        ),
+    )
+
 
 # Not `chunk_summaries` as the dependency: Dagster asks for a confirmation before it launches a run,
 # here refresh, that leaves out an asset which was never materialized and that another one needs.

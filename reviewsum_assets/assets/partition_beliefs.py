@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from reviewsum_assets.assets.checkpoint_plan import checkpoint_partitions
-from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES, DATA_VERSION_TAG
-from reviewsum_assets.assets.runs_in_progress import REFRESH, run_in_progress
+from reviewsum_assets.assets.partitions import (
+    CHUNK_SUMMARIES,
+    DATA_VERSION_TAG,
+    REFRESH,
+    checkpoint_partitions,
+    run_in_progress,
+)
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 
 

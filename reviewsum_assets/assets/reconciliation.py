@@ -18,7 +18,6 @@ from itertools import chain
 
 import dagster as dg
 
-from reviewsum_assets.assets.checkpoint_plan import Alignment, align_partitions
 from reviewsum_assets.assets.failed_partitions import show_as_failed
 from reviewsum_assets.assets.merged_reconciliation import (
     SECOND_LOOK_SECONDS,
@@ -26,7 +25,7 @@ from reviewsum_assets.assets.merged_reconciliation import (
     reconcile_merged,
 )
 from reviewsum_assets.assets.partition_beliefs import Beliefs
-from reviewsum_assets.assets.partition_metadata import materialization
+from reviewsum_assets.assets.partitions import Alignment, align_partitions, materialization
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation_memory import Seen, digest_of
 from reviewsum_assets.assets.recorded_failures import RecordedFailures

@@ -12,11 +12,14 @@ from functools import cache
 import dagster as dg
 from dagster_pipes import PipesContextData, PipesParams
 
-from reviewsum_assets.assets.backfill_selection import pending_elsewhere
-from reviewsum_assets.assets.canary_check import log_canaries
-from reviewsum_assets.assets.earlier_attempts import earlier_attempts
-from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES, materialization
+from reviewsum_assets.assets.partitions import (
+    CHUNK_SUMMARIES,
+    earlier_attempts,
+    materialization,
+    pending_elsewhere,
+)
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
+from reviewsum_assets.assets.quality_checks import log_canaries
 from reviewsum_assets.assets.run_failure import not_landed, where_to_look
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import (

@@ -20,7 +20,7 @@ from email.message import EmailMessage
 import dagster as dg
 from dagster._core.events import JobFailureData, RunFailureReason
 
-from reviewsum_assets.assets.check_results import failed_checks
+from reviewsum_assets.assets.checks import failed_checks
 from reviewsum_assets.assets.dagster_home import last_run_of_this_process, tells_of_its_failure
 from reviewsum_assets.automation.jobs import PURPOSE_TAG
 from reviewsum_assets.errors import RunInterrupted, SettingsError

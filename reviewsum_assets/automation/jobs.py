@@ -8,7 +8,7 @@ from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan
 from reviewsum_assets.assets.chunk_summaries import chunk_summaries
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.merged_summaries import merged_summaries
-from reviewsum_assets.assets.runs_in_progress import REFRESH
+from reviewsum_assets.assets.partitions import REFRESH
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.errors import SettingsError
 

@@ -8,9 +8,9 @@ import dagster as dg
 from pydantic import BaseModel, ValidationError
 
 from reviewsum_assets.assets.dagster_home import fail_lost_runs
+from reviewsum_assets.assets.partitions import run_in_progress
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import skips_on_error
-from reviewsum_assets.assets.runs_in_progress import run_in_progress
 from reviewsum_assets.automation.alerts import read_run_failure
 from reviewsum_assets.automation.jobs import PURPOSE_TAG, refresh
 from reviewsum_assets.checkpoints.plan import current_plan

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
-from reviewsum_assets.assets.backfill_selection import pending_elsewhere
+from reviewsum_assets.assets.partitions import pending_elsewhere
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake

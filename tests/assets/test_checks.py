@@ -12,8 +12,8 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from reviewsum_assets.assets.merged_summaries_checks import merged_summaries_checks
-from reviewsum_assets.assets.summary_quality_checks import summary_quality_checks
+from reviewsum_assets.assets.checks import merged_summaries_checks
+from reviewsum_assets.assets.quality_checks import summary_quality_checks
 from reviewsum_assets.checkpoints.plan import current_plan, require_plan
 from reviewsum_assets.cli.local_run import materialize_pending
 from reviewsum_assets.errors import CheckError

@@ -9,8 +9,7 @@ import dagster as dg
 import pytest
 
 from reviewsum_assets.assets import merged_reconciliation, reconciliation
-from reviewsum_assets.assets.merged_reconciliation import MERGED_SUMMARIES
-from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
+from reviewsum_assets.assets.partitions import CHUNK_SUMMARIES, MERGED_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
 from reviewsum_assets.assets.reconciliation_memory import Seen

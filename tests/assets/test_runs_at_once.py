@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from reviewsum_assets.assets import checkpoint_plan, earlier_attempts
+from reviewsum_assets.assets import checkpoint_plan, partitions
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.checkpoints.plan import read_table, require_plan
 from reviewsum_assets.cli.local_run import materialize_pending
@@ -100,7 +100,7 @@ def test_a_run_does_not_compute_what_another_one_has_planned(
 def test_another_run_of_the_same_dumps_and_settings_is_no_obstacle(
     small: SmallPipeline, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(earlier_attempts, "_EVENTS_AT_A_TIME", 1)
+    monkeypatch.setattr(partitions, "_EVENTS_AT_A_TIME", 1)
     ended: list[Any] = []
     after_step(monkeypatch, "checkpoint_plan", lambda: ended.append(small.execute("ingest")))
     run = small.refresh()

@@ -13,9 +13,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from reviewsum_assets.assets.checks import merged_summaries_checks
 from reviewsum_assets.assets.dagster_home import prepare_home
-from reviewsum_assets.assets.merged_summaries_checks import merged_summaries_checks
-from reviewsum_assets.assets.summary_quality_checks import summary_quality_checks
+from reviewsum_assets.assets.quality_checks import summary_quality_checks
 from reviewsum_assets.checkpoints.manifest import decode_rows
 from reviewsum_assets.checkpoints.plan import partition_key
 from reviewsum_assets.demo import SAMPLE_DUMP

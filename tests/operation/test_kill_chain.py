@@ -23,8 +23,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from reviewsum_assets.assets.checkpoint_plan import RANGE_END_TAG, RANGE_START_TAG
 from reviewsum_assets.assets.dagster_home import prepare_home
+from reviewsum_assets.assets.partitions import RANGE_END_TAG, RANGE_START_TAG
 from reviewsum_assets.checkpoints.manifest import SummaryRow, decode_rows
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.compute.local import LocalCompute, LocalJob

@@ -8,8 +8,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.execution.backfill import PartitionBackfill
 
-from reviewsum_assets.assets.checkpoint_plan import checkpoint_partitions
-from reviewsum_assets.assets.partition_metadata import CHUNK_SUMMARIES
+from reviewsum_assets.assets.partitions import CHUNK_SUMMARIES, checkpoint_partitions
 from reviewsum_assets.checkpoints.plan import partition_key
 from reviewsum_assets.definitions import defs
 

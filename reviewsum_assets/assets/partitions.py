@@ -1,0 +1,312 @@
+"""The partitions of ``chunk_summaries``: what Dagster is told and asked of checkpoints and runs.
+
+A checkpoint of the plan is a dynamic partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from reviewsum_assets.assets import display
+from reviewsum_assets.assets.display import link_metadata
+from reviewsum_assets.assets.pipeline import Pipeline
+from reviewsum_assets.checkpoints.manifest import Manifest
+from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
+from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
+from reviewsum_assets.compute.instances import checkpoint_usd
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
+
+MERGED_SUMMARIES = dg.AssetKey("merged_summaries")
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+
+checkpoint_partitions = dg.DynamicPartitionsDefinition(name="checkpoints")
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Partitions that were added, and those that left since their checkpoints are retired."""
+
+    added: tuple[str, ...]
+    retired: tuple[str, ...]
+
+
+def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> Alignment:
+    """Give the instance the partitions of ``plan`` and no others."""
+    name = checkpoint_partitions.name
+    assert name is not None
+    planned = [checkpoint.partition_key for checkpoint in plan.checkpoints]
+    known = set(instance.get_dynamic_partitions(name))
+    missing = [key for key in planned if key not in known]
+    surplus = sorted(known.difference(planned))
+    if missing:
+        instance.add_dynamic_partitions(name, missing)
+    for key in surplus:
+        instance.delete_dynamic_partition(name, key)
+    return Alignment(tuple(missing), tuple(surplus))
+
+
+CHUNK_SUMMARIES = dg.AssetKey("chunk_summaries")
+DATA_VERSION_TAG = "dagster/data_version"
+
+_PREVIEW_PRODUCTS = 5
+_PREVIEW_CHARS = 240
+
+
+def materialization(
+    pipeline: Pipeline, state: CheckpointState, *, reused: bool, adopted: bool = False
+) -> dg.AssetMaterialization:
+    """The materialization of a valid checkpoint.
+
+    Args:
+        pipeline: whose lake holds the checkpoint.
+        state: the checkpoint, which is valid.
+        reused: the run found it there and computed nothing.
+        adopted: no run says so, the lake alone.
+    """
+    return dg.AssetMaterialization(
+        asset_key=CHUNK_SUMMARIES,
+        partition=state.planned.partition_key,
+        metadata={
+            **_metadata(pipeline, state),
+            "reused": reused,
+            **({"adopted": True} if adopted else {}),
+        },
+        tags={DATA_VERSION_TAG: state.planned.data_version},
+    )
+
+
+def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
+    manifest = state.manifest
+    assert manifest is not None
+    lake, producer = pipeline.lake, manifest.producer
+    usd = checkpoint_usd(manifest, pipeline.settings.usd_per_hour)
+    return {
+        "products": f"{len(manifest.products):,} of {state.planned.products:,} summarized",
+        **_counted("quarantined", len(manifest.quarantined)),
+        "worker_seconds": round(manifest.worker_seconds, 3),
+        "products_per_hour": _products_per_hour(manifest),
+        **({} if usd is None else {"usd": round(usd, 6)}),
+        **_products(state, manifest),
+        **_amounts(manifest),
+        "seconds": _timings(manifest),
+        "engine": f"{producer.engine}, {producer.device}, {producer.dtype}",
+        **({"engine_reason": producer.engine_reason} if producer.engine_reason else {}),
+        "instance_type": producer.instance_type,
+        "job": producer.job_name,
+        **link_metadata(pipeline.compute.links_of(producer)),
+        "manifest": dg.MetadataValue.path(
+            lake.uri_of(places.checkpoint_manifest(state.planned.number))
+        ),
+        "dagster/partition_row_count": len(manifest.products),
+        "dagster/uri": lake.uri_of(places.checkpoint_csv(state.planned.number)),
+    }
+
+
+def _counted(name: str, count: int) -> dict[str, int]:
+    """Nothing for zero, because Dagster plots every number, and a curve of zeros says nothing."""
+    return {name: count} if count else {}
+
+
+def _amounts(manifest: Manifest) -> dict[str, float]:
+    return {
+        "reviews": manifest.reviews,
+        **({} if manifest.reviews_read is None else {"reviews_read": manifest.reviews_read}),
+        "chunks": manifest.chunks,
+        **_counted("chunks_reused", manifest.chunks_reused),
+        "tokens_in": manifest.tokens_in,
+        "tokens_out": manifest.tokens_out,
+        "compression_ratio": round(manifest.tokens_out / max(1, manifest.tokens_in), 4),
+    }
+
+
+def _timings(manifest: Manifest) -> dg.MarkdownMetadataValue:
+    """Seconds until the checkpoint was written, and of each stage.
+
+    Checkpoints of one pool are computed together, so that only ``worker_seconds`` add up.
+    """
+    predicted = manifest.predicted_seconds
+    seconds = {
+        "from start to end": manifest.seconds,
+        **({} if predicted is None else {"predicted": predicted}),
+        **manifest.timings.model_dump(),
+    }
+    return display.table(
+        ["stage", "seconds"], ((stage, f"{value:,.2f}") for stage, value in seconds.items())
+    )
+
+
+def _products_per_hour(manifest: Manifest) -> int:
+    return round(3600 * len(manifest.products) / max(manifest.worker_seconds, 1e-9))
+
+
+def _products(state: CheckpointState, manifest: Manifest) -> dict[str, dg.MarkdownMetadataValue]:
+    preview = display.preview(
+        ["product_id", "abstracted_summary", "review_count"],
+        (
+            (r.product_id, display.shortened(r.abstracted_summary, _PREVIEW_CHARS), r.review_count)
+            for r in state.rows[:_PREVIEW_PRODUCTS]
+        ),
+    )
+    if not manifest.quarantined:
+        return {"preview": preview}
+    return {
+        "preview": preview,
+        "quarantined_products": display.table(
+            ["product_id", "reason"], ((q.product_id, q.reason) for q in manifest.quarantined)
+        ),
+    }
+
+
+_IN_PROGRESS = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+# The last asset of each job: whoever materializes it on its page does what the job would.
+_LAST_ASSETS: Mapping[str, dg.AssetKey] = {
+    "ingest": dg.AssetKey("checkpoint_plan"),
+    "summarize": CHUNK_SUMMARIES,
+    "merge": dg.AssetKey("merged_summaries"),
+}
+# The job that does the work of all the others.
+REFRESH = "refresh"
+
+
+def run_in_progress(instance: dg.DagsterInstance, *jobs: str) -> str:
+    """``run ID of JOB``, for a run that does the work of one of these jobs; empty if none does."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS)):
+        for job in jobs:
+            if does_work_of(run, job):
+                return f"run {run.run_id} of {job}"
+    return ""
+
+
+def does_work_of(run: dg.DagsterRun, job: str) -> bool:
+    """Whether a run is one of this job, or materializes on its page what the job is there for."""
+    if run.job_name in (job, REFRESH):
+        return True
+    return job in _LAST_ASSETS and _LAST_ASSETS[job] in (run.asset_selection or ())
+
+
+# What is looked for comes before all partitions, of which there may be 10,000.
+_EVENTS_AT_A_TIME = 1_000
+
+
+def earlier_attempts(instance: dg.DagsterInstance, run: dg.DagsterRun) -> frozenset[str]:
+    """Ids of the failed runs that a run is the next attempt of, with the same options.
+
+    A run that succeeded left nothing to go on with: whoever executes it again wants all of it.
+    """
+    found: set[str] = set()
+    attempt = run
+    while parent_id := attempt.get_parent_run_id():
+        parent = instance.get_run_by_id(parent_id)
+        if parent is None or parent.is_success or _options(parent) != _options(run):
+            break
+        found.add(parent_id)
+        attempt = parent
+    return frozenset(found)
+
+
+def materialized_in(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, asset: str
+) -> dg.AssetMaterialization | None:
+    """What a run, else the one that it is the next attempt of, materialized of an asset first."""
+    attempt: dg.DagsterRun | None = run
+    while attempt is not None:
+        cursor, has_more = None, True
+        while has_more:
+            found = instance.get_records_for_run(
+                attempt.run_id,
+                cursor,
+                of_type=dg.DagsterEventType.ASSET_MATERIALIZATION,
+                limit=_EVENTS_AT_A_TIME,
+            )
+            for record in found.records:
+                materialization = record.event_log_entry.asset_materialization
+                if materialization is not None and materialization.asset_key == dg.AssetKey(asset):
+                    return materialization
+            cursor, has_more = found.cursor, found.has_more
+        parent_id = attempt.get_parent_run_id()
+        attempt = instance.get_run_by_id(parent_id) if parent_id else None
+    return None
+
+
+def _options(run: dg.DagsterRun) -> object:
+    """What a run's config says of ``chunk_summaries``, such as ``recompute``."""
+    ops = run.run_config.get("ops")
+    return ops.get(CHUNK_SUMMARIES.to_user_string()) if isinstance(ops, dict) else None
+
+
+BACKFILL_TAG = "dagster/backfill"
+PARTITION_TAG = "dagster/partition"
+
+_FINISHED = [
+    dg.DagsterRunStatus.SUCCESS,
+    dg.DagsterRunStatus.FAILURE,
+    dg.DagsterRunStatus.CANCELED,
+]
+
+
+def pending_elsewhere(
+    instance: dg.DagsterInstance,
+    lake: Lake,
+    plan: Plan,
+    run: dg.DagsterRun,
+    requested: Collection[PlannedCheckpoint],
+) -> dict[int, PlannedCheckpoint]:
+    """Checkpoints that are not valid and that other runs of this run's backfill are to compute.
+
+    Args:
+        instance: knows the backfill and its runs.
+        lake: what is valid there is left out.
+        plan: what is not in it, or not any more, is left out.
+        run: the run that asks; one outside a backfill, or of one that has ended, gets nothing.
+        requested: what the run was asked for itself.
+    """
+    keys = _unfinished_keys(instance, run) - {planned.partition_key for planned in requested}
+    others = [planned for planned in plan.checkpoints if planned.partition_key in keys]
+    states = check_checkpoints(lake, others)
+    return {state.planned.number: state.planned for state in states if not state.is_valid}
+
+
+def _unfinished_keys(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
+    """The selection of a run's backfill, less what its finished runs were asked for.
+
+    Taken from the backfill and not from its queued runs, since the first run may start before the
+    last one is created.
+    """
+    backfill_id = run.tags.get(BACKFILL_TAG)
+    backfill = instance.get_backfill(backfill_id) if backfill_id else None
+    if backfill is None or backfill.status.value != "REQUESTED":
+        return set()
+    if backfill.asset_backfill_data is None:
+        selected = set(backfill.partition_names or ())
+    else:
+        subsets = backfill.asset_backfill_data.target_subset.partitions_subsets_by_asset_key
+        subset = subsets.get(CHUNK_SUMMARIES)
+        selected = set() if subset is None else set(subset.get_partition_keys())
+    name = checkpoint_partitions.name
+    assert name is not None
+    ordered = list(instance.get_dynamic_partitions(name))
+    finished = dg.RunsFilter(tags={BACKFILL_TAG: backfill.backfill_id}, statuses=_FINISHED)
+    for other in instance.get_runs(finished):
+        selected.difference_update(_keys_of(other, ordered))
+    return selected
+
+
+def _keys_of(run: dg.DagsterRun, ordered: list[str]) -> list[str]:
+    """The partitions that a run was asked for, given all in Dagster's order."""
+    if PARTITION_TAG in run.tags:
+        return [run.tags[PARTITION_TAG]]
+    first, last = run.tags.get(RANGE_START_TAG), run.tags.get(RANGE_END_TAG)
+    if first not in ordered or last not in ordered:
+        return []
+    return ordered[ordered.index(first) : ordered.index(last) + 1]
