@@ -1,7 +1,5 @@
 """Results of asset checks: how many of how many, which products, and what to do about it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice

@@ -1,7 +1,5 @@
 """Metadata of ``merged_summaries``: totals, tables of shares, a preview."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import dagster as dg

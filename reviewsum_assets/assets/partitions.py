@@ -21,7 +21,11 @@ from reviewsum_assets.compute.instances import checkpoint_usd
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 
+CHUNK_SUMMARIES = dg.AssetKey("chunk_summaries")
 MERGED_SUMMARIES = dg.AssetKey("merged_summaries")
+DATA_VERSION_TAG = "dagster/data_version"
+# Digest of files that were written after the listing; the next reconciliation reads them.
+UNLISTED = "unlisted"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 
@@ -51,23 +55,35 @@ def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> Alignment:
     return Alignment(tuple(missing), tuple(surplus))
 
 
-CHUNK_SUMMARIES = dg.AssetKey("chunk_summaries")
-DATA_VERSION_TAG = "dagster/data_version"
-
 _PREVIEW_PRODUCTS = 5
 _PREVIEW_CHARS = 240
 
 
+def shown_version(planned: PlannedCheckpoint, digest: str) -> str:
+    """Return the data version of a partition: that of the plan, and the digest of its files.
+
+    Dagster can be asked for the data versions of all partitions by one query, so that these tell
+    which files it shows.
+    """
+    return f"{planned.data_version}:{digest}"
+
+
 def materialization(
-    pipeline: Pipeline, state: CheckpointState, *, reused: bool, adopted: bool = False
+    pipeline: Pipeline,
+    state: CheckpointState,
+    digest: str,
+    *,
+    reused: bool,
+    adopted: bool = False,
 ) -> dg.AssetMaterialization:
-    """The materialization of a valid checkpoint.
+    """Return the materialization of a valid checkpoint.
 
     Args:
-        pipeline: whose lake holds the checkpoint.
-        state: the checkpoint, which is valid.
-        reused: the run found it there and computed nothing.
-        adopted: no run says so, the lake alone.
+        pipeline: its lake holds the checkpoint.
+        state: of the checkpoint.
+        digest: of its files, see ``checkpoint_digests``, from a listing before they were read.
+        reused: the run found the checkpoint complete and computed nothing.
+        adopted: no run of this instance computed it.
     """
     return dg.AssetMaterialization(
         asset_key=CHUNK_SUMMARIES,
@@ -77,7 +93,7 @@ def materialization(
             "reused": reused,
             **({"adopted": True} if adopted else {}),
         },
-        tags={DATA_VERSION_TAG: state.planned.data_version},
+        tags={DATA_VERSION_TAG: shown_version(state.planned, digest)},
     )
 
 

@@ -14,6 +14,7 @@ from dagster_pipes import PipesContextData, PipesParams
 
 from reviewsum_assets.assets.partitions import (
     CHUNK_SUMMARIES,
+    UNLISTED,
     earlier_attempts,
     materialization,
     pending_elsewhere,
@@ -26,6 +27,7 @@ from reviewsum_assets.checkpoints.validity import (
     CheckpointState,
     check_checkpoint,
     check_checkpoints,
+    checkpoint_digests,
 )
 from reviewsum_assets.compute import JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.estimate import JobOrder, estimate, order_job
@@ -36,7 +38,6 @@ from reviewsum_assets.errors import LakeError, ReviewsumError
 from reviewsum_assets.evaluation.canaries import CanaryComparison
 from reviewsum_assets.job.progress import read_progress
 from reviewsum_assets.job.spec import message_key
-from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 
 
@@ -132,7 +133,7 @@ class SummarizeRun:
     # Of other runs of the same backfill: taken along, but not required.
     _elsewhere: dict[int, PlannedCheckpoint] = field(default_factory=dict)
     _reasons: dict[int, str] = field(default_factory=dict)
-    _looked_at: dict[int, object] = field(default_factory=dict)  # manifests, as they lay there
+    _looked_at: dict[int, str] = field(default_factory=dict)  # digests of the files that were read
     _read_beside_a_job: bool = False  # what is pending, while a job that computes it was live
     _failure: JobFailure | None = None
     _job: RunningJob | None = None
@@ -163,11 +164,12 @@ class SummarizeRun:
         def is_of_earlier_attempt(job: str) -> bool:
             return not earlier.isdisjoint(waiting_runs(self._lake, job))
 
+        digests = checkpoint_digests(self._lake)
         for state in check_checkpoints(self._lake, list(self._pending.values())):
             if state.manifest is not None and (
                 not self.recompute or is_of_earlier_attempt(state.manifest.producer.job_name)
             ):
-                self._materialized(state, reused=True)
+                self._materialized(state, digests.get(state.planned.number, UNLISTED), reused=True)
 
     def compute_missing(self) -> None:
         """Attach to a live job that computes any of it, then start jobs for what remains.
@@ -362,24 +364,23 @@ class SummarizeRun:
             self.context.log.error(f"{error}.{where_to_look(job)}")  # noqa: TRY400 - no traceback for users
 
     def _log_landed(self, job: RunningJob) -> None:
-        listed = self._lake.list(places.CHECKPOINT_MANIFESTS)
-        present = {item.key: (item.e_tag, item.last_modified) for item in listed}
+        digests = checkpoint_digests(self._lake)
         for number, planned in [*self._pending.items(), *self._elsewhere.items()]:
-            found = present.get(places.checkpoint_manifest(number))
+            found = digests.get(number)
             if found is not None and self._looked_at.get(number) != found:
                 self._looked_at[number] = found
                 state = check_checkpoint(self._lake, planned)
                 if state.manifest is not None and (
                     not self.recompute or state.manifest.producer.job_name == job.spec.name
                 ):
-                    self._materialized(state, reused=False)
+                    self._materialized(state, found, reused=False)
 
-    def _materialized(self, state: CheckpointState, *, reused: bool) -> None:
+    def _materialized(self, state: CheckpointState, digest: str, *, reused: bool) -> None:
         self._pending.pop(state.planned.number, None)
         self._elsewhere.pop(state.planned.number, None)
         assert state.manifest is not None
         self._canaries.add(state.planned.recipe, state.manifest)
-        self.context.log_event(materialization(self.pipeline, state, reused=reused))
+        self.context.log_event(materialization(self.pipeline, state, digest, reused=reused))
 
     def _tell(self, job: RunningJob) -> None:
         """Pass on how far the job is, and what it has cost."""

@@ -9,9 +9,7 @@ import dagster as dg
 
 from reviewsum_assets.assets.dagster_home import fail_lost_runs
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.assets.reconciliation import reconcile
-from reviewsum_assets.assets.reconciliation_memory import Seen
-from reviewsum_assets.assets.recorded_failures import RecordedFailures
+from reviewsum_assets.assets.reconciliation import RecordedFailures, reconcile
 from reviewsum_assets.assets.run_failure import skips_on_error
 from reviewsum_assets.automation.jobs import PURPOSE_TAG, merge
 from reviewsum_assets.checkpoints.plan import current_plan
@@ -112,14 +110,8 @@ def reconcile_checkpoints(
     if plan is None:
         return dg.SkipReason("there is no plan yet")
     found = reconcile(
-        context.instance,
-        pipeline,
-        plan,
-        _failures(context),
-        seen=Seen.of_cursor(context.cursor),
-        seconds=_READING_SECONDS,
+        context.instance, pipeline, plan, _failures(context), seconds=_READING_SECONDS
     )
-    context.update_cursor(found.seen.model_dump_json())
     told = "; ".join(found.told())
     if not found.did_nothing:
         context.log.warning(told)

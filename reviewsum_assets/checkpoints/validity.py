@@ -1,14 +1,15 @@
-"""What lies on the lake for a plan, told by listings alone: what is there, and what changed.
+"""Judge checkpoints: orchestrator, job, merge and status ask here whether one is valid.
 
-At 10,000 checkpoints a listing takes seconds and reading takes minutes. So whoever looks often
-keeps the digests of the last listing, and reads only the groups of checkpoints that changed.
+A checkpoint is valid when its manifest exists and parses, names the CSV's SHA-256 and size and
+the CSV matches, product ids summarized and quarantined are those planned, and its data version
+is the plan's. Dagster's state and a job's exit code decide nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -18,23 +19,8 @@ from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint, data_vers
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake, LakeObject
 
-MERGED = "merged"
-# So that the digests of 10,000 checkpoints are as short as a cursor has to be.
-_CHECKPOINTS_IN_A_GROUP = 100
 _DIGEST_CHARS = 12
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Checkpoints with manifest and CSV, and a digest of each group and of the merged table."""
-
-    present: frozenset[int]
-    digests: Mapping[str, str]
-
-
-def group_of(number: int) -> str:
-    """The group whose digest covers a checkpoint."""
-    return str(number // _CHECKPOINTS_IN_A_GROUP)
+_PARALLEL_CHECKS = 16
 
 
 def finished_numbers(lake: Lake) -> list[int]:
@@ -43,43 +29,29 @@ def finished_numbers(lake: Lake) -> list[int]:
     return sorted(number for number in found if number is not None)
 
 
-def list_checkpoints(lake: Lake) -> dict[str, LakeObject]:
-    """Every manifest and CSV of a checkpoint, by key.
+def checkpoint_digests(lake: Lake) -> dict[int, str]:
+    """Return a digest of the e_tags and sizes of manifest and CSV, by checkpoint number.
+
+    One listing tells that none of 10,000 checkpoints has changed; reading them takes minutes.
+    Checkpoints of which a file is missing are left out.
 
     Raises:
         LakeError: the lake cannot be listed.
     """
-    prefixes = (places.CHECKPOINT_MANIFESTS, places.CHECKPOINT_FILES)
-    return {item.key: item for prefix in prefixes for item in lake.list(prefix)}
+    manifests, files = (
+        {places.checkpoint_number_of(item.key): item for item in lake.list(prefix)}
+        for prefix in (places.CHECKPOINT_MANIFESTS, places.CHECKPOINT_FILES)
+    )
+    return {
+        number: _digest([manifests[number], files[number]])
+        for number in manifests.keys() & files.keys()
+        if number is not None
+    }
 
 
-def list_lake(lake: Lake, plan: Plan) -> Listing:
-    """List what there is of the checkpoints of ``plan``, and of the merged table.
-
-    Raises:
-        LakeError: the lake cannot be listed.
-    """
-    found = {key: f"{item.e_tag} {item.size}" for key, item in list_checkpoints(lake).items()}
-    present = set()
-    lines: dict[str, list[str]] = {}
-    for planned in plan.checkpoints:
-        manifest = found.get(places.checkpoint_manifest(planned.number))
-        csv = found.get(places.checkpoint_csv(planned.number))
-        if manifest and csv:
-            present.add(planned.number)
-        lines.setdefault(group_of(planned.number), []).append(
-            f"{planned.number} {planned.data_version} {manifest} {csv}"
-        )
-    merged = lake.list(places.SUMMARIZED_DATASET)
-    lines[MERGED] = [f"{plan.plan_id}", *(f"{m.key} {m.e_tag} {m.size}" for m in merged)]
-    return Listing(frozenset(present), {group: _digest(some) for group, some in lines.items()})
-
-
-def _digest(lines: list[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:_DIGEST_CHARS]
-
-
-_PARALLEL_CHECKS = 16
+def _digest(items: Iterable[LakeObject]) -> str:
+    lines = "\n".join(f"{item.e_tag} {item.size}" for item in items)
+    return hashlib.sha256(lines.encode()).hexdigest()[:_DIGEST_CHARS]
 
 
 class Validity(str, Enum):

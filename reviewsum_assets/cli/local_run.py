@@ -19,8 +19,7 @@ from reviewsum_assets.assets.checks import failed_checks
 from reviewsum_assets.assets.dagster_home import hold_run_lock, run_tags
 from reviewsum_assets.assets.partitions import REFRESH, align_partitions
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
-from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
-from reviewsum_assets.assets.recorded_failures import RecordedFailures
+from reviewsum_assets.assets.reconciliation import Reconciliation, RecordedFailures, reconcile
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
 from reviewsum_assets.checkpoints.planning import refuse_vanished
 from reviewsum_assets.checkpoints.validity import lost_checkpoints

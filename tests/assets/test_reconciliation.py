@@ -8,13 +8,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from reviewsum_assets.assets import merged_reconciliation, reconciliation
+from reviewsum_assets.assets import reconciliation
 from reviewsum_assets.assets.partitions import CHUNK_SUMMARIES, MERGED_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
-from reviewsum_assets.assets.reconciliation_memory import Seen
-from reviewsum_assets.assets.recorded_failures import RecordedFailures
-from reviewsum_assets.checkpoints import validity
+from reviewsum_assets.assets.reconciliation import Reconciliation, RecordedFailures, reconcile
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, partition_key
 from reviewsum_assets.definitions import defs
@@ -38,10 +35,10 @@ class World:
     def complete(self, *numbers: int) -> None:
         complete(self.lake, self.plan, numbers or None)
 
-    def reconcile(self, seen: Seen | None = None, seconds: float | None = None) -> Reconciliation:
+    def reconcile(self, seconds: float | None = None) -> Reconciliation:
         failures = RecordedFailures(defs.get_repository_def())
         pipeline = Pipeline(load_settings(lake=self.lake.uri))
-        return reconcile(self.instance, pipeline, self.plan, failures, seen=seen, seconds=seconds)
+        return reconcile(self.instance, pipeline, self.plan, failures, seconds=seconds)
 
     def runs(self) -> list[dg.DagsterRun]:
         return list(self.instance.get_runs())
@@ -55,7 +52,6 @@ class World:
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second look follows at once."""
     monkeypatch.setattr(reconciliation, "SECOND_LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(merged_reconciliation, "SECOND_LOOK_SECONDS", 0.0)
 
 
 def world_on(instance: dg.DagsterInstance, lake: Lake) -> World:
@@ -67,15 +63,15 @@ def world(instance: dg.DagsterInstance, lake: Lake) -> World:
     return world_on(instance, lake)
 
 
-def keys(*numbers: int) -> tuple[str, ...]:
-    return tuple(partition_key(number) for number in numbers)
+def keys(*numbers: int) -> list[str]:
+    return [partition_key(number) for number in numbers]
 
 
 def test_a_new_instance_adopts_what_is_valid_with_the_usual_metadata(world: World) -> None:
     world.complete(1, 2, 5)
     found = world.reconcile()
     assert found.adopted == keys(1, 2, 5)
-    assert found.alignment.added == keys(1, 2, 3, 4, 5, 6)
+    assert found.alignment.added == tuple(keys(1, 2, 3, 4, 5, 6))
     states = shown(world.instance)
     assert [number for number, state in states.items() if state == GREEN] == [1, 2, 5]
     assert [number for number, state in states.items() if state == "MISSING"] == [3, 4, 6]
@@ -135,10 +131,11 @@ def test_a_damaged_checkpoint_shows_as_failed_on_any_lake(
 ) -> None:
     world = world_on(instance, any_lake)
     world.complete(1, 2)
-    seen = world.reconcile().seen
+    world.reconcile()
     content = any_lake.get(places.checkpoint_csv(2)) or b""
     any_lake.put(places.checkpoint_csv(2), content.replace(b"summary", b"SUMMARY"))
-    found = world.reconcile(seen)
+    assert world.reconcile(60).lost == []
+    found = world.reconcile(60)
     assert [state.reason for state in found.lost] == [
         "the CSV's SHA-256 is not the one in its manifest"
     ]
@@ -210,7 +207,7 @@ def test_a_retired_checkpoint_leaves_and_a_new_one_comes(world: World) -> None:
     changed = {**products(12), "P000000": "All new", "P000001": "All new too"}
     world.plan = plan_products(world.lake, changed, version="grouped-2", checkpoint_size=2).plan
     found = world.reconcile()
-    assert (found.alignment.retired, found.alignment.added) == (keys(1), keys(7))
+    assert [*found.alignment.retired, *found.alignment.added] == keys(1, 7)
     assert shown(world.instance) == {**dict.fromkeys(range(2, 7), GREEN), 7: "MISSING"}
 
 
@@ -247,13 +244,13 @@ def test_a_merged_table_that_is_gone_fails_once_and_is_adopted_when_it_is_back(
 ) -> None:
     world.complete()
     merge_checkpoints(world.lake, world.plan)
-    seen = world.reconcile().seen
+    world.reconcile()
     content = world.lake.get(key) or b""
     world.lake.delete(key)
-    found = world.reconcile(seen, seconds)
+    found = world.reconcile(seconds)
     if seconds is not None:
-        assert (bool(found.merged.doubted), found.merged.lost) == (True, "")
-        found = world.reconcile(found.seen, seconds)
+        assert (bool(found.merged.suspected), found.merged.lost) == (True, "")
+        found = world.reconcile(seconds)
     assert found.merged.lost == (
         "merged_summaries has no readable record: materialize it"
         if key == places.MERGED_MANIFEST
@@ -261,20 +258,20 @@ def test_a_merged_table_that_is_gone_fails_once_and_is_adopted_when_it_is_back(
     )
     (run,) = world.runs()
     assert (run.job_name, run.status) == ("merge", dg.DagsterRunStatus.FAILURE)
-    assert world.reconcile(seconds=seconds).did_nothing
+    assert world.reconcile(seconds).did_nothing
     world.lake.put(key, content)
-    assert world.reconcile(found.seen, seconds).merged.adopted
+    assert world.reconcile(seconds).merged.adopted
     assert len(world.merged()) == 2
 
 
 def test_a_merged_table_that_was_cut_short_fails(world: World) -> None:
     world.complete()
     merge_checkpoints(world.lake, world.plan)
-    seen = world.reconcile().seen
+    world.reconcile()
     table = world.lake.get(places.MERGED_CSV) or b""
     world.lake.put(places.MERGED_CSV, table[:-1])
-    seen = world.reconcile(seen, 60).seen
-    lost = world.reconcile(seen, 60).merged.lost
+    world.reconcile(60)
+    lost = world.reconcile(60).merged.lost
     assert lost == (f"{places.MERGED_CSV} has {len(table) - 1:,} bytes, {len(table):,} were merged")
 
 
@@ -285,33 +282,33 @@ def test_a_merged_table_that_a_run_writes_is_left_to_it(world: World) -> None:
     job = defs.resolve_job_def("merge")
     run = world.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     world.lake.delete(places.MERGED_CSV)
-    left = world.reconcile()
-    assert left.did_nothing
+    assert world.reconcile().did_nothing
     world.instance.report_run_failed(run)
-    assert world.reconcile(left.seen).merged.lost
+    assert world.reconcile().merged.lost
 
 
 def test_what_has_not_changed_since_is_not_read_again(world: World) -> None:
     world.complete()
-    seen = world.reconcile().seen
-    # Other content under the same inode, size and time: only who reads it can tell.
+    world.reconcile()
+    # Other content under the same inode, size and time: only reading it can tell.
     path = (world.lake.directory or Path()) / places.checkpoint_csv(3)
     stat = path.stat()
     with path.open("r+b") as file:
         file.write(b"X")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert world.reconcile(seen).did_nothing
+    assert world.reconcile(60).did_nothing
     assert [state.planned.number for state in world.reconcile().lost] == [3]
+    assert world.reconcile(60).did_nothing
 
 
 def test_what_one_call_leaves_the_next_one_looks_at(world: World) -> None:
     world.complete()
     first = world.reconcile(seconds=0)
     assert (first.adopted, first.left) == (keys(1), 5)
-    assert world.reconcile(first.seen, seconds=60).adopted == keys(2, 3, 4, 5, 6)
+    assert world.reconcile(seconds=60).adopted == keys(2, 3, 4, 5, 6)
 
 
-def test_one_call_tells_of_no_more_losses_than_it_has_time_for(
+def test_one_call_records_no_more_losses_than_it_has_time_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciliation, "_LOSSES_AT_ONCE", 4)
@@ -319,27 +316,33 @@ def test_one_call_tells_of_no_more_losses_than_it_has_time_for(
     world.reconcile()
     for number in range(1, 7):
         world.lake.delete(places.checkpoint_manifest(number))
-    doubts = world.reconcile(seconds=60)
-    assert (doubts.lost, len(doubts.doubted)) == ((), 6)
-    first = world.reconcile(doubts.seen, seconds=60)
-    assert ([state.planned.number for state in first.lost], first.left) == ([1, 2, 3, 4], 2)
-    assert [s.planned.number for s in world.reconcile(first.seen, seconds=60).lost] == [5, 6]
+    first = world.reconcile(seconds=60)
+    assert (first.lost, len(first.suspected), first.left) == ([], 4, 2)
+    second = world.reconcile(seconds=60)
+    assert ([state.planned.number for state in second.lost], second.left) == ([1, 2, 3, 4], 2)
+    world.reconcile(seconds=60)
+    assert [s.planned.number for s in world.reconcile(seconds=60).lost] == [5, 6]
+    assert set(shown(world.instance).values()) == {RED}
 
 
-def test_one_call_goes_into_no_more_doubts_than_the_next_can_decide_on(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reconciliation, "_LOSSES_AT_ONCE", 2)
-    monkeypatch.setattr(validity, "_CHECKPOINTS_IN_A_GROUP", 1)
+def test_a_checkpoint_that_is_lost_again_is_suspected_first_again(world: World) -> None:
     world.complete()
     world.reconcile()
-    for number in range(1, 7):
-        world.lake.delete(places.checkpoint_manifest(number))
-    found = world.reconcile(seconds=60)
-    assert (len(found.doubted), found.left, len(found.seen.doubts)) == (2, 4, 2)
-    for _ in range(6):
-        found = world.reconcile(found.seen, seconds=60)
-    assert set(shown(world.instance).values()) == {RED}
+    for _ in range(2):
+        world.lake.delete(places.checkpoint_manifest(3))
+        assert world.reconcile(seconds=60).lost == []
+        assert len(world.reconcile(seconds=60).lost) == 1
+        world.complete(3)
+        assert world.reconcile(seconds=60).adopted == keys(3)
+
+
+def test_what_another_instance_computed_again_is_adopted_with_its_new_files(world: World) -> None:
+    world.complete()
+    world.reconcile()
+    complete(world.lake, world.plan, [2], texts=dict.fromkeys(products(12), "other words"))
+    assert world.reconcile(seconds=60).adopted == keys(2)
+    assert world.reconcile(seconds=60).did_nothing
+    assert "other words" in events(world.instance)[-1]["preview"]
 
 
 def test_a_second_look_by_hand_finds_what_was_being_written(
@@ -359,5 +362,5 @@ def test_a_second_look_by_hand_finds_what_was_being_written(
         world.lake.delete(key)
     monkeypatch.setattr(time, "sleep", write)
     found = world.reconcile()
-    assert (found.lost, found.merged.lost, world.runs()) == ((), "", [])
+    assert (found.lost, found.merged.lost, world.runs()) == ([], "", [])
     assert set(shown(world.instance).values()) == {GREEN}

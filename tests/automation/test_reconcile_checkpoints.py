@@ -7,7 +7,6 @@ from reviewsum_assets.assets import reconciliation
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.automation import upkeep as automation
 from reviewsum_assets.automation.upkeep import reconcile_checkpoints
-from reviewsum_assets.checkpoints import validity
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.settings import load_settings
@@ -18,12 +17,11 @@ from tests.support.partitions import shown
 
 
 class Ticks:
-    """Ticks of the sensor, each with the cursor of the one before."""
+    """Ticks of the sensor."""
 
     def __init__(self, instance: dg.DagsterInstance, lake: Lake) -> None:
         self.instance = instance
         self.pipeline = Pipeline(load_settings(lake=lake.uri))
-        self.cursor: str | None = None
 
     def __call__(self) -> str:
         """One tick that must request nothing; what it tells."""
@@ -34,13 +32,11 @@ class Ticks:
     def look(self) -> dg.SkipReason | dg.RunRequest:
         context = dg.build_sensor_context(
             instance=self.instance,
-            cursor=self.cursor,
             resources={"pipeline": self.pipeline},
             repository_def=defs.get_repository_def(),
         )
         result = reconcile_checkpoints(context)
         assert isinstance(result, dg.SkipReason | dg.RunRequest)
-        self.cursor = context.cursor
         return result
 
 
@@ -59,7 +55,7 @@ def test_a_tick_tells_what_it_changed_and_the_next_one_agrees(tick: Ticks, lake:
     assert "3 checkpoints adopted: checkpoint_00001" in tick()
     assert tick() == "Dagster and the lake agree"
     lake.delete(places.checkpoint_manifest(2))
-    assert tick() == "1 checkpoints in doubt: checkpoint_00002 (missing: no manifest)"
+    assert tick() == "1 checkpoints suspected: checkpoint_00002 (missing: no manifest)"
     assert "1 checkpoints lost: checkpoint_00002 (missing: no manifest)" in tick()
     assert tick() == "Dagster and the lake agree"
     assert shown(tick.instance) == {1: "MATERIALIZED", 2: "FAILED", 3: "MATERIALIZED"}
@@ -86,7 +82,7 @@ def test_a_lost_table_is_merged_again_once_for_each_loss_and_only_where_it_can_b
         merge_checkpoints(lake, plan)
         assert "merged_summaries adopted" in tick()
         lake.delete(places.MERGED_PARQUET)
-        assert "merged_summaries in doubt" in tick()
+        assert "merged_summaries suspected" in tick()
         requests.append(tick.look())
         assert tick() == "Dagster and the lake agree"
     assert [r.job_name for r in requests if isinstance(r, dg.RunRequest)] == ["merge", "merge"]
@@ -97,12 +93,6 @@ def test_a_lost_table_is_merged_again_once_for_each_loss_and_only_where_it_can_b
     lake.delete(places.checkpoint_manifest(2))
     tick()
     assert "merged_summaries lost" in tick()
-
-
-def test_a_cursor_of_another_version_means_that_nothing_was_seen(tick: Ticks, lake: Lake) -> None:
-    complete(lake, plan_products(lake, products(6), checkpoint_size=2).plan)
-    tick.cursor = '{"0": "3f2a", "doubts": ["of", "another", "kind"]}'
-    assert "3 checkpoints adopted" in tick()
 
 
 def test_a_checkpoint_and_a_table_that_another_instance_is_writing_are_not_lost(
@@ -119,11 +109,11 @@ def test_a_checkpoint_and_a_table_that_another_instance_is_writing_are_not_lost(
     for key, content in last.items():
         lake.put(key, content or b"")
     told = tick()
-    assert "checkpoints in doubt: checkpoint_00002" in told
-    assert "merged_summaries in doubt" in told
+    assert "checkpoints suspected: checkpoint_00002" in told
+    assert "merged_summaries suspected" in told
     for key, content in new.items():
         lake.put(key, content or b"")
-    assert tick() == "merged_summaries adopted"
+    assert tick() == "1 checkpoints adopted: checkpoint_00002; merged_summaries adopted"
     assert tick.instance.get_runs() == []
     assert set(shown(tick.instance).values()) == {"MATERIALIZED"}
 
@@ -132,7 +122,6 @@ def test_what_is_damaged_and_shown_so_keeps_no_other_loss_waiting(
     tick: Ticks, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(automation, "_READING_SECONDS", 0.0)
-    monkeypatch.setattr(validity, "_CHECKPOINTS_IN_A_GROUP", 1)
     complete(lake, plan_products(lake, products(12), checkpoint_size=2).plan)
     assert any("agree" in tick() for _ in range(12))
     for number in range(1, 7):

@@ -7,8 +7,7 @@ import pytest
 
 from reviewsum_assets.assets.partitions import align_partitions
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.assets.reconciliation import Reconciliation, reconcile
-from reviewsum_assets.assets.recorded_failures import RecordedFailures
+from reviewsum_assets.assets.reconciliation import Reconciliation, RecordedFailures, reconcile
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, read_table, require_plan
 from reviewsum_assets.definitions import defs
