@@ -1,4 +1,7 @@
-"""What the lake says about itself: the state of every checkpoint, and whether all agrees."""
+"""Read a lake once and judge it: checkpoints, merged table, damage, and differences from settings.
+
+A run, ``status``, ``verify``, merge and the pages of assets share this reading.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,12 @@ from typing import Any
 
 import polars as pl
 
-from reviewsum_assets.checkpoints.manifest import damaged_chunks, damaged_references, read_rows
+from reviewsum_assets.checkpoints.manifest import (
+    Manifest,
+    damaged_chunks,
+    damaged_references,
+    read_rows,
+)
 from reviewsum_assets.checkpoints.merge import (
     MERGED_PARQUET_SCHEMA,
     MergedTable,
@@ -22,14 +30,17 @@ from reviewsum_assets.checkpoints.merge import (
 )
 from reviewsum_assets.checkpoints.plan import (
     Plan,
-    current_plan,
+    PlannedCheckpoint,
     partition_key,
+    plan_times,
+    read_plan,
     read_table,
     require_plan,
 )
 from reviewsum_assets.checkpoints.validity import (
     CheckpointState,
     check_checkpoints,
+    checkpoint_digests,
     damaged_inputs,
     plan_problems,
 )
@@ -47,24 +58,66 @@ from reviewsum_assets.storage.tables import UNREADABLE, first_line, require_colu
 
 
 @dataclass(frozen=True)
-class LakeStatus:
-    """Every checkpoint's state; product counts are of selected products only.
+class Totals:
+    """Sums over the products of a checkpoint; tokens are those of the model."""
 
-    ``states`` come without manifests and rows. ``chunks`` are those of all valid checkpoints.
-    ``content`` is their ``content_digest``. ``engine_failures`` says why the chosen engine was
-    replaced, by checkpoint where it was.
+    chunks: int
+    chunks_reused: int
+    tokens_in: int
+    tokens_out: int
+
+
+@dataclass(frozen=True)
+class JudgedCheckpoint:
+    """A checkpoint as judged, small enough to keep 10,000 of them in memory.
+
+    ``state`` has no rows and, where it is valid, the manifest without its products; ``totals`` are
+    theirs.
+    """
+
+    state: CheckpointState
+    totals: Totals
+
+    @classmethod
+    def of(cls, state: CheckpointState) -> JudgedCheckpoint:
+        """Drop what would fill the memory."""
+        manifest = state.manifest
+        if manifest is None:
+            return cls(CheckpointState(state.planned, state.validity, state.reason), _NO_TOTALS)
+        return cls(
+            CheckpointState(
+                state.planned, state.validity, manifest=manifest.model_copy(update={"products": ()})
+            ),
+            Totals(**{name: getattr(manifest, name) for name in Totals.__dataclass_fields__}),
+        )
+
+
+_NO_TOTALS = Totals(0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class LakeStatus:
+    """Every checkpoint of a plan; product counts are of selected products only.
+
+    ``content`` is the ``content_digest`` of the valid checkpoints.
     """
 
     plan: Plan
-    states: tuple[CheckpointState, ...]
-    retired: tuple[int, ...]
+    checkpoints: tuple[JudgedCheckpoint, ...]
     summarized: int
     quarantined: int
-    pending: int
-    chunks: int
     content: str
     merged: MergedTable | None
-    engine_failures: Mapping[int, str]
+
+    @property
+    def states(self) -> tuple[CheckpointState, ...]:
+        """The state of each checkpoint."""
+        return tuple(one.state for one in self.checkpoints)
+
+    @property
+    def manifests(self) -> list[tuple[CheckpointState, Manifest]]:
+        """The valid checkpoints with their manifests, which lack the products."""
+        return [(s, s.manifest) for s in self.states if s.manifest is not None]
 
     @property
     def incomplete(self) -> tuple[CheckpointState, ...]:
@@ -72,47 +125,111 @@ class LakeStatus:
         return tuple(state for state in self.states if not state.is_valid)
 
     @property
+    def pending(self) -> int:
+        """Selected products without a summary or a quarantine entry."""
+        return self.plan.selected - self.summarized - self.quarantined
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of all valid checkpoints."""
+        return sum(one.totals.chunks for one in self.checkpoints)
+
+    @property
     def is_merged(self) -> bool:
         """Whether the merged table is the current plan's and lacks nothing."""
         return self.merged is not None and self.merged.is_whole(self.plan, self.content)
 
 
+class LakeState:
+    """One reading of a lake, shared by all steps of a process.
+
+    Plans never change, and checkpoints only with the digest of their files: both are read again
+    only when a listing shows others.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self._plan: Plan | None = None
+        self._judged: dict[int, tuple[str, JudgedCheckpoint]] = {}
+
+    def plan(self) -> Plan | None:
+        """Return the current plan, or None before the first one.
+
+        Raises:
+            PlanError: it cannot be read.
+        """
+        newest = max(plan_times(self.lake), default=None)
+        if newest is None:
+            return None
+        if self._plan is None or self._plan.sequence != newest:
+            self._plan = read_plan(self.lake, newest)
+        return self._plan
+
+    def checkpoints(self, plan: Plan) -> tuple[JudgedCheckpoint, ...]:
+        """Judge the checkpoints of a plan; those whose files have not changed are not read again.
+
+        Raises:
+            LakeError: the lake is out of reach.
+        """
+        digests = checkpoint_digests(self.lake)
+        judged = {
+            planned.number: known
+            for planned in plan.checkpoints
+            if (known := self._known(planned, digests.get(planned.number))) is not None
+        }
+        unknown = [planned for planned in plan.checkpoints if planned.number not in judged]
+        for state in check_checkpoints(self.lake, unknown):
+            number = state.planned.number
+            judged[number] = JudgedCheckpoint.of(state)
+            if state.is_valid and number in digests:
+                self._judged[number] = digests[number], judged[number]
+        return tuple(judged[planned.number] for planned in plan.checkpoints)
+
+    def status(self) -> LakeStatus | None:
+        """Judge every checkpoint of the current plan; None before the first plan.
+
+        Raises:
+            PlanError: the plan or its table cannot be read.
+        """
+        plan = self.plan()
+        return None if plan is None else self.status_of(plan)
+
+    def status_of(self, plan: Plan) -> LakeStatus:
+        """Judge every checkpoint of a plan.
+
+        Raises:
+            PlanError: its table cannot be read.
+        """
+        judged = self.checkpoints(plan)
+        selected = read_table(self.lake, plan).filter("selected").select("product_id", "checkpoint")
+        counts = dict(selected["checkpoint"].value_counts().iter_rows())
+        valid = [(s.planned.number, s.manifest) for one in judged if (s := one.state).manifest]
+        held = sum(counts.get(number, 0) for number, _ in valid)
+        failed = pl.DataFrame(
+            [(q.product_id, number) for number, m in valid if m for q in m.quarantined],
+            schema=selected.schema,
+            orient="row",
+        )
+        quarantined = failed.join(selected, on=["product_id", "checkpoint"]).height
+        return LakeStatus(
+            plan=plan,
+            checkpoints=judged,
+            summarized=held - quarantined,
+            quarantined=quarantined,
+            content=content_digest({number: m.csv_sha256 for number, m in valid if m}),
+            merged=current_merged_table(self.lake),
+        )
+
+    def _known(self, planned: PlannedCheckpoint, digest: str | None) -> JudgedCheckpoint | None:
+        known = self._judged.get(planned.number)
+        if known is None or known[0] != digest or known[1].state.planned != planned:
+            return None
+        return known[1]
+
+
 def lake_status(lake: Lake) -> LakeStatus | None:
     """Judge every checkpoint of the current plan, or None before the first plan."""
-    plan = current_plan(lake)
-    if plan is None:
-        return None
-    newest = read_table(lake, plan).filter("selected").select("product_id", "checkpoint")
-    holders: dict[str, int] = dict(newest.iter_rows())
-    states: list[CheckpointState] = []
-    summarized = quarantined = chunks = 0
-    engine_failures: dict[int, str] = {}
-    checksums: dict[int, str] = {}
-    for state in check_checkpoints(lake, plan.checkpoints):
-        number = state.planned.number
-        summarized += sum(holders.get(row.product_id) == number for row in state.rows)
-        if state.manifest is not None:
-            quarantined += sum(
-                holders.get(q.product_id) == number for q in state.manifest.quarantined
-            )
-            chunks += state.manifest.chunks
-            checksums[number] = state.manifest.csv_sha256
-            if state.manifest.producer.failed_engine:
-                engine_failures[number] = state.manifest.producer.engine_reason
-        # What has been counted is let go: 10,000 checkpoints of it would fill the memory.
-        states.append(CheckpointState(state.planned, state.validity, state.reason))
-    return LakeStatus(
-        plan=plan,
-        states=tuple(states),
-        retired=tuple(planned.number for planned in plan.retired),
-        summarized=summarized,
-        quarantined=quarantined,
-        pending=plan.selected - summarized - quarantined,
-        chunks=chunks,
-        content=content_digest(checksums),
-        merged=current_merged_table(lake),
-        engine_failures=engine_failures,
-    )
+    return LakeState(lake).status()
 
 
 def verify_lake(lake: Lake) -> list[str]:

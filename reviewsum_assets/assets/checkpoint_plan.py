@@ -17,7 +17,7 @@ from reviewsum_assets.checkpoints.plan import (
     require_plan_of,
 )
 from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
-from reviewsum_assets.checkpoints.validity import check_checkpoints, finished_numbers
+from reviewsum_assets.checkpoints.validity import finished_numbers
 from reviewsum_assets.compute.estimate import Estimate, estimate
 from reviewsum_assets.errors import PlanError, ReviewsumError, first_names
 from reviewsum_assets.job.models.directory import ReadyModel, ready_model
@@ -204,8 +204,8 @@ def _bill(
     context: dg.AssetExecutionContext, pipeline: Pipeline, plan: Plan
 ) -> dict[str, dg.MetadataValue[Any]]:
     """What the checkpoints that are not valid yet will take; a plan holds without it."""
-    states = check_checkpoints(pipeline.lake, plan.checkpoints)
-    pending = [state.planned for state in states if not state.is_valid]
+    judged = pipeline.state.checkpoints(plan)
+    pending = [one.state.planned for one in judged if not one.state.is_valid]
     try:
         found = estimate(pipeline.lake, plan, pending, pipeline.settings, pipeline.compute.capacity)
     except ReviewsumError as error:

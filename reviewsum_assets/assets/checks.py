@@ -244,7 +244,12 @@ def merged_summaries_checks(
     merged = current_merged_table(pipeline.lake)
     if merged is None:
         raise CheckpointError("there is nothing to check: materialize merged_summaries first")
-    coverage = cover(pipeline.lake, plan)
+    quarantined = [
+        (product.product_id, state.planned.number, product.reason)
+        for state, manifest in pipeline.state.status_of(plan).manifests
+        for product in manifest.quarantined
+    ]
+    coverage = cover(pipeline.lake, plan, quarantined)
     for result in (
         _completeness(coverage, merged),
         judged(

@@ -13,7 +13,6 @@ from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.quality_checks import require_agreeing_canaries
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.summarize_run import summarize_pending
-from reviewsum_assets.checkpoints.manifest import read_manifests
 from reviewsum_assets.checkpoints.merge import (
     MERGED_SCHEMA,
     MergedStatistics,
@@ -135,10 +134,12 @@ def _totals(pipeline: Pipeline, plan: Plan) -> dict[str, float]:
     sums: dict[str, float] = dict.fromkeys(
         ("chunks", "chunks_reused", "tokens_in", "tokens_out", "worker_seconds", "usd"), 0
     )
-    for manifest in read_manifests(pipeline.lake, plan.checkpoints):
-        for name in ("chunks", "chunks_reused", "tokens_in", "tokens_out", "worker_seconds"):
-            sums[name] += getattr(manifest, name)
-        sums["usd"] += checkpoint_usd(manifest, pipeline.settings.usd_per_hour) or 0.0
+    for one in pipeline.state.checkpoints(plan):
+        for name in ("chunks", "chunks_reused", "tokens_in", "tokens_out"):
+            sums[name] += getattr(one.totals, name)
+        if (manifest := one.state.manifest) is not None:
+            sums["worker_seconds"] += manifest.worker_seconds
+            sums["usd"] += checkpoint_usd(manifest, pipeline.settings.usd_per_hour) or 0.0
     seconds, usd = sums.pop("worker_seconds"), sums.pop("usd")
     return {
         **({"usd": round(usd, 2)} if usd else {}),

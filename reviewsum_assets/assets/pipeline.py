@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 import dagster as dg
 
 from reviewsum_assets.compute import Compute, compute_for
+from reviewsum_assets.lake_state import LakeState
 from reviewsum_assets.settings import AutomationSettings, Settings, load_settings
 from reviewsum_assets.storage.lake import Lake, Overlay
 
@@ -58,6 +59,11 @@ class Pipeline:
         if self.scratch is not None:
             return Overlay(self.settings.lake, self.scratch)
         return Lake.open(self.settings.lake)
+
+    @cached_property
+    def state(self) -> LakeState:
+        """What was read of the lake so far."""
+        return LakeState(self.lake)
 
     @cached_property
     def compute(self) -> Compute:

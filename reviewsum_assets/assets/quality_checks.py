@@ -10,7 +10,6 @@ from reviewsum_assets.assets.display import shortened
 from reviewsum_assets.assets.partitions import CHUNK_SUMMARIES, MERGED_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
-from reviewsum_assets.checkpoints.manifest import read_manifests
 from reviewsum_assets.checkpoints.plan import Plan, require_plan
 from reviewsum_assets.checkpoints.quality import MOST_EXAMPLES, Defect, Finding, judge_summaries
 from reviewsum_assets.errors import CheckError
@@ -155,10 +154,10 @@ def require_agreeing_canaries(
 
 
 def _result_of_plan(pipeline: Pipeline, plan: Plan) -> dg.AssetCheckResult:
-    recipes = {planned.number: planned.recipe for planned in plan.checkpoints}
     comparison = CanaryComparison(pipeline.lake)
-    for manifest in read_manifests(pipeline.lake, plan.checkpoints):
-        comparison.add(recipes.get(manifest.checkpoint, plan.recipe), manifest)
+    for one in pipeline.state.checkpoints(plan):
+        if one.state.manifest is not None:
+            comparison.add(one.state.planned.recipe, one.state.manifest)
     return canary_result(pipeline, comparison)
 
 

@@ -108,8 +108,8 @@ def summarize_pending(context: dg.AssetExecutionContext, pipeline: Pipeline, pla
     Raises:
         dg.Failure: some did not land; says which, why and what to do.
     """
-    states = check_checkpoints(pipeline.lake, plan.checkpoints)
-    pending = [state.planned for state in states if not state.is_valid]
+    judged = pipeline.state.checkpoints(plan)
+    pending = [one.state.planned for one in judged if not one.state.is_valid]
     if not pending:
         context.log.info(f"all {len(plan.checkpoints):,} checkpoints are valid")
         return

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
 import polars as pl
 
-from reviewsum_assets.checkpoints.manifest import read_manifests
 from reviewsum_assets.checkpoints.merge import merged_slices
 from reviewsum_assets.checkpoints.plan import (
     INPUT_NULLABLE,
@@ -304,19 +304,24 @@ class MergedCoverage:
     quarantined: Finding
 
 
-def cover(lake: Lake, plan: Plan) -> MergedCoverage:
-    """Compare the merged table and the manifests' quarantine with the products of ``plan``.
+def cover(lake: Lake, plan: Plan, quarantined: Iterable[tuple[str, int, str]]) -> MergedCoverage:
+    """Compare the merged table with the products of ``plan``; memory holds ids, not summaries.
 
-    Memory holds ids, not summaries.
+    Args:
+        lake: holds the table.
+        plan: the current plan.
+        quarantined: product id, checkpoint number and reason, of all valid checkpoints.
 
     Raises:
         CheckpointError: there is no merged table.
     """
     selected = read_table(lake, plan).filter("selected").select("product_id", "checkpoint")
     ids = pl.concat(rows.select("product_id") for rows in merged_slices(lake, _COVERED_ROWS))
-    quarantined = _quarantined(lake, plan).join(selected, on=["product_id", "checkpoint"])
+    failed = pl.DataFrame(
+        list(quarantined), schema={**selected.schema, "reason": pl.String}, orient="row"
+    ).join(selected, on=["product_id", "checkpoint"])
     missing = selected.join(ids, on="product_id", how="anti").join(
-        quarantined, on="product_id", how="anti"
+        failed, on="product_id", how="anti"
     )
     places_of_missing = missing["checkpoint"].unique()
     return MergedCoverage(
@@ -343,23 +348,7 @@ def cover(lake: Lake, plan: Plan) -> MergedCoverage:
             .sort("product_id")
             .with_columns(detail=pl.format("{} rows", "times"))
         ),
-        quarantined=_finding(quarantined.rename({"reason": "detail"})),
-    )
-
-
-def _quarantined(lake: Lake, plan: Plan) -> pl.DataFrame:
-    """Quarantined products of all checkpoints that have a manifest: product, checkpoint, reason.
-
-    Those of the others are missing, and are found to be.
-    """
-    return pl.DataFrame(
-        [
-            (product.product_id, manifest.checkpoint, product.reason)
-            for manifest in read_manifests(lake, plan.checkpoints)
-            for product in manifest.quarantined
-        ],
-        schema={"product_id": pl.String, "checkpoint": pl.Int64, "reason": pl.String},
-        orient="row",
+        quarantined=_finding(failed.rename({"reason": "detail"})),
     )
 
 

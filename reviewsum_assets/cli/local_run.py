@@ -37,7 +37,6 @@ from reviewsum_assets.job.models import directory
 from reviewsum_assets.job.models.conversion import is_converted
 from reviewsum_assets.lake_state import (
     LakeStatus,
-    lake_status,
     merged_file_problems,
     plan_differences,
     remove_damaged,
@@ -93,13 +92,15 @@ def materialize_pending(
     before = _manifests(pipeline)
     if plan is not None:
         align_partitions(instance, plan)
-    merged = plan is None or not _is_done(pipeline, runs)
+    status = None if plan is None else pipeline.state.status_of(plan)
+    merged = status is None or not _is_done(pipeline, runs, status)
     if merged:
         # What a job lacks is said now, not after all dumps were read.
         for notice in pipeline.compute.notices:
             say(f"warning: {notice}")
         plan = runs.execute(REFRESH)
-    status = _status(pipeline)
+        status = _status(pipeline)
+    assert status is not None
     after = _manifests(pipeline)
     computed = tuple(
         planned.number
@@ -283,9 +284,8 @@ def _standing_plan(pipeline: Pipeline, say: Callable[[str], None]) -> Plan | Non
     return None if differences or lost or not _is_converted(pipeline, plan) else plan
 
 
-def _is_done(pipeline: Pipeline, runs: _Runs) -> bool:
+def _is_done(pipeline: Pipeline, runs: _Runs, status: LakeStatus) -> bool:
     """Whether every checkpoint of the plan is valid and merged."""
-    status = _status(pipeline)
     return (
         not status.incomplete
         and status.is_merged
@@ -309,8 +309,11 @@ def _is_converted(pipeline: Pipeline, plan: Plan) -> bool:
 
 def _failed_engines(status: LakeStatus, computed: Collection[int]) -> Iterator[str]:
     """Why checkpoints were computed by a slower engine than the chosen one, each reason once."""
-    failures = status.engine_failures
-    reasons = Counter(failures[number] for number in computed if number in failures)
+    reasons = Counter(
+        manifest.producer.engine_reason
+        for state, manifest in status.manifests
+        if manifest.producer.failed_engine and state.planned.number in computed
+    )
     for reason, count in reasons.items():
         yield f"the slower engine computed {count} checkpoints: {reason}"
 
@@ -326,6 +329,6 @@ def _uses_demo_model(pipeline: Pipeline, plan: Plan) -> bool:
 
 
 def _status(pipeline: Pipeline) -> LakeStatus:
-    status = lake_status(pipeline.lake)
+    status = pipeline.state.status()
     assert status is not None  # there is a plan by now
     return status

@@ -83,7 +83,7 @@ def uses(lake: Lake) -> Iterator[Callable[[], object]]:
     yield lambda: lake_status(lake)
     yield lambda: verify_lake(lake)
     yield lambda: calibrate(lake, WORKPLACE)
-    yield lambda: cover(lake, require_plan(lake))
+    yield lambda: cover(lake, require_plan(lake), [])
     yield lambda: merged_statistics(lake, None)
     yield lambda: judge_summaries(lake, require_plan(lake), load_settings())
     plan = current_plan(lake)
@@ -234,7 +234,7 @@ def test_tables_that_are_none_are_named(done: Lake, content: bytes) -> None:
         read_input(done, planned, plan.recipes[planned.recipe])
     done.put(places.MERGED_PARQUET, content)
     with pytest.raises(CheckpointError, match="materialize merged_summaries"):
-        cover(done, plan)
+        cover(done, plan, [])
     replace_table(done, content)
     with pytest.raises(PlanError, match="cannot be read"):
         lake_status(done)

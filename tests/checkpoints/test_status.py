@@ -5,7 +5,7 @@ import pytest
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.errors import PlanError
-from reviewsum_assets.lake_state import lake_status, verify_lake
+from reviewsum_assets.lake_state import LakeState, lake_status, verify_lake
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products
@@ -66,7 +66,7 @@ def test_retired_checkpoints_are_named(lake: Lake, plan: Plan) -> None:
     plan_products(lake, products(6), checkpoint_size=2, model="model-2")
     status = lake_status(lake)
     assert status is not None
-    assert status.retired == (1, 2, 3)
+    assert [planned.number for planned in status.plan.retired] == [1, 2, 3]
 
 
 def test_verify_finds_nothing_on_a_complete_lake(lake: Lake, plan: Plan) -> None:
@@ -109,3 +109,27 @@ def test_verify_names_products_that_an_incomplete_merge_lacks(lake: Lake, plan: 
     merge_checkpoints(lake, plan, allow_incomplete=True)
     complete(lake, plan, numbers=[1])
     assert verify_lake(lake) == ["merged_summaries lacks products: P000000, P000001"]
+
+
+def test_what_has_not_changed_is_read_once(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_products(lake, products(6), checkpoint_size=2).plan
+    complete(lake, plan, [1, 2])
+    read: list[str] = []
+    get = Lake.get
+
+    def noted(self: Lake, key: str) -> bytes | None:
+        read.append(key)
+        return get(self, key)
+
+    monkeypatch.setattr(Lake, "get", noted)
+    state = LakeState(lake)
+    assert [one.state.is_valid for one in state.checkpoints(plan)] == [True, True, False]
+    read.clear()
+    state.checkpoints(plan)
+    assert read == [places.checkpoint_manifest(3)]
+    complete(lake, plan, [2, 3], texts={"P000002": "another summary"})
+    read.clear()
+    status = state.status_of(plan)
+    manifests = [key for key in read if key.startswith(places.CHECKPOINT_MANIFESTS)]
+    assert manifests == [places.checkpoint_manifest(2), places.checkpoint_manifest(3)]
+    assert (status.summarized, status.quarantined, status.pending, status.chunks) == (6, 0, 0, 6)
