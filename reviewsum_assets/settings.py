@@ -69,7 +69,7 @@ def _setting(variable: str) -> str:
 def _hint(variable: str, settings: Collection[str]) -> str:
     nearest = difflib.get_close_matches(_setting(variable), settings, 1)
     meant = f"did you mean {ENVIRONMENT_PREFIX}{nearest[0].upper()}?" if nearest else ""
-    return f"{variable} is no setting ({meant or 'the README has a table of all there are'})"
+    return f"{variable} is not a setting ({meant or 'docs/settings.md lists all settings'})"
 
 
 def _split_commas(value: object) -> object:
@@ -104,29 +104,35 @@ class AutomationSettings(BaseModel):
     refresh_cron: str = Field(
         "",
         description="Times of the schedule that launches refresh, as five cron fields in UTC. "
-        "Empty: the schedule is stopped, and runs daily at 5:00 once it is started in the UI.",
+        "Empty: the schedule is stopped, and runs daily at 5:00 once it is started "
+        "in the UI.",
     )
     webserver_url: str = Field(
-        "", description="Address of the Dagster UI, for links in alerts (https://...)."
+        "", description="Address of the Dagster UI for links in alerts (https://...)."
     )
     slack_channel: str = Field(
         "",
-        description=f"Slack channel told of failed runs; needs {SLACK_TOKEN_VARIABLE} in the "
-        "environment.",
+        description="Slack channel that receives alerts about failed runs; needs "
+        f"{SLACK_TOKEN_VARIABLE} in the environment.",
     )
     slack_api_url: str = Field(
-        "https://slack.com/api/", description="Slack's API; GovSlack has another address."
+        "https://slack.com/api/",
+        description="Address of the Slack API; GovSlack has a different one.",
     )
     alert_email_to: Names = Field(
         (),
-        description="Who is e-mailed about failed runs (separated by commas); needs "
+        description="Recipients of e-mail about failed runs (separated by commas); needs "
         f"{SMTP_PASSWORD_VARIABLE} in the environment.",
     )
-    alert_email_from: str = Field("", description="Sender of these e-mails.")
-    smtp_host: str = Field("", description="Server that takes them.")
-    smtp_security: Literal["SSL", "STARTTLS"] = Field("SSL", description="How that is spoken to.")
-    smtp_port: int = Field(0, ge=0, description="Its port; 0: 465 for SSL, 587 for STARTTLS.")
-    smtp_user: str = Field("", description="Login there. Empty: alert_email_from.")
+    alert_email_from: str = Field("", description="Sender address of alert e-mails.")
+    smtp_host: str = Field("", description="Mail server that sends alert e-mails.")
+    smtp_security: Literal["SSL", "STARTTLS"] = Field(
+        "SSL", description="Encryption of the connection to the mail server."
+    )
+    smtp_port: int = Field(
+        0, ge=0, description="Port of the mail server; 0: 465 for SSL, 587 for STARTTLS."
+    )
+    smtp_user: str = Field("", description="User name on the mail server. Empty: alert_email_from.")
 
     @property
     def sends_alerts(self) -> bool:
@@ -163,36 +169,38 @@ class SummarySettings(BaseModel):
 
     strategy: Literal["join", "hierarchical"] = Field(
         "join",
-        description="What becomes of a product's chunk summaries. join: they are put side by side. "
-        "hierarchical: they are summarized again, until one is left.",
+        description="Combination of a product's chunk summaries. join: side by side. "
+        "hierarchical: summarized again, level by level, until one summary is left.",
     )
     max_chars: int = Field(
-        3500, ge=1, description="Characters of a product's reviews read, with join."
+        3500, ge=1, description="Characters of a product's reviews that the model reads, with join."
     )
     hierarchical_chars: int = Field(
         200_000,
         ge=1,
-        description="Characters of a product's reviews read, with hierarchical: about 45,000 "
-        "tokens, in 160 chunks.",
+        description="Characters of a product's reviews that the model reads, with hierarchical: "
+        "about 45,000 tokens in 160 chunks.",
     )
     review_order: Literal["helpful", "representative"] = Field(
         "helpful",
-        description="Which reviews are chosen. helpful: the most helpful, then the most "
-        "recent. representative: the same among critical, mixed and favourable ones, each in "
-        "proportion to its share, and of each that there is at least one.",
+        description="Choice of reviews. helpful: the most helpful, then the most recent. "
+        "representative: the same within critical, mixed and favourable reviews, "
+        "each group in proportion to its share and with at least one review.",
     )
     chunk_tokens: int = Field(
-        300, ge=8, description="Tokens every chunk stays below, end token included."
+        300, ge=8, description="Exclusive upper limit of tokens per chunk, end token included."
     )
     encoder_tokens: int = Field(
-        512, ge=8, description="Tokens at which the encoder's input is truncated."
+        512,
+        ge=8,
+        description="Maximum number of tokens of the encoder's input; the rest is truncated.",
     )
-    num_beams: int = Field(3, ge=1, description="Beams of the beam search.")
-    max_length: int = Field(128, ge=4, description="Longest chunk summary, in tokens.")
-    min_length: int = Field(32, ge=0, description="Shortest chunk summary, in tokens.")
-    length_penalty: float = Field(0.8, description="Exponent of the length in a beam's score.")
+    num_beams: int = Field(3, ge=1, description="Number of beams of the beam search.")
+    max_length: int = Field(128, ge=4, description="Maximum length of a chunk summary in tokens.")
+    min_length: int = Field(32, ge=0, description="Minimum length of a chunk summary in tokens.")
+    length_penalty: float = Field(0.8, description="Exponent of the length in the score of a beam.")
     early_stopping: bool = Field(
-        True, description="End a beam search once num_beams summaries are finished."
+        True, description="End a beam search as soon as num_beams summaries are finished."
     )
     renormalize_logits: bool = Field(
         True,
@@ -242,45 +250,50 @@ class EngineSettings(BaseModel):
 
     engine: Literal["auto", "ctranslate2", "transformers"] = Field(
         "auto",
-        description="What generates. auto: ctranslate2 where the model converts and says the same "
-        "as with transformers, which is several times slower, else transformers.",
+        description="Library that generates summaries. auto: ctranslate2 where the model "
+        "converts and gives the same summaries as with transformers, otherwise "
+        "transformers, which is several times slower.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
-        description="Device of the workers. auto: every GPU that the engine can use, else the CPU; "
-        "on SageMaker instance types with GPUs the same as cuda.",
+        description="Device of the workers. auto: every GPU that the engine can use, otherwise "
+        "the CPU; on SageMaker instance types with GPUs the same as cuda.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
-        description="Numbers computed with. auto: float32 on a CPU, bfloat16 on a GPU that has it. "
-        "int8, ctranslate2 only, is faster still and changes some summaries.",
+        description="Precision of the computation. auto: float32 on a CPU, bfloat16 on a GPU "
+        "that supports it. int8 (ctranslate2 only) is faster and changes some "
+        "summaries.",
     )
     workers: int = Field(
-        0, ge=0, description="Worker processes; 0: one a GPU, or as many as cores and memory allow."
+        0,
+        ge=0,
+        description="Number of worker processes; 0: one per GPU, or as many as cores and memory "
+        "allow.",
     )
     batch_size: int = Field(
         40,
         ge=1,
-        description="Products per pool of a CPU worker, whose chunks are batched together. On a "
-        "GPU of 24 GB ten times that, on others in proportion to their memory.",
+        description="Products per pool of a CPU worker; their chunks are batched together. Ten "
+        "times as many on a GPU of 24 GB, on others in proportion to their memory.",
     )
     chunk_batch_size: int = Field(
         12,
         ge=1,
-        description="Full chunks per batch on a CPU. On a GPU of 24 GB ten times that, on others "
-        "in proportion to their memory.",
+        description="Full chunks per batch on a CPU. Ten times as many on a GPU of 24 GB, on "
+        "others in proportion to their memory.",
     )
     batch_tokens: int = Field(
         0,
         ge=0,
-        description="Source tokens per batch, padding included, to begin with; reduced when memory "
-        "runs out. 0: as many as chunk_batch_size full chunks.",
+        description="Initial number of source tokens per batch, padding included; reduced when "
+        "memory runs out. 0: as many as chunk_batch_size full chunks.",
     )
 
     canary: bool = Field(
         True,
-        description="Record what every worker says of four fixed texts, and compare it: it shows "
-        "when another GPU, engine or library makes the model say something else.",
+        description="Record and compare every worker's summaries of four fixed texts, which "
+        "shows differences between GPUs, engines and libraries.",
     )
 
     def pool_products(self, gpu_gib: float | None) -> int:
@@ -317,39 +330,44 @@ class SageMakerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    role_arn: str = Field("", description="IAM role of the job. Needed for sagemaker.")
+    role_arn: str = Field(
+        "", description="ARN of the IAM role of the job; required with compute = sagemaker."
+    )
     instance_type: str = Field("ml.g5.12xlarge", description="Instance type of the job.")
     instance_count: int = Field(
-        1, ge=1, le=100, description="Instances of a job; checkpoints are dealt among them."
+        1,
+        ge=1,
+        le=100,
+        description="Number of instances of a job; checkpoints are distributed among them.",
     )
     fallback_instance_types: Names = Field(
         (),
-        description="Instance types taken, in this order, where the first has no capacity "
+        description="Instance types to use, in this order, where the first has no capacity "
         "(separated by commas).",
     )
-    volume_gb: int = Field(100, ge=1, description="Disk of each instance, in GB.")
-    volume_kms_key: str = Field("", description="KMS key of that disk.")
+    volume_gb: int = Field(100, ge=1, description="Size of each instance's disk in GB.")
+    volume_kms_key: str = Field("", description="KMS key that encrypts the disk of each instance.")
     image_uri: str = Field(
         "",
-        description="Container image. Empty: the image of AWS with PyTorch and transformers for "
-        "GPUs.",
+        description="Container image. Empty: AWS's image with PyTorch and transformers for GPUs.",
     )
     image_cuda: Literal["12", "13"] = Field(
         "12",
-        description="CUDA version of the image of AWS. 13 has newer libraries and needs driver 580 "
+        description="CUDA version of AWS's image. 13 has newer libraries and needs driver 580 "
         "on the instances.",
     )
     image_python: str = Field(
         "",
         pattern=r"^(3\.\d+)?$",
-        description="Python version of the image, such as 3.12, for which packages are downloaded. "
-        "Empty: as image_uri says (py312).",
+        description="Python version of the image, such as 3.12, for which packages are "
+        "downloaded. Empty: the version in image_uri (py312).",
     )
     package_source: Literal["lake", "index", "image"] = Field(
         "lake",
-        description="Source of the packages that a job installs. lake: wheels that are downloaded "
-        "once and stored on the lake, so that the job needs no package index. index: a package "
-        "index. image: the image has them all, nothing is installed.",
+        description="Source of the packages that a job installs. lake: wheels that are "
+        "downloaded once and stored on the lake, so that the job needs no package "
+        "index. index: a package index. image: nothing is installed, the image "
+        "contains all packages.",
     )
     subnets: Names = Field((), description="Subnets of the job (separated by commas).")
     security_groups: Names = Field(
@@ -357,23 +375,25 @@ class SageMakerSettings(BaseModel):
     )
     encrypt_traffic: bool = Field(
         False,
-        description="Encrypt traffic between instances, where a policy asks for it; the job's "
-        "instances do not talk to each other.",
+        description="Encrypt traffic between instances, where a policy requires it; the "
+        "instances of a job exchange no data.",
     )
-    job_tags: Pairs = Field({}, description="More tags of the job (NAME=VALUE,NAME=VALUE).")
+    job_tags: Pairs = Field({}, description="Additional tags of the job (NAME=VALUE,NAME=VALUE).")
     job_environment: Pairs = Field(
         {},
-        description="More environment variables of the job (NAME=VALUE,NAME=VALUE). AWS shows them "
-        "to whoever may describe the job: no secrets.",
+        description="Additional environment variables of the job (NAME=VALUE,NAME=VALUE). AWS "
+        "shows them to every user who may describe the job: no secrets.",
     )
     launch_attempts: int = Field(
-        3, ge=1, description="How often a job is started while AWS has no capacity for it."
+        3, ge=1, description="Maximum number of launches of a job while AWS has no capacity for it."
     )
     retry_seconds: float = Field(
-        120.0, ge=0, description="Pause before the second of these attempts; doubled for each more."
+        120.0,
+        ge=0,
+        description="Pause in seconds before the second launch; doubled before each further one.",
     )
     poll_seconds: float = Field(
-        15.0, gt=0, description="Seconds between looks at a job and its log."
+        15.0, gt=0, description="Seconds between two status requests for a job."
     )
 
     @property
@@ -388,21 +408,33 @@ class QualitySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_quarantined_share: float = Field(
-        0.01, ge=0, le=1, description="Share of rows, or products, in quarantine that is tolerated."
+        0.01,
+        ge=0,
+        le=1,
+        description="Tolerated share of rows, or products, in quarantine; a check warns above it.",
     )
     max_defective_share: float = Field(
-        0.05, ge=0, le=1, description="Share of summaries with the same defect that is tolerated."
+        0.05,
+        ge=0,
+        le=1,
+        description="Tolerated share of summaries with the same defect; a check warns above it.",
     )
-    min_summary_words: int = Field(5, ge=0, description="Fewer words are a defect of a summary.")
-    max_summary_words: int = Field(400, ge=1, description="More words are a defect of a summary.")
+    min_summary_words: int = Field(
+        5, ge=0, description="Minimum number of words of a summary; fewer are a defect."
+    )
+    max_summary_words: int = Field(
+        400, ge=1, description="Maximum number of words of a summary; more are a defect."
+    )
     min_canary_rouge_l: float = Field(
         0.6,
         ge=0,
         le=1,
-        description="Nothing is merged if a worker's canary summaries have less ROUGE-L F1 to the "
-        "first worker's.",
+        description="Minimum ROUGE-L F1 between a worker's canary summaries and those of the "
+        "first worker; nothing is merged below it.",
     )
-    english_summaries: bool = Field(True, description="Another language than English is a defect.")
+    english_summaries: bool = Field(
+        True, description="Count summaries in other languages than English as defective."
+    )
 
 
 class Settings(
@@ -424,20 +456,26 @@ class Settings(
     )
     dumps: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Dump files read in place of the lake's review_dumps/ (separated like PATH).",
+        description="Dump files to read in place of the lake's review_dumps/ (separated like "
+        "PATH).",
     )
 
     min_review_chars: int = Field(
-        20, ge=0, description="Reviews of at most this many characters are dropped."
+        20,
+        ge=0,
+        description="Length in characters up to which reviews are dropped.",
     )
     min_reviews: int = Field(
-        5, ge=1, description="Products of raw dumps with fewer reviews are dropped."
+        5,
+        ge=1,
+        description="Minimum number of reviews of a product in raw dumps; products with fewer "
+        "are dropped.",
     )
 
     top_k: int = Field(
         30700,
         ge=1,
-        description="How many products are summarized: those with most reviews.",
+        description="Number of products to summarize: those with the most reviews.",
         validation_alias=AliasChoices("REVIEWSUM_TOP_K", "REVIEWSUM_END_PRODUCT"),
     )
     checkpoint_size: int = Field(100, ge=1, description="Products per checkpoint.")
@@ -445,36 +483,44 @@ class Settings(
         0.05,
         ge=0,
         le=1,
-        description="Share of the selected products that a new plan may lose. Beyond it the plan "
-        "is not made current and the merged table stays, until a run with a higher value confirms "
-        "it; 1 allows all.",
+        description="Maximum share of the selected products that a new plan may lose. Beyond it "
+        "the plan is not made current and the merged table stays, until a run with "
+        "a higher value confirms the loss; 1 allows any loss.",
     )
     spreadsheet_csv: bool = Field(
         False,
-        description="Write the merged table once more, as merged_summaries_spreadsheet.csv, in "
-        "which a text that begins like a formula has an apostrophe in front.",
+        description="Write a second merged table, merged_summaries_spreadsheet.csv, in which "
+        "texts that begin like a formula are preceded by an apostrophe.",
     )
 
     model: str = Field(
         "",
-        description="A model directory, a lake path, or NAME@REVISION on the Hugging Face hub. "
-        "Empty: the lake's pegasus_model/, else the model of the last plan, else the demo model.",
+        description="Model directory, lake path, or NAME@REVISION on the Hugging Face hub. "
+        "Empty: the lake's pegasus_model/, otherwise the model of the last plan, "
+        "otherwise the demo model.",
     )
 
     compute: Literal["local", "sagemaker"] = Field(
         "local",
-        description="Where Processing jobs run: as a process of this machine, or on SageMaker.",
+        description="Place where Processing jobs run. local: a process of this machine. "
+        "sagemaker: SageMaker Processing.",
     )
     max_cost_usd: float = Field(
         0,
         ge=0,
-        description="0: no limit. A job ends itself at a checkpoint boundary before it costs more.",
+        description="Maximum cost of a job in USD, kept at checkpoint boundaries; 0: no limit.",
     )
     max_runtime: int = Field(
-        0, ge=0, description="Seconds a job may run, kept in the same way; 0: no limit of ours."
+        0,
+        ge=0,
+        description="Maximum runtime of a job in seconds, kept at checkpoint boundaries; 0: no "
+        "limit.",
     )
     usd_per_hour: float | None = Field(
-        None, ge=0, description="Price of one instance; None: the price the compute knows."
+        None,
+        ge=0,
+        description="Price per instance and hour in USD. None: the known price of the instance "
+        "type.",
     )
 
     @model_validator(mode="before")

@@ -63,10 +63,10 @@ def test_an_unknown_setting_is_named() -> None:
 @pytest.mark.parametrize(
     ("variable", "hint"),
     [
-        ("REVIEWSUM_TOPK", "REVIEWSUM_TOPK is no setting (did you mean REVIEWSUM_TOP_K?):"),
+        ("REVIEWSUM_TOPK", "REVIEWSUM_TOPK is not a setting (did you mean REVIEWSUM_TOP_K?):"),
         ("REVIEWSUM_MAX_COST", "did you mean REVIEWSUM_MAX_COST_USD?"),
         ("REVIEWSUM_SMTP_PORTS", "did you mean REVIEWSUM_SMTP_PORT?"),
-        ("reviewsum_xyzzy", "reviewsum_xyzzy is no setting (the README has a table"),
+        ("reviewsum_xyzzy", "reviewsum_xyzzy is not a setting (docs/settings.md lists all"),
     ],
 )
 def test_a_variable_that_is_no_setting_is_refused_with_the_one_it_may_have_meant(
