@@ -10,10 +10,14 @@ import json
 import os
 import sys
 import warnings
+from dataclasses import replace
+from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import BaseModel
 
 from reviewsum_assets import __version__
 from reviewsum_assets.cli.comparison import bench, evaluate
@@ -29,13 +33,12 @@ from reviewsum_assets.cli.output import (
     print_json,
     print_run,
     print_status,
-    printable,
     reconcile_result,
     run_result,
+    show,
     status_result,
     warn_of_another_lake,
 )
-from reviewsum_assets.cli.upkeep import prune
 from reviewsum_assets.errors import ReviewsumError, RunInterrupted, SettingsError
 from reviewsum_assets.lake_state import lake_status, plan_differences
 from reviewsum_assets.reviews.dumps import put_sample
@@ -43,6 +46,27 @@ from reviewsum_assets.settings import ENVIRONMENT_PREFIX, escape_what_terminals_
 from reviewsum_assets.storage.lake import Lake
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class PrunedKind(BaseModel):
+    """How much of one kind was removed."""
+
+    objects: int
+    bytes: int
+
+
+class PruneResult(BaseModel):
+    """What ``reviewsum prune --json`` prints; ``keys`` are the objects that were removed.
+
+    Copies of models on this machine are named by their paths.
+    """
+
+    lake: str
+    dry_run: bool
+    retired_checkpoints: list[int]
+    removed: dict[str, PrunedKind]
+    keys: list[str]
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -110,7 +134,7 @@ def run(
         with (
             ProgressBars() as bars,
             local_run.foreseen(
-                settings, log_level=level, say=_say, on_progress=bars.update_stage
+                settings, log_level=level, say=err.say, on_progress=bars.update_stage
             ) as (pipeline, found),
         ):
             if settings.compute == "sagemaker":
@@ -125,15 +149,11 @@ def run(
         telling_of_failure(instance, settings),
         ProgressBars() as bars,
     ):
-        pipeline = Pipeline(settings, on_progress=bars.update_stage, on_message=_say)
+        pipeline = Pipeline(settings, on_progress=bars.update_stage, on_message=err.say)
         if put_sample(pipeline.lake, settings):
-            err.print(f"{pipeline.lake.uri} is empty: using the sample reviews", soft_wrap=True)
-        report = local_run.materialize_pending(instance, pipeline, log_level=level, say=_say)
-    result = run_result(pipeline.lake, report)
-    if as_json:
-        print_json(result)
-    else:
-        print_run(result)
+            err.say(f"{pipeline.lake.uri} is empty: using the sample reviews")
+        report = local_run.materialize_pending(instance, pipeline, log_level=level, say=err.say)
+    show(run_result(pipeline.lake, report), as_json, print_run)
 
 
 @app.command()
@@ -143,13 +163,7 @@ def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     opened = Lake.open(settings.lake, create=False)
     found = lake_status(opened)
     differences = [] if found is None else plan_differences(opened, found.plan, settings)
-    result = status_result(opened, found, differences)
-    if as_json:
-        print_json(result)
-    elif found is None:
-        out.print(f"{opened.uri} holds no plan yet: `reviewsum run` makes one")
-    else:
-        print_status(result)
+    show(status_result(opened, found, differences), as_json, print_status)
 
 
 @app.command()
@@ -163,8 +177,8 @@ def verify(lake: LakeOption = None, as_json: JsonOption = False) -> None:
         print_json(VerifyResult(lake=opened.uri, ok=not problems, problems=problems))
     else:
         for problem in problems:
-            out.print(printable(problem), style="red", markup=False, highlight=False)
-        out.print(f"{len(problems)} problems" if problems else "all is well")
+            out.say(problem, "red")
+        out.say(f"{len(problems)} problems" if problems else "all is well")
     if problems:
         raise typer.Exit(EXIT_FAILED)
 
@@ -186,13 +200,67 @@ def reconcile(lake: LakeOption = None, as_json: JsonOption = False) -> None:
         print_json(reconcile_result(opened, found))
     else:
         for sentence in found.told():
-            out.print(sentence, markup=False, highlight=False, soft_wrap=True)
+            out.say(sentence)
+
+
+@app.command()
+def prune(
+    lake: LakeOption = None,
+    older_than: Annotated[
+        float, typer.Option(help="Hours; what was written or retired later stays.", min=0)
+    ] = 24.0,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="List what would be removed, with sizes; remove nothing."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove unused checkpoints, plans, models, and leftovers of ended jobs."""
+    from reviewsum_assets.checkpoints import prune as pruning
+    from reviewsum_assets.checkpoints.plan import require_plan
+    from reviewsum_assets.compute import leftovers as left
+    from reviewsum_assets.compute.local import LocalCompute
+
+    age = timedelta(hours=older_than)
+    opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
+    found = pruning.prune(
+        opened,
+        older_than=age,
+        dry_run=dry_run,
+        live_jobs=[job.spec.name for job in LocalCompute(opened).live_jobs()],
+    )
+    leftovers = left.leftovers(opened, age)
+    models = {recipe.model_version for recipe in require_plan(opened).recipes.values()}
+    cache, copies = left.unused_model_copies(age, models)
+    if not dry_run:
+        left.remove(opened, leftovers)
+        left.remove(cache, copies)
+    kinds = {**found.objects, **leftovers}
+    for kind, items in copies.items():
+        kinds[kind] = tuple(replace(item, key=cache.uri_of(item.key)) for item in items)
+    result = PruneResult(
+        lake=opened.uri,
+        dry_run=dry_run,
+        retired_checkpoints=list(found.retired),
+        removed={
+            kind: PrunedKind(objects=len(items), bytes=sum(item.size for item in items))
+            for kind, items in kinds.items()
+        },
+        keys=[item.key for items in kinds.values() for item in items],
+    )
+    if as_json:
+        print_json(result)
+        return
+    for item in chain.from_iterable(kinds.values()) if dry_run else ():
+        out.say(f"{item.size:>15,} bytes  {item.key}")
+    for kind, some in result.removed.items():
+        out.print(f"{kind}: {some.objects:,} objects, {some.bytes / 1e6:,.1f} MB")
+    out.print("nothing was removed: this was a dry run" if dry_run else "removed")
 
 
 app.command()(doctor)
 app.command()(estimate)
 app.command()(explain)
-app.command()(prune)
 app.command()(bench)
 app.command()(evaluate)
 
@@ -206,7 +274,7 @@ def package(
 
     built = build_package()
     write(built, directory)
-    out.print(f"{', '.join(sorted(built.files))} are in {directory}", soft_wrap=True)
+    out.say(f"{', '.join(sorted(built.files))} are in {directory}")
 
 
 @app.command()
@@ -228,7 +296,7 @@ def ui(
     os.environ[f"{ENVIRONMENT_PREFIX}LAKE"] = opened.uri
     warn_of_another_lake(opened.uri)
     home = prepare_home()
-    err.print(f"runs are kept in {home}", soft_wrap=True)
+    err.say(f"runs are kept in {home}")
     become_ui(home, host, port)
 
 
@@ -260,11 +328,6 @@ def main() -> None:
         _fail(error, EXIT_FAILED)
 
 
-def _say(text: str) -> None:
-    err.print(printable(text), markup=False, soft_wrap=True)
-
-
 def _fail(message: object, code: int) -> None:
-    text = f"error: {printable(str(message))}"
-    err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    err.say(f"error: {message}", "red")
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""``reviewsum doctor``: what will work, before anything is paid for."""
+"""Commands that look and change nothing: ``doctor``, ``estimate`` and ``explain``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reviewsum_assets.cli.output import (
     print_differences,
     print_estimate,
     print_json,
-    printable,
+    show,
 )
 from reviewsum_assets.compute.doctor import Finding, diagnose
 from reviewsum_assets.errors import ModelError, PlanError, SettingsError
@@ -82,14 +82,10 @@ def _findings(**options: Any) -> Iterator[Finding]:
 
 
 def _show(found: Finding) -> None:
-    out.print(
-        f"[{_STYLES[found.state]}]{found.state:>8}[/]  [bold]{found.subject}[/]: ",
-        end="",
-        highlight=False,
-    )
-    out.print(printable(found.text), markup=False, highlight=False, soft_wrap=True)
+    out.print(f"[{_STYLES[found.state]}]{found.state:>8}[/]  [bold]{found.subject}[/]: ", end="")
+    out.say(found.text)
     if found.remedy:
-        out.print(f"{'':>10}to fix: {found.remedy}", markup=False, highlight=False, soft_wrap=True)
+        out.say(f"{'':>10}to fix: {found.remedy}")
 
 
 def estimate(
@@ -117,12 +113,10 @@ def show_estimate(lake: Lake, found: LakeStatus | None, settings: Settings, as_j
         settings,
         compute_for(settings, lake).capacity,
     )
-    if as_json:
-        print_json(result)
-    elif not result.checkpoints:
-        out.print(f"{lake.uri}: {result.basis}", soft_wrap=True)
+    if result.checkpoints or as_json:
+        show(result, as_json, print_estimate)
     else:
-        print_estimate(result)
+        out.say(f"{lake.uri}: {result.basis}")
 
 
 _FIRST_REVIEWS, _FIRST_CHUNKS = 12, 6
@@ -145,10 +139,7 @@ def explain(
         found = explanation.explain(opened, product)
     except explanation.NotPlannedError as error:
         raise PlanError(_why_not_planned(opened, product)) from error
-    if as_json:
-        print_json(found)
-    else:
-        _print(opened, found, full=full)
+    show(found, as_json, lambda found: _print(opened, found, full=full))
 
 
 def _why_not_planned(lake: Lake, product: str) -> str:

@@ -1,10 +1,10 @@
-"""Options that several commands share, and the settings they lead to."""
+"""What commands share: options, consoles that hostile text cannot drive, results for ``--json``."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -56,7 +56,13 @@ _CONTROLS = {
 
 
 class _Console(Console):
-    """Shows control characters as escapes: what dumps bring must not steer a terminal."""
+    """Shows control characters as escapes: text of dumps must not drive a terminal."""
+
+    def say(self, text: str, style: str | None = None, end: str = "\n") -> None:
+        """Print a text as it is, unbroken, so that people can copy paths."""
+        self.print(
+            printable(text), style=style, end=end, markup=False, highlight=False, soft_wrap=True
+        )
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(text.translate(_CONTROLS), **options)
@@ -72,14 +78,10 @@ def warn_of_another_lake(uri: str) -> None:
     from reviewsum_assets.assets.dagster_home import note_lake
 
     if before := note_lake(uri):
-        err.print(
-            f"warning: this Dagster home was used for another lake, {printable(before)}, and what "
-            f"Dagster knows of that is undone: for {printable(uri)} set DAGSTER_HOME to a home of "
-            "its own",
-            style="yellow",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+        err.say(
+            f"warning: this Dagster home was used for another lake, {before}, whose partition "
+            f"states are replaced: for {uri} set DAGSTER_HOME to a home of its own",
+            "yellow",
         )
 
 
@@ -117,13 +119,13 @@ class StatusResult(BaseModel):
     """What ``reviewsum status --json`` prints; no plan yet: everything zero."""
 
     lake: str
-    plan: int | None
-    checkpoints: list[CheckpointReport]
-    products_selected: int
-    products_summarized: int
-    products_quarantined: int
-    products_pending: int
-    merged: bool
+    plan: int | None = None
+    checkpoints: list[CheckpointReport] = []
+    products_selected: int = 0
+    products_summarized: int = 0
+    products_quarantined: int = 0
+    products_pending: int = 0
+    merged: bool = False
     # How the plan differs from the one before; products gone by cause, none before the second plan.
     products_new: int = 0
     products_changed: int = 0
@@ -224,18 +226,12 @@ def print_run(result: RunResult) -> None:
         # Not a table: it would break paths, which people copy, at the terminal's edge.
         out.print(f"[dim]{name:>12}[/dim]  {escape(value)}", soft_wrap=True, highlight=False)
     for warning in result.warnings:
-        out.print(
-            f"warning: {printable(warning)}",
-            style="yellow",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        out.say(f"warning: {warning}", "yellow")
     if result.demo_model:
-        out.print(
+        out.say(
             "These summaries come from the demo model. For real ones name a real model, e.g. "
             "--model DIRECTORY_OF_google/pegasus-cnn_dailymail.",
-            style="yellow",
+            "yellow",
         )
 
 
@@ -244,16 +240,7 @@ def status_result(
 ) -> StatusResult:
     """Every checkpoint, the counts, and how the plan differs; zero before the first plan."""
     if found is None:
-        return StatusResult(
-            lake=lake.uri,
-            plan=None,
-            checkpoints=[],
-            products_selected=0,
-            products_summarized=0,
-            products_quarantined=0,
-            products_pending=0,
-            merged=False,
-        )
+        return StatusResult(lake=lake.uri)
     reports = [
         CheckpointReport(
             checkpoint=state.planned.number,
@@ -290,6 +277,9 @@ def status_result(
 
 def print_status(result: StatusResult) -> None:
     """Print every checkpoint as a table."""
+    if result.plan is None:
+        out.say(f"{result.lake} holds no plan yet: `reviewsum run` makes one")
+        return
     table = Table("checkpoint", "state", "products", "reason", box=None)
     colours = {Validity.VALID.value: "green", "retired": "dim"}
     for report in result.checkpoints:
@@ -306,7 +296,7 @@ def print_status(result: StatusResult) -> None:
         f"{result.products_pending:,} pending; merged table is "
         f"{'up to date' if result.merged else 'not up to date'}"
     )
-    if result.plan is not None and any(result.products_gone.values()):
+    if any(result.products_gone.values()):
         causes = (
             f"{count:,} {name.replace('_', ' ')}" for name, count in result.products_gone.items()
         )
@@ -317,19 +307,16 @@ def print_status(result: StatusResult) -> None:
 
 def print_differences(differences: Sequence[str]) -> None:
     """Warn that the output describes a plan that the next run replaces."""
-    err.print(
+    err.say(
         "the current plan was made from other input than that of this environment: "
-        f"{printable('; '.join(differences))}. `reviewsum run` plans again; with --dry-run it "
-        "shows the bill and changes nothing",
-        style="yellow",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f"{'; '.join(differences)}. `reviewsum run` plans again; with --dry-run it shows the bill "
+        "and changes nothing",
+        "yellow",
     )
 
 
 def reconcile_result(lake: Lake, found: Reconciliation) -> ReconcileResult:
-    """What Dagster had to be told."""
+    """Changes of Dagster's state."""
     return ReconcileResult(
         lake=lake.uri,
         did_nothing=found.did_nothing,
@@ -373,6 +360,14 @@ def printable(text: str) -> str:
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+def show(result: BaseModel, as_json: bool, print_it: Callable[[Any], None]) -> None:
+    """Print a result as JSON or for people."""
+    if as_json:
+        print_json(result)
+    else:
+        print_it(result)
 
 
 def print_json(result: BaseModel) -> None:
