@@ -8,6 +8,7 @@ that these steps need: the encoder reads weights once per batch, the decoder onc
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Large enough for the full rate: 17 GFLOP on a CPU, 1.1 TFLOP on a GPU.
 _MATRIX_ROWS = {"cpu": 2048, "cuda": 8192}
+_RUNS = 3
 _COPY_BYTES = 2**29  # larger than the last cache of any processor
 
 
@@ -57,7 +59,8 @@ def chunk_cost(
 
     config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     steps = max(2, tokens_out)
-    with torch.device("meta"), torch.inference_mode():
+    with torch.device("meta"), torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer versions name the cache otherwise
         # torch counts no fused attention on this device.
         model: Any = AutoModelForSeq2SeqLM.from_config(config, attn_implementation="eager").eval()
         with FlopCounterMode(display=False) as first:
@@ -84,9 +87,7 @@ def chunk_cost(
     return operations / 1e9, (weights + cached + logits) / 1e9
 
 
-def measure_device(
-    device: str, dtype: str, threads: int, seconds: float = 1.0
-) -> tuple[float, float]:
+def measure_device(device: str, dtype: str, threads: int) -> tuple[float, float]:
     """Measure billions of matrix operations, and GB of memory traffic, per second.
 
     Bandwidth is that of a copy, each byte counted as read and as written, as STREAM does
@@ -95,7 +96,7 @@ def measure_device(
 
     def fastest(statement: str, **values: Any) -> float:  # other processes disturb slower runs
         timer = Timer(statement, globals=values, num_threads=threads)
-        return float(min(timer.blocked_autorange(min_run_time=seconds).times))
+        return float(min(timer.timeit(1).mean for _ in range(_RUNS)))
 
     rows = _MATRIX_ROWS[device]
     a, b = (torch.randn(rows, rows, device=device).to(getattr(torch, dtype)) for _ in "ab")

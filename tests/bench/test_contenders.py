@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from reviewsum_assets.bench.contenders import SHAPES, shaped_config, write_shaped_model
 from reviewsum_assets.job.model_source import DEMO_MODEL
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 TEXTS = [
     "The battery easily lasts a week! Music sounds full and warm.<n>Café naïve, 4/5 stars.",
@@ -21,24 +18,14 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("shaped") / "model"
-    write_shaped_model(directory, "tiny")
-    return directory
-
-
-def test_the_directory_is_a_float32_model_of_the_shape(directory: Path) -> None:
-    model: Any = AutoModelForSeq2SeqLM.from_pretrained(directory)
-    layers, width, *_, vocabulary, _ = SHAPES["tiny"]
-    assert (model.config.encoder_layers, model.config.decoder_layers) == (layers, layers)
+def test_a_shaped_model_is_float32_and_cuts_text_as_the_demo_model_does(tmp_path: Path) -> None:
+    write_shaped_model(tmp_path, "tiny")
+    model: Any = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    _, width, *_, vocabulary, _ = SHAPES["tiny"]
     assert model.get_input_embeddings().weight.shape == (vocabulary, width)
     assert model.dtype == torch.float32
-
-
-def test_text_is_cut_as_by_the_demo_model(directory: Path) -> None:
-    tokenizer, demo = (AutoTokenizer.from_pretrained(path) for path in (directory, DEMO_MODEL))
-    assert len(tokenizer) == SHAPES["tiny"][4] > len(demo)
+    tokenizer, demo = (AutoTokenizer.from_pretrained(path) for path in (tmp_path, DEMO_MODEL))
+    assert len(tokenizer) == vocabulary > len(demo)
     assert tokenizer(TEXTS)["input_ids"] == demo(TEXTS)["input_ids"]
 
 

@@ -10,20 +10,8 @@ from typer.testing import CliRunner
 
 from reviewsum_assets.bench import stages
 from reviewsum_assets.bench.measure import Measurement
-from reviewsum_assets.bench.stages import (
-    DEFAULT,
-    FULL,
-    STAGES,
-    Scale,
-    StageResult,
-    group,
-    group_with_duckdb,
-    is_same,
-    stage_results,
-    write_dump,
-)
+from reviewsum_assets.bench.stages import STAGES, Scale, StageResult, stage_results
 from reviewsum_assets.cli import app
-from reviewsum_assets.errors import BenchmarkError
 from tests.support.dumps import Review, amazon_2018, json_lines, reviews_of, write
 
 SMALL = Scale(2_000, 20, 50, (2,), checkpoint_size=10, repeats=1)
@@ -43,13 +31,11 @@ def measured(stage: str, scratch: Path) -> list[StageResult]:
     results = list(stage_results(SMALL, [stage], scratch, steps.append))
     assert steps == [f"stage: {stage}"]
     assert list(scratch.iterdir()) == []
-    assert all(result.seconds > 0 and result.peak_mb > 10 for result in results)
-    assert all(result.repeats == 1 for result in results)
+    assert all(result.seconds > 0 and result.repeats == 1 for result in results)
     return results
 
 
 def test_grouping_is_compared_with_duckdb(tmp_path: Path) -> None:
-    pytest.importorskip("duckdb")
     (result,) = measured("grouping", tmp_path)
     assert result.size.startswith("2,000 reviews, ")
     assert result.baseline_seconds is not None
@@ -66,7 +52,6 @@ def test_grouping_without_duckdb_says_how_to_install_it(
 
 
 def test_duckdb_cleans_deduplicates_and_orders_as_grouping_does(tmp_path: Path) -> None:
-    pytest.importorskip("duckdb")
     reviews = [
         *reviews_of("P1", 7, votes=1),
         *reviews_of("P1", 3, votes=1, title="the same again"),
@@ -79,17 +64,12 @@ def test_duckdb_cleans_deduplicates_and_orders_as_grouping_does(tmp_path: Path) 
     ]
     dump = Path(write(tmp_path / "dump.jsonl", json_lines(amazon_2018, reviews)))
     lake, table = str(tmp_path / "lake"), tmp_path / "grouped.parquet"
-    group(lake, dump)
-    group_with_duckdb(dump, table)
-    assert is_same(lake, table)
-    dump.write_bytes(b"".join(dump.read_bytes().splitlines(keepends=True)[1:]))
-    group_with_duckdb(dump, table)
-    assert not is_same(lake, table)
-
-
-def test_planning_is_measured_twice(tmp_path: Path) -> None:
-    first, again = measured("planning", tmp_path)
-    assert (first.name, again.name) == ("first plan", "plan, nothing changed")
+    stages.group(lake, dump)
+    stages.group_with_duckdb(dump, table)
+    assert stages.is_same(lake, table)
+    dump.write_bytes(b"".join(dump.read_bytes().splitlines(keepends=True)[:-1]))
+    stages.group_with_duckdb(dump, table)
+    assert not stages.is_same(lake, table)
 
 
 def test_a_merge_and_a_run_with_nothing_to_do_are_measured(
@@ -100,14 +80,15 @@ def test_a_merge_and_a_run_with_nothing_to_do_are_measured(
     assert merge.size == run.size == "2 checkpoints of 10 products"
 
 
-def test_the_definitions_load(tmp_path: Path) -> None:
-    (result,) = measured("definitions", tmp_path)
-    assert result.name == "definitions load"
-
-
-def test_unexpected_results_are_refused() -> None:
-    with pytest.raises(BenchmarkError, match="the plans are not those expected"):
-        stages._require(False, "the plans")
+@pytest.mark.parametrize(
+    ("stage", "names"),
+    [
+        ("planning", ["first plan", "plan, nothing changed"]),
+        ("definitions", ["definitions load"]),
+    ],
+)
+def test_other_stages_are_measured(stage: str, names: list[str], tmp_path: Path) -> None:
+    assert [result.name for result in measured(stage, tmp_path)] == names
 
 
 def test_a_result_takes_the_median_and_the_highest_peak() -> None:
@@ -118,17 +99,14 @@ def test_a_result_takes_the_median_and_the_highest_peak() -> None:
     assert (result.baseline_seconds, result.ratio, result.baseline_peak_mb) == (6.0, 3.0, 50.0)
 
 
-def test_a_dump_has_the_layout_and_length_of_amazon_2018(tmp_path: Path) -> None:
-    write_dump(tmp_path / "dump.jsonl", 3000, 20)
+def test_a_dump_has_reviews_of_the_usual_length_and_some_that_repeat(tmp_path: Path) -> None:
+    stages.write_dump(tmp_path / "dump.jsonl", 3000, 20)
     lines = (tmp_path / "dump.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    assert len({row["asin"] for row in rows}) == 20
+    assert len({json.loads(line)["asin"] for line in lines}) == 20
     assert 400 < sum(map(len, lines)) / 3000 < 460
-    assert any(len(row["reviewText"]) <= 20 for row in rows)
     assert len(set(lines)) < len(lines) == 3000
 
 
 def test_the_help_names_every_stage() -> None:
     shown = CliRunner().invoke(app, ["bench", "--help"], terminal_width=400).stdout
     assert all(stage in shown for stage in STAGES)
-    assert set(DEFAULT.finished) <= set(FULL.finished)

@@ -7,10 +7,6 @@ import time
 from collections.abc import Callable
 
 
-def add(first: int, second: int) -> int:
-    return first + second
-
-
 def slowly_made() -> Callable[[int], int]:
     time.sleep(0.4)
     return lambda number: 2 * number
