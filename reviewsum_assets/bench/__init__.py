@@ -1,1 +1,1 @@
-"""How fast everything is, beside what it replaces: `reviewsum bench`."""
+"""`reviewsum bench`: engines and stages beside baselines that do the same work."""

@@ -1,59 +1,46 @@
-"""The contenders of the engine benchmark: each a few processes that summarize texts end to end.
-
-An engine runs as in a job, with the job's own chunker, batches and assembly; nothing is remembered
-from one round to the next.
-"""
+"""The contenders among the engines: the replaced script's loop and the job's, and their model."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple
 
-from reviewsum_assets.bench.baseline import PredecessorLoop
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
+from reviewsum_assets.demo import DEMO_MODEL
 from reviewsum_assets.errors import BenchmarkError
-from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
+from reviewsum_assets.job import summarizer
+from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer, load_tokenizer
 from reviewsum_assets.job.engines import EngineName, load_engine
-from reviewsum_assets.job.engines.base import Engine, EngineInfo
-from reviewsum_assets.job.progress import peak_memory_bytes
-from reviewsum_assets.job.summarizer import (
-    CheckpointInput,
-    ProductInput,
-    Summarizer,
-    chunk_checkpoint,
+from reviewsum_assets.settings import EngineSettings, SummarySettings
+
+# Tokens of each chunk as the encoder gets them, with the tokens of its summary; and the source
+# tokens per batch at the end.
+Chunks = list[tuple[tuple[int, ...], tuple[int, ...]]]
+Loop = Callable[[Sequence[str]], tuple[Chunks, int]]
+
+_PRODUCTS_PER_POOL = 100
+_PLANNED = PlannedCheckpoint(
+    number=1, products=1, data_version="", recipe="", plan_id="", input_sha256=""
 )
-from reviewsum_assets.settings import SummarySettings
-
-BASELINE = "predecessor"
-_PRODUCTS_A_POOL = 100
-_MB = 1e6
-
-
-@dataclass(frozen=True)
-class Contender:
-    """How summaries are made; without an engine by the predecessor's loop.
-
-    ``batch_tokens`` are source tokens a batch, ``dtype`` is an engine setting.
-    """
-
-    name: str
-    engine: EngineName | None
-    dtype: str
-    processes: int
-    threads: int
-    batch_tokens: int
+_GENERATION = {"num_beams", "max_length", "min_length", "length_penalty", "early_stopping"}
+# Pegasus has pad, end, two masks and <unk_2> to <unk_102> before the pieces of its vocabulary, and
+# the pieces begin with pad and end themselves.
+_IDS_BEFORE_PIECES = 103
 
 
-@dataclass(frozen=True)
-class BenchModel:
-    """A model's files as both engines read them, and how it is used on which device."""
+# Layers, width, heads, feed-forward width, vocabulary and positions.
+SHAPES = {
+    # From the config.json of google/pegasus-cnn_dailymail; 571M parameters.
+    "pegasus-cnn_dailymail": (16, 1024, 16, 4096, 96_103, 1024),
+    "tiny": (2, 32, 2, 64, 4_200, 512),
+}
+
+
+class BenchModel(NamedTuple):
+    """Files of a model as both engines read them, its settings and its device."""
 
     directory: Path
     converted: Path
@@ -61,204 +48,148 @@ class BenchModel:
     settings: SummarySettings
     device: str
 
-
-@dataclass(frozen=True)
-class ChunkResult:
-    """One chunk: its tokens as the encoder got them, its summary and the tokens of that."""
-
-    token_ids: tuple[int, ...]
-    summary: str
-    tokens_out: int
+    def tokenizer(self) -> ChunkTokenizer:
+        """Load the tokenizer."""
+        return ChunkTokenizer.load(self.directory, self.prefix, self.settings.encoder_tokens)
 
 
-@dataclass(frozen=True)
-class Round:
-    """One pass over some texts; seconds of the process that was last."""
+class Contender(NamedTuple):
+    """A way to make summaries; without an engine it is the predecessor's loop."""
 
-    seconds: float
-    chunks: tuple[ChunkResult, ...]
-    peak_mb: float
-    batch_tokens: int = 0  # at the end: fewer than asked for where memory ran out
+    name: str
+    engine: EngineName | None
+    dtype: str
+    processes: int
+    threads: int
+    batch_tokens: int  # source tokens
 
-    @property
-    def chunks_per_s(self) -> float:
-        """Chunks a second, those that were reused included."""
-        return len(self.chunks) / self.seconds
-
-
-class RunningContender:
-    """A contender's processes, loaded; a context manager that ends them."""
-
-    def __init__(self, contender: Contender, model: BenchModel) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.contender = contender
-        self._members = []
-        for _ in range(contender.processes):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_member, args=(theirs, contender, model), daemon=True)
-            process.start()
-            theirs.close()
-            self._members.append((process, ours))
-
-    def __enter__(self) -> RunningContender:
-        self.run(["It works."] * len(self._members))  # loads, and warms up
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process, connection in self._members:
-            connection.close()
-            process.kill()
-            process.join()
-
-    def run(self, texts: Sequence[str]) -> Round:
-        """Summarize texts, dealt among the processes as evenly as their lengths allow.
-
-        Raises:
-            BenchmarkError: a process failed or died.
-        """
-        ranked = sorted(texts, key=len, reverse=True)
-        for number, (_, connection) in enumerate(self._members):
-            connection.send(ranked[number :: len(self._members)])
-        rounds = [self._answer(connection) for _, connection in self._members]
-        return Round(
-            seconds=max(one.seconds for one in rounds),
-            chunks=tuple(chunk for one in rounds for chunk in one.chunks),
-            peak_mb=sum(one.peak_mb for one in rounds),
-            batch_tokens=min(one.batch_tokens for one in rounds),
-        )
-
-    def _answer(self, connection: Connection) -> Round:
-        try:
-            answer = connection.recv()
-        except EOFError as error:
-            raise BenchmarkError(
-                f"a process of {self.contender.name} died; perhaps memory ran out"
-            ) from error
-        if isinstance(answer, str):
-            raise BenchmarkError(f"{self.contender.name} failed: {answer}")
-        assert isinstance(answer, Round)
-        return answer
+    def loop(self, model: BenchModel) -> Loop:
+        """Load the model and return the loop over texts of products."""
+        if model.device == "cpu":
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return predecessor_loop(self, model) if self.engine is None else job_loop(self, model)
 
 
-class _Loop(Protocol):
-    batch_tokens: int
+def predecessor_loop(contender: Contender, model: BenchModel) -> Loop:
+    """Load the loop of the replaced script, the baseline of every engine.
 
-    def summarize(self, texts: list[str]) -> None:
-        """Make the summaries; only this is timed."""
+    It processed the products one by one, tokenized a chunk again after every word, and generated at
+    most 12 chunks at a time in float32, so that most batches held the chunks of a single product.
+    """
+    import torch
+    from transformers import AutoModelForSeq2SeqLM
+    from transformers.utils import logging
 
-    def results(self) -> list[ChunkResult]:
-        """The chunks of the last call."""
-
-
-class _Predecessor:
-    batch_tokens = 0
-
-    def __init__(self, contender: Contender, model: BenchModel) -> None:
-        self._loop = PredecessorLoop(
-            model.directory,
-            model.prefix,
-            model.settings,
-            device=model.device,
-            threads=contender.threads,
-        )
-        self._chunks: list[ChunkResult] = []
-
-    def summarize(self, texts: list[str]) -> None:
-        self._chunks = [
-            ChunkResult(tuple(ids), summary, tokens)
-            for product in self._loop.summarize(texts)
-            for ids, summary, tokens in product
-        ]
-
-    def results(self) -> list[ChunkResult]:
-        return self._chunks
-
-
-class _Remembering:
-    """An engine that keeps what it gave, to be compared."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.given: dict[tuple[int, ...], list[int]] = {}
-
-    def generate(self, batch: Sequence[Sequence[int]]) -> list[list[int]]:
-        summaries = self._engine.generate(batch)
-        self.given.update(zip(map(tuple, batch), summaries, strict=True))
-        return summaries
-
-    def describe(self) -> EngineInfo:
-        return self._engine.describe()
-
-
-class _JobLoop:
-    def __init__(self, name: EngineName, contender: Contender, model: BenchModel) -> None:
-        self._settings = model.settings
-        self._asked_tokens = self.batch_tokens = contender.batch_tokens
-        directory = model.converted if name == "ctranslate2" else model.directory
-        self._tokenizer = ChunkTokenizer.load(
-            directory, model.prefix, model.settings.encoder_tokens
-        )
-        self._engine = _Remembering(
-            load_engine(
-                name,
-                directory,
-                model.settings,
-                device=model.device,
-                dtype=contender.dtype,
-                threads=contender.threads,
-            )
-        )
-        self._cut: list[tuple[int, ...]] = []
-
-    def summarize(self, texts: list[str]) -> None:
-        self._engine.given.clear()
-        self._cut.clear()
-        chunker = Chunker(self._tokenizer, self._settings)
-        summarizer = Summarizer(self._engine, self._tokenizer, self._asked_tokens, lambda *_: None)
-        for start in range(0, len(texts), _PRODUCTS_A_POOL):
-            source = _as_checkpoint(texts[start : start + _PRODUCTS_A_POOL])
-            for work in summarizer.generate([chunk_checkpoint(source, chunker)]):
-                self._cut += [chunk.token_ids for chunks in work.chunks for chunk in chunks]
-                summarizer.assemble(work)
-        self.batch_tokens = summarizer.batch_tokens
-
-    def results(self) -> list[ChunkResult]:
-        given = self._engine.given
-        return [
-            ChunkResult(ids, self._tokenizer.decode(given[ids]), len(given[ids]))
-            for ids in self._cut
-        ]
-
-
-def _as_checkpoint(texts: Sequence[str]) -> CheckpointInput:
-    planned = PlannedCheckpoint(
-        number=1, products=len(texts), data_version="", recipe="", plan_id="", input_sha256=""
+    logging.disable_progress_bar()
+    torch.set_num_threads(contender.threads)
+    settings, size = model.settings, EngineSettings.model_fields["chunk_batch_size"].default
+    tokenizer, plain_tokenizer = model.tokenizer(), load_tokenizer(model.directory)
+    loaded: Any = AutoModelForSeq2SeqLM.from_pretrained(
+        model.directory, dtype=torch.float32, use_safetensors=True, local_files_only=True
     )
-    return CheckpointInput(
-        planned, tuple(ProductInput(str(n), text, 1, "") for n, text in enumerate(texts))
-    )
+    generator = loaded.to(model.device).eval()
+    pad, end = generator.config.pad_token_id, generator.config.eos_token_id
+    lengths = {**settings.model_dump(include=_GENERATION), "do_sample": False}
+
+    def cut(text: str) -> Iterator[str]:
+        current: list[str] = []
+        for word in text[: settings.max_chars].split():
+            ids = plain_tokenizer(" ".join([*current, word]), truncation=False)["input_ids"]
+            if current and len(ids) >= settings.chunk_tokens:
+                yield " ".join(current)
+                current = []
+            current.append(word)
+        if current:
+            yield " ".join(current)
+
+    def generate(rows: list[list[int]]) -> Iterator[tuple[int, ...]]:
+        longest = max(map(len, rows))
+        ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
+        ids = ids.to(model.device)
+        with torch.inference_mode():
+            found = generator.generate(ids, attention_mask=(ids != pad).long(), **lengths)
+        for summary in found.tolist():
+            tokenizer.decode(summary)  # part of the script's work
+            yield tuple(token for token in summary if token not in (pad, end))
+
+    def summarize(texts: Sequence[str]) -> tuple[Chunks, int]:
+        chunks: Chunks = []
+        for text in texts:
+            rows = [tokenizer.encode(chunk) for chunk in cut(text)]
+            for start in range(0, len(rows), size):
+                batch = rows[start : start + size]
+                chunks += zip(map(tuple, batch), generate(batch), strict=True)
+        return chunks, 0
+
+    return summarize
 
 
-def _member(connection: Connection, contender: Contender, model: BenchModel) -> None:
-    """One process: texts in, a round out, until the connection is closed."""
-    # Ctrl-C reaches the parent too, which ends this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if model.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    try:
-        loop: _Loop
-        if contender.engine is None:
-            loop = _Predecessor(contender, model)
-        else:
-            loop = _JobLoop(contender.engine, contender, model)
-        while True:
-            texts = connection.recv()
-            started = time.perf_counter()
-            loop.summarize(texts)
-            seconds = time.perf_counter() - started
-            chunks, peak = tuple(loop.results()), peak_memory_bytes() / _MB
-            connection.send(Round(seconds, chunks, peak, loop.batch_tokens))
-    except (EOFError, ConnectionError):  # the parent has ended, or wants no more
-        return
-    except Exception as error:  # whatever it is: the parent raises it, by the contender's name
-        connection.send(f"{type(error).__name__}: {error}")
+def job_loop(contender: Contender, model: BenchModel) -> Loop:
+    """Load an engine as a job runs it; nothing is remembered from one call to the next."""
+    name, tokenizer = contender.engine, model.tokenizer()
+    assert name is not None
+    directory = model.converted if name == "ctranslate2" else model.directory
+    how = {"device": model.device, "dtype": contender.dtype}
+    engine = load_engine(name, directory, model.settings, threads=contender.threads, **how)
+
+    def summarize(texts: Sequence[str]) -> tuple[Chunks, int]:
+        chunker = Chunker(tokenizer, model.settings)
+        job = summarizer.Summarizer(engine, tokenizer, contender.batch_tokens, lambda *_: None)
+        chunks: Chunks = []
+        for start in range(0, len(texts), _PRODUCTS_PER_POOL):
+            pool = enumerate(texts[start : start + _PRODUCTS_PER_POOL])
+            products = [summarizer.ProductInput(str(n), text, 1, "") for n, text in pool]
+            source = summarizer.CheckpointInput(_PLANNED, tuple(products))
+            for work in job.generate([summarizer.chunk_checkpoint(source, chunker)]):
+                job.assemble(work)
+                for [level] in work.levels:
+                    for chunk, key in zip(level.chunks, level.keys, strict=True):
+                        made = work.summaries[key]
+                        if made.failure:
+                            raise BenchmarkError(made.failure)
+                        chunks.append((chunk.token_ids, tuple(made.ids)))
+        return chunks, job.batch_tokens
+
+    return summarize
+
+
+def shaped_config(shape: str) -> Any:
+    """Return the config of the demo model in one of ``SHAPES``; encoder and decoder are alike."""
+    from transformers import AutoConfig
+
+    layers, width, heads, ffn, vocabulary, positions = SHAPES[shape]
+    config = AutoConfig.from_pretrained(DEMO_MODEL, local_files_only=True)
+    config.update({"d_model": width, "vocab_size": vocabulary, "init_std": 0.02})
+    config.update({"max_position_embeddings": positions, "dtype": "float32"})
+    for coder in ("encoder", "decoder"):
+        sizes = {"layers": layers, "attention_heads": heads, "ffn_dim": ffn}
+        config.update({f"{coder}_{name}": size for name, size in sizes.items()})
+    return config
+
+
+def write_shaped_model(directory: Path, shape: str) -> None:
+    """Write a Pegasus with float32 random weights in the hub's layout.
+
+    A model's cost depends on its shape alone, so its pace can be measured without its weights. The
+    tokenizer cuts text exactly as that of the demo model does.
+    """
+    import torch
+    from sentencepiece.sentencepiece_model_pb2 import ModelProto
+    from transformers import PegasusForConditionalGeneration
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    torch.manual_seed(0)
+    PegasusForConditionalGeneration(config := shaped_config(shape)).save_pretrained(directory)
+    # After the weights: saving them writes a generation_config.json too.
+    for name in ("generation_config.json", "special_tokens_map.json", "tokenizer_config.json"):
+        shutil.copyfile(DEMO_MODEL / name, directory / name)
+    vocabulary = ModelProto.FromString((DEMO_MODEL / "spiece.model").read_bytes())
+    normal, unused = ModelProto.SentencePiece.NORMAL, ModelProto.SentencePiece.UNUSED
+    # A filler with a score below the worst piece would change how unknown characters are cut.
+    worst = min(piece.score for piece in vocabulary.pieces if piece.type == normal)
+    for number in range(len(vocabulary.pieces), config.vocab_size - _IDS_BEFORE_PIECES):
+        # Spaces reach the pieces as U+2581, so no text contains a piece with a space.
+        vocabulary.pieces.add(piece=f"<filler {number}>", score=worst, type=unused)
+    vocabulary.trainer_spec.vocab_size = len(vocabulary.pieces)
+    (directory / "spiece.model").write_bytes(vocabulary.SerializeToString())

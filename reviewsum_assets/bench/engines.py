@@ -1,86 +1,78 @@
-"""The engines against the predecessor's loop, on the same texts and the same model.
+"""The engines beside the loop of the replaced script, on the same texts and the same model.
 
-Contenders take turns, so that a machine that slows down slows all of them; a ratio is the median
-of the ratios within a turn.
+Every contender works end to end, from text to summaries. Contenders alternate, so that a
+disturbance of the machine concerns all of them; a ratio is the median of those within a turn.
 """
 
 from __future__ import annotations
 
-import json
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import mean, median
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+import polars as pl
+from pydantic import BaseModel
 
-from reviewsum_assets.bench.agreement import Agreement, agreement
+from reviewsum_assets.bench import roofline
 from reviewsum_assets.bench.contenders import (
-    BASELINE,
+    SHAPES,
     BenchModel,
+    Chunks,
     Contender,
-    Round,
-    RunningContender,
+    write_shaped_model,
 )
-from reviewsum_assets.bench.device_rates import DeviceRates, measure_device
-from reviewsum_assets.bench.roofline import Roofline, Workload, roofline
-from reviewsum_assets.bench.texts import different_chunks
+from reviewsum_assets.bench.measure import Measurement, crew
 from reviewsum_assets.errors import BenchmarkError
-from reviewsum_assets.job.devices import fitting_workers, usable_cores, worker_devices
+from reviewsum_assets.job import devices
+from reviewsum_assets.job.chunking import ChunkTokenizer
 from reviewsum_assets.job.engines import EngineName
-from reviewsum_assets.settings import EngineSettings
+from reviewsum_assets.job.models import conversion
+from reviewsum_assets.job.models.directory import ready_model
+from reviewsum_assets.reviews.dumps import put_sample
+from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
+from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 
-# What the others have to agree with: one chunk alone or many in a batch, it is the same to it.
-_REFERENCE = "transformers-float32"
-_ONE_PROCESS = "1-process"
-_ENGINES: Mapping[str, Sequence[tuple[EngineName, str]]] = {
-    "cpu": (("transformers", "float32"), ("ctranslate2", "float32"), ("ctranslate2", "int8")),
-    "cuda": (
-        ("transformers", "float32"),
-        ("transformers", "bfloat16"),
-        ("ctranslate2", "float32"),
-        ("ctranslate2", "bfloat16"),
-        ("ctranslate2", "float16"),
-        ("ctranslate2", "int8"),
-    ),
+_BASELINE = "predecessor"
+_REFERENCE = "transformers-float32"  # the other engines have to agree with it
+_DTYPES: dict[str, dict[EngineName, list[str]]] = {
+    "cpu": {"transformers": ["float32"], "ctranslate2": ["float32", "int8"]},
+    "cuda": {
+        "transformers": ["float32", "bfloat16"],
+        "ctranslate2": ["float32", "bfloat16", "float16", "int8"],
+    },
 }
-_BYTES_A_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
+_PRODUCTS_READ = 1_000
+_WORDS_PER_CHUNK = 150
 
 
 @dataclass(frozen=True)
-class EngineBench:
-    """What is measured, and how thoroughly.
+class EngineOptions:
+    """The choices of a user, as options of the command; settings of the environment hold too."""
 
-    Args:
-        model: to generate with, on one device.
-        parameters: of the model.
-        texts: of products, those with most reviews first.
-        products: that every turn summarizes.
-        repeats: turns.
-        compared_chunks: different chunks that each engine summarizes once to be compared.
-        batch_tokens: source tokens a batch; every engine is measured at each.
-        processes: replicas of each engine, which share the device; 0: as in a job.
-    """
-
-    model: BenchModel
-    parameters: int
-    texts: Sequence[str]
-    products: int
-    repeats: int
-    compared_chunks: int
-    batch_tokens: Sequence[int]
+    dumps: Sequence[str] = ()
+    model: str = "demo"
+    shape: str = ""
+    products: int = 20
+    repeats: int = 3
+    compared_chunks: int = 2_000
+    output_tokens: int | None = None
+    device: str = "cpu"
+    batch_tokens: Sequence[int] = ()
     processes: int = 0
 
 
 class EngineResult(BaseModel):
-    """One contender. Rates are medians of the turns, ``peak_mb`` is of all its processes.
+    """One contender. Rates are medians of the turns; ``peak_mb`` is the sum of its processes.
 
-    ``agreement`` is the share of chunks, of those compared, whose summary equals that of
-    transformers in float32; ``rouge_l`` is against the same, ``rouge_l_to_baseline`` is that of the
-    timed chunks against the predecessor's, which did not renormalize.
+    ``agreement`` is the share of compared summaries that equal those of transformers in float32;
+    ``rouge_l`` compares the same, ``rouge_l_to_baseline`` the timed ones with the predecessor's.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     processes: int
@@ -90,18 +82,16 @@ class EngineResult(BaseModel):
     chunks_per_s: float
     tokens_per_s: float
     ratio_to_baseline: float
-    ratios: tuple[float, ...]
+    ratios: list[float]
     peak_mb: float
-    agreement: float | None = None
-    rouge_l: float | None = None
-    rouge_l_to_baseline: float | None = None
-    roofline_share: float | None = None
+    agreement: float | None
+    rouge_l: float | None
+    rouge_l_to_baseline: float | None
+    roofline_share: float | None
 
 
 class Measured(BaseModel):
-    """What the contenders were measured on; tokens are means a chunk."""
-
-    model_config = ConfigDict(frozen=True)
+    """The work that was measured; tokens are means per chunk."""
 
     products: int
     chunks: int
@@ -111,194 +101,186 @@ class Measured(BaseModel):
     compared_chunks: int
 
 
-class EngineBenchResult(BaseModel):
-    """All contenders; ``rooflines`` by number type, for all threads of the device together.
+class EngineResults(BaseModel):
+    """All contenders; rooflines by number type; chunks that float32 engines summarize otherwise."""
 
-    ``differing`` shows the chunks that float32 engines summarize differently.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    measured: Measured
-    baseline: EngineResult
-    engines: tuple[EngineResult, ...]
-    rooflines: dict[str, Roofline]
-    differing: tuple[str, ...]
+    measured: Measured | None = None
+    baseline: EngineResult | None = None
+    engines: list[EngineResult] = []
+    rooflines: dict[str, roofline.Roofline] = {}
+    differing: list[str] = []
 
 
-def engine_results(bench: EngineBench, on_turn: Callable[[str], None]) -> EngineBenchResult:
-    """Measure every contender.
-
-    Args:
-        bench: what to measure.
-        on_turn: told what is being done.
+def prepare(
+    options: EngineOptions, directory: Path
+) -> tuple[EngineOptions, BenchModel, Sequence[str]]:
+    """Make the model ready, and read texts of products, on a lake under ``directory``.
 
     Raises:
-        BenchmarkError: a contender failed.
+        ReviewsumError: shape, device, dumps or model cannot be used, or be converted.
     """
-    contenders = _contenders(bench)
-    texts = bench.texts[: bench.products]
-    rates: dict[str, DeviceRates] = {}
-    with ExitStack() as stack:
-        field = _Field(stack, bench, contenders)
-        turns: dict[str, list[Round]] = {contender.name: [] for contender in contenders}
-        for turn in range(bench.repeats):
-            on_turn(f"turn {turn + 1} of {bench.repeats}: rates of the device")
-            for dtype in sorted({c.dtype for c in contenders} & set(_BYTES_A_NUMBER)):
-                found = measure_device(bench.model.device, dtype, usable_cores())
-                rates[dtype] = _best(found, rates.get(dtype, found))
-            for contender in list(contenders):
-                on_turn(f"turn {turn + 1} of {bench.repeats}: {contender.name}")
-                try:
-                    turns[contender.name].append(field.run(contender, texts))
-                except BenchmarkError as error:
-                    if contender.engine is None or turn:
-                        raise
-                    # A device need not have every type of number.
-                    on_turn(f"{contender.name} is left out: {error}")
-                    contenders.remove(contender)
-        compared = _compared(field, bench, contenders, on_turn)
-    first = turns[BASELINE][0]
-    config = json.loads((bench.model.directory / "config.json").read_bytes())
-    tokens_in = statistics.mean(len(chunk.token_ids) for chunk in first.chunks)
-    tokens_out = statistics.mean(chunk.tokens_out for chunk in first.chunks)
-    rooflines = {
-        dtype: roofline(
-            config,
-            Workload(
-                tokens_in=round(tokens_in),
-                tokens_out=round(tokens_out),
-                beams=bench.model.settings.num_beams,
-                batch=max(1, round(max(bench.batch_tokens) / tokens_in)),
-                bytes_per_number=_BYTES_A_NUMBER[dtype],
-            ),
-            rate,
-        )
-        for dtype, rate in rates.items()
+    if options.device not in _DTYPES:
+        raise BenchmarkError(f"no device {options.device!r}: there are cpu and cuda")
+    if options.shape and options.shape not in SHAPES:
+        raise BenchmarkError(f"no shape {options.shape!r}: there are {', '.join(SHAPES)}")
+    name, lengths = options.model, {}
+    if options.shape:
+        name = str(directory / "shaped_model")
+        write_shaped_model(Path(name), options.shape)
+    if (tokens := options.output_tokens) is not None:  # lengths count the start and the end token
+        lengths = {"max_length": tokens + 2, "min_length": tokens + 1}
+    root = directory / "lake"
+    chosen = {"dumps": tuple(options.dumps), "model": name, "device": options.device}
+    settings = load_settings(lake=str(root), **chosen, **lengths)
+    lake = Lake.open(settings.lake)
+    put_sample(lake, settings)
+    model, _ = ready_model(lake, settings)
+    converted = conversion.ensure_converted(lake, model)
+    if not converted.files:
+        raise BenchmarkError(f"there is only one engine to measure: {converted.obstacle}")
+    grouped, _ = group_reviews(lake, settings)
+    ranked = scan_grouped(lake, grouped).filter(pl.col("all_reviews").str.len_chars() > 0)
+    ranked = ranked.sort("review_count", "product_id", descending=[True, False])
+    texts = ranked.head(_PRODUCTS_READ).select("all_reviews").collect()["all_reviews"].to_list()
+    workers = devices.worker_devices(settings.engine_settings(), model.parameters)
+    usual = settings.tokens_per_batch(settings.chunk_tokens, workers[0].gpu_memory_gib)
+    processes = options.processes or (len(workers) if options.device == "cpu" else 1)
+    options = replace(options, batch_tokens=options.batch_tokens or (usual,), processes=processes)
+    files = places.model_directory(model.version), places.converted_model_directory(model.version)
+    made = model.prefix, settings.summary_settings(), options.device
+    return options, BenchModel(root / files[0], root / files[1], *made), texts
+
+
+def engine_results(
+    options: EngineOptions, model: BenchModel, texts: Sequence[str], on_step: Callable[[str], None]
+) -> EngineResults:
+    """Measure every contender; raises BenchmarkError if one fails."""
+    contenders, tokenizer = contenders_of(options), model.tokenizer()
+    timed, others = texts[: options.products], other_texts(texts, options.compared_chunks)
+    turns: dict[str, list[Measurement]] = defaultdict(list)
+    summaries: dict[str, Chunks] = {}
+    on_step("rates of the device")
+    rates = {
+        dtype: roofline.measure_device(options.device, dtype, devices.usable_cores())
+        for dtype in sorted({one.dtype for one in contenders} & set(roofline.BYTES_PER_NUMBER))
     }
-    results = [
-        _result(contender, turns, compared.get(contender.name), rooflines.get(contender.dtype))
-        for contender in contenders
-    ]
-    return EngineBenchResult(
-        measured=Measured(
-            products=len(texts),
-            chunks=len(first.chunks),
-            tokens_in=tokens_in,
-            tokens_out=tokens_out,
-            repeats=bench.repeats,
-            compared_chunks=max((c.chunks for c in compared.values()), default=0),
-        ),
-        baseline=results[0],
-        engines=tuple(results[1:]),
-        rooflines=rooflines,
-        differing=tuple(
-            text
-            for name, found in compared.items()
-            if name.endswith("float32")
-            for text in found.differing
-        ),
+    for turn in range(1, options.repeats + 1):
+        for one in list(contenders):
+            on_step(f"turn {turn} of {options.repeats}: {one.name}")
+            try:
+                with crew(one.name, one.processes, partial(one.loop, model)) as run:
+                    _run(run, one.processes, ["It works."] * one.processes)  # warms up
+                    turns[one.name].append(_run(run, one.processes, timed))
+                    if turn == 1 and others and one.engine:
+                        summaries[one.name] = _run(run, one.processes, others).value[0]
+            except BenchmarkError as error:
+                if one.engine is None or turn > 1:
+                    raise
+                on_step(f"{one.name} is left out: {error}")  # the device may lack a number type
+                contenders.remove(one)
+    first: Chunks = turns[_BASELINE][0].value[0]
+    tokens_in, tokens_out = (mean(map(len, tokens)) for tokens in zip(*first, strict=True))
+    batch = max(1, round(max(options.batch_tokens) / tokens_in))
+    lengths = round(tokens_in), round(tokens_out)
+    gflop, numbers = roofline.chunk_cost(
+        model.directory, *lengths, beams=model.settings.num_beams, batch=batch
     )
+    bounds = {
+        dtype: roofline.Roofline.of(gflop, roofline.BYTES_PER_NUMBER[dtype] * numbers, rates[dtype])
+        for dtype in rates
+    }
+    reference = next((c for name, c in summaries.items() if name.startswith(_REFERENCE)), [])
+    differing: list[str] = []
+    results: list[EngineResult] = []
+    for one in contenders:
+        own, paces, of_baseline = turns[one.name], _paces(turns[one.name]), _paces(turns[_BASELINE])
+        ratios = [pace / other for pace, other in zip(paces, of_baseline, strict=True)]
+        chunks, pace, bound = own[0].value[0], median(paces), bounds.get(one.dtype)
+        compared = agreement(tokenizer, reference, summaries.get(one.name, []))
+        if one.dtype == "float32":
+            differing += [f"{one.name}, {pair}" for pair in compared.differing]
+        result = EngineResult(
+            **one._asdict(),
+            settled_tokens=min(turn.value[1] for turn in own),
+            chunks_per_s=pace,
+            tokens_per_s=pace * mean(len(ids) + len(summary) for ids, summary in chunks),
+            ratio_to_baseline=median(ratios),
+            ratios=ratios,
+            peak_mb=max(turn.peak_mb for turn in own),
+            agreement=compared.identical,
+            rouge_l=compared.rouge_l,
+            rouge_l_to_baseline=agreement(tokenizer, first, chunks).rouge_l,
+            roofline_share=pace / bound.bound_chunks_per_s if bound else None,
+        )
+        results.append(result)
+    measured = Measured(
+        products=len(timed), chunks=len(first), tokens_in=tokens_in, tokens_out=tokens_out,
+        repeats=options.repeats, compared_chunks=len(dict(reference)),
+    )  # fmt: skip
+    return EngineResults(
+        measured=measured, baseline=results[0], engines=results[1:], rooflines=bounds,
+        differing=differing,
+    )  # fmt: skip
 
 
-class _Field:
-    """The contenders, all loaded at once if memory allows, else one at a time."""
-
-    def __init__(
-        self, stack: ExitStack, bench: EngineBench, contenders: Sequence[Contender]
-    ) -> None:
-        self._model = bench.model
-        processes = sum(contender.processes for contender in contenders)
-        fits = processes <= fitting_workers(bench.parameters)
-        self._running: Mapping[str, RunningContender] = {
-            contender.name: stack.enter_context(RunningContender(contender, bench.model))
-            for contender in (contenders if fits and bench.model.device == "cpu" else ())
-        }
-
-    def run(self, contender: Contender, texts: Sequence[str]) -> Round:
-        if contender.name in self._running:
-            return self._running[contender.name].run(texts)
-        with RunningContender(contender, self._model) as running:
-            return running.run(texts)
-
-
-def _contenders(bench: EngineBench) -> list[Contender]:
-    """The baseline first, then the engines, in the layout that a job would choose."""
-    cores, device = usable_cores(), bench.model.device
-    processes, threads = 1, cores
-    if device == "cpu":
-        workers = worker_devices(EngineSettings(device="cpu"), bench.parameters)
-        processes, threads = len(workers), workers[0].threads
-    if bench.processes:
-        processes, threads = bench.processes, max(1, cores // bench.processes)
-    found = [Contender(BASELINE, None, "float32", 1, cores, 0)]
-    for tokens in bench.batch_tokens:
-        suffix = f"-{tokens}" if len(bench.batch_tokens) > 1 else ""
-        found += [
-            Contender(f"{engine}-{dtype}{suffix}", engine, dtype, processes, threads, tokens)
-            for engine, dtype in _ENGINES[device]
-        ]
-        if processes > 1:
-            name = f"{_REFERENCE}{suffix}-{_ONE_PROCESS}"
-            found.append(Contender(name, "transformers", "float32", 1, cores, tokens))
+def contenders_of(options: EngineOptions) -> list[Contender]:
+    """Return the baseline, and the engines of the device."""
+    cores, processes = devices.usable_cores(), options.processes
+    found = [Contender(_BASELINE, None, "float32", 1, cores, 0)]
+    for tokens in options.batch_tokens:
+        suffix = f"-{tokens}" if len(options.batch_tokens) > 1 else ""
+        for engine, dtypes in _DTYPES[options.device].items():
+            names = [(f"{engine}-{dtype}{suffix}", engine, dtype) for dtype in dtypes]
+            found += [Contender(*n, processes, max(1, cores // processes), tokens) for n in names]
     return found
 
 
-def _compared(
-    field: _Field,
-    bench: EngineBench,
-    contenders: Sequence[Contender],
-    on_turn: Callable[[str], None],
-) -> dict[str, Agreement]:
-    """How far each engine agrees with the reference, on more chunks than are timed."""
-    if not bench.compared_chunks:
-        return {}
-    model = bench.model
-    chunks = different_chunks(model.directory, model.prefix, model.settings, bench.texts)
-    texts = [text for _, text in zip(range(bench.compared_chunks), chunks, strict=False)]
-    found: dict[str, Agreement] = {}
-    reference: Round | None = None
-    for contender in sorted(contenders, key=lambda one: not one.name.startswith(_REFERENCE)):
-        if contender.engine is None or contender.name.endswith(_ONE_PROCESS):
-            continue  # how threads are shared changes no word
-        on_turn(f"agreement on {len(texts):,} chunks: {contender.name}")
-        round_ = field.run(contender, texts)
-        reference = reference or round_
-        found[contender.name] = agreement(contender.name, reference.chunks, round_.chunks)
-    return found
-
-
-def _result(
-    contender: Contender,
-    turns: Mapping[str, Sequence[Round]],
-    compared: Agreement | None,
-    bound: Roofline | None,
-) -> EngineResult:
-    own, baseline = turns[contender.name], turns[BASELINE]
-    ratios = tuple(
-        one.chunks_per_s / other.chunks_per_s for one, other in zip(own, baseline, strict=True)
+def other_texts(texts: Sequence[str], count: int) -> list[str]:
+    """Return different texts that are a chunk each, from far beyond the first characters."""
+    step = _WORDS_PER_CHUNK
+    found = dict.fromkeys(
+        " ".join(words[start : start + step])
+        for shift in range(0, step, step // 10)
+        for words in map(str.split, texts)
+        for start in range(shift, len(words), step)
     )
-    rate = statistics.median(one.chunks_per_s for one in own)
-    tokens = statistics.mean(len(chunk.token_ids) + chunk.tokens_out for chunk in own[0].chunks)
-    to_baseline = agreement(contender.name, baseline[0].chunks, own[0].chunks)
-    return EngineResult(
-        name=contender.name,
-        processes=contender.processes,
-        threads=contender.threads,
-        batch_tokens=contender.batch_tokens,
-        settled_tokens=min(one.batch_tokens for one in own),
-        chunks_per_s=rate,
-        tokens_per_s=rate * tokens,
-        ratio_to_baseline=statistics.median(ratios),
-        ratios=ratios,
-        peak_mb=max(one.peak_mb for one in own),
-        agreement=None if compared is None else compared.identical_share,
-        rouge_l=None if compared is None else compared.rouge_l,
-        rouge_l_to_baseline=to_baseline.rouge_l,
-        roofline_share=None if bound is None else bound.share_reached(rate),
-    )
+    return list(found)[:count]
 
 
-def _best(one: DeviceRates, other: DeviceRates) -> DeviceRates:
-    """What the device can do, as far as its neighbours let it."""
-    return DeviceRates(max(one.gflops, other.gflops), max(one.gb_per_s, other.gb_per_s))
+class Agreement(NamedTuple):
+    """Share of equal summaries, mean ROUGE-L F1, and the pairs that differ."""
+
+    identical: float | None
+    rouge_l: float | None
+    differing: list[str]
+
+
+def agreement(tokenizer: ChunkTokenizer, reference: Chunks, other: Chunks) -> Agreement:
+    """Compare the summaries of the chunks that both hold."""
+    from rouge_score.rouge_scorer import RougeScorer  # takes seconds to import
+
+    scorer, expected = RougeScorer(["rougeL"]), dict(reference)
+    scores, differing = [], []
+    for ids, summary in dict(other).items():
+        if ids in expected:
+            wanted, found = tokenizer.decode(expected[ids]), tokenizer.decode(summary)
+            scores.append(1.0 if found == wanted else scorer.score(wanted, found)["rougeL"][2])
+            if found != wanted:
+                differing.append(f"{len(ids)} tokens:\n  {wanted}\n  {found}")
+    identical = 1 - len(differing) / len(scores) if scores else None
+    return Agreement(identical, mean(scores) if scores else None, differing)
+
+
+def _run(
+    run: Callable[..., list[Measurement]], processes: int, texts: Sequence[str]
+) -> Measurement:
+    """Deal texts among the processes by length; seconds are those of the slowest process."""
+    ranked = sorted(texts, key=len, reverse=True)
+    found = run(*([ranked[number::processes]] for number in range(processes)))
+    chunks = [chunk for one in found for chunk in one.value[0]]
+    value = chunks, min(one.value[1] for one in found)
+    return Measurement(max(one.seconds for one in found), sum(m.peak_mb for m in found), value)
+
+
+def _paces(turns: Sequence[Measurement]) -> list[float]:
+    return [len(turn.value[0]) / turn.seconds for turn in turns]

@@ -1,211 +1,142 @@
-"""The result of `reviewsum bench`, as one object and as tables."""
+"""One call of `reviewsum bench`: what it measures, its result as one object, and as tables."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
+import tempfile
+import time
+from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from reviewsum_assets.bench.engines import EngineBenchResult, EngineResult, Measured
-from reviewsum_assets.bench.roofline import Roofline
-from reviewsum_assets.bench.workplace import StageResult
+from reviewsum_assets.bench.engines import EngineOptions, EngineResults, engine_results, prepare
+from reviewsum_assets.bench.stages import FULL, STAGES, Scale, StageResult, stage_results
+from reviewsum_assets.errors import BenchmarkError
+from reviewsum_assets.job.devices import device_name
 
+_PARTS = ("engines", "stages")
 _LIBRARIES = ("ctranslate2", "torch", "transformers", "polars", "dagster")
 _DIFFERENCES_SHOWN = 5
+_SPEED = (
+    "name", "processes", "threads", "batch_tokens", "settled_tokens", "chunks_per_s",
+    "ratio_to_baseline", "peak_mb", "roofline_share",
+)  # fmt: skip
+_AGREEMENT = ("name", "agreement", "rouge_l", "rouge_l_to_baseline")
+_STAGES = ("name", "size", "seconds", "peak_mb", "baseline_seconds", "baseline_peak_mb", "ratio")
 
 
-class Machine(BaseModel):
-    """Where it was measured."""
+class BenchResult(EngineResults):
+    """Everything that one call measured, and where; parts that were not asked for are empty."""
 
-    model_config = ConfigDict(frozen=True)
-
-    processor: str
-    cores: int
-    memory_gib: float
-    gpu: str
-    python: str
-    libraries: dict[str, str]
-
-    @classmethod
-    def this(cls, gpu: str) -> Machine:
-        """The machine that this process runs on."""
-        return cls(
-            processor=_processor(),
-            cores=os.cpu_count() or 1,
-            memory_gib=psutil.virtual_memory().total / 2**30,
-            gpu=gpu,
-            python=platform.python_version(),
-            libraries={name: version(name) for name in _LIBRARIES},
-        )
-
-
-class BenchResult(BaseModel):
-    """Everything that was measured in one call; what was not asked for is empty."""
-
-    model_config = ConfigDict(frozen=True)
-
-    machine: Machine
+    machine: dict[str, Any]
     settings: dict[str, Any]
-    seconds: float
-    measured: Measured | None
-    baseline: EngineResult | None
-    engines: tuple[EngineResult, ...]
-    rooflines: dict[str, Roofline]
-    differing: tuple[str, ...]
-    stages: tuple[StageResult, ...]
+    seconds: float = 0.0
+    stages: tuple[StageResult, ...] = ()
 
-    @classmethod
-    def of(
-        cls,
-        machine: Machine,
-        settings: dict[str, Any],
-        seconds: float,
-        engines: EngineBenchResult | None,
-        stages: list[StageResult],
-    ) -> BenchResult:
-        """Put the halves together."""
-        return cls(
-            machine=machine,
-            settings=settings,
-            seconds=seconds,
-            measured=None if engines is None else engines.measured,
-            baseline=None if engines is None else engines.baseline,
-            engines=() if engines is None else engines.engines,
-            rooflines={} if engines is None else engines.rooflines,
-            differing=() if engines is None else engines.differing,
-            stages=tuple(stages),
-        )
+
+def measure_all(
+    parts: Sequence[str],
+    names: Sequence[str],
+    options: EngineOptions,
+    scale: Scale,
+    scratch: Path | None,
+    on_step: Callable[[str], None],
+) -> BenchResult:
+    """Measure the parts, or both; of the stages those with these names, or all.
+
+    Raises:
+        BenchmarkError: a part or stage does not exist, or could not be measured.
+    """
+    _require_known("part", parts, _PARTS)
+    _require_known("stage", names, STAGES)
+    parts = parts or (("stages",) if names else _PARTS)
+    started = time.monotonic()
+    settings: dict[str, Any] = {"parts": list(parts), "full": scale is FULL}
+    found = EngineResults()
+    if "engines" in parts:
+        with tempfile.TemporaryDirectory(prefix="reviewsum-bench-", dir=scratch) as directory:
+            on_step("engines: reading reviews, making the model ready")
+            options, model, texts = prepare(options, Path(directory))
+            settings |= vars(options) | {
+                "model": options.shape or options.model,
+                "reviews": list(options.dumps) or "sample dump",
+                "output_tokens": options.output_tokens or "as generated",
+                "summary_settings": model.settings.model_dump(),
+            }
+            found = engine_results(options, model, texts, lambda s: on_step(f"engines: {s}"))
+    return BenchResult(
+        **dict(found),
+        machine=_machine(device_name("cuda") if options.device == "cuda" else ""),
+        settings=settings,
+        stages=tuple(stage_results(scale, names, scratch, on_step) if "stages" in parts else ()),
+        seconds=time.monotonic() - started,
+    )
 
 
 def print_report(console: Console, result: BenchResult) -> None:
     """Print tables for people."""
-    machine = result.machine
-    libraries = ", ".join(f"{name} {number}" for name, number in machine.libraries.items())
-    console.print(
-        f"{machine.processor}, {machine.cores} cores, {machine.memory_gib:.0f} GiB"
-        f"{f', {machine.gpu}' if machine.gpu else ''}; Python {machine.python}, {libraries}",
-        soft_wrap=True,
-    )
-    console.print(
-        "settings: " + ", ".join(f"{name} {value}" for name, value in result.settings.items()),
-        soft_wrap=True,
-    )
-    if result.measured is not None and result.baseline is not None:
-        _print_engines(console, result, result.measured, result.baseline)
+    for title, facts in (("machine", result.machine), ("settings", result.settings)):
+        line = ", ".join(f"{name} {value}" for name, value in facts.items())
+        console.print(f"{title}: {line}", soft_wrap=True, markup=False)
+    if (measured := result.measured) and result.baseline:
+        rows = [result.baseline, *result.engines]
+        title = (
+            f"Speed: {measured.products} products, {measured.chunks} chunks of "
+            f"{measured.tokens_in:.0f} tokens in and {measured.tokens_out:.0f} out, "
+            f"median of {measured.repeats}"
+        )
+        _print_table(console, title, rows, _SPEED)
+        title = f"Agreement: {measured.compared_chunks:,} chunks, with transformers-float32"
+        _print_table(console, title, rows, _AGREEMENT)
+        for dtype, bound in result.rooflines.items():
+            _print_table(console, f"Roofline: {dtype}", [bound], tuple(type(bound).model_fields))
+        for pair in result.differing[:_DIFFERENCES_SHOWN]:
+            console.print(f"differs: {pair}", markup=False, highlight=False, soft_wrap=True)
+        if more := result.differing[_DIFFERENCES_SHOWN:]:
+            console.print(f"and {len(more)} more; --json has all")
     if result.stages:
-        _print_stages(console, result.stages)
+        _print_table(console, "Stages", result.stages, _STAGES)
+        for note in (f"{stage.name}: {stage.note}" for stage in result.stages if stage.note):
+            console.print(note, soft_wrap=True)
     console.print(f"measured in {result.seconds:,.0f} s")
 
 
-def _print_engines(
-    console: Console, result: BenchResult, measured: Measured, baseline: EngineResult
-) -> None:
-    speed = _table(
-        f"Speed: {measured.products} products, {measured.chunks} chunks of "
-        f"{measured.tokens_in:.0f} tokens in and {measured.tokens_out:.0f} out, "
-        f"median of {measured.repeats}",
-        ["engine"],
-        ["chunks/s", "ratio", "range", "MB", "roofline"],
-    )
-    compared = _table(
-        f"Agreement: {measured.compared_chunks:,} chunks, with transformers-float32",
-        ["engine"],
-        ["identical", "ROUGE-L", "to predecessor"],
-    )
-    for row in (baseline, *result.engines):
-        speed.add_row(
-            row.name,
-            f"{row.chunks_per_s:.2f}",
-            f"{row.ratio_to_baseline:.1f}",
-            f"{min(row.ratios):.1f}-{max(row.ratios):.1f}",
-            f"{row.peak_mb:,.0f}",
-            _percent(row.roofline_share, 0),
-        )
-        compared.add_row(
-            row.name,
-            _percent(row.agreement, 2),
-            _number(row.rouge_l, 4),
-            _number(row.rouge_l_to_baseline, 4),
-        )
-    console.print(speed)
-    layouts: dict[str, list[str]] = {}
-    for row in (baseline, *result.engines):
-        layouts.setdefault(f"{row.processes} x {row.threads}", []).append(row.name)
-    for layout, names in layouts.items():
-        console.print(f"processes x threads: {layout} of {', '.join(names)}", style="dim")
-    for row in result.engines:
-        if row.settled_tokens < row.batch_tokens:
-            console.print(
-                f"out of memory: {row.name} went from {row.batch_tokens:,} source tokens per batch "
-                f"to {row.settled_tokens:,}",
-                soft_wrap=True,
-            )
-    console.print(compared)
-    for dtype, bound in result.rooflines.items():
-        console.print(
-            f"roofline {dtype}: a chunk is {bound.gflop_per_chunk:.3g} GFLOP and "
-            f"{bound.mb_per_chunk:,.0f} MB; this device does {bound.device_gflops:,.0f} GFLOP/s "
-            f"and {bound.device_gb_per_s:,.1f} GB/s, so at most {bound.bound_chunks_per_s:.3g} "
-            f"chunks/s, bound by {bound.bound_by}",
-            soft_wrap=True,
-        )
-    for text in result.differing[:_DIFFERENCES_SHOWN]:
-        console.print(f"differs: {text}", markup=False, highlight=False, soft_wrap=True)
-    if len(result.differing) > _DIFFERENCES_SHOWN:
-        console.print(f"and {len(result.differing) - _DIFFERENCES_SHOWN} more; --json has all")
+def _require_known(kind: str, asked: Sequence[str], known: Collection[str]) -> None:
+    for name in asked:
+        if name not in known:
+            raise BenchmarkError(f"no {kind} {name!r}: there are {', '.join(known)}")
 
 
-def _print_stages(console: Console, stages: tuple[StageResult, ...]) -> None:
-    table = _table("Stages", ["stage", "of"], ["s", "MB", "other s", "MB", "ratio"])
-    for stage in stages:
-        table.add_row(
-            stage.name,
-            stage.size,
-            f"{stage.seconds:.2f}",
-            f"{stage.peak_mb:,.0f}",
-            _number(stage.baseline_seconds, 1),
-            _number(stage.baseline_peak_mb, 0),
-            _number(stage.ratio, 1),
-        )
-    console.print(table)
-    for stage in stages:
-        if stage.note:
-            console.print(f"{stage.name}: {stage.note}", soft_wrap=True)
-
-
-def _table(title: str, words: list[str], numbers: list[str]) -> Table:
-    """A table for narrow terminals: only the second column of words may be broken."""
-    table = Table(
-        title=title, title_justify="left", box=SIMPLE, pad_edge=False, collapse_padding=True
-    )
-    for place, name in enumerate(words):
-        table.add_column(name, no_wrap=place == 0)
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
-def _percent(share: float | None, digits: int) -> str:
-    return "" if share is None else f"{share:.{digits}%}"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:,.{digits}f}"
-
-
-def _processor() -> str:
-    """The processor's name where the system tells it."""
+def _machine(gpu: str) -> dict[str, Any]:
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    model = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
+    return {
+        "processor": model[1] if model else platform.processor() or platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "memory_gib": psutil.virtual_memory().total / 2**30,
+        "gpu": gpu,
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+    }
+
+
+def _print_table(
+    console: Console, title: str, rows: Sequence[BaseModel], columns: Sequence[str]
+) -> None:
+    """Print fields of rows; a value that was not measured is left empty."""
+    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), no_wrap=column == "name")
+    for row in rows:
+        values = (getattr(row, column) for column in columns)
+        table.add_row(*(f"{v:,.4g}" if isinstance(v, float) else str(v or "") for v in values))
+    console.print(table)

@@ -1,201 +1,279 @@
-"""The stages around the model: grouping, chunking, planning, merging, and a run with nothing to do.
+"""The stages around the model: ingest, plan, merge, a run with nothing to do, definitions.
 
-Every figure is measured when it is asked for. Contender and baseline take turns in processes of
-their own, so that a machine that slows down slows both, and must give the same result.
+Contender and baseline alternate in fresh processes, and must give equal results. Inputs are made of
+sentences of the sample dump, and are the same in every run.
 """
 
 from __future__ import annotations
 
+import gzip
+import html
 import json
+import os
+import re
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from random import Random
+from statistics import median
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any, NamedTuple
 
-from reviewsum_assets.bench import chunking_crew, stage_work
-from reviewsum_assets.bench.eager_grouping import group_eagerly
-from reviewsum_assets.bench.finished_lake import finished_lake
-from reviewsum_assets.bench.measure import Measurement
-from reviewsum_assets.bench.scale import Scale
-from reviewsum_assets.bench.stage_inputs import write_dump, write_grouped
-from reviewsum_assets.bench.workplace import StageResult, Workplace
-from reviewsum_assets.demo import DEMO_MODEL
+import polars as pl
+import psutil
+from pydantic import BaseModel
+
+from reviewsum_assets.bench.measure import Measurement, measure, run_command
+from reviewsum_assets.checkpoints.merge import merge_checkpoints
+from reviewsum_assets.checkpoints.plan import require_plan
+from reviewsum_assets.checkpoints.planning import make_plan
+from reviewsum_assets.demo import SAMPLE_DUMP
 from reviewsum_assets.errors import BenchmarkError
+from reviewsum_assets.job.devices import usable_cores
+from reviewsum_assets.reviews.grouping import current_grouped_reviews, group_reviews, scan_grouped
+from reviewsum_assets.settings import ENVIRONMENT_PREFIX, load_settings
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
 
-# Objects of Python take some five times the dump they are read from.
-_EAGER_LIMIT_MB = 8 * 2**30 / 1e6
-
-
-def stage_results(
-    scale: Scale,
-    on_stage: Callable[[str], None],
-    *,
-    stages: Sequence[str] = (),
-    scratch: Path | None = None,
-) -> list[StageResult]:
-    """Measure stages, one after the other.
-
-    Args:
-        scale: how large their inputs are.
-        on_stage: told the name of each as it begins.
-        stages: names of those to measure, of ``STAGES``; none: all.
-        scratch: where inputs and lakes are made, and removed again; None: the usual place.
-
-    Raises:
-        BenchmarkError: a stage failed, or does not give what its baseline gives.
-    """
-    results: list[StageResult] = []
-    for name in stages or STAGES:
-        on_stage(name)
-        with tempfile.TemporaryDirectory(prefix="reviewsum-bench-", dir=scratch) as directory:
-            results += STAGES[name](Workplace(scale, Path(directory)))
-    return results
+_SEED = 20180913
+# Texts of 190 characters on average, as Amazon Electronics of 2018 has.
+_SENTENCES_PER_REVIEW = (1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 13)
+_REVIEWERS, _REPEATED_SHARE = 700_000, 0.01
+_PRODUCT_CHARS = 3_500  # the characters that a plan reads by default
+_DISTINCT_TEXTS, _PRODUCTS_PER_PART = 1_000, 20_000
 
 
-def _grouping(place: Workplace) -> Iterator[StageResult]:
-    scale = place.scale
-    dump = part = place.directory / "dump.jsonl"
-    place.measure(write_dump, dump, scale.dump_reviews, scale.dump_products)
-    part_reviews = scale.dump_reviews // scale.eager_part
-    if scale.eager_part > 1:
-        part = place.directory / "part.jsonl"
-        place.measure(write_dump, part, part_reviews, scale.dump_products // scale.eager_part)
-    grouped_csv = place.directory / "grouped.csv"
+class Scale(NamedTuple):
+    """Sizes of the inputs; ``finished`` are the checkpoints of each finished lake."""
 
-    def own(read: Path) -> Measurement[int]:
-        return place.measure(
-            stage_work.group, {"lake": place.new_lake("lake"), "dumps": (str(read),)}
+    reviews: int
+    products: int
+    planned_products: int
+    finished: Sequence[int]
+    checkpoint_size: int = 100
+    repeats: int = 3
+
+
+# 307 checkpoints are the plan of the default settings; a few minutes on two cores.
+DEFAULT = Scale(150_000, 700, 30_700, (307,))
+# Amazon Electronics of 2018, and a plan thirty times as large as the default one.
+FULL = Scale(6_700_000, 31_100, 1_000_000, (307, 10_000))
+
+
+class StageResult(BaseModel):
+    """One stage: the median of its seconds, the highest of its peaks; ``ratio`` is baseline/own."""
+
+    name: str
+    size: str
+    seconds: float
+    baseline_seconds: float | None = None
+    ratio: float | None = None
+    peak_mb: float
+    baseline_peak_mb: float | None = None
+    repeats: int
+    note: str = ""
+
+    @classmethod
+    def of(cls, name: str, size: str, own: Sequence[Measurement]) -> StageResult:
+        """Sum up measurements."""
+        peak_mb, seconds = max(one.peak_mb for one in own), median(one.seconds for one in own)
+        return cls(name=name, size=size, seconds=seconds, peak_mb=peak_mb, repeats=len(own))
+
+    def beside(self, baseline: Sequence[Measurement], note: str) -> StageResult:
+        """Return the same beside its baseline."""
+        seconds = median(one.seconds for one in baseline)
+        peak_mb, ratio = max(one.peak_mb for one in baseline), seconds / self.seconds
+        found = {"baseline_seconds": seconds, "ratio": ratio, "baseline_peak_mb": peak_mb}
+        return self.model_copy(update=found | {"note": note})
+
+
+def sample_rows() -> list[dict[str, Any]]:
+    """Return the reviews of the sample dump that have a text."""
+    rows = []
+    with gzip.open(SAMPLE_DUMP) as lines:
+        for line in lines:
+            with suppress(ValueError):  # some lines cannot be read, as in real dumps
+                rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict) and row.get("reviewText")]
+
+
+def _reviews(rng: Random, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    texts = (row["reviewText"] for row in rows)
+    sentences = [part for text in texts for part in re.split(r"(?<=[.!?])\s+", text)]
+    while True:
+        yield " ".join(rng.choices(sentences, k=rng.choice(_SENTENCES_PER_REVIEW)))
+
+
+def write_dump(path: Path, reviews: int, products: int) -> None:
+    """Write JSON lines in the layout of Amazon Reviews 2018, about 430 bytes per review."""
+    rng, rows, line = Random(_SEED), sample_rows(), ""
+    texts = _reviews(rng, rows)
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(reviews):
+            if not line or rng.random() >= _REPEATED_SHARE:
+                rank, reviewer = products * rng.random() ** 2, _REVIEWERS * rng.random()
+                ids = {"asin": f"B{int(rank):09d}", "reviewerID": f"A{int(reviewer):013d}"}
+                row = {**rng.choice(rows), **ids, "reviewText": next(texts)}
+                line = json.dumps(row, ensure_ascii=False)
+            file.write(f"{line}\n")
+
+
+def write_grouped(directory: Path, products: int, chars: int) -> None:
+    """Write grouped reviews as Parquet in parts: all that a plan reads. Texts repeat."""
+    directory.mkdir(parents=True)
+    rng = Random(_SEED)
+    reviews = _reviews(rng, sample_rows())
+    texts = ["\n".join(islice(reviews, 50))[:chars] for _ in range(_DISTINCT_TEXTS)]
+    lines = pl.int_ranges(pl.col("all_reviews").str.count_matches("\n") + 1, dtype=pl.Int32)
+    for start in range(0, products, _PRODUCTS_PER_PART):
+        numbers = range(start, min(start + _PRODUCTS_PER_PART, products))
+        columns = {
+            "product_id": [f"B{number:09d}" for number in numbers],
+            "all_reviews": rng.choices(texts, k=len(numbers)),
+            "review_count": [5 + (products - number) // 10 for number in numbers],
+        }
+        table = pl.DataFrame(columns).with_columns(
+            review_places=lines, review_ratings=lines.cast(pl.List(pl.Float32))
         )
-
-    def eager() -> Measurement[int]:
-        return place.measure(group_eagerly, part, grouped_csv, limit_mb=_EAGER_LIMIT_MB)
-
-    measured, baseline = place.in_turns(partial(own, dump), eager)
-    if scale.eager_part > 1:
-        own(part)
-    lake = str(place.directory / "lake")
-    _require_equal(
-        "grouped reviews",
-        place.measure(stage_work.fingerprints_of_lake, lake).value,
-        place.measure(stage_work.fingerprints_of_csv, grouped_csv).value,
-    )
-    size = f"{scale.dump_reviews:,} reviews, {dump.stat().st_size / 1e6:,.0f} MB"
-    note = "baseline: the whole dump as objects of Python"
-    if scale.eager_part > 1:
-        note += f"; measured on {part_reviews:,} reviews, its seconds times {scale.eager_part}"
-    yield StageResult.of("dump to grouped reviews", size, measured).against(
-        baseline, note, times=scale.eager_part
-    )
+        table.write_parquet(directory / f"{start:09d}.parquet")
 
 
-def _chunking(place: Workplace) -> Iterator[StageResult]:
-    scale = place.scale
-
-    def cut(products: int, rule: chunking_crew.Rule) -> Measurement[list[chunking_crew.Cut]]:
-        return place.measure(
-            chunking_crew.cut_all,
-            DEMO_MODEL,
-            products,
-            scale.product_chars,
-            rule,
-            prepared_by=chunking_crew.start_crew,
-        )
-
-    measured, baseline = place.in_turns(
-        partial(cut, scale.chunked_products, "sums"),
-        partial(cut, scale.literal_products, "literal"),
-    )
-    _require_equal("chunks", measured[0].value[: scale.literal_products], baseline[0].value)
-    yield StageResult.of(
-        "chunking",
-        f"{scale.chunked_products:,} products of {scale.product_chars:,} characters",
-        measured,
-    ).against(
-        baseline,
-        f"baseline: a chunk tokenized after every word; measured on {scale.literal_products:,} "
-        "products, scaled to all",
-        times=scale.chunked_products / scale.literal_products,
-    )
+def write_grouped_csv(path: Path, products: int) -> None:
+    """Write a grouped CSV with few and short texts, so that a job has little to generate."""
+    parts = path.parent / "parts"
+    write_grouped(parts, products, 100)
+    table = pl.scan_parquet(parts / "*.parquet")
+    table.select("product_id", "all_reviews", "review_count").sink_csv(path, mkdir=True)
 
 
-def _planning(place: Workplace) -> Iterator[StageResult]:
-    scale = place.scale
-    grouped = place.directory / "grouped"
-    place.measure(write_grouped, grouped, scale.planned_products, scale.product_chars)
-
-    def plan(lake: str, *, is_first: bool) -> Measurement[bool]:
-        options = {"lake": lake, "top_k": scale.planned_products}
-        measurement = place.measure(stage_work.plan, options, grouped)
-        _require_equal("whether there is a new plan", measurement.value, is_first)
-        return measurement
-
-    first, again = place.in_turns(
-        lambda: plan(place.new_lake("lake"), is_first=True),
-        lambda: plan(str(place.directory / "lake"), is_first=False),
-    )
-    size = f"{scale.planned_products:,} products of {scale.product_chars:,} characters"
-    yield StageResult.of("first plan", size, first)
-    yield StageResult.of("plan, nothing changed", size, again)
+def group(lake: str, dump: Path) -> None:
+    """Group a dump."""
+    group_reviews(Lake.open(lake), load_settings(lake=lake, dumps=(str(dump),)))
 
 
-def _finished(place: Workplace) -> Iterator[StageResult]:
-    for checkpoints in place.scale.finished_checkpoints:
-        yield from _finished_lake(place, checkpoints)
+def group_with_duckdb(dump: Path, target: Path) -> None:
+    """Group a dump as ``group`` does, with as many threads and half of the machine's memory."""
+    import duckdb
+
+    settings, megabytes = load_settings(), psutil.virtual_memory().total // 2 // 10**6
+    with duckdb.connect() as database:
+        database.execute(f"SET threads = {usable_cores()}; SET memory_limit = '{megabytes}MB'")
+        database.execute("SET preserve_insertion_order = false")
+        database.execute("SET temp_directory = ?", [str(dump.parent / "spilled")])
+        # SQL has no function for HTML entities.
+        database.create_function("unescaped", _unescaped, ["VARCHAR"], "VARCHAR")
+        sizes = {name: getattr(settings, name) for name in ("min_review_chars", "min_reviews")}
+        query = Path(__file__).with_name("group_reviews.sql").read_text()
+        database.execute(query, {"dump": str(dump), "target": str(target), **sizes})
 
 
-def _finished_lake(place: Workplace, checkpoints: int) -> Iterator[StageResult]:
-    """Merge of finished checkpoints, and a run that finds nothing to do."""
-    products = checkpoints * place.scale.checkpoint_size
-    options: dict[str, Any] = {
-        "lake": place.new_lake("lake"),
-        "top_k": products,
-        "checkpoint_size": place.scale.checkpoint_size,
-    }
-    place.measure(finished_lake, options)
-
-    def merge() -> Measurement[int]:
-        measurement = place.measure(stage_work.merge, options["lake"])
-        _require_equal("merged products", measurement.value, products)
-        return measurement
-
-    def run() -> Measurement[str]:
-        measurement = place.measure_command(_run_command(options))
-        report = json.loads(measurement.value)
-        _require_equal(
-            "what the run did", (report["did_nothing"], report["products"]), (True, products)
-        )
-        return measurement
-
-    run()  # the first one tells Dagster which partitions there are
-    merges, runs = place.in_turns(merge, run)
-    size = f"{checkpoints:,} checkpoints of {place.scale.checkpoint_size} products"
-    yield StageResult.of("merge", size, merges)
-    yield StageResult.of("run with nothing to do", size, runs)
+def _unescaped(text: str) -> str:
+    return html.unescape(html.unescape(text))
 
 
-def _run_command(options: dict[str, Any]) -> list[str]:
-    command = str(Path(sys.executable).with_name("reviewsum"))
-    named = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    return [command, "run", "--json", *named]
+def is_same(uri: str, table: Path) -> bool:
+    """Return whether a lake and a Parquet file hold the same products with the same texts."""
+    lake = Lake.open(uri)
+    record = current_grouped_reviews(lake)
+    assert record is not None
+    columns = "product_id", "review_count", pl.col("all_reviews").hash()
+    tables = scan_grouped(lake, record), pl.scan_parquet(table)
+    ours, other = (table.select(columns).sort("product_id").collect() for table in tables)
+    return ours.equals(other)
 
 
-def _definitions(place: Workplace) -> Iterator[StageResult]:
+def plan(lake: str, grouped: Path, products: int) -> bool:
+    """Plan products of a directory of Parquet; return whether there is a new plan."""
+    table, settings = pl.scan_parquet(grouped / "*.parquet"), load_settings(top_k=products)
+    return make_plan(Lake.open(lake), table, "grouped", "model", settings).made
+
+
+def merge(lake: str) -> int:
+    """Merge all checkpoints; return the number of rows."""
+    return merge_checkpoints(Lake.open(lake), require_plan(Lake.open(lake))).rows
+
+
+def _grouping(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResult]:
+    dump, table = directory / "dump.jsonl", directory / "grouped.parquet"
+    call(write_dump, dump, scale.reviews, scale.products)
+    size = f"{scale.reviews:,} reviews, {dump.stat().st_size / 1e6:,.0f} MB"
+    has_baseline, own, other = find_spec("duckdb") is not None, [], []
+    for _ in range(scale.repeats):
+        lake = mkdtemp(dir=directory)
+        own.append(call(group, lake, dump))
+        if has_baseline:
+            other.append(call(group_with_duckdb, dump, table, library="duckdb"))
+            _require(call(is_same, lake, table).value, "the baseline's grouped reviews")
+    result = StageResult.of("dump to grouped reviews", size, own)
+    missing = "no baseline, since DuckDB is not installed; to install it: pip install duckdb"
+    note = "baseline: the same rules in DuckDB, without titles, styles and ratings"
+    yield result.beside(other, note) if other else result.model_copy(update={"note": missing})
+
+
+def _planning(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResult]:
+    grouped, products = directory / "grouped", scale.planned_products
+    call(write_grouped, grouped, products, _PRODUCT_CHARS)
+    lakes = [mkdtemp(dir=directory) for _ in range(scale.repeats)]
+    pairs = [[call(plan, lake, grouped, products) for _ in range(2)] for lake in lakes]
+    _require(all(pair[0].value and not pair[1].value for pair in pairs), "the plans")
+    size = f"{products:,} products of {_PRODUCT_CHARS:,} characters"
+    yield StageResult.of("first plan", size, [first for first, _ in pairs])
+    yield StageResult.of("plan, nothing changed", size, [again for _, again in pairs])
+
+
+def _finished(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResult]:
+    for checkpoints in scale.finished:
+        products, lake = checkpoints * scale.checkpoint_size, mkdtemp(dir=directory)
+        call(write_grouped_csv, Path(lake, places.GROUPED_CSV), products)
+        options = {"lake": lake, "top-k": products, "checkpoint-size": scale.checkpoint_size}
+        command = [str(Path(sys.executable).with_name("reviewsum")), "run", "--json"]
+        command += [f"--{name}={value}" for name, value in options.items()]
+        run = partial(call, run_command, command, directory)
+        reports = [json.loads(run().value) for _ in range(2)]  # computes all, finds all
+        _require([one["did_nothing"] for one in reports] == [False, True], "the first runs")
+        pairs = [(call(merge, lake), run()) for _ in range(scale.repeats)]
+        _require(all(merged.value == products for merged, _ in pairs), "the merged products")
+        size = f"{checkpoints:,} checkpoints of {scale.checkpoint_size} products"
+        yield StageResult.of("merge", size, [merged for merged, _ in pairs])
+        yield StageResult.of("run with nothing to do", size, [run for _, run in pairs])
+
+
+def _definitions(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResult]:
     command = [sys.executable, "-c", "import reviewsum_assets.definitions"]
-    (measured,) = place.in_turns(lambda: place.measure_command(command))
-    yield StageResult.of("definitions load", "a fresh interpreter", measured)
+    own = [call(run_command, command, directory) for _ in range(scale.repeats)]
+    yield StageResult.of("definitions load", "a fresh interpreter", own)
 
 
-def _require_equal(what: str, found: object, expected: object) -> None:
-    if found != expected:
-        raise BenchmarkError(f"{what} are not those expected: the measurement stands for nothing")
+def _require(is_met: bool, what: str) -> None:
+    if not is_met:
+        raise BenchmarkError(f"{what} are not those expected, so the measurement means nothing")
 
 
-STAGES: dict[str, Callable[[Workplace], Iterator[StageResult]]] = {
+_Call = Callable[..., Measurement]
+STAGES: dict[str, Callable[[Scale, Path, _Call], Iterator[StageResult]]] = {
     "grouping": _grouping,
-    "chunking": _chunking,
     "planning": _planning,
     "finished checkpoints": _finished,
     "definitions": _definitions,
 }
+
+
+def stage_results(
+    scale: Scale, stages: Sequence[str], scratch: Path | None, on_step: Callable[[str], None]
+) -> Iterator[StageResult]:
+    """Measure stages one after the other under the default settings, all if none is named.
+
+    Raises:
+        BenchmarkError: a stage failed, or its result is not that of its baseline.
+    """
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
+    for name in stages or STAGES:
+        on_step(f"stage: {name}")
+        with TemporaryDirectory(prefix="reviewsum-bench-", dir=scratch) as directory:
+            environment = kept | {"DAGSTER_HOME": f"{directory}/home", "TMPDIR": directory}
+            call = partial(measure, environment=environment)
+            yield from STAGES[name](scale, Path(directory), call)

@@ -10,74 +10,53 @@ import typer
 
 from reviewsum_assets.cli.output import JsonOption, chosen_settings, err, out, print_json
 
+_STAGES = (
+    "One stage: grouping, planning, 'finished checkpoints' or definitions; may be repeated. "
+    "Default: all."
+)
+_FULL = "Stages at full size: 6.7 million reviews, half an hour."
+_SHAPE = "In place of a model: random weights, as pegasus-cnn_dailymail."
+_DUMP = "Reviews for the engines; may be repeated. Default: the sample dump."
+_PROCESSES = "Replicas of each engine on the device. 0: as in a job."
+_OUTPUT_TOKENS = "Tokens that every chunk summary has exactly."
+_BATCH_TOKENS = "Source tokens per batch; may be repeated."
+_PARTS = "engines or stages; may be repeated. Default: both."
+
 
 def bench(
-    part: Annotated[
-        list[str] | None, typer.Option(help="engines or stages; may be repeated. Default: both.")
-    ] = None,
-    stage: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="One stage: grouping, chunking, planning, 'finished checkpoints' or definitions; "
-            "may be repeated. Default: all."
-        ),
-    ] = None,
-    dump: Annotated[
-        list[str] | None, typer.Option(help="Reviews for the engines. Default: the sample dump.")
-    ] = None,
+    part: Annotated[list[str] | None, typer.Option(help=_PARTS)] = None,
+    stage: Annotated[list[str] | None, typer.Option(help=_STAGES)] = None,
+    dump: Annotated[list[str] | None, typer.Option(help=_DUMP)] = None,
     model: Annotated[str, typer.Option(help="Model for the engines, as for run.")] = "demo",
-    shape: Annotated[
-        str,
-        typer.Option(help="In place of a model: random weights, as pegasus-cnn_dailymail."),
-    ] = "",
-    products: Annotated[int, typer.Option(help="Products of a turn of the engines.")] = 20,
+    shape: Annotated[str, typer.Option(help=_SHAPE)] = "",
+    products: Annotated[int, typer.Option(help="Products per turn of the engines.")] = 20,
     repeats: Annotated[int, typer.Option(help="Turns of the engines.")] = 3,
-    compared_chunks: Annotated[
-        int, typer.Option(help="Chunks that the engines are compared on.")
-    ] = 2_000,
-    output_tokens: Annotated[
-        int | None, typer.Option(help="Tokens that every chunk summary has exactly.")
-    ] = None,
+    compared_chunks: Annotated[int, typer.Option(help="Chunks to compare engines on.")] = 2_000,
+    output_tokens: Annotated[int | None, typer.Option(help=_OUTPUT_TOKENS)] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    batch_tokens: Annotated[
-        list[int] | None, typer.Option(help="Source tokens a batch; may be repeated.")
-    ] = None,
-    processes: Annotated[
-        int, typer.Option(help="Replicas of each engine on the device. 0: as in a job.")
-    ] = 0,
-    full: Annotated[
-        bool,
-        typer.Option("--full", help="Stages at full size: 6.7 million reviews, half an hour."),
-    ] = False,
+    batch_tokens: Annotated[list[int] | None, typer.Option(help=_BATCH_TOKENS)] = None,
+    processes: Annotated[int, typer.Option(help=_PROCESSES)] = 0,
+    full: Annotated[bool, typer.Option("--full", help=_FULL)] = False,
     scratch: Annotated[
-        Path | None, typer.Option(help="Where to make inputs, which are removed again.")
+        Path | None, typer.Option(help="Directory for inputs, removed again.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure engines and stages beside the script they replace; nothing of a lake is touched."""
-    from reviewsum_assets.bench.command import BenchOptions, measure_all
-    from reviewsum_assets.bench.preparation import EngineBenchOptions
-    from reviewsum_assets.bench.report import print_report
+    from reviewsum_assets.bench.engines import EngineOptions
+    from reviewsum_assets.bench.report import measure_all, print_report
+    from reviewsum_assets.bench.stages import DEFAULT, FULL
 
+    options = EngineOptions(
+        tuple(dump or ()), model, shape, products, repeats, compared_chunks, output_tokens, device,
+        tuple(batch_tokens or ()), processes,
+    )  # fmt: skip
     result = measure_all(
-        BenchOptions(
-            parts=tuple(part or ()),
-            stages=tuple(stage or ()),
-            engines=EngineBenchOptions(
-                dumps=tuple(dump or ()),
-                model=model,
-                shape=shape,
-                products=products,
-                repeats=repeats,
-                compared_chunks=compared_chunks,
-                output_tokens=output_tokens,
-                device=device,
-                batch_tokens=tuple(batch_tokens or ()),
-                processes=processes,
-            ),
-            full=full,
-            scratch=scratch,
-        ),
+        part or (),
+        stage or (),
+        options,
+        FULL if full else DEFAULT,
+        scratch,
         on_step=lambda step: err.print(step, highlight=False, soft_wrap=True),
     )
     if as_json:
