@@ -11,9 +11,13 @@ from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.checkpoints.quality import MOST_EXAMPLES, Finding
 from reviewsum_assets.errors import DumpError
-from reviewsum_assets.reviews.grouping import GroupedReviews, current_grouped_reviews, scan_grouped
-from reviewsum_assets.reviews.quarantine import QuarantinedRow
-from reviewsum_assets.reviews.repeated_products import repeated_products
+from reviewsum_assets.reviews.grouping import (
+    GroupedReviews,
+    current_grouped_reviews,
+    repeated_products,
+    scan_grouped,
+)
+from reviewsum_assets.reviews.rows import QuarantinedRow
 from reviewsum_assets.storage.lake import Lake
 
 _ONE_ROW = dg.AssetCheckSpec(

@@ -13,8 +13,7 @@ from reviewsum_assets.checkpoints.merge import MergedTable, current_merged_table
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.checkpoints.quality import Finding, MergedCoverage, cover
 from reviewsum_assets.errors import CheckpointError, DumpError
-from reviewsum_assets.reviews.freshness import stale_dumps
-from reviewsum_assets.reviews.grouping import current_grouped_reviews
+from reviewsum_assets.reviews.grouping import current_grouped_reviews, stale_dumps
 
 _ERROR, _WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 _MERGE_AGAIN = (
