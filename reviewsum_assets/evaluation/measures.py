@@ -62,13 +62,10 @@ def measure(text: str, references: Sequence[str], reviews: Sequence[str]) -> Fig
     known = {bigram for source in sources for bigram in _grams(source, 2)}
     bigrams = set(_grams(words, 2))
     trigrams = list(_grams(words, 3))
-    return Figures(
-        *rouge,
-        words=len(words),
-        compression=sum(map(len, sources)) / max(1, len(words)),
-        novelty=len(bigrams - known) / max(1, len(bigrams)),
-        repetition=1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0,
-    )
+    compression = sum(map(len, sources)) / max(1, len(words))
+    novelty = len(bigrams - known) / max(1, len(bigrams))
+    repetition = 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0
+    return Figures(*rouge, len(words), compression, novelty, repetition)
 
 
 def similarity(one: str, other: str) -> float:
