@@ -49,16 +49,14 @@ def evaluate(
 ) -> EvaluationResult:
     """Score the named systems, or the lake of the settings if none is named.
 
-    Lakes, tables and models are given as ``NAME=PLACE`` or a place.
-
     Args:
         references: see ``read_references``.
         settings: reviews come from its dumps, if any, else from the first lake that has some. The
             other settings are those of models, and of the window of reviews without any plan.
         on_step: receives progress.
-        lakes: lakes with a merged table.
+        lakes: lakes with a merged table; like tables and models ``NAME=PLACE`` or a place.
         tables: CSV or Parquet files of summaries.
-        models: models that summarize the products that have references.
+        models: models that first summarize the products, on lakes under ``model_lakes``.
         model_lakes: directory for the lakes of models.
         compared_with: system that differences refer to. Default: the lead sentences.
         seed: seed of the random review and the resamples.
@@ -97,9 +95,26 @@ def evaluate(
     widest = max(windows, key=lambda one: one.window_chars, default=settings.summary_settings())
     reviews = systems.reviews_in_window(grouped, widest)
 
+    stars = dict(grouped.select("product_id", "avg_rating").iter_rows())
+    return _compared(
+        references, every_reference, source, reviews, stars, summaries, compared_with, seed
+    )
+
+
+def _compared(
+    path: Path,
+    every_reference: Texts,
+    source: str,
+    reviews: Texts,
+    stars: Mapping[str, float | None],
+    summaries: Sequence[Candidate],
+    compared_with: str,
+    seed: int,
+) -> EvaluationResult:
+    """Score summaries, baselines and people on the products that all of them have."""
     holders = {"reviews": {product for product, texts in reviews.items() if texts}}
     holders |= {system.name: set(system.texts) for system in summaries}
-    common = _in_all(references, every_reference, holders)
+    common = _in_all(path, every_reference, holders)
     reviews = {product: reviews[product] for product in common}
     comparisons, notes = _comparisons(common, reviews, seed)
     candidates = [*summaries, *comparisons]
@@ -113,11 +128,10 @@ def evaluate(
         )
     if not can_judge_sentiment():
         notes.append("sentiment is not judged: pip install 'reviewsum_assets[evaluation]'")
-    ratings = dict(grouped.select("product_id", "avg_rating").iter_rows())
     figures = {one.name: _figures(one, common, reviews) for one in candidates}
     left_out = {name: len(every_reference.keys() - held) for name, held in holders.items()}
     return EvaluationResult(
-        references=str(references),
+        references=str(path),
         reviews=source,
         products=len(common),
         references_a_product=statistics.fmean(map(len, common.values())),
@@ -130,7 +144,7 @@ def evaluate(
                 name=one.name,
                 kind=one.kind,
                 source=one.source,
-                sentiment_agreement=_agreement(one, {key: ratings[key] for key in common}),
+                sentiment_agreement=_agreement(one, {key: stars[key] for key in common}),
                 **_means(figures[one.name], figures[compared_with], seed),
             )
             for one in candidates
@@ -192,20 +206,13 @@ def _figures(candidate: Candidate, references: Texts, reviews: Texts) -> list[Fi
     """Return the figures of each product, as means over the candidate's texts."""
     figures = []
     for product, expected in references.items():
-        found = [
-            measure(
-                text,
-                _others(expected, place) if candidate.leaves_itself_out else expected,
-                reviews[product],
-            )
-            for place, text in enumerate(candidate.texts[product])
-        ]
+        found = []
+        for place, text in enumerate(candidate.texts[product]):
+            others = expected[:place] + expected[place + 1 :]
+            compared = others if candidate.leaves_itself_out else expected
+            found.append(measure(text, compared, reviews[product]))
         figures.append(Figures(*map(statistics.fmean, zip(*found, strict=True))))
     return figures
-
-
-def _others(texts: tuple[str, ...], place: int) -> tuple[str, ...]:
-    return texts[:place] + texts[place + 1 :]
 
 
 def _means(figures: Sequence[Figures], base: Sequence[Figures], seed: int) -> dict[str, Any]:
@@ -213,9 +220,10 @@ def _means(figures: Sequence[Figures], base: Sequence[Figures], seed: int) -> di
     values = dict(zip(Figures._fields, zip(*figures, strict=True), strict=True))
     pairs = zip(figures, base, strict=True)
     values["difference"] = tuple(one.rouge_l - other.rouge_l for one, other in pairs)
-    with_interval = ("rouge1", "rouge2", "rouge_l", "difference")
     return {
-        name: bootstrap_interval(found, seed) if name in with_interval else statistics.fmean(found)
+        name: bootstrap_interval(found, seed)
+        if name in ("rouge1", "rouge2", "rouge_l", "difference")
+        else statistics.fmean(found)
         for name, found in values.items()
     }
 

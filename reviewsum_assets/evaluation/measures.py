@@ -54,9 +54,11 @@ class Figures(NamedTuple):
 
 def measure(text: str, references: Sequence[str], reviews: Sequence[str]) -> Figures:
     """Measure a text against references and the reviews that it was made from."""
-    rouge_types = ("rouge1", "rouge2", "rougeL")
-    scores = [_scorer(*rouge_types).score(reference, text) for reference in references]
-    rouge = [statistics.fmean(found[name].fmeasure for found in scores) for name in rouge_types]
+    scores = [_scorer("rouge1", "rouge2", "rougeL").score(one, text) for one in references]
+    rouge1, rouge2, rouge_l = (
+        statistics.fmean(found[name].fmeasure for found in scores)
+        for name in ("rouge1", "rouge2", "rougeL")
+    )
     words = words_of(text)
     sources = [words_of(review) for review in reviews]
     known = {bigram for source in sources for bigram in _grams(source, 2)}
@@ -65,7 +67,7 @@ def measure(text: str, references: Sequence[str], reviews: Sequence[str]) -> Fig
     compression = sum(map(len, sources)) / max(1, len(words))
     novelty = len(bigrams - known) / max(1, len(bigrams))
     repetition = 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0
-    return Figures(*rouge, len(words), compression, novelty, repetition)
+    return Figures(rouge1, rouge2, rouge_l, len(words), compression, novelty, repetition)
 
 
 def similarity(one: str, other: str) -> float:
@@ -111,17 +113,11 @@ def bootstrap_interval(values: Sequence[float], seed: int) -> Interval:
 def _scorer(*rouge_types: str) -> Any:
     # The tokenizer library takes seconds to import.
     from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(rouge_types, tokenizer=_tokenizer())
-
-
-@lru_cache
-def _tokenizer() -> Any:
     from rouge_score.tokenizers import DefaultTokenizer
 
     tokenizer = DefaultTokenizer(use_stemmer=True)
     tokenizer.tokenize = lru_cache(_CACHED_TEXTS)(tokenizer.tokenize)
-    return tokenizer
+    return RougeScorer(rouge_types, tokenizer=tokenizer)
 
 
 @lru_cache

@@ -9,6 +9,7 @@ import hashlib
 import json
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,11 +36,12 @@ from reviewsum_assets.settings import Settings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.records import SealedRecord, file_sha256
-from reviewsum_assets.storage.tables import UNREADABLE, as_parquet, first_line, require_columns
+from reviewsum_assets.storage.tables import UNREADABLE, first_line, require_columns
 
 # Raised when reading, cleaning or grouping changes the result.
 READER_VERSION = 3
 RECORD = f"{places.GROUPED_REVIEWS}/current.json"
+_TOO_FEW = "too_few.parquet"
 # Tables are removed by name, so a forged record must not name other objects.
 _Table = Annotated[
     str, Field(pattern=rf"^{places.GROUPED_REVIEWS}/tables/[\w-]+/(part_\d+|too_few)\.parquet$")
@@ -75,14 +77,14 @@ class DumpSummary(_Record):
 class ReviewCounts(_Record):
     """Number of reviews by outcome; ``products`` of the ``products_found`` are kept."""
 
-    reviews_read: int
+    reviews_read: int = 0
     too_short: int = 0
     duplicates: int = 0
-    reviews_kept: int
-    products_found: int
+    reviews_kept: int = 0
+    products_found: int = 0
     products_too_small: int = 0
-    products: int
-    quarantined: int
+    products: int = 0
+    quarantined: int = 0
 
 
 class GroupedReviews(SealedRecord):
@@ -259,7 +261,7 @@ def _version(dumps: list[Dump], settings: Settings) -> str:
 
 
 class _Grouping:
-    """One pass over all dumps, which counts rows and collects tables."""
+    """One pass over all dumps, which collects tables and counts."""
 
     def __init__(
         self,
@@ -269,16 +271,14 @@ class _Grouping:
         scratch: Path,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        self._lake = lake
-        self._settings = settings
-        self._dumps = dumps
+        self._lake, self._settings, self._dumps = lake, settings, dumps
         self._scratch = scratch
         self._on_progress = on_progress
         self._version = _version(dumps, settings)
         self._quarantine = Quarantine(scratch / "quarantine.jsonl")
         self._summaries: list[DumpSummary] = []
         self._tables: dict[str, str] = {}  # SHA-256 by key
-        self._too_few: list[pl.DataFrame] = []
+        self._counts: Counter[str] = Counter()  # by field of ReviewCounts
 
     def group(self) -> GroupedReviews:
         """Read, group, write the tables; the caller commits the record."""
@@ -291,55 +291,50 @@ class _Grouping:
                 f"cannot mix dumps: {', '.join(grouped)} holds grouped reviews, the other dumps "
                 "raw ones. To fix: name the ones to read with --dump"
             )
-        counts = self._copy_products(both) if grouped else self._group_reviews(both)
-        if not self._tables:  # no review was left
-            self._keep_table(pl.DataFrame(schema=GROUPED_SCHEMA))
+        if grouped:
+            self._copy_products(both)
+        else:
+            self._group_reviews(both)
         # Before any write, because tables of this version may be the current ones.
         require_same(self._dumps, find_dumps(self._lake, self._settings))
-        tables = tuple(self._tables)
-        for key in tables:
+        for key in self._tables:
             self._lake.put_file(key, self._scratch / PurePosixPath(key).name)
         quarantine_key = None
         if self._quarantine.counts:
             quarantine_key = f"{places.QUARANTINE}/{self._version}.jsonl"
             self._lake.put_file(quarantine_key, self._quarantine.path)
+        counts = self._counts
+        counts["products_found"] = counts["products"] + counts["products_too_small"]
+        counts["quarantined"] = self._quarantine.counts.total()
+        too_few = [key for key in self._tables if key.endswith(_TOO_FEW)]
         return GroupedReviews(
             version=self._version,
-            tables=tables,
+            tables=tuple(key for key in self._tables if key not in too_few),
             dumps=tuple(self._summaries),
-            counts=counts,
+            counts=ReviewCounts(**counts),
             quarantine_key=quarantine_key,
             seconds=time.monotonic() - started,
-            too_few=self._put_too_few(),
+            too_few=too_few[0] if too_few else None,
             sha256=self._tables,
         )
 
-    def _group_reviews(self, dumps: list[tuple[Dump, Format]]) -> ReviewCounts:
+    def _group_reviews(self, dumps: list[tuple[Dump, Format]]) -> None:
         total_bytes = sum(found.unpacked_bytes(dump.size) for dump, found in dumps)
         staged = StagedReviews(self._scratch / "staged", total_bytes)
-        read = long_enough = 0
         for reviews, usable in mapped_ahead(self._usable, self._frames(dumps)):
-            read += reviews
-            long_enough += usable.height
+            self._counts["reviews_read"] += reviews
+            self._counts["too_short"] += reviews - usable.height
             staged.add(usable)
-        duplicates = kept = products = 0
+        too_few = [pl.DataFrame(schema={"product_id": pl.String})]
         for bucket in staged.grouped(self._settings.min_reviews):
-            self._keep_table(bucket.products)
-            self._too_few.append(bucket.too_few)
-            duplicates += bucket.duplicates
-            kept += int(bucket.products["review_count"].sum())
-            products += bucket.products.height
-        too_small = sum(frame.height for frame in self._too_few)
-        return ReviewCounts(
-            reviews_read=read,
-            too_short=read - long_enough,
-            duplicates=duplicates,
-            reviews_kept=kept,
-            products_found=products + too_small,
-            products_too_small=too_small,
-            products=products,
-            quarantined=self._quarantine.counts.total(),
-        )
+            self._keep_products(bucket.products)
+            too_few.append(bucket.too_few)
+            self._counts["duplicates"] += bucket.duplicates
+            self._counts["products_too_small"] += bucket.too_few.height
+        if not self._tables:  # no review was left
+            self._keep_products(pl.DataFrame(schema=GROUPED_SCHEMA))
+        if self._counts["products_too_small"]:
+            self._keep_table(_TOO_FEW, pl.concat(too_few).sort("product_id"))
 
     def _usable(self, fields: pl.DataFrame) -> tuple[int, pl.DataFrame]:
         """Return the number of reviews, and those that are long enough."""
@@ -347,20 +342,11 @@ class _Grouping:
         is_long = pl.col("text").str.len_chars() > self._settings.min_review_chars
         return reviews.height, reviews.filter(is_long)
 
-    def _copy_products(self, dumps: list[tuple[Dump, Format]]) -> ReviewCounts:
+    def _copy_products(self, dumps: list[tuple[Dump, Format]]) -> None:
         """Keep every product, because they were selected when they were grouped."""
-        reviews = products = 0
         for frame in self._frames(dumps):
-            self._keep_table(frame)
-            reviews += int(frame["review_count"].sum())
-            products += frame.height
-        return ReviewCounts(
-            reviews_read=reviews,
-            reviews_kept=reviews,
-            products_found=products,
-            products=products,
-            quarantined=self._quarantine.counts.total(),
-        )
+            self._keep_products(frame)
+        self._counts["reviews_read"] = self._counts["reviews_kept"]
 
     def _frames(self, dumps: list[tuple[Dump, Format]]) -> Iterator[pl.DataFrame]:
         """Yield the good rows of every dump; bad ones go to quarantine.
@@ -400,20 +386,13 @@ class _Grouping:
                 )
             )
 
-    def _keep_table(self, products: pl.DataFrame) -> None:
+    def _keep_products(self, products: pl.DataFrame) -> None:
+        self._counts["products"] += products.height
+        self._counts["reviews_kept"] += int(products["review_count"].sum())
+        self._keep_table(f"part_{len(self._tables):02d}.parquet", products)
+
+    def _keep_table(self, name: str, table: pl.DataFrame) -> None:
         """Write a table to local disk; it goes to the lake once all dumps are read."""
-        path = self._scratch / f"part_{len(self._tables):02d}.parquet"
-        products.write_parquet(path, compression="zstd")
-        self._tables[self._key(path.name)] = file_sha256(path)
-
-    def _put_too_few(self) -> str | None:
-        if not any(frame.height for frame in self._too_few):
-            return None
-        key = self._key("too_few.parquet")
-        content = as_parquet(pl.concat(self._too_few).sort("product_id"))
-        self._lake.put(key, content)
-        self._tables[key] = hashlib.sha256(content).hexdigest()
-        return key
-
-    def _key(self, name: str) -> str:
-        return f"{places.GROUPED_REVIEWS}/tables/{self._version}/{name}"
+        table.write_parquet(self._scratch / name, compression="zstd")
+        key = f"{places.GROUPED_REVIEWS}/tables/{self._version}/{name}"
+        self._tables[key] = file_sha256(self._scratch / name)

@@ -122,16 +122,25 @@ def _products(parsed: Parsed, seen: set[str]) -> tuple[pl.DataFrame, list[BadRow
         _typed(name, dtype) if name in parsed.fields.columns else pl.lit(None, dtype).alias(name)
         for name, dtype in GROUPED_SCHEMA.items()
     ).with_columns(cleaned(pl.col("all_reviews", "all_user_summaries")))
-    judged = typed.select("product_id", "review_count", id_problem(product_id(["product_id"])))
+    count = pl.col("review_count")
+    problem = pl.coalesce(
+        id_problem(product_id(["product_id"])),
+        pl.when(count.is_null()).then(pl.lit("review_count is not a whole number")),
+        pl.when(~count.is_between(0, MOST_COUNTED)).then(
+            pl.lit(f"review_count is not between 0 and {MOST_COUNTED:,}")
+        ),
+    )
     good = []
     bad = parsed.bad
-    for (product, count, problem), line in zip(judged.iter_rows(), parsed.lines, strict=True):
-        reason = problem or _count_problem(count) or (product in seen and "repeated product")
-        good.append(not reason)
-        if reason:
+    judged = typed.select("product_id", problem).iter_rows()
+    for line, (product, reason) in zip(parsed.lines, judged, strict=True):
+        if reason is None and product in seen:
+            reason = "repeated product"
+        if reason is not None:
             bad.append(BadRow.of(line, reason, product or ""))
         else:
             seen.add(product)
+        good.append(reason is None)
     return typed.filter(pl.Series(good, dtype=pl.Boolean)), sorted(bad, key=lambda row: row.line)
 
 
@@ -145,14 +154,6 @@ def _typed(name: str, dtype: pl.DataType) -> pl.Expr:
     if dtype == pl.Int64:
         text = text.str.replace(r"\.0*$", "")
     return text.cast(dtype, strict=False)
-
-
-def _count_problem(review_count: int | None) -> str | None:
-    if review_count is None:
-        return "review_count is not a whole number"
-    if not 0 <= review_count <= MOST_COUNTED:
-        return f"review_count is not between 0 and {MOST_COUNTED:,}"
-    return None
 
 
 def _line_batches(file: IO[bytes]) -> Iterator[tuple[list[bytes], int, list[BadRow]]]:
