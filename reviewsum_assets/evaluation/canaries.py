@@ -1,4 +1,4 @@
-"""Detects workers whose canary summaries differ from the reference, and what they ran on."""
+"""Detects workers whose canary summaries differ from the reference, and names their platform."""
 
 from __future__ import annotations
 

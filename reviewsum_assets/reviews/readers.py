@@ -118,8 +118,12 @@ def _products(parsed: Parsed, seen: set[str]) -> tuple[pl.DataFrame, list[BadRow
         parsed: rows of the CSV.
         seen: the products so far.
     """
+    columns = parsed.fields.columns
     typed = parsed.fields.select(
-        _typed(name, dtype) if name in parsed.fields.columns else pl.lit(None, dtype).alias(name)
+        # No cell of a CSV is a list.
+        _typed(name, dtype)
+        if name in columns and not dtype.is_nested()
+        else pl.lit(None, dtype).alias(name)
         for name, dtype in GROUPED_SCHEMA.items()
     ).with_columns(cleaned(pl.col("all_reviews", "all_user_summaries")))
     count = pl.col("review_count")
@@ -147,8 +151,6 @@ def _products(parsed: Parsed, seen: set[str]) -> tuple[pl.DataFrame, list[BadRow
 def _typed(name: str, dtype: pl.DataType) -> pl.Expr:
     """Convert text, to null if that fails; pandas writes whole numbers as ``12.0`` too."""
     text = pl.col(name).str.strip_chars()
-    if dtype.is_nested():  # no cell of a CSV is a list
-        return pl.lit(None, dtype).alias(name)
     if dtype == pl.Float64:
         return finite(text)
     if dtype == pl.Int64:

@@ -24,7 +24,7 @@ class Grouped:
 
 
 def group(lake: Lake, *dumps: bytes | str | list[Review], **settings: object) -> Grouped:
-    """Group dumps: paths, or content that is written beside the lake; by default of one review."""
+    """Group dumps, given as paths, contents or reviews; ``min_reviews`` is 1 by default."""
     paths = []
     for number, dump in enumerate(dumps):
         if isinstance(dump, str):
@@ -41,7 +41,7 @@ def group(lake: Lake, *dumps: bytes | str | list[Review], **settings: object) ->
 
 
 def grouped(lake: Lake, record: GroupedReviews) -> Grouped:
-    """Read what a record names."""
+    """Read the tables and bad rows of a record."""
     content = b"" if record.quarantine_key is None else lake.get(record.quarantine_key) or b""
     bad = [QuarantinedRow.model_validate_json(line) for line in content.splitlines()]
     return Grouped(record, scan_grouped(lake, record).sort("product_id").collect(), bad)

@@ -38,45 +38,46 @@ def test_a_linked_folder_and_links_within_it_are_read(lake: Lake, folder: Path) 
     assert found(lake) == ["review_dumps/a.csv", "review_dumps/b.csv"]
 
 
-@pytest.mark.parametrize("swapped", ["file", "folder"])
-def test_a_link_that_is_put_in_place_after_the_look_is_not_followed(
-    lake: Lake, folder: Path, tmp_path: Path, swapped: str
-) -> None:
+@pytest.fixture(params=["file", "folder"])
+def swap(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> Callable[[], None]:
+    """Replace the dump ``sub/b.csv``, or its folder, by a link to a private one."""
     private = write_dump(tmp_path / "private" / "b.csv", texts(1))
     public = write_dump(folder / "sub" / "b.csv", texts(2))
+    if request.param == "folder":
+        private, public = private.parent, public.parent
+
+    def swapped() -> None:
+        public.rename(tmp_path / "away")
+        public.symlink_to(private)
+
+    return swapped
+
+
+def test_a_link_that_is_put_in_place_after_the_look_is_not_followed(
+    lake: Lake, folder: Path, tmp_path: Path, swap: Callable[[], None]
+) -> None:
     _, dump = find_dumps(lake, load_settings())
-    target = public if swapped == "file" else public.parent
-    target.rename(tmp_path / "away")
-    target.symlink_to(private if swapped == "file" else private.parent)
-    with (
-        pytest.raises(LakeError, match=rf"it is a link to {private}, outside of {folder}"),
-        dump.open(),
-    ):
+    swap()
+    error = rf"it is a link to {tmp_path}/private/b\.csv, outside of {folder}"
+    with pytest.raises(LakeError, match=error), dump.open():
         pass
 
 
-@pytest.mark.parametrize("swapped", ["file", "folder"])
 def test_a_link_that_is_put_in_place_while_a_dump_is_opened_is_not_followed(
-    lake: Lake, folder: Path, tmp_path: Path, swapped: str, monkeypatch: pytest.MonkeyPatch
+    lake: Lake, folder: Path, swap: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    private = write_dump(tmp_path / "private" / "b.csv", texts(1))
-    public = write_dump(folder / "sub" / "b.csv", texts(2))
     _, dump = find_dumps(lake, load_settings())
-    target = public if swapped == "file" else public.parent
+    realpath = os.path.realpath
 
     def swap_when_resolved(path: str | Path) -> str:
         resolved = realpath(path)
-        if resolved == str(public):
-            target.rename(tmp_path / "away")
-            target.symlink_to(private if swapped == "file" else private.parent)
+        if resolved == str(folder / "sub" / "b.csv"):
+            swap()
         return resolved
 
-    realpath = os.path.realpath
     monkeypatch.setattr(os.path, "realpath", swap_when_resolved)
-    with (
-        pytest.raises(LakeError, match=r"cannot read .*(symbolic links|Not a directory)"),
-        dump.open(),
-    ):
+    error = r"cannot read .*(symbolic links|Not a directory)"
+    with pytest.raises(LakeError, match=error), dump.open():
         pass
 
 
