@@ -148,7 +148,11 @@ def test_a_review_without_much_text_is_too_short_and_not_bad(lake: Lake, text: s
 def test_invalid_and_unbounded_optional_fields_become_null(lake: Lake) -> None:
     invalid = {"overall": "five", "vote": "lots", "unixReviewTime": "x", "reviewTime": "y"}
     hostile = {"overall": "NaN", "vote": "9223372036854775807", "unixReviewTime": "1e300"}
-    changes = [{**invalid, "style": 3}, hostile, {**hostile, "overall": "Infinity"}]
+    changes: list[dict[str, object]] = [
+        {**invalid, "style": 3},
+        hostile,
+        {**hostile, "overall": "Infinity"},
+    ]
     changed = [{**amazon_2018(Review("B1", f"Z{n}")), **row} for n, row in enumerate(changes)]
     more = [
         b'{"asin": "B1", "reviewText": "a review with a huge time", "unixReviewTime": 1e400}',
@@ -305,7 +309,8 @@ def test_a_hostile_field_larger_than_memory_is_one_bad_row(
         file.write(gzip.compress(after + b"".join(lines[head:])))
     assert dump.stat().st_size < 2_000_000
     # Two unpacked copies, or one with four bytes per character in the csv module, are too much.
-    command = [sys.executable, "-m", "tests.support.little_memory", dump, tmp_path / "lake", "1500"]
+    paths = [str(dump), str(tmp_path / "lake")]
+    command = [sys.executable, "-m", "tests.support.little_memory", *paths, "1500"]
     done = subprocess.run(command, capture_output=True, timeout=300, check=False, text=True)
     assert done.returncode == 0, done.stderr[-2_000:]
     lake = Lake.open(str(tmp_path / "lake"))
