@@ -1,8 +1,8 @@
 """Splits CSV and TSV into rows, and names each line that is no row.
 
-Python's csv module reads an unclosed quote as a field with the rest of the file, and so do polars
-and DuckDB, without line numbers of good rows. So the length of a row is limited, and where a row
-of several lines is malformed, only its first line is bad: the others are read again.
+An unclosed quote makes the csv module read the rest of the file as one field, DuckDB reject it as
+one row, and polars refuse the file. So the length of a row is limited, and where a row of several
+lines is malformed, only its first line is bad: the others are read again.
 """
 
 from __future__ import annotations

@@ -146,9 +146,18 @@ def test_a_review_without_much_text_is_too_short_and_not_bad(lake: Lake, text: s
 
 
 def test_invalid_and_unbounded_optional_fields_become_null(lake: Lake) -> None:
-    invalid = {"overall": "five", "vote": "lots", "unixReviewTime": "x", "reviewTime": "y"}
-    hostile = {"overall": "NaN", "vote": "9223372036854775807", "unixReviewTime": "1e300"}
-    changes: list[dict[str, object]] = [
+    invalid: dict[str, object] = {
+        "overall": "five",
+        "vote": "lots",
+        "unixReviewTime": "x",
+        "reviewTime": "y",
+    }
+    hostile: dict[str, object] = {
+        "overall": "NaN",
+        "vote": "9223372036854775807",
+        "unixReviewTime": "1e300",
+    }
+    changes = [
         {**invalid, "style": 3},
         hostile,
         {**hostile, "overall": "Infinity"},
