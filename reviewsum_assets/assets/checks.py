@@ -17,10 +17,14 @@ from reviewsum_assets.checkpoints.merge import MergedTable, current_merged_table
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.checkpoints.quality import MOST_EXAMPLES, Finding, MergedCoverage, cover
 from reviewsum_assets.errors import CheckpointError, DumpError
-from reviewsum_assets.reviews.freshness import stale_dumps
-from reviewsum_assets.reviews.grouping import GroupedReviews, current_grouped_reviews, scan_grouped
-from reviewsum_assets.reviews.quarantine import QuarantinedRow
-from reviewsum_assets.reviews.repeated_products import repeated_products
+from reviewsum_assets.reviews.grouping import (
+    GroupedReviews,
+    current_grouped_reviews,
+    repeated_products,
+    scan_grouped,
+    stale_dumps,
+)
+from reviewsum_assets.reviews.rows import QuarantinedRow
 from reviewsum_assets.storage.lake import Lake
 
 # In a sentence; a table beside it has more.

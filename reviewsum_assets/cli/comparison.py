@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -96,31 +95,23 @@ def evaluate(
     ] = "",
     seed: Annotated[int, typer.Option(help="Of the random review and the resamples.")] = 0,
     as_json: JsonOption = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
     """Score summaries beside human ones and baselines; computes nothing unless a model is named."""
     from reviewsum_assets.evaluation import command
-    from reviewsum_assets.evaluation.report import print_csv, print_markdown, print_tables
+    from reviewsum_assets.evaluation.report import print_tables
 
     result = command.evaluate(
-        command.EvaluationOptions(
-            references=references,
-            lakes=tuple(lake or ()),
-            tables=tuple(table or ()),
-            models=tuple(model or ()),
-            model_lakes=model_lakes,
-            compared_with=compare_with,
-            seed=seed,
-        ),
+        references,
         chosen_settings(dumps=tuple(dump) if dump else None),
-        on_step=lambda step: err.print(step, highlight=False, soft_wrap=True),
+        lambda step: err.print(step, highlight=False, soft_wrap=True),
+        lakes=lake or (),
+        tables=table or (),
+        models=model or (),
+        model_lakes=model_lakes,
+        compared_with=compare_with,
+        seed=seed,
     )
     if as_json:
         print_json(result)
-    elif as_csv:
-        print_csv(sys.stdout, result)
-    elif as_markdown:
-        print_markdown(sys.stdout, result)
     else:
         print_tables(out, result)

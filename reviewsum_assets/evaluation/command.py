@@ -1,235 +1,245 @@
-"""Summarizes the products that there are references for, on a lake of their own that is kept.
+"""Evaluates summaries of lakes, tables and models beside baselines and people.
 
-So a model, an engine or other settings are tried on a few products, and called again nothing is
-computed.
+A model first summarizes the products that have references, on a lake of its own that is kept, so
+that a second call computes nothing.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import polars as pl
 
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import EvaluationError
-from reviewsum_assets.evaluation.measures import Bootstrap, Rouge, Sentiment
-from reviewsum_assets.evaluation.scoring import EvaluationResult, Scorer
-from reviewsum_assets.evaluation.systems import (
-    LEAD,
-    Candidate,
-    ProductReviews,
-    References,
-    ReviewTable,
-    baselines,
-    people,
-    read_references,
-    reviews_of_dumps,
-    reviews_of_lakes,
-    system_of_lake,
-    system_of_table,
+from reviewsum_assets.evaluation import systems
+from reviewsum_assets.evaluation.measures import (
+    Figures,
+    bootstrap_interval,
+    can_judge_sentiment,
+    measure,
+    sentiment_agreement,
 )
+from reviewsum_assets.evaluation.report import EvaluationResult, SystemResult
+from reviewsum_assets.evaluation.systems import Candidate, Texts
 from reviewsum_assets.job.processing import run_job
 from reviewsum_assets.job.progress import JobResult, ProgressReporter
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.job.whole_lake import summarize_grouped
-from reviewsum_assets.settings import Settings, SummarySettings, load_settings
+from reviewsum_assets.settings import Settings, load_settings
 from reviewsum_assets.storage.lake import Lake
 
-
-def summarized_lake(
-    directory: Path,
-    model: str,
-    reviews: ReviewTable,
-    settings: Settings,
-    on_step: Callable[[str], None],
-) -> Lake:
-    """A lake whose merged table holds summaries of these reviews, by this model.
-
-    Args:
-        directory: of the lake, made if need be.
-        model: as the setting of that name.
-        reviews: of the products to summarize.
-        settings: all others that count.
-        on_step: told how far it is.
-
-    Raises:
-        EvaluationError: some of it could not be summarized; says why.
-        ReviewsumError: the model cannot be used.
-    """
-    lake = Lake.open(str(directory))
-    own = load_settings(**{**settings.model_dump(), "lake": lake.uri, "model": model, "dumps": ()})
-
-    def run(spec: JobSpec) -> JobResult:
-        reporter = ProgressReporter(lake, spec, say=on_step)
-        return run_job(lake, spec, reporter, lambda: False, "local")
-
-    result = summarize_grouped(lake, reviews.grouped.lazy(), reviews.source, own, run)
-    if result.failed:
-        reasons = "; ".join(dict.fromkeys(result.failed.values()))
-        raise EvaluationError(f"model {model} could not summarize the reviews: {reasons}")
-    return lake
-
-
-_IDS_IN_A_MESSAGE = 3
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """What to evaluate; lakes, tables and models as ``NAME=PLACE``, or the place alone.
-
-    Args:
-        references: see ``read_references``.
-        lakes: whose merged tables are judged.
-        tables: files that are.
-        models: that summarize the references' products first, each on a lake of its own.
-        model_lakes: where these lakes are made and kept.
-        compared_with: name of the system that differences are taken from; empty: the lead.
-        seed: of the random review and of the resamples.
-    """
-
-    references: Path
-    lakes: Sequence[str] = ()
-    tables: Sequence[str] = ()
-    models: Sequence[str] = ()
-    model_lakes: Path = Path("reviewsum_evaluation")
-    compared_with: str = ""
-    seed: int = 0
+_IDS_PER_MESSAGE = 3
 
 
 def evaluate(
-    options: EvaluationOptions, settings: Settings, on_step: Callable[[str], None]
+    references: Path,
+    settings: Settings,
+    on_step: Callable[[str], None],
+    *,
+    lakes: Sequence[str] = (),
+    tables: Sequence[str] = (),
+    models: Sequence[str] = (),
+    model_lakes: Path = Path("reviewsum_evaluation"),
+    compared_with: str = "",
+    seed: int = 0,
 ) -> EvaluationResult:
-    """Score what is named, or the lake of the settings, beside baselines.
+    """Score the named systems, or the lake of the settings if none is named.
 
     Args:
-        options: what to evaluate.
-        settings: reviews are those of its dumps, if it names any, else of the first lake that has
-            some. Models summarize with all others, which also say how much of the reviews is read
-            where no lake has a plan.
-        on_step: told what is being done.
+        references: see ``read_references``.
+        settings: reviews come from its dumps, if any, else from the first lake that has some. The
+            other settings are those of models, and of the window of reviews without any plan.
+        on_step: receives progress.
+        lakes: lakes with a merged table; like tables and models ``NAME=PLACE`` or a place.
+        tables: CSV or Parquet files of summaries.
+        models: models that first summarize the products, on lakes under ``model_lakes``.
+        model_lakes: directory for the lakes of models.
+        compared_with: system that differences refer to. Default: the lead sentences.
+        seed: seed of the random review and the resamples.
 
     Raises:
         EvaluationError: references, summaries and reviews do not fit together.
-        ReviewsumError: one of them cannot be read, or a model cannot be used.
+        ReviewsumError: an input cannot be read, or a model cannot be used.
     """
-    references = read_references(options.references)
-    is_any_named = options.lakes or options.tables or options.models
-    lakes = [_named(place) for place in (options.lakes if is_any_named else (settings.lake,))]
-    tables = [_named(place) for place in options.tables]
-    models = [_named(place) for place in options.models]
-    _require_different([name for name, _ in (*lakes, *tables, *models)])
-    opened = {name: Lake.open(uri, create=False) for name, uri in lakes}
+    every_reference = systems.read_references(references)
+    if not (lakes or tables or models):
+        lakes = (settings.lake,)
+    named_lakes, named_tables, named_models = (
+        [_named(place) for place in places] for places in (lakes, tables, models)
+    )
+    _require_distinct([name for name, _ in (*named_lakes, *named_tables, *named_models)])
+    opened = {name: Lake.open(uri, create=False) for name, uri in named_lakes}
+    review_lakes = list(opened.values())
+    if not (opened or settings.dumps):
+        review_lakes = [Lake.open(settings.lake, create=False)]
     on_step("reading reviews")
-    table = _review_table(settings, list(opened.values()), references)
-    for name, model in models:
-        on_step(f"{name}: summarizing {table.grouped.height} products with {model}")
-        opened[name] = summarized_lake(
-            options.model_lakes / name, model, table, settings, partial(_say_of, name, on_step)
-        )
-    systems = [
-        *(system_of_lake(name, lake, references) for name, lake in opened.items()),
-        *(system_of_table(name, Path(path), references) for name, path in tables),
+    grouped, source = systems.load_reviews(settings, review_lakes, every_reference)
+    for name, model in named_models:
+        on_step(f"{name}: summarizing {grouped.height} products with {model}")
+        opened[name] = Lake.open(str(model_lakes / name))
+        _summarize(opened[name], name, model, grouped, source, settings, on_step)
+    summaries = [
+        *(systems.system_of_lake(name, lake, every_reference) for name, lake in opened.items()),
+        *(
+            systems.system_of_table(name, Path(path), every_reference)
+            for name, path in named_tables
+        ),
     ]
     on_step("scoring")
-    read = _widest_window(settings, list(opened.values()))
-    return _scored(options, references, table, table.by_product(read), systems)
+    plans = filter(None, map(current_plan, opened.values() or review_lakes))
+    windows = [plan.recipes[plan.recipe].settings for plan in plans]
+    widest = max(windows, key=lambda one: one.window_chars, default=settings.summary_settings())
+    reviews = systems.reviews_in_window(grouped, widest)
 
-
-def _widest_window(settings: Settings, lakes: Sequence[Lake]) -> SummarySettings:
-    """The settings of the plan that reads most of a product's reviews."""
-    read = [] if lakes or settings.dumps else [Lake.open(settings.lake, create=False)]
-    plans = filter(None, map(current_plan, [*lakes, *read]))
-    planned = [plan.recipes[plan.recipe].settings for plan in plans]
-    return max(planned, key=lambda one: one.window_chars, default=settings.summary_settings())
-
-
-def _say_of(name: str, on_step: Callable[[str], None], step: str) -> None:
-    on_step(f"{name}: {step}")
-
-
-def _scored(
-    options: EvaluationOptions,
-    every_reference: References,
-    table: ReviewTable,
-    reviews: Mapping[str, ProductReviews],
-    systems: Sequence[Candidate],
-) -> EvaluationResult:
-    holders = {"reviews": {product for product, found in reviews.items() if found.reviews}}
-    holders |= {system.name: set(system.texts) for system in systems}
-    references = _in_all(options.references, every_reference, holders)
-    rouge = Rouge()
-    beside, notes = _beside(references, reviews, rouge, options.seed)
-    candidates = [*systems, *beside]
-    names = [candidate.name for candidate in candidates]
-    _require_different(names)
-    compared_with = options.compared_with or (LEAD if LEAD in names else names[0])
-    if compared_with not in names:
-        raise EvaluationError(
-            f"there is no system {compared_with!r} to compare with: there are {', '.join(names)}"
-        )
-    sentiment = Sentiment() if Sentiment.is_installed() else None
-    if sentiment is None:
-        notes.append("sentiment is not judged: pip install 'reviewsum_assets[evaluation]'")
-    bootstrap = Bootstrap(len(references), options.seed)
-    scorer = Scorer(references, reviews, rouge, bootstrap, sentiment)
-    left_out = {name: len(every_reference.keys() - held) for name, held in holders.items()}
-    return EvaluationResult(
-        references=str(options.references),
-        reviews=table.source,
-        products=len(references),
-        references_a_product=statistics.fmean(map(len, references.values())),
-        left_out={name: count for name, count in left_out.items() if count},
-        compared_with=compared_with,
-        seed=options.seed,
-        notes=tuple(notes),
-        systems=scorer.results(candidates, compared_with),
+    stars = dict(grouped.select("product_id", "avg_rating").iter_rows())
+    return _compared(
+        references, every_reference, source, reviews, stars, summaries, compared_with, seed
     )
 
 
-def _beside(
-    references: References, reviews: Mapping[str, ProductReviews], rouge: Rouge, seed: int
-) -> tuple[list[Candidate], list[str]]:
-    """The baselines and bounds that there can be, and why there are no others."""
+def _compared(
+    path: Path,
+    every_reference: Texts,
+    source: str,
+    reviews: Texts,
+    stars: Mapping[str, float | None],
+    summaries: Sequence[Candidate],
+    compared_with: str,
+    seed: int,
+) -> EvaluationResult:
+    """Score summaries, baselines and people on the products that all of them have."""
+    holders = {"reviews": {product for product, texts in reviews.items() if texts}}
+    holders |= {system.name: set(system.texts) for system in summaries}
+    common = _in_all(path, every_reference, holders)
+    reviews = {product: reviews[product] for product in common}
+    comparisons, notes = _comparisons(common, reviews, seed)
+    candidates = [*summaries, *comparisons]
+    names = [candidate.name for candidate in candidates]
+    _require_distinct(names)
+    compared_with = compared_with or (systems.LEAD if systems.LEAD in names else names[0])
+    if compared_with not in names:
+        raise EvaluationError(
+            f"cannot compare with {compared_with!r}, which is no system. To fix: name one of "
+            f"{', '.join(names)}"
+        )
+    if not can_judge_sentiment():
+        notes.append("sentiment is not judged: pip install 'reviewsum_assets[evaluation]'")
+    figures = {one.name: _figures(one, common, reviews) for one in candidates}
+    left_out = {name: len(every_reference.keys() - held) for name, held in holders.items()}
+    return EvaluationResult(
+        references=str(path),
+        reviews=source,
+        products=len(common),
+        references_a_product=statistics.fmean(map(len, common.values())),
+        left_out={name: count for name, count in left_out.items() if count},
+        compared_with=compared_with,
+        seed=seed,
+        notes=tuple(notes),
+        systems=tuple(
+            SystemResult(
+                name=one.name,
+                kind=one.kind,
+                source=one.source,
+                sentiment_agreement=_agreement(one, {key: stars[key] for key in common}),
+                **_means(figures[one.name], figures[compared_with], seed),
+            )
+            for one in candidates
+        ),
+    )
+
+
+def _summarize(
+    lake: Lake,
+    name: str,
+    model: str,
+    grouped: pl.DataFrame,
+    source: str,
+    settings: Settings,
+    on_step: Callable[[str], None],
+) -> None:
+    """Summarize the reviews on a lake, where finished checkpoints are reused."""
+    own = load_settings(**{**settings.model_dump(), "lake": lake.uri, "model": model, "dumps": ()})
+
+    def run(spec: JobSpec) -> JobResult:
+        reporter = ProgressReporter(lake, spec, say=lambda step: on_step(f"{name}: {step}"))
+        return run_job(lake, spec, reporter, lambda: False, "local")
+
+    result = summarize_grouped(lake, grouped.lazy(), source, own, run)
+    if result.failed:
+        reasons = "; ".join(dict.fromkeys(result.failed.values()))
+        raise EvaluationError(f"model {model} could not summarize the reviews: {reasons}")
+
+
+def _in_all(path: Path, references: Texts, holders: Mapping[str, set[str]]) -> Texts:
+    """Return the references of the products that the reviews and all systems have."""
+    common = set(references).intersection(*holders.values())
+    if not common:
+        counts = ", ".join(f"{name} {len(held)}" for name, held in holders.items())
+        first = ", ".join(list(references)[:_IDS_PER_MESSAGE])
+        raise EvaluationError(
+            f"no product is in all inputs. Of the {len(references)} products of {path} (first: "
+            f"{first}), the others have: {counts}"
+        )
+    return {product: texts for product, texts in references.items() if product in common}
+
+
+def _comparisons(references: Texts, reviews: Texts, seed: int) -> tuple[list[Candidate], list[str]]:
+    """Return the possible baselines and bounds, and why others are missing."""
     found: list[Candidate] = []
     notes: list[str] = []
-    given = {product: reviews[product].reviews for product in references}
-    if any(len(some) > 1 for some in given.values()):
-        found += baselines(given, references, rouge, seed)
+    if any(len(texts) > 1 for texts in reviews.values()):
+        found += systems.baselines(reviews, references, seed)
     else:
-        notes.append(
-            "no baselines: these reviews came grouped, and none can be told from the next; name "
-            "the raw ones with --dump"
-        )
+        notes.append("no baselines: reviews are not separated; name raw dumps with --dump")
     if all(len(texts) > 1 for texts in references.values()):
-        found.append(people(references))
+        found.append(Candidate(systems.HUMAN, "bound", references, leaves_itself_out=True))
     else:
-        notes.append("people are not scored: a product has one reference only")
+        notes.append("people are not scored: a product has only one reference")
     return found, notes
 
 
-def _in_all(
-    path: Path, references: References, holders: Mapping[str, set[str]]
-) -> dict[str, tuple[str, ...]]:
-    """The references of the products that everybody has."""
-    found = {
-        product: texts
-        for product, texts in references.items()
-        if all(product in held for held in holders.values())
+def _figures(candidate: Candidate, references: Texts, reviews: Texts) -> list[Figures]:
+    """Return the figures of each product, as means over the candidate's texts."""
+    figures = []
+    for product, expected in references.items():
+        found = []
+        for place, text in enumerate(candidate.texts[product]):
+            others = expected[:place] + expected[place + 1 :]
+            compared = others if candidate.leaves_itself_out else expected
+            found.append(measure(text, compared, reviews[product]))
+        figures.append(Figures(*map(statistics.fmean, zip(*found, strict=True))))
+    return figures
+
+
+def _means(figures: Sequence[Figures], base: Sequence[Figures], seed: int) -> dict[str, Any]:
+    """Return the means over products by field of ``SystemResult``, of ROUGE with intervals."""
+    values = dict(zip(Figures._fields, zip(*figures, strict=True), strict=True))
+    pairs = zip(figures, base, strict=True)
+    values["difference"] = tuple(one.rouge_l - other.rouge_l for one, other in pairs)
+    return {
+        name: bootstrap_interval(found, seed)
+        if name in ("rouge1", "rouge2", "rouge_l", "difference")
+        else statistics.fmean(found)
+        for name, found in values.items()
     }
-    if not found:
-        counts = ", ".join(f"{name} {len(held)}" for name, held in holders.items())
-        first = ", ".join(list(references)[:_IDS_IN_A_MESSAGE])
-        raise EvaluationError(
-            f"no product is in all of them: of the {len(references)} products of {path} (the "
-            f"first: {first}), there are in {counts}"
-        )
-    return found
+
+
+def _agreement(candidate: Candidate, stars: Mapping[str, float | None]) -> float | None:
+    """Return the sentiment's agreement; for people, the mean over first texts, second texts, ..."""
+    if not can_judge_sentiment():
+        return None
+    by_writer = zip(*(candidate.texts[product] for product in stars), strict=False)
+    found = [sentiment_agreement(texts, list(stars.values())) for texts in by_writer]
+    known = [agreement for agreement in found if agreement is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _named(option: str) -> tuple[str, str]:
-    """``NAME=PLACE`` apart; without a name, the last part of the place is it.
+    """Split ``NAME=PLACE``; the default name is the last part of the place.
 
     A name has no slash: a path or URI may have a folder such as ``env=prod``.
     """
@@ -237,15 +247,9 @@ def _named(option: str) -> tuple[str, str]:
     return (name, place) if mark and "/" not in name else (PurePosixPath(option).stem, option)
 
 
-def _require_different(names: Sequence[str]) -> None:
+def _require_distinct(names: Sequence[str]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise EvaluationError(
-            f"two systems are called {', '.join(repeated)}: use NAME=PLACE to tell them apart"
+            f"two systems are called {', '.join(repeated)}. To fix: name them with NAME=PLACE"
         )
-
-
-def _review_table(settings: Settings, lakes: list[Lake], references: References) -> ReviewTable:
-    if settings.dumps:
-        return reviews_of_dumps(settings, references)
-    return reviews_of_lakes(lakes or [Lake.open(settings.lake, create=False)], references)

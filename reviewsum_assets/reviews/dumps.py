@@ -1,4 +1,4 @@
-"""Finds the dumps: files of raw reviews on the lake or named by the user."""
+"""Finds dumps: files of raw reviews on the lake or named by the settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reviewsum_assets.storage.lake import Lake, LakeObject, refuse_credentials
 
 @dataclass(frozen=True)
 class Dump:
-    """One file of raw reviews, as it was listed. The name is unique within a listing."""
+    """One file of raw reviews, as listed; the name is unique within a listing."""
 
     name: str
     lake: Lake
@@ -28,42 +28,42 @@ class Dump:
 
     @property
     def key(self) -> str:
-        """Its place on its lake."""
+        """Key on its lake."""
         return self.listed.key
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size in bytes."""
         return self.listed.size
 
     @property
     def e_tag(self) -> str:
-        """Another one means another content."""
+        """Version tag: it changes with the content."""
         return self.listed.e_tag or self.last_modified.isoformat()
 
     @property
     def last_modified(self) -> datetime:
-        """In UTC."""
+        """Time of the last change, in UTC."""
         return self.listed.last_modified.astimezone(timezone.utc)
 
     def open(self) -> AbstractContextManager[IO[bytes]]:
-        """Read the file's bytes as they are.
+        """Open the file for reading its raw bytes.
 
         Raises:
-            LakeError: on leaving too, it is no more the file that was listed.
+            LakeError: on opening or closing, it is no longer the file that was listed.
         """
         return self.lake.reading(self.listed)
 
 
 def find_dumps(lake: Lake, settings: Settings) -> list[Dump]:
-    """The dumps to read, sorted by name.
+    """Return the dumps to read, sorted by name.
 
-    Those that ``settings.dumps`` names, else all under the lake's ``review_dumps/``, else the
-    grouped CSV of the replaced script.
+    They are those in ``settings.dumps``, else all under the lake's ``review_dumps/``, else the
+    grouped CSV of the predecessor.
 
     Raises:
-        DumpError: there are none, a named one does not exist, or one on the lake is a link out of
-            it.
+        DumpError: there is no dump, a named one does not exist, or one on the lake is no file or a
+            link out of its folder.
     """
     if settings.dumps:
         return sorted((_named_dump(name) for name in settings.dumps), key=lambda dump: dump.name)
@@ -83,10 +83,9 @@ def has_dumps(lake: Lake) -> bool:
 
 
 def put_sample(lake: Lake, settings: Settings) -> bool:
-    """Put the sample dump on a lake that holds nothing yet; whether that was so.
+    """Put the sample dump on an empty lake; returns whether the lake was empty.
 
-    A lake whose record of reviews is lost still has a plan or checkpoints: its dumps have to be
-    named again, and no sample takes their place.
+    A lake that lost its record of reviews still has a plan or checkpoints, and gets no sample.
     """
     made_of_reviews = (places.GROUPED_REVIEWS, places.PLANS, places.CHECKPOINT_MANIFESTS)
     if settings.dumps or has_dumps(lake) or any(map(lake.list, made_of_reviews)):
@@ -96,23 +95,23 @@ def put_sample(lake: Lake, settings: Settings) -> bool:
 
 
 def require_same(before: Sequence[Dump], after: Sequence[Dump]) -> None:
-    """Prove that two listings are of the same files.
+    """Check that two listings contain the same versions of the same files.
 
     Raises:
-        DumpError: they are not; names those that came, changed or went.
+        DumpError: some files were added, changed or removed.
     """
     was, is_now = ({dump.name: dump.listed for dump in dumps} for dumps in (before, after))
-    others = [name for name in is_now if name not in was]
-    others += [n for n in was if n not in is_now or not is_now[n].is_version_of(was[n])]
+    others = set(is_now) - set(was)
+    others |= {n for n in was if n not in is_now or not is_now[n].is_version_of(was[n])}
     if others:
         raise DumpError(
-            f"dumps came, changed or went while they were read: {first_names(sorted(others))}. "
-            "Grouped reviews stay as they were: run it again once all uploads are complete"
+            f"dumps were added, changed or removed during reading: {first_names(sorted(others))}. "
+            "Grouped reviews stay as they were. To fix: run it again once all uploads are complete"
         )
 
 
 def listing_fingerprint(dumps: Sequence[Dump]) -> str:
-    """Hash of names, sizes and tags: it changes when any dump does."""
+    """Return a hash of names, sizes and tags, which changes with any dump."""
     listing = sorted((dump.name, dump.size, dump.e_tag) for dump in dumps)
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
@@ -125,11 +124,13 @@ def _on_the_lake(lake: Lake) -> list[LakeObject]:
 
 
 def _require_plain_files(lake: Lake) -> None:
-    """Refuse what is no file of the folder itself.
+    """Refuse links out of the folder of dumps, and anything but files.
+
+    A link could have any file read and quoted for a person who may only add dumps, and reading a
+    pipe would block.
 
     Raises:
-        DumpError: a link leads nowhere, or out of the folder: who may add dumps could have any file
-            read and quoted; or something is a pipe or the like, which reading would wait for.
+        DumpError: there is such a link, a broken one, or a pipe.
     """
     if lake.directory is None:
         return
@@ -138,13 +139,11 @@ def _require_plain_files(lake: Lake) -> None:
         if not _is_dump(path.name):
             continue
         if not path.is_file() and not path.is_dir():
-            raise DumpError(
-                f"dump {path} is no file (a link that leads nowhere, or a pipe): remove it"
-            )
+            raise DumpError(f"dump {path} is no file (a broken link, or a pipe). To fix: remove it")
         if not path.resolve().is_relative_to(folder.resolve()):
             raise DumpError(
-                f"dump {path} is a link to {path.resolve()}, which lies elsewhere and is not read: "
-                "put a copy in its place, or name the file with --dump"
+                f"dump {path} is a link to {path.resolve()}, outside of the folder, and is not "
+                "read. To fix: replace it by a copy, or name the file with --dump"
             )
 
 
@@ -152,7 +151,7 @@ def _named_dump(name: str) -> Dump:
     refuse_credentials(name)
     try:
         path = name if "://" in name else str(Path(name).expanduser().absolute())
-    except RuntimeError as error:  # ~somebody, who is not known here
+    except RuntimeError as error:  # ~user for an unknown user
         raise DumpError(f"dump {name} does not exist: {error}") from error
     folder, _, file = path.rpartition("/")
     if "://" not in name and not Path(folder, file).is_file():
@@ -165,6 +164,6 @@ def _named_dump(name: str) -> Dump:
 
 
 def _is_dump(key: str) -> bool:
-    """Whether an object is meant to be read; S3 consoles leave empty objects for folders."""
+    """Whether an object is a dump; markers, temporary and hidden files begin with . or _."""
     path = PurePosixPath(key)
     return not any(part.startswith((".", "_")) for part in path.parts)

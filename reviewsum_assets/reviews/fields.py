@@ -1,7 +1,7 @@
-"""Which product ids are taken: from which field of a row, and what they must not hold.
+"""Fields of a review: their names in dumps, valid product ids, and cleaning of text.
 
-An id is never changed but for white space around it, so ids that only look alike stay apart. What
-could not come back from a CSV as it went in, or not be told apart on a screen, is refused.
+A product id is never changed except for surrounding white space, so that similar ids stay apart. An
+id that a CSV would not preserve, or that a screen would not show, is refused.
 """
 
 from __future__ import annotations
@@ -12,84 +12,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
-# The first that is not blank counts: variants of a product are reviewed as one.
+# Field names of each property; the first one with a value counts. They come from the Amazon Reviews
+# sets of 2014, 2018 and 2023, the AWS review set, and other plain names. Variants of a product
+# are reviewed as one, under their parent.
 PRODUCT_ID = ("parent_asin", "product_id", "asin")
-MOST_CHARS = 256
-
-# Characters that control a terminal or end a line.
-_CONTROL = r"[\p{Cc}\p{Zl}\p{Zp}]"
-
-
-def product_id(columns: Sequence[str]) -> pl.Expr:
-    """A row's product id, null where it has none.
-
-    Args:
-        columns: string columns that are there, at least one of ``PRODUCT_ID`` among them.
-    """
-    ids = [pl.col(name).str.strip_chars() for name in PRODUCT_ID if name in columns]
-    return pl.coalesce([pl.when(found != "").then(found) for found in ids])
-
-
-def what_is_wrong(product: pl.Expr) -> pl.Expr:
-    """Why a product id is not taken, null where it is."""
-    return (
-        pl.when(product.is_null())
-        .then(pl.lit("no product id"))
-        .when(product.str.contains(_CONTROL))
-        .then(pl.lit("the product id has control characters or line ends"))
-        .when(product.str.len_chars() > MOST_CHARS)
-        .then(pl.lit(f"the product id has more than {MOST_CHARS} characters"))
-    )
-
-
-# polars' regular expressions run in linear time whatever the text. "<3" and "a < b" are no tags.
-_COMMENT = r"(?s)<!--.*?-->"
-_TAG = r"</?[A-Za-z][^<>]*>"
-_URL = r"(?i)\b(?:https?://|www\.)[^\s<>\"]+"
-# Format characters are invisible and join nothing, except the two joiners that emoji and some
-# scripts are made with.
-_INVISIBLE = r"[\p{Cf}&&[^\u{200C}\u{200D}]]+"
-# Control characters separate words as white space does. The single spaces that most text has
-# between words are passed over: to replace them by themselves costs more than all other rules.
-_UNEVEN_SPACE = r"[\s\p{Cc}\p{Zl}\p{Zp}]{2,}|[[\s\p{Cc}\p{Zl}\p{Zp}]&&[^ ]]"
-_ENDLESS_NUMBER = re.compile(r"&#\d{100,};?")
-
-
-def cleaned(text: pl.Expr) -> pl.Expr:
-    """Without entities, HTML, URLs, control characters and excess white space; one line."""
-    return (
-        _unescaped(text)
-        # First of all: they could hide a tag, or a token that means something to the model.
-        .str.replace_all(_INVISIBLE, "")
-        .str.replace_all(_COMMENT, " ")
-        .str.replace_all(_TAG, " ")
-        .str.replace_all(_URL, " ")
-        .str.replace_all(_UNEVEN_SPACE, " ")
-        .str.strip_chars()
-    )
-
-
-def _unescaped(text: pl.Expr) -> pl.Expr:
-    """Entities as the characters they stand for; those escaped twice too, as dumps have them."""
-    return text.map_batches(_unescape_where_needed, return_dtype=pl.String)
-
-
-def _unescape_where_needed(texts: pl.Series) -> pl.Series:
-    places = texts.str.contains("&", literal=True).arg_true()
-    if places.is_empty():
-        return texts
-    changed: pl.Series = texts.clone()
-    changed.scatter(places, [_unescape(_unescape(text)) for text in texts.gather(places)])
-    return changed
-
-
-def _unescape(text: str) -> str:
-    # Python refuses to read a number of thousands of digits, which is no character anyway.
-    return html.unescape(_ENDLESS_NUMBER.sub("\ufffd", text))
-
-
-# Raw field names by meaning, the first that is there and not null counts. They are those of the
-# Amazon Reviews sets of 2014, 2018 and 2023, of the AWS review set, and obvious others.
 TEXT = ("reviewText", "review_body", "review_text", "text")
 REVIEWER_ID = ("reviewerID", "user_id", "customer_id", "reviewer_id")
 TITLE = ("summary", "review_headline", "review_title", "user_summary", "title")
@@ -97,17 +23,7 @@ RATING = ("overall", "star_rating", "rating")
 HELPFUL_VOTES = ("vote", "helpful_vote", "helpful_votes", "helpful")
 STYLE = ("style",)
 TIME = ("unixReviewTime", "timestamp", "review_date", "reviewTime")
-
-RAW_FIELDS = (
-    *PRODUCT_ID,
-    *TEXT,
-    *REVIEWER_ID,
-    *TITLE,
-    *RATING,
-    *HELPFUL_VOTES,
-    *STYLE,
-    *TIME,
-)
+RAW_FIELDS = PRODUCT_ID + TEXT + REVIEWER_ID + TITLE + RATING + HELPFUL_VOTES + STYLE + TIME
 
 REVIEW_SCHEMA = pl.Schema(
     {
@@ -122,20 +38,107 @@ REVIEW_SCHEMA = pl.Schema(
     }
 )
 
+GROUPED_SCHEMA = pl.Schema(
+    {
+        "product_id": pl.String(),
+        "all_reviews": pl.String(),
+        "all_user_summaries": pl.String(),
+        "avg_rating": pl.Float64(),
+        "review_count": pl.Int64(),
+        "total_helpful_votes": pl.Int64(),
+        "dominant_style": pl.String(),
+        "oldest_review_timestamp": pl.Int64(),
+        "newest_review_timestamp": pl.Int64(),
+        # Stars of each line of all_reviews; null where one line holds all reviews.
+        "review_ratings": pl.List(pl.Float32),
+        # Position of each line from the oldest to the newest, from 0; null as above.
+        "review_places": pl.List(pl.Int32),
+    }
+)
+MEANINGFUL = frozenset((*RAW_FIELDS, *GROUPED_SCHEMA))
+
+MOST_ID_CHARS = 256
+# Larger counts are errors, and their sums would overflow.
+MOST_COUNTED = 1_000_000_000
+# Characters that control a terminal or end a line.
+_CONTROL = r"[\p{Cc}\p{Zl}\p{Zp}]"
+
+
+def product_id(columns: Sequence[str]) -> pl.Expr:
+    """Product id of a row, null where it is blank.
+
+    Args:
+        columns: string columns, at least one of ``PRODUCT_ID`` among them.
+    """
+    ids = [pl.col(name).str.strip_chars() for name in PRODUCT_ID if name in columns]
+    return pl.coalesce([pl.when(found != "").then(found) for found in ids])
+
+
+def id_problem(product: pl.Expr) -> pl.Expr:
+    """Reason why a product id is refused, null where it is valid."""
+    return (
+        pl.when(product.is_null())
+        .then(pl.lit("no product id"))
+        .when(product.str.contains(_CONTROL))
+        .then(pl.lit("the product id has control characters or line ends"))
+        .when(product.str.len_chars() > MOST_ID_CHARS)
+        .then(pl.lit(f"the product id has more than {MOST_ID_CHARS} characters"))
+    )
+
+
+# polars' regular expressions run in linear time whatever the text. "<3" and "a < b" are no tags.
+_COMMENT = r"(?s)<!--.*?-->"
+_TAG = r"</?[A-Za-z][^<>]*>"
+_URL = r"(?i)\b(?:https?://|www\.)[^\s<>\"]+"
+# Format characters are invisible; only the two joiners of emoji and some scripts have a meaning.
+_INVISIBLE = r"[\p{Cf}&&[^\u{200C}\u{200D}]]+"
+# Control characters separate words as white space does. Single spaces do not match: replacing each
+# by a space would cost more than all other rules.
+_UNEVEN_SPACE = r"[\s\p{Cc}\p{Zl}\p{Zp}]{2,}|[[\s\p{Cc}\p{Zl}\p{Zp}]&&[^ ]]"
+_ENDLESS_NUMBER = re.compile(r"&#\d{100,};?")
+
+
+def cleaned(text: pl.Expr) -> pl.Expr:
+    """One line of text without entities, HTML, URLs, control characters and excess white space."""
+    return (
+        text.map_batches(_unescaped, return_dtype=pl.String)
+        # First, because they could hide a tag or a special token of the model.
+        .str.replace_all(_INVISIBLE, "")
+        .str.replace_all(_COMMENT, " ")
+        .str.replace_all(_TAG, " ")
+        .str.replace_all(_URL, " ")
+        .str.replace_all(_UNEVEN_SPACE, " ")
+        .str.strip_chars()
+    )
+
+
+def _unescaped(texts: pl.Series) -> pl.Series:
+    """Replace entities, also those that were escaped twice, as in published dumps."""
+    places = texts.str.contains("&", literal=True).arg_true()
+    if places.is_empty():
+        return texts
+    changed: pl.Series = texts.clone()
+    changed.scatter(places, [_unescape(_unescape(text)) for text in texts.gather(places)])
+    return changed
+
+
+def _unescape(text: str) -> str:
+    # Python refuses to convert thousands of digits, which are no character anyway.
+    return html.unescape(_ENDLESS_NUMBER.sub("\ufffd", text))
+
+
 # A Unix time above this is in milliseconds: in seconds it would lie beyond the year 5000.
 _MILLISECONDS_FROM = 100_000_000_000
 _SECONDS_TO_YEAR_10000 = 253_402_300_800
-# More is no count, and sums of such numbers would overflow.
-MOST_COUNTED = 1_000_000_000
 
 
 def normalized(raw: pl.DataFrame) -> pl.DataFrame:
-    """Reviews in ``REVIEW_SCHEMA``, cleaned; rows keep their order.
+    """Return cleaned reviews in ``REVIEW_SCHEMA``, in the same order.
+
+    A field that cannot be parsed, such as a rating of "five", becomes null.
 
     Args:
         raw: string columns, some of ``RAW_FIELDS``; other columns are dropped.
-
-    A field that cannot be understood, such as a rating of "five", becomes null.
     """
 
     def first_of(fields: Sequence[str]) -> pl.Expr:
@@ -149,13 +152,13 @@ def normalized(raw: pl.DataFrame) -> pl.DataFrame:
         title=cleaned(first_of(TITLE).fill_null("")),
         rating=finite(first_of(RATING).str.strip_chars()),
         helpful_votes=_votes(first_of(HELPFUL_VOTES)),
-        style=_style(first_of(STYLE)),
+        style=first_of(STYLE).map_batches(_styles, return_dtype=pl.String),
         timestamp=_timestamp(first_of(TIME)),
     )
 
 
 def finite(text: pl.Expr) -> pl.Expr:
-    """A number; null for what is none, or infinite."""
+    """Text as a finite number, else null."""
     number = text.cast(pl.Float64, strict=False)
     return pl.when(number.is_finite()).then(number)
 
@@ -168,13 +171,8 @@ def _votes(field: pl.Expr) -> pl.Expr:
     return pl.when(votes <= MOST_COUNTED).then(votes).otherwise(0)
 
 
-def _style(field: pl.Expr) -> pl.Expr:
-    """``{"Color:": " Black"}`` as ``Color: Black``."""
-    return field.map_batches(_rendered_styles, return_dtype=pl.String)
-
-
-def _rendered_styles(field: pl.Series) -> pl.Series:
-    """Each different style rendered once: few of them make up a dump."""
+def _styles(field: pl.Series) -> pl.Series:
+    """``{"Color:": " Black"}`` as ``Color: Black``; each distinct style is rendered once."""
     rendered = (
         pl.col("raw")
         .str.replace_all(r'[{}"]', "")

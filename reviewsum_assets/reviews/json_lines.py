@@ -1,4 +1,4 @@
-"""Parses lines of JSON objects into raw fields, naming each line that is not a review."""
+"""Parses JSON lines at the speed of polars, and still names each line that is no review."""
 
 from __future__ import annotations
 
@@ -8,72 +8,66 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from reviewsum_assets.reviews.fields import PRODUCT_ID, RAW_FIELDS, TEXT, product_id, what_is_wrong
-from reviewsum_assets.reviews.quarantine import BadRow
+from reviewsum_assets.reviews.fields import PRODUCT_ID, RAW_FIELDS, TEXT, id_problem, product_id
+from reviewsum_assets.reviews.rows import BadRow
 
 _SCHEMA = dict.fromkeys(RAW_FIELDS, pl.String)
-# Of JSON. What begins otherwise, polars may take for a compressed file, and unpack.
+# First bytes of JSON. Polars may take other content for a compressed file, and unpack it.
 _BEGINNINGS = tuple(bytes([byte]) for byte in b'{["-0123456789tfn \t\r')
-# polars renders a list or an object as text; a text that begins like one is looked at again.
+# Polars renders a list or an object as text; a text that begins like one is checked again.
 _RENDERED = r"^\s*[\[{]"
 
 
 def parse_json_lines(lines: Sequence[bytes], first: int) -> tuple[pl.DataFrame, list[BadRow]]:
-    """Parse lines.
+    """Parse lines, of which the first has the number ``first``; empty ones are skipped.
 
-    Args:
-        lines: without line ends; empty ones are passed over.
-        first: the number of the first line, for bad rows.
-
-    Returns:
-        String columns ``RAW_FIELDS``, a row a good line, and the bad rows in order.
+    Returns the string columns ``RAW_FIELDS``, one row per good line, and the bad rows in order.
     """
-    numbered = list(enumerate(lines, first))
-    if not all(map(bytes.strip, lines)):
-        numbered = [(number, line) for number, line in numbered if line.strip()]
-    bad: list[BadRow] = []
-    frame = _parsed(numbered)
+    numbered = [(number, line) for number, line in enumerate(lines, first) if line.strip()]
+    bad: dict[int, BadRow] = {}
+    frame = _parsed([line for _, line in numbered])
     if frame is None:
-        numbered, bad = _readable(numbered)
-        frame = _parsed(numbered)
+        for number, line in numbered:
+            reason = _syntax_error(line)
+            if reason is not None:
+                bad[number] = BadRow.of(number, reason, line)
+        numbered = [one for one in numbered if one[0] not in bad]
+        frame = _parsed([line for _, line in numbered])
     if frame is None:
-        # Python reads each of these lines and polars does not: rare enough to go one by one.
-        frame, numbered, more = _one_by_one(numbered)
-        bad += more
-    frame, doubtful = _without_doubtful(frame, numbered)
-    return frame, sorted([*bad, *doubtful], key=lambda row: row.line)
+        # Python parses each of these lines and polars does not, which is rare.
+        frames = [pl.DataFrame(schema=_SCHEMA)]
+        for number, line in numbered:
+            found = _parsed([line])
+            if found is None:
+                bad[number] = BadRow.of(number, "not JSON as the standard defines it", line)
+            else:
+                frames.append(found)
+        numbered = [one for one in numbered if one[0] not in bad]
+        frame = pl.concat(frames)
+    rejected = _no_reviews(frame, [line for _, line in numbered])
+    for row, reason in rejected.items():
+        number, line = numbered[row]
+        bad[number] = BadRow.of(number, reason, line)
+    if rejected:
+        frame = frame.filter(~pl.int_range(pl.len()).is_in(list(rejected)))
+    return frame, [bad[number] for number in sorted(bad)]
 
 
-def _parsed(numbered: Sequence[tuple[int, bytes]]) -> pl.DataFrame | None:
-    """All lines at once, or None if one of them cannot be parsed."""
-    if not numbered:
+def _parsed(lines: Sequence[bytes]) -> pl.DataFrame | None:
+    """Return all lines as a table, or None if one of them cannot be parsed."""
+    if not lines:
         return pl.DataFrame(schema=_SCHEMA)
-    content = b"\n".join([line for _, line in numbered])
+    content = b"\n".join(lines)
     if content[:1] not in _BEGINNINGS:
         return None
     try:
         frame = pl.read_ndjson(io.BytesIO(content), schema=_SCHEMA, ignore_errors=True)
     except pl.exceptions.PolarsError:
         return None
-    return frame if frame.height == len(numbered) else None
+    return frame if frame.height == len(lines) else None
 
 
-def _readable(
-    numbered: Sequence[tuple[int, bytes]],
-) -> tuple[list[tuple[int, bytes]], list[BadRow]]:
-    good: list[tuple[int, bytes]] = []
-    bad: list[BadRow] = []
-    for number, line in numbered:
-        reason = _unreadable(line)
-        if reason is None:
-            good.append((number, line))
-        else:
-            bad.append(BadRow.of(number, reason, line))
-    return good, bad
-
-
-def _unreadable(line: bytes) -> str | None:
-    """Why a line is no JSON, or None if it is."""
+def _syntax_error(line: bytes) -> str | None:
     try:
         json.loads(line.decode())
     except UnicodeDecodeError as error:
@@ -85,52 +79,25 @@ def _unreadable(line: bytes) -> str | None:
     return None
 
 
-def _one_by_one(
-    numbered: Sequence[tuple[int, bytes]],
-) -> tuple[pl.DataFrame, list[tuple[int, bytes]], list[BadRow]]:
-    frames: list[pl.DataFrame] = [pl.DataFrame(schema=_SCHEMA)]
-    good: list[tuple[int, bytes]] = []
-    bad: list[BadRow] = []
-    for number, line in numbered:
-        frame = _parsed([(number, line)])
-        if frame is None:
-            bad.append(BadRow.of(number, "not JSON as the standard defines it", line))
-        else:
-            frames.append(frame)
-            good.append((number, line))
-    return pl.concat(frames), good, bad
-
-
-def _without_doubtful(
-    frame: pl.DataFrame, numbered: Sequence[tuple[int, bytes]]
-) -> tuple[pl.DataFrame, list[BadRow]]:
-    """Take out rows that are no reviews, looking only at those that could be none."""
+def _no_reviews(frame: pl.DataFrame, lines: Sequence[bytes]) -> dict[int, str]:
+    """Return the reasons of rows that are no reviews; only doubtful rows are parsed again."""
     text = pl.coalesce(TEXT)
     product = product_id(RAW_FIELDS)
-    wrong_id = frame.select(what_is_wrong(product)).to_series()
+    id_problems = frame.select(id_problem(product)).to_series()
     is_doubtful = (
-        pl.lit(wrong_id.is_not_null())
+        pl.lit(id_problems.is_not_null())
         | product.str.contains(_RENDERED)
         | text.is_null()
         | text.str.contains(_RENDERED)
     )
-    bad: list[BadRow] = []
-    out: list[int] = []
-    for index in frame.select(pl.arg_where(is_doubtful)).to_series():
-        number, line = numbered[index]
-        reason = _no_review(line) or wrong_id[index]
-        if reason is not None:
-            out.append(index)
-            bad.append(BadRow.of(number, reason, line))
-    if not out:
-        return frame, []
-    kept = ~pl.int_range(pl.len()).is_in(out)
-    return frame.filter(kept), bad
+    doubtful = frame.select(pl.arg_where(is_doubtful)).to_series()
+    reasons = {row: _no_review(lines[row]) or id_problems[row] for row in doubtful}
+    return {row: reason for row, reason in reasons.items() if reason is not None}
 
 
 def _no_review(line: bytes) -> str | None:
-    """Why a JSON line is no review, or None if it is one, for all that its product id says."""
-    reason = _unreadable(line)  # polars is content with some things that Python is not
+    """Return why a line is no review, or None if only its product id may be wrong."""
+    reason = _syntax_error(line)  # polars accepts some lines that Python does not
     if reason is not None:
         return reason
     row = json.loads(line.decode())

@@ -14,13 +14,14 @@ from reviewsum_assets.reviews.formats import detect_format
 from reviewsum_assets.reviews.grouping import Progress, current_grouped_reviews, group_reviews
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage.lake import Lake
-from tests.support.dumps import FORMATS, reviews_of
+from tests.reviews.support import group
+from tests.support.dumps import FORMATS, reviews_of, write
 from tests.support.pipeline import texts, write_dump
 
 
 @pytest.fixture
 def folder(tmp_path: Path, lake: Lake) -> Path:
-    """The folder of dumps: elsewhere, and linked to by the lake's owner."""
+    """A folder of dumps elsewhere, which the lake links to."""
     assert lake.directory is not None
     folder = tmp_path / "dumps"
     write_dump(folder / "a.csv", texts(1))
@@ -37,51 +38,50 @@ def test_a_linked_folder_and_links_within_it_are_read(lake: Lake, folder: Path) 
     assert found(lake) == ["review_dumps/a.csv", "review_dumps/b.csv"]
 
 
-@pytest.mark.parametrize("swapped", ["file", "folder"])
-def test_a_link_that_is_put_in_place_after_the_look_is_not_followed(
-    lake: Lake, folder: Path, tmp_path: Path, swapped: str
-) -> None:
+@pytest.fixture(params=["file", "folder"])
+def swap(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> Callable[[], None]:
+    """Replace the dump ``sub/b.csv``, or its folder, by a link to a private one."""
     private = write_dump(tmp_path / "private" / "b.csv", texts(1))
     public = write_dump(folder / "sub" / "b.csv", texts(2))
+    if request.param == "folder":
+        private, public = private.parent, public.parent
+
+    def swapped() -> None:
+        public.rename(tmp_path / "away")
+        public.symlink_to(private)
+
+    return swapped
+
+
+def test_a_link_that_is_put_in_place_after_the_look_is_not_followed(
+    lake: Lake, folder: Path, tmp_path: Path, swap: Callable[[], None]
+) -> None:
     _, dump = find_dumps(lake, load_settings())
-    target = public if swapped == "file" else public.parent
-    target.rename(tmp_path / "away")
-    target.symlink_to(private if swapped == "file" else private.parent)
-    with (
-        pytest.raises(LakeError, match=rf"it is a link to {private}, outside of {folder}"),
-        dump.open(),
-    ):
+    swap()
+    error = rf"it is a link to {tmp_path}/private/b\.csv, outside of {folder}"
+    with pytest.raises(LakeError, match=error), dump.open():
         pass
 
 
-@pytest.mark.parametrize("swapped", ["file", "folder"])
 def test_a_link_that_is_put_in_place_while_a_dump_is_opened_is_not_followed(
-    lake: Lake, folder: Path, tmp_path: Path, swapped: str, monkeypatch: pytest.MonkeyPatch
+    lake: Lake, folder: Path, swap: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    private = write_dump(tmp_path / "private" / "b.csv", texts(1))
-    public = write_dump(folder / "sub" / "b.csv", texts(2))
     _, dump = find_dumps(lake, load_settings())
-    target = public if swapped == "file" else public.parent
+    realpath = os.path.realpath
 
     def swap_when_resolved(path: str | Path) -> str:
         resolved = realpath(path)
-        if resolved == str(public):
-            target.rename(tmp_path / "away")
-            target.symlink_to(private if swapped == "file" else private.parent)
+        if resolved == str(folder / "sub" / "b.csv"):
+            swap()
         return resolved
 
-    realpath = os.path.realpath
     monkeypatch.setattr(os.path, "realpath", swap_when_resolved)
-    with (
-        pytest.raises(LakeError, match=r"cannot read .*(symbolic links|Not a directory)"),
-        dump.open(),
-    ):
+    error = r"cannot read .*(symbolic links|Not a directory)"
+    with pytest.raises(LakeError, match=error), dump.open():
         pass
 
 
-def test_a_pipe_that_is_put_in_place_after_the_look_is_not_waited_for(
-    lake: Lake, folder: Path
-) -> None:
+def test_a_pipe_put_in_place_after_the_check_does_not_block(lake: Lake, folder: Path) -> None:
     (dump,) = find_dumps(lake, load_settings())
     (folder / "a.csv").unlink()
     os.mkfifo(folder / "a.csv")
@@ -95,7 +95,7 @@ def test_a_link_to_a_file_or_folder_elsewhere_is_refused(
     private = write_dump(tmp_path / "private" / "letters.csv", texts(1))
     for target in (private, private.parent):
         (folder / "link").symlink_to(target)
-        with pytest.raises(DumpError, match=r"link is a link to .* elsewhere"):
+        with pytest.raises(DumpError, match=r"link is a link to .* outside of"):
             found(lake)
         (folder / "link").unlink()
 
@@ -105,7 +105,7 @@ def reviews(product: str) -> bytes:
 
 
 def while_reading(lake: Lake, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> str:
-    """What grouping says when something happens to dumps after the first of many batches."""
+    """Change dumps after the first of many batches; returns the error of grouping."""
 
     def on_progress(_: Progress) -> None:
         if not happened:
@@ -141,9 +141,9 @@ def test_a_dump_that_is_replaced_while_it_is_read_is_an_error_and_nothing_is_cur
         else:
             any_lake.put("review_dumps/a", pack(replacement))
 
-    said = while_reading(any_lake, monkeypatch, replaced)
+    error = while_reading(any_lake, monkeypatch, replaced)
     happened = "was removed" if replacement is None else "changed or was replaced"
-    assert f"review_dumps/a {happened} while it was read: wait until it is complete" in said
+    assert f"review_dumps/a {happened} while it was read: wait until it is complete" in error
 
 
 @pytest.mark.parametrize("mode", ["ab", "r+b"])
@@ -156,8 +156,8 @@ def test_a_dump_that_is_written_to_while_it_is_read_is_an_error(
             file.write(b"x")
 
     lake.put("review_dumps/a", reviews("B1"))
-    said = while_reading(lake, monkeypatch, written_to)
-    assert "review_dumps/a changed or was replaced while it was read" in said
+    error = while_reading(lake, monkeypatch, written_to)
+    assert "review_dumps/a changed or was replaced while it was read" in error
 
 
 @pytest.mark.parametrize("layout", ["Parquet", "CSV", "TSV", "grouped"])
@@ -189,9 +189,9 @@ def test_dumps_that_come_or_go_while_another_one_is_read_are_named(
     any_lake: Lake, monkeypatch: pytest.MonkeyPatch, happens: Callable[[Lake], None]
 ) -> None:
     any_lake.put("review_dumps/a", reviews("B1"))
-    said = while_reading(any_lake, monkeypatch, lambda: happens(any_lake))
-    assert "review_dumps/b" in said or "review_dumps/c" in said
-    assert "run it again once all uploads" in said or "wait until it is complete" in said
+    error = while_reading(any_lake, monkeypatch, lambda: happens(any_lake))
+    assert "review_dumps/b" in error or "review_dumps/c" in error
+    assert "run it again once all uploads" in error or "wait until it is complete" in error
 
 
 def test_a_named_dump_that_is_replaced_after_it_was_read_is_an_error(
@@ -206,7 +206,9 @@ def test_a_named_dump_that_is_replaced_after_it_was_read_is_an_error(
             (tmp_path / "other").write_bytes(reviews("other"))
             (tmp_path / "other").replace(paths[0])
 
-    with pytest.raises(DumpError, match=f"came, changed or went while they were read: {paths[0]}"):
+    with pytest.raises(
+        DumpError, match=f"were added, changed or removed during reading: {paths[0]}"
+    ):
         group_reviews(lake, load_settings(dumps=tuple(map(str, paths))), on_progress)
     assert current_grouped_reviews(lake) is None
 
@@ -226,3 +228,40 @@ def test_a_grouped_table_that_is_current_is_not_replaced_by_one_of_a_mixture(
     with pytest.raises(DumpError, match="review_dumps/b"):
         group_reviews(lake, load_settings(), on_progress)
     assert lake.list("grouped_reviews") == before
+
+
+@pytest.mark.parametrize(
+    "name", ["a%2Fb.json", "%2e%2e", "a b#?.json", "[a]*.json", "~a", "\u202ea.json", "😀", "a:b"]
+)
+def test_a_dump_may_have_any_name_that_a_lake_can_hold(
+    lake: Lake, tmp_path: Path, name: str
+) -> None:
+    path = write(tmp_path / "lake" / "review_dumps" / name, reviews("B1"))
+    assert found(lake) == [f"review_dumps/{name}"]
+    assert group(Lake.open(str(tmp_path / "other")), path).record.counts.reviews_kept == 400
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\\b", "a\x1b[31m", os.fsdecode(b"\xff")])
+def test_a_dump_with_a_hostile_name_is_refused(lake: Lake, tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "lake" / "review_dumps" / name, reviews("B1"))
+    with pytest.raises(ReviewsumError):
+        group(lake)
+    with pytest.raises(ReviewsumError, match="illegal place"):
+        find_dumps(lake, load_settings(dumps=(path,)))
+
+
+def test_a_broken_link_or_a_pipe_is_refused(lake: Lake, folder: Path, tmp_path: Path) -> None:
+    (folder / "broken").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DumpError, match="broken is no file"):
+        found(lake)
+    (folder / "broken").unlink()
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(DumpError, match="pipe is no file"):
+        found(lake)
+
+
+def test_missing_dumps_are_named_with_the_remedy(lake: Lake, tmp_path: Path) -> None:
+    with pytest.raises(DumpError, match=r"put dumps under .*review_dumps/"):
+        find_dumps(lake, load_settings())
+    with pytest.raises(DumpError, match=r"nowhere\.json does not exist"):
+        find_dumps(lake, load_settings(dumps=(str(tmp_path / "nowhere.json"),)))

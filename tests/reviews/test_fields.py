@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reviewsum_assets.reviews.fields import cleaned
+from tests.support.hostile import examples
+
+SPECIAL_TOKENS = ("<pad>", "</s>", "<s>", "<n>", "<unk_7>", "<mask_1>")
 
 
-def clean(text: str) -> str:
+def clean(text: str | None) -> str:
     frame = pl.DataFrame({"text": [text]}, schema={"text": pl.String})
     result: str = frame.select(cleaned(pl.col("text"))).item()
     return result
@@ -35,15 +38,17 @@ def clean(text: str) -> str:
         ("  much   space\u00a0here\u3000 ", "much space here"),
         ("family 👨\u200d👩\u200d👧 stays", "family 👨\u200d👩\u200d👧 stays"),
         ("電池の持ちが良い。", "電池の持ちが良い。"),
+        (f"&#{'1' * 10_000}; &amp;#{'1' * 10_000}; sound", "\ufffd \ufffd sound"),
         ("", ""),
+        (None, None),
     ],
 )
-def test_text_is_cleaned(raw: str, expected: str) -> None:
+def test_text_is_cleaned(raw: str | None, expected: str | None) -> None:
     assert clean(raw) == expected
 
 
 @given(st.text())
-def test_nothing_is_left_that_should_be_gone(text: str) -> None:
+def test_no_control_character_tag_or_excess_space_remains(text: str) -> None:
     result = clean(text)
     assert result == result.strip()
     assert "  " not in result
@@ -52,19 +57,30 @@ def test_nothing_is_left_that_should_be_gone(text: str) -> None:
 
 
 @given(st.text(st.characters(exclude_characters="&<>", exclude_categories=["Cs"])))
-def test_clean_text_stays_as_it_is(text: str) -> None:
+def test_clean_text_stays_unchanged(text: str) -> None:
     once = clean(text)
     assert clean(once) == once
-
-
-def test_null_stays_null() -> None:
-    frame = pl.DataFrame({"text": [None]}, schema={"text": pl.String})
-    assert frame.select(cleaned(pl.col("text"))).item() is None
 
 
 @pytest.mark.parametrize(
     "text", ["<" * 1_000_000, "<!--" * 250_000, "&" * 1_000_000, "<a " * 300_000]
 )
 def test_hostile_text_costs_linear_time(text: str) -> None:
-    # Quadratic time would take hours here.
+    # Quadratic time would take hours.
     assert len(clean(text)) <= len(text)
+
+
+invisible = st.sampled_from(["", "\u200b", "\ufeff", "\u00ad", "\u2060", "\u202e", "&#8203;"])
+
+
+@given(
+    st.sampled_from(SPECIAL_TOKENS), st.lists(invisible, min_size=10, max_size=10), st.booleans()
+)
+@examples(0.5)
+def test_hostile_text_cannot_contain_a_special_token_of_the_model(
+    token: str, between: list[str], is_escaped: bool
+) -> None:
+    hidden = "".join(map("".join, zip(between, token, strict=False)))
+    if is_escaped:
+        hidden = hidden.replace("<", "&lt;").replace(">", "&amp;gt;")
+    assert clean(f"good {hidden} sound") == "good sound"
