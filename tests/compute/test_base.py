@@ -17,7 +17,7 @@ def test_money_buys_seconds_of_all_instances() -> None:
     budget = job_budget(load_settings(max_cost_usd=7.2), TWO_INSTANCES)
     assert budget is not None
     assert budget.max_seconds == pytest.approx(1800)
-    assert budget.reason == "max_cost_usd 7.20 at 14.40 USD an hour"
+    assert budget.reason == "max_cost_usd 7.20 at 14.40 USD per hour"
 
 
 def test_a_price_that_is_set_wins_over_the_one_the_compute_knows() -> None:
@@ -34,5 +34,5 @@ def test_the_tighter_limit_counts(runtime: int, seconds: float) -> None:
     assert budget.max_seconds == pytest.approx(seconds)
 
 
-def test_what_is_not_billed_has_no_limit_of_money() -> None:
+def test_a_compute_that_is_not_billed_has_no_limit_of_money() -> None:
     assert job_budget(load_settings(max_cost_usd=1), Capacity("local", 1, 2, 0.0, 4.0)) is None
