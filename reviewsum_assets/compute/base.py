@@ -71,7 +71,7 @@ class RunningJob(Protocol):
 
     @property
     def links(self) -> Mapping[str, str]:
-        """Paths or URLs of the job and its log, by what they show."""
+        """Paths or URLs of the job and its log, by name."""
 
     def poll(self) -> JobEnd | None:
         """Return None while it runs.

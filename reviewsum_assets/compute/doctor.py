@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -61,12 +62,21 @@ def _finding(subject: str, text: str, *, problem: str = "", warning: str = "") -
     return Finding(subject=subject, state=state, text=text, remedy=problem or warning)
 
 
+@dataclass
+class _Subject:
+    """The settings and lake under diagnosis, and the model once it is examined."""
+
+    settings: Settings
+    lake: Lake
+    model: ReadyModel | None = None
+
+
 def diagnose(settings: Settings) -> Iterator[Finding]:
     """Check the needs of a run with these settings, in the order in which the run has them.
 
     Yields:
-        Each finding as soon as it is made; after a problem the checks that depend on it are left
-        out.
+        Each finding as soon as it is made; after a problem with credentials or lake all checks that
+        need them are left out.
     """
     if settings.compute == "sagemaker" or settings.lake.startswith("s3://"):
         found = _credentials(settings)
@@ -74,31 +84,17 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
         if found.state == "problem":
             return
     with _leaving_no_directory(settings.lake):
-        for found in _tried("lake", _lake(settings.lake)):
+        for found in _lake(settings.lake):
             yield found
             if found.state == "problem":
                 return
-        lake = Lake.open(settings.lake)
-        yield from _tried("reviews", _dumps(lake, settings))
-        if settings.compute == "local":
-            yield from _tried("disk", _disk(lake))
-        models: list[ReadyModel] = []
-        yield from _tried("model", _model(lake, settings, models))
-        model = models[0] if models else None
-        if settings.compute == "sagemaker":
-            yield from _tried("job", _sagemaker(lake, settings))
-        else:
-            yield from _tried("device", _devices(settings, model))
-            yield _memory(model)
-        yield from _tried("engine", _engine(lake, settings, model))
-
-
-def _tried(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Pass findings on; an error that ends them is a finding too."""
-    try:
-        yield from findings
-    except (ReviewsumError, OSError) as error:
-        yield _finding(subject, str(error), problem="correct what the message names")
+        subject = _Subject(settings, Lake.open(settings.lake))
+        for name, compute, check in _CHECKS:
+            if compute in ("any", settings.compute):
+                try:
+                    yield from check(subject)
+                except (ReviewsumError, OSError) as error:
+                    yield _finding(name, str(error), problem="correct what the message names")
 
 
 @contextmanager
@@ -168,28 +164,27 @@ def _lake(uri: str) -> Iterator[Finding]:
         subject, text = "one writer", "of two writers of an object one succeeds"
         lake.require_exclusive_create()
         yield _finding(subject, text)
-    except ReviewsumError as error:
+    except (ReviewsumError, OSError) as error:
         yield _finding(subject, str(error), problem=remedy)
 
 
-def _dumps(lake: Lake, settings: Settings) -> Iterator[Finding]:
-    if not settings.dumps and not has_dumps(lake):
+def _dumps(subject: _Subject) -> Iterator[Finding]:
+    if not subject.settings.dumps and not has_dumps(subject.lake):
         text = "there are none: `reviewsum run` would use the sample reviews"
         remedy = "put dumps into review_dumps/ of the lake, or name them with --dump"
         yield _finding("reviews", text, warning=remedy)
     else:
-        found = find_dumps(lake, settings)
+        found = find_dumps(subject.lake, subject.settings)
         size = sum(dump.size for dump in found) / 1e6
         yield _finding("reviews", f"{len(found)} files, {size:,.1f} MB")
 
 
-def _model(lake: Lake, settings: Settings, models: list[ReadyModel]) -> Iterator[Finding]:
-    """Examine the model, and append it to ``models`` if it is there."""
-    name, model = examine_model(lake, settings)
+def _model(subject: _Subject) -> Iterator[Finding]:
+    name, model = examine_model(subject.lake, subject.settings)
     if model is None:
         yield _finding("model", f"{name}, examined once it is downloaded")
         return
-    models.append(model)
+    subject.model = model
     text = f"{name}, {model.family}, {model.parameters / 1e6:,.0f} million parameters"
     if model.is_demo:
         remedy = "name a real model, such as a directory of google/pegasus-cnn_dailymail"
@@ -198,9 +193,10 @@ def _model(lake: Lake, settings: Settings, models: list[ReadyModel]) -> Iterator
         yield _finding("model", text)
 
 
-def _disk(lake: Lake) -> Iterator[Finding]:
+def _disk(subject: _Subject) -> Iterator[Finding]:
     """Free disk for a local job, which makes the model ready and stores the results."""
-    folders = {"disk of the lake": lake.directory, "temporary disk": Path(tempfile.gettempdir())}
+    temporary = Path(tempfile.gettempdir())
+    folders = {"disk of the lake": subject.lake.directory, "temporary disk": temporary}
     for name, folder in folders.items():
         if folder is not None:
             free = shutil.disk_usage(folder).free
@@ -212,12 +208,12 @@ def _disk(lake: Lake) -> Iterator[Finding]:
             )
 
 
-def _devices(settings: Settings, model: ReadyModel | None) -> Iterator[Finding]:
+def _devices(subject: _Subject) -> Iterator[Finding]:
     """The devices of local jobs."""
-    engine = settings.engine_settings()
+    engine = subject.settings.engine_settings()
     shown = driver_gpus()
     try:
-        devices = worker_devices(engine, model.parameters if model else 0)
+        devices = worker_devices(engine, subject.model.parameters if subject.model else 0)
     except JobError as error:
         yield _finding("device", str(error), problem="see the driver with nvidia-smi")
         return
@@ -239,17 +235,18 @@ def _devices(settings: Settings, model: ReadyModel | None) -> Iterator[Finding]:
         yield _finding("cuBLAS", str(found or missing), warning="" if found else NO_CUBLAS)
 
 
-def _memory(model: ReadyModel | None) -> Finding:
+def _memory(subject: _Subject) -> Iterator[Finding]:
     free = psutil.virtual_memory().available
     # Converting holds the float32 weights twice.
-    is_short = model is not None and free < 2 * 4 * model.parameters
+    is_short = subject.model is not None and free < 2 * 4 * subject.model.parameters
     remedy = "end other programs: converting the model needs more" if is_short else ""
-    return _finding("memory", f"{free / 1e9:,.1f} GB free", warning=remedy)
+    yield _finding("memory", f"{free / 1e9:,.1f} GB free", warning=remedy)
 
 
-def _engine(lake: Lake, settings: Settings, model: ReadyModel | None) -> Iterator[Finding]:
+def _engine(subject: _Subject) -> Iterator[Finding]:
     """The engine that generates."""
-    conversion = None if model is None else read_conversion(lake, model.version)
+    model, settings = subject.model, subject.settings
+    conversion = None if model is None else read_conversion(subject.lake, model.version)
     choice = choose_engine(
         settings.engine_settings(),
         settings.summary_settings(),
@@ -265,11 +262,12 @@ def _engine(lake: Lake, settings: Settings, model: ReadyModel | None) -> Iterato
         yield _finding("engine", f"transformers: {choice.reason}", warning="expect a slower job")
 
 
-def _sagemaker(lake: Lake, settings: Settings) -> Iterator[Finding]:
+def _sagemaker(subject: _Subject) -> Iterator[Finding]:
     """The needs of a SageMaker job, as far as these credentials may query them."""
     import boto3
 
-    compute = compute_for(settings, lake)
+    settings = subject.settings
+    compute = compute_for(settings, subject.lake)
     from reviewsum_assets.compute.sagemaker import SageMakerCompute
 
     assert isinstance(compute, SageMakerCompute)
@@ -299,7 +297,9 @@ def _sagemaker(lake: Lake, settings: Settings) -> Iterator[Finding]:
         yield _finding("packages", "all in the image, as package_source says")
     elif wheels is not None:
         when = (
-            "on the lake" if wheels.are_stored(lake) else "downloaded and stored by the first run"
+            "on the lake"
+            if wheels.are_stored(subject.lake)
+            else "downloaded and stored by the first run"
         )
         yield _finding("packages", f"wheels for Python {wheels.python}, {when}")
     else:
@@ -350,3 +350,16 @@ def _quota(instance_type: str, settings: Settings, quotas: dict[str, float] | st
     remedy = f"request {count} in the Service Quotas console: Amazon SageMaker, '{name}'"
     text = f"{name}: {quotas[name]:.0f}, {count} are needed"
     return _finding("quota", text, problem="" if is_fallback else remedy, warning=remedy)
+
+
+_Check = Callable[[_Subject], Iterator[Finding]]
+# In the order of a run: subject of an error, compute that needs the check, check.
+_CHECKS: tuple[tuple[str, str, _Check], ...] = (
+    ("reviews", "any", _dumps),
+    ("disk", "local", _disk),
+    ("model", "any", _model),
+    ("job", "sagemaker", _sagemaker),
+    ("device", "local", _devices),
+    ("memory", "local", _memory),
+    ("engine", "any", _engine),
+)

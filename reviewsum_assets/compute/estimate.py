@@ -44,15 +44,11 @@ class Span(BaseModel):
         return cls(expected=expected, low=low * expected, high=high * expected)
 
     def __add__(self, other: Span) -> Span:
-        return Span(
-            expected=self.expected + other.expected,
-            low=self.low + other.low,
-            high=self.high + other.high,
-        )
+        return Span(**{name: value + getattr(other, name) for name, value in self})
 
     def times(self, factor: float) -> Span:
         """Return each of the three values, multiplied."""
-        return Span(expected=factor * self.expected, low=factor * self.low, high=factor * self.high)
+        return Span(**{name: factor * value for name, value in self})
 
 
 class Estimate(BaseModel):

@@ -26,11 +26,9 @@ Kinds = dict[str, tuple[LakeObject, ...]]
 
 
 def leftovers(lake: Lake, older_than: timedelta) -> Kinds:
-    """Return the unused objects of a lake by kind; call it while no job runs.
+    """Return the old, unused objects of a lake by kind; call it while no job runs.
 
-    Args:
-        lake: Lake to list.
-        older_than: Younger objects are kept, as are all of the last hour.
+    Objects of the last hour are kept in any case.
 
     Raises:
         LakeError: The lake cannot be listed or written.
@@ -60,11 +58,7 @@ def leftovers(lake: Lake, older_than: timedelta) -> Kinds:
 
 
 def unused_model_copies(older_than: timedelta, models: Collection[str]) -> tuple[Lake, Kinds]:
-    """Return the place of model copies on this machine, and the copies that no job uses.
-
-    Args:
-        older_than: Copies that were loaded or written later are kept.
-        models: Versions whose copies are kept.
+    """Return the place of model copies on this machine, and the old copies of other ``models``.
 
     Raises:
         LakeError: They cannot be listed.

@@ -111,10 +111,7 @@ class JobDescription:
 
 
 class ProcessingApi:
-    """Calls SageMaker through boto3's ``sagemaker`` client.
-
-    Every method raises LaunchError if SageMaker refuses, or cannot be reached.
-    """
+    """Calls SageMaker; every method raises LaunchError if that refuses or cannot be reached."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -124,7 +121,6 @@ class ProcessingApi:
 
         Raises:
             NameTaken: A job of this name exists, perhaps made by an attempt of this very call.
-            LaunchError: See the class.
         """
         with _as_launch_error():
             try:
@@ -135,11 +131,7 @@ class ProcessingApi:
                 raise
 
     def describe(self, *, name: str) -> JobDescription | None:
-        """Return a job, or None if there is none of this name.
-
-        Raises:
-            LaunchError: See the class.
-        """
+        """Return a job, or None if there is none of this name."""
         with _as_launch_error():
             try:
                 return JobDescription(self._client.describe_processing_job(ProcessingJobName=name))
@@ -150,11 +142,7 @@ class ProcessingApi:
                 raise
 
     def stop(self, *, name: str) -> None:
-        """Ask a job to end; do nothing if it has ended or is ending.
-
-        Raises:
-            LaunchError: See the class.
-        """
+        """Ask a job to end; do nothing if it has ended or is ending."""
         with _as_launch_error():
             try:
                 self._client.stop_processing_job(ProcessingJobName=name)
@@ -181,7 +169,7 @@ def _code_and_message(error: ClientError) -> tuple[str, str]:
 
 
 def console_links(region: str, name: str) -> dict[str, str]:
-    """Return the URLs of the job's page and of its log, by what they show."""
+    """Return the URLs of the job's page and of its log, by name."""
     console = f"https://{region}.console.aws.amazon.com"
     # The console wants names quoted twice, with dollars for the outer quotes.
     group, stream = (
@@ -197,13 +185,7 @@ def console_links(region: str, name: str) -> dict[str, str]:
 
 
 class ContainerLogs:
-    """Reads the log streams of one job from their beginning.
-
-    Args:
-        client: boto3's ``logs`` client.
-        job: Name of the job.
-        write: Receives each line, prefixed with its host.
-    """
+    """Reads the log streams of one job from their beginning, a line at a time with its host."""
 
     def __init__(self, client: Any, job: str, write: Callable[[str], None]) -> None:
         self._client = client

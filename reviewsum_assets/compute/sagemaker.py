@@ -44,12 +44,12 @@ from reviewsum_assets.compute.processing_request import (
     processing_request,
     spec_hash,
 )
-from reviewsum_assets.errors import LakeError, SettingsError
+from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.job.models.loaded import files_prefix
 from reviewsum_assets.job.spec import JobSpec, spec_key
 from reviewsum_assets.settings import SageMakerSettings
 from reviewsum_assets.storage.lake import Lake
-from reviewsum_assets.storage.locks import Lock, exclusive
+from reviewsum_assets.storage.locks import exclusive
 from reviewsum_assets.storage.places import JOB_STARTS
 
 _log = logging.getLogger(__name__)
@@ -65,10 +65,7 @@ _NEVER_CREATED_AFTER = timedelta(hours=1)
 class SageMakerCompute:
     """Jobs on SageMaker Processing, with the credentials of the usual AWS configuration.
 
-    Args:
-        lake: Lake on S3.
-        settings: Settings of the jobs.
-        usd_per_hour: Price of one instance; None: the known price of its type.
+    ``usd_per_hour`` is the price of one instance; None: the known price of its type.
 
     Raises:
         SettingsError: A setting that is needed is missing.
@@ -229,10 +226,10 @@ class SageMakerCompute:
                     note_waiting(self.lake, other.spec.name, launch.run_id)
                     return other
                 note_launch(self.lake, spec, launch)
-                if not _is_held(lock):
+                if not lock.is_held():
                     continue  # suspended until another process took the lock: look again
                 job = self._create_now(spec, launch, request)
-                if job.attached or _is_held(lock):
+                if job.attached or lock.is_held():
                     return job
             return self._settled(job, launch)
 
@@ -290,12 +287,3 @@ class SageMakerCompute:
 
     def _attached(self, spec: JobSpec, found: JobDescription) -> SageMakerJob:
         return SageMakerJob(self, spec, attached=True, was_stopping=found.status == "Stopping")
-
-
-def _is_held(lock: Lock) -> bool:
-    """Whether the lock is held, as far as the lake answers: a job that exists must not be lost."""
-    try:
-        return lock.is_held()
-    except LakeError as error:
-        _log.warning("cannot read the lock on starting jobs: %s", error)
-        return True

@@ -90,12 +90,13 @@ class Lock:
         self._number = number
 
     def is_held(self) -> bool:
-        """Whether no other process has taken the lock.
-
-        Raises:
-            LakeError: The lake cannot be read.
-        """
-        return max(_numbers(self._lake, self._prefix), default=0) == self._number
+        """Whether no other process has taken the lock, as far as the lake can be read."""
+        try:
+            return max(_numbers(self._lake, self._prefix), default=0) == self._number
+        except LakeError as error:
+            # The holder may have created something already, which must not be lost for this.
+            _log.warning("cannot read lock %s/%d: %s", self._prefix, self._number, error)
+            return True
 
 
 @contextmanager

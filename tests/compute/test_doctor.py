@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,24 +81,31 @@ def test_on_aws_everything_is_there(processing: ProcessingEmulator) -> None:
     assert not lake_on(processing).list(".staging")
 
 
-@pytest.mark.parametrize(("quota", "state"), [(0, "problem"), (2, "ok")])
-def test_a_quota_that_is_too_small_is_a_problem_with_the_number_to_request(
-    processing: ProcessingEmulator, quota: int, state: str
-) -> None:
-    processing.set_quota("ml.g5.12xlarge", quota)
-    found = aws(processing, instance_count=2)["quota"]
-    assert found.state == state
-    assert state == "ok" or "request 2 in the Service Quotas console" in found.remedy
-
-
-def test_a_role_that_is_missing_or_not_for_sagemaker_is_a_problem(
+@pytest.mark.parametrize(
+    ("prepare", "subject", "text"),
+    [
+        (
+            lambda aws: aws.set_quota("ml.g5.12xlarge", 0),
+            "quota",
+            "request 2 in the Service",
+        ),
+        (lambda aws: None, "role", "there is no role"),
+        (lambda aws: make_role('{"Statement": []}'), "role", "SageMaker may not assume"),
+        (lambda aws: aws.faults.failed_puts(""), "lake", "Access Denied"),
+    ],
+    ids=["quota", "no role", "role of another service", "bucket"],
+)
+def test_a_problem_on_aws_is_named_with_its_remedy(
     processing: ProcessingEmulator,
+    prepare: Callable[[ProcessingEmulator], None],
+    subject: str,
+    text: str,
 ) -> None:
-    assert "there is no role" in aws(processing)["role"].text
-    make_role('{"Statement": []}')
-    found = aws(processing)["role"]
-    assert found.state == "problem"
-    assert "SageMaker may not assume" in found.text
+    prepare(processing)
+    found = aws(processing, instance_count=2)
+    assert found[subject].state == "problem"
+    assert text in found[subject].text + found[subject].remedy
+    assert ("model" in found) == (subject != "lake")  # which it depends on
 
 
 def test_missing_credentials_are_the_only_problem(
@@ -110,14 +118,6 @@ def test_missing_credentials_are_the_only_problem(
     found = aws(processing)
     assert states(found) == {"credentials": "problem"}
     assert "AWS_PROFILE" in found["credentials"].remedy
-
-
-def test_a_bucket_that_refuses_is_named(processing: ProcessingEmulator) -> None:
-    processing.faults.failed_puts("")
-    found = aws(processing)
-    assert found["lake"].state == "problem"
-    assert "Access Denied" in found["lake"].text
-    assert "model" not in found  # it depends on the lake
 
 
 def test_a_store_that_ignores_conditions_is_a_problem_and_no_plan_is_made_on_it(

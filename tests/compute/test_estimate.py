@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def finished_on_g5(lake: Lake, model: Path, *seconds: float) -> Estimate:
     """The estimate of a plan whose checkpoints were computed there, in so many seconds each."""
     plan = planned(lake, model, len(seconds))
     complete(lake, plan)
-    made_by = {
+    made_by: dict[str, Any] = {
         "instance_type": G5.instance_type,
         "device": "cuda (NVIDIA A10G)",
         "engine": "ctranslate2",

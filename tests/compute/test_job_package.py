@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from importlib.metadata import requires
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -80,7 +81,11 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Processing
 def test_a_job_without_a_package_index_installs_from_the_lake_and_refuses_a_changed_wheel(
     bare: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
 ) -> None:
-    offline = {"package_source": "lake", "image_python": PYTHON, "job_environment": CLOSED_INDEX}
+    offline: dict[str, Any] = {
+        "package_source": "lake",
+        "image_python": PYTHON,
+        "job_environment": CLOSED_INDEX,
+    }
     small = planned_pipeline(bare, instance, pegasus, tmp_path, **offline)
     # A job that uses the package index shows that it is closed.
     asking = small.with_settings(package_source="index").summarize(1, 2)

@@ -173,25 +173,36 @@ def test_the_manifest_names_just_the_needed_grouped_reviews(lake: Lake) -> None:
     ]
 
 
+AWS_IMAGE = "763104351884.dkr.ecr.{}.amazonaws.com/huggingface-pytorch-training:{}-ubuntu22.04"
+CUDA_12 = "2.8.0-transformers4.56.2-gpu-py312-cu129"
+CUDA_13 = "2.9.0-transformers5.3.0-gpu-py312-cu130"
+OWN = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/summaries:7"
+
+
 def image(region: str = "us-east-1", **settings: Any) -> ContainerImage:
     return container_image(load_settings(**settings).sagemaker_settings(), region)
 
 
-@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
-def test_the_default_is_the_regions_own_pytorch_gpu_image(region: str) -> None:
-    found = image(region)
-    assert found.uri == (
-        f"763104351884.dkr.ecr.{region}.amazonaws.com/huggingface-pytorch-training:"
-        "2.8.0-transformers4.56.2-gpu-py312-cu129-ubuntu22.04"
-    )
-    assert (found.python, found.cuda) == ("3.12", "12")
+@pytest.mark.parametrize(
+    ("region", "settings", "uri", "python", "cuda"),
+    [
+        ("us-east-1", {}, AWS_IMAGE.format("us-east-1", CUDA_12), "3.12", "12"),
+        ("eu-west-1", {}, AWS_IMAGE.format("eu-west-1", CUDA_12), "3.12", "12"),
+        ("us-east-1", {"image_cuda": "13"}, AWS_IMAGE.format("us-east-1", CUDA_13), "3.12", "13"),
+        ("us-east-1", {"image_uri": OWN}, OWN, "", ""),
+        ("us-east-1", {"image_uri": OWN, "image_python": "3.11"}, OWN, "3.11", ""),
+        ("us-east-1", {"image_uri": f"{OWN}-py310-cu124"}, f"{OWN}-py310-cu124", "3.10", "12"),
+    ],
+)
+def test_the_image_is_the_regions_own_or_the_one_that_the_settings_name(
+    region: str, settings: dict[str, str], uri: str, python: str, cuda: str
+) -> None:
+    found = image(region, **settings)
+    assert (found.uri, found.python, found.cuda) == (uri, python, cuda)
 
 
-def test_an_image_with_cuda_13_can_be_chosen_and_its_job_brings_cublas_of_cuda_12() -> None:
-    found = image(image_cuda="13")
-    assert found.uri.endswith(":2.9.0-transformers5.3.0-gpu-py312-cu130-ubuntu22.04")
-    assert (found.python, found.cuda) == ("3.12", "13")
-    assert CUBLAS_12 in build_package(cuda=found.cuda).requirements.decode()
+def test_a_job_in_an_image_with_cuda_13_brings_cublas_of_cuda_12() -> None:
+    assert CUBLAS_12 in build_package(cuda="13").requirements.decode()
     assert "cublas" not in build_package(cuda="12").requirements.decode()
 
 
@@ -200,15 +211,7 @@ def test_an_image_that_aws_no_longer_patches_gives_a_warning() -> None:
     assert found.outdated(date(2026, 8, 6)) == ""
     assert "ended security patches of the image" in found.outdated(date(2026, 8, 7))
     assert "2026-08-06" in found.outdated(date(2026, 8, 7))
-
-
-def test_python_and_cuda_of_an_own_image_come_from_its_name_and_the_settings() -> None:
-    own = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/summaries:7"
-    assert image(image_uri=own) == ContainerImage(own)
-    assert image(image_uri=own, image_python="3.11").python == "3.11"
-    assert image(image_uri=f"{own}-py310-cu124").python == "3.10"
-    assert image(image_uri=f"{own}-py310-cu124").cuda == "12"
-    assert ContainerImage(own).outdated(date(2030, 1, 1)) == ""
+    assert ContainerImage(OWN).outdated(date(2030, 1, 1)) == ""
 
 
 def test_an_invalid_python_version_is_refused() -> None:

@@ -18,8 +18,7 @@ from reviewsum_assets.compute.job_package import build_package, publish
 from reviewsum_assets.compute.launches import note_launch, noted_jobs
 from reviewsum_assets.compute.local import LocalCompute, pid_namespace
 from reviewsum_assets.errors import JobError
-from reviewsum_assets.job.progress import read_result
-from reviewsum_assets.job.spec import JobSpec, job_spec, result_key, spec_key
+from reviewsum_assets.job.spec import JobSpec, job_spec, spec_key
 from reviewsum_assets.settings import EngineSettings
 from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import plan_products, products
@@ -137,14 +136,6 @@ def test_code_that_was_put_in_the_place_of_the_jobs_own_is_refused(any_lake: Lak
     any_lake.put(f"{package.prefix}/run_processing.py", b"import os; os.system('true')")
     with pytest.raises(JobError, match=r"run_processing\.py is not the file that belongs there"):
         publish(any_lake, package)
-
-
-def test_a_result_that_cannot_be_read_is_none(
-    lake: Lake, spec: JobSpec, caplog: pytest.LogCaptureFixture
-) -> None:
-    lake.put(result_key(spec.name, "algo-1"), b'{"landed": "../../x"}')
-    assert read_result(lake, spec.name) is None
-    assert "cannot be read" in caplog.text
 
 
 def test_jobs_over_a_remote_lake_are_kept_where_no_other_user_writes(

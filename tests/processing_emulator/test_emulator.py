@@ -40,7 +40,7 @@ STOPS_GRACEFULLY = """
     print("ready", flush=True)
     time.sleep(60)
 """
-TOO_MANY = {"Tags": [{"Key": str(number), "Value": ""} for number in range(51)]}
+TOO_MANY: dict[str, Any] = {"Tags": [{"Key": str(number), "Value": ""} for number in range(51)]}
 IGNORES_STOP = STOPS_GRACEFULLY.replace("sys.exit(7)", "None")
 
 

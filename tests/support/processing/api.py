@@ -34,10 +34,6 @@ class ProcessingApi:
         """Every accepted job, in order."""
         return list(self._records.values())
 
-    def record(self, name: str) -> JobRecord:
-        """A job's record."""
-        return self._records[name]
-
     def kill_host(self, name: str, host: int) -> None:
         """Kill the container on a host, counted from 0."""
         self._runs[name].containers[host].kill()

@@ -13,7 +13,7 @@ ACCOUNT = "123456789012"
 REGION = "us-east-1"
 
 Status = Literal["InProgress", "Stopping", "Stopped", "Completed", "Failed"]
-# Who called: code under test, or the code of a job's container.
+# The caller: code under test, or the code of a job's container.
 Caller = Literal["client", "container"]
 
 

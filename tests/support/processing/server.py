@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests.support.processing.api import ProcessingApi
 
-# Containers sign with a key of their own, so that calls tell who made them.
+# Containers sign with a key of their own, so that calls show their origin.
 CONTAINER_KEY = "container"
 CLIENT_KEY = "testing"
 
