@@ -30,10 +30,10 @@ from reviewsum_assets.checkpoints.validity import (
     checkpoint_digests,
 )
 from reviewsum_assets.compute import JobEnd, Launch, RunningJob
+from reviewsum_assets.compute.base import Tolerance
 from reviewsum_assets.compute.estimate import JobOrder, estimate, order_job
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
 from reviewsum_assets.compute.launches import note_waiting, waiting_runs
-from reviewsum_assets.compute.sagemaker_job import Patience
 from reviewsum_assets.errors import LakeError, ReviewsumError
 from reviewsum_assets.evaluation.canaries import CanaryComparison
 from reviewsum_assets.job.progress import read_progress
@@ -98,7 +98,7 @@ class _NoReader(dg.PipesMessageReader):
 
 _LOG_EVERY_SECONDS = 10.0
 # How long the lake may be out of reach before a run gives up; its job goes on.
-_PATIENCE_SECONDS = 900.0
+_UNREACHABLE_SECONDS = 900.0
 _NO_FAILURE = JobFailure(FailureKind.JOB, "it ended, and did not land everything")
 
 
@@ -321,10 +321,10 @@ class SummarizeRun:
             + ", ".join(f"{what}: {where}" for what, where in job.links.items())
         )
         messages = JobMessages(self.context, self._lake, job.spec.name)
-        patience = Patience(_PATIENCE_SECONDS)
+        tolerance = Tolerance(_UNREACHABLE_SECONDS)
         try:
             while (end := job.poll()) is None:
-                with patience.with_errors_of(LakeError):
+                with tolerance.of(LakeError):
                     messages.pass_on()
                     self._log_landed(job)
                     self._tell(job)
@@ -336,7 +336,7 @@ class SummarizeRun:
             raise
         is_told = False
         while not is_told:
-            with patience.with_errors_of(LakeError):
+            with tolerance.of(LakeError):
                 messages.pass_on()
                 self._looked_at.clear()
                 self._log_landed(job)

@@ -1,8 +1,11 @@
-"""The small interface behind which jobs run: start one, find the live ones, poll, stop."""
+"""The interface behind which jobs run: start one, find the live ones, poll, stop."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,13 +15,15 @@ from reviewsum_assets.job.progress import JobResult
 from reviewsum_assets.job.spec import Budget, JobSpec
 from reviewsum_assets.settings import Settings
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Launch:
-    """Who starts a job, and how.
+    """The run that starts a job, and its conditions.
 
-    ``pipes_context`` is what Pipes tells the job of its run, as JSON; ``time_limit_seconds`` when
-    the job is ended by force.
+    ``pipes_context`` is the Dagster Pipes context as JSON; ``time_limit_seconds`` is the runtime
+    after which the job is ended by force.
     """
 
     run_id: str = ""
@@ -29,7 +34,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class JobEnd:
-    """How a job ended: no result if it did not end by itself, no failure if all went well."""
+    """How a job ended: no result if it was killed, no failure if all went well."""
 
     result: JobResult | None = None
     failure: JobFailure | None = None
@@ -38,7 +43,7 @@ class JobEnd:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a job gets to work with, and at what price."""
+    """The instances of a job and their price."""
 
     instance_type: str
     instances: int
@@ -50,11 +55,11 @@ class Capacity:
 
 
 class RunningJob(Protocol):
-    """A job that was started, by this process or by another."""
+    """A job that was started, by this process or by another one."""
 
     @property
     def spec(self) -> JobSpec:
-        """What it computes; its name includes the attempt."""
+        """The job's work; its name includes the attempt."""
 
     @property
     def attached(self) -> bool:
@@ -62,30 +67,30 @@ class RunningJob(Protocol):
 
     @property
     def was_stopping(self) -> bool:
-        """Whether it had been asked to end before this process looked at it."""
+        """Whether it had been asked to end before this process found it."""
 
     @property
     def links(self) -> Mapping[str, str]:
-        """Where people find it and its log: paths or URLs, by what they show."""
+        """Paths or URLs of the job and its log, by name."""
 
     def poll(self) -> JobEnd | None:
-        """None while it runs.
+        """Return None while it runs.
 
         Raises:
-            JobError: its state cannot be found out.
+            JobError: Its state cannot be read.
         """
 
     def log_tail(self) -> str:
-        """The last lines of its log."""
+        """Return the last lines of its log."""
 
     def usd_so_far(self) -> float:
-        """What it has cost until now."""
+        """Return its cost until now."""
 
     def request_stop(self) -> None:
-        """Ask it to end, and do not wait."""
+        """Ask it to end, without waiting."""
 
     def stop(self) -> None:
-        """End it and wait, within a bound, until it has ended."""
+        """End it, and wait for a bounded time until it has ended."""
 
 
 class Compute(Protocol):
@@ -93,65 +98,84 @@ class Compute(Protocol):
 
     @property
     def poll_seconds(self) -> float:
-        """How long to wait between looks at a job."""
+        """Seconds between two polls of a job."""
 
     @property
     def needs_time_limit(self) -> bool:
-        """Whether a job that hangs goes on costing money."""
+        """Whether a job that hangs keeps costing money."""
 
     @property
     def capacity(self) -> Capacity:
-        """What a job started now would get."""
+        """Capacity of a job started now."""
 
     @property
     def notices(self) -> Sequence[str]:
-        """What is worth knowing before a job starts, a sentence each."""
+        """Warnings to show before a job starts, one sentence each."""
 
     def start(self, spec: JobSpec, launch: Launch) -> RunningJob:
-        """Start a job, or attach to the live one that does the very same work.
+        """Start a job, or attach to the live one that does the same work.
 
         Raises:
-            LaunchError: it cannot be started; says why and what to do.
+            LaunchError: It cannot be started; says why and what to do.
         """
 
     def links_of(self, producer: Producer) -> Mapping[str, str]:
-        """Where people find the job that made a checkpoint, and its log; empty if it ran elsewhere.
+        """Return the links of the job that made a checkpoint; empty if it ran elsewhere.
 
-        Paths or URLs, by what they show; what they show may have been removed since.
+        The pages or files may have been removed since.
         """
 
     def live_jobs(self) -> Sequence[RunningJob]:
-        """Every job on this lake that is running now, whoever started it."""
+        """Return every running job on this lake, whichever process started it."""
+
+
+class Tolerance:
+    """Suppresses errors of a kind until no attempt has succeeded for ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: float | None = None
+
+    @contextmanager
+    def of(self, kind: type[Exception]) -> Iterator[None]:
+        """Run a block; log an error of ``kind``, or raise it once the time is over."""
+        try:
+            yield
+        except kind as error:
+            now = time.monotonic()
+            self._since = now if self._since is None else self._since
+            if now - self._since > self._seconds:
+                raise
+            _log.warning("trying again: %s", error)
+        else:
+            self._since = None
+
+
+def failure_of(result: JobResult) -> JobFailure | None:
+    """Return why a job that left a result did not do all its work, or None if it did."""
+    if result.stopped:
+        return JobFailure(FailureKind.STOPPED, "it was stopped by a signal")
+    if result.failed:
+        return JobFailure(FailureKind.CHECKPOINTS, f"{len(result.failed)} checkpoints failed")
+    if result.budget_reached:
+        return JobFailure(FailureKind.BUDGET, result.budget_reached)
+    return None
 
 
 def hourly_usd(settings: Settings, capacity: Capacity) -> float:
-    """What all instances of a job cost an hour; 0 where nothing is billed."""
+    """Return the price of all instances of a job in USD per hour; 0 where nothing is billed."""
     price = capacity.usd_per_hour if settings.usd_per_hour is None else settings.usd_per_hour
     return price * capacity.instances
 
 
 def job_budget(settings: Settings, capacity: Capacity) -> Budget | None:
-    """The tighter of ``max_cost_usd`` and ``max_runtime``, or None if neither limits a job."""
+    """Return the tighter of ``max_cost_usd`` and ``max_runtime``; None if neither limits a job."""
     limits = []
-    hourly = hourly_usd(settings, capacity)
-    if settings.max_cost_usd and hourly:
-        limits.append(
-            Budget(
-                max_seconds=settings.max_cost_usd / hourly * 3600,
-                reason=f"max_cost_usd {settings.max_cost_usd:.2f} at {hourly:.2f} USD an hour",
-            )
-        )
+    cost, hourly = settings.max_cost_usd, hourly_usd(settings, capacity)
+    if cost and hourly:
+        reason = f"max_cost_usd {cost:.2f} at {hourly:.2f} USD per hour"
+        limits.append(Budget(max_seconds=cost / hourly * 3600, reason=reason))
     if settings.max_runtime:
-        limits.append(
-            Budget(
-                max_seconds=settings.max_runtime, reason=f"max_runtime {settings.max_runtime:,} s"
-            )
-        )
+        reason = f"max_runtime {settings.max_runtime:,} s"
+        limits.append(Budget(max_seconds=settings.max_runtime, reason=reason))
     return min(limits, key=lambda limit: limit.max_seconds, default=None)
-
-
-def budget_failure(result: JobResult) -> JobFailure | None:
-    """Why a job that ended by itself left work undone: its budget, or None if it did not."""
-    if not result.budget_reached:
-        return None
-    return JobFailure(FailureKind.BUDGET, result.budget_reached)

@@ -1,7 +1,7 @@
 """Diagnosis before a run: what will work, what will not, and what to do about it.
 
-Every check uses the same code as a run does, and costs nothing: no job is started, and of what is
-written to the lake nothing stays.
+Every check uses the same code as a run does, and costs nothing: no job is started, and nothing that
+is written to the lake stays.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, TypeVar
 
 import psutil
 from pydantic import BaseModel, ConfigDict
@@ -34,11 +35,12 @@ from reviewsum_assets.reviews.dumps import find_dumps, has_dumps
 from reviewsum_assets.settings import Settings
 from reviewsum_assets.storage.lake import Lake
 
-if TYPE_CHECKING:
-    from reviewsum_assets.compute.sagemaker import SageMakerCompute
-
-# A model of 571 million parameters as it came, made ready and converted.
+# A model of 571 million parameters as it is downloaded, made ready and converted.
 _LEAST_DISK_BYTES = 5 * 10**9
+_LOG_IN = "log in to AWS, or set AWS_PROFILE or the other AWS_* variables of this process"
+_POLICIES = "create it with the policies in reviewsum_assets/compute/iam, or correct role_arn"
+
+T = TypeVar("T")
 
 
 class Finding(BaseModel):
@@ -52,53 +54,47 @@ class Finding(BaseModel):
     remedy: str = ""
 
 
+def _finding(subject: str, text: str, *, problem: str = "", warning: str = "") -> Finding:
+    """Make a finding from the remedy of its problem or warning; it is ok without one."""
+    state: Literal["ok", "warning", "problem"] = "problem" if problem else "ok"
+    if warning and not problem:
+        state = "warning"
+    return Finding(subject=subject, state=state, text=text, remedy=problem or warning)
+
+
+@dataclass
+class _Subject:
+    """The settings and lake under diagnosis, and the model once it is examined."""
+
+    settings: Settings
+    lake: Lake
+    model: ReadyModel | None = None
+
+
 def diagnose(settings: Settings) -> Iterator[Finding]:
-    """Check what a run with these settings needs, in the order in which it needs it.
+    """Check the needs of a run with these settings, in the order in which the run has them.
 
     Yields:
-        A finding as soon as it is made; after a problem what depends on it is left out.
+        Each finding as soon as it is made; after a problem with credentials or lake all checks that
+        need them are left out.
     """
     if settings.compute == "sagemaker" or settings.lake.startswith("s3://"):
-        found = _credentials(is_needed=settings.compute == "sagemaker")
+        found = _credentials(settings)
         yield found
         if found.state == "problem":
             return
     with _leaving_no_directory(settings.lake):
-        yield from _on_a_lake(settings)
-
-
-def _on_a_lake(settings: Settings) -> Iterator[Finding]:
-    try:
-        lake = Lake.open(settings.lake)
-    except ReviewsumError as error:
-        yield _problem("lake", str(error), "set lake to a directory or to s3://bucket/prefix")
-        return
-    has_problem = False
-    for found in _tried("lake", _lake(lake)):
-        has_problem = has_problem or found.state == "problem"
-        yield found
-    if has_problem:
-        return
-    yield from _tried("reviews", _dumps(lake, settings))
-    if settings.compute == "local":
-        yield from _tried("disk", _disk(lake))
-    seen: list[ReadyModel] = []
-    yield from _tried("model", _model(lake, settings, seen))
-    model = seen[0] if seen else None
-    if settings.compute == "sagemaker":
-        yield from _tried("job", _sagemaker(lake, settings))
-    else:
-        yield from _tried("device", _devices(settings, model))
-        yield from _tried("memory", _memory(model))
-    yield from _tried("engine", _engine(lake, settings, model))
-
-
-def _tried(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Pass findings on; an error that ends them is a finding too."""
-    try:
-        yield from findings
-    except (ReviewsumError, OSError) as error:
-        yield _problem(subject, str(error), "correct what the message names")
+        for found in _lake(settings.lake):
+            yield found
+            if found.state == "problem":
+                return
+        subject = _Subject(settings, Lake.open(settings.lake))
+        for name, compute, check in _CHECKS:
+            if compute in ("any", settings.compute):
+                try:
+                    yield from check(subject)
+                except (ReviewsumError, OSError) as error:
+                    yield _finding(name, str(error), problem="correct what the message names")
 
 
 @contextmanager
@@ -116,282 +112,254 @@ def _leaving_no_directory(lake: str) -> Iterator[None]:
                 directory.rmdir()
 
 
-def _ok(subject: str, text: str) -> Finding:
-    return Finding(subject=subject, state="ok", text=text)
+def _credentials(settings: Settings) -> Finding:
+    """The identity of this process on AWS; a store of another kind may know none."""
+    needed = settings.compute == "sagemaker"
 
+    def bad(subject: str, text: str, remedy: str) -> Finding:
+        return _finding(subject, text, problem=remedy if needed else "", warning=remedy)
 
-def _warning(subject: str, text: str, remedy: str) -> Finding:
-    return Finding(subject=subject, state="warning", text=text, remedy=remedy)
-
-
-def _problem(subject: str, text: str, remedy: str) -> Finding:
-    return Finding(subject=subject, state="problem", text=text, remedy=remedy)
-
-
-def _credentials(*, is_needed: bool) -> Finding:
-    """The identity that AWS knows this process by; a store of another kind may know none."""
-    bad = _problem if is_needed else _warning
     try:
         import boto3
-        from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:
         return bad("credentials", "the AWS libraries are not installed", "pip install '.[aws]'")
-    remedy = "log in to AWS, or set AWS_PROFILE or the other AWS_* variables of this process"
-    try:
+
+    def identity() -> Finding:
         session = boto3.Session()
         if session.get_credentials() is None:
-            # Without any, a look at the lake would wait minutes for those of an EC2 instance.
-            return _problem("credentials", "there are no AWS credentials", remedy)
+            # Without any, access to the lake would wait minutes for those of an EC2 instance.
+            return _finding("credentials", "there are no AWS credentials", problem=_LOG_IN)
         region = session.region_name or os.environ.get("AWS_REGION")
         if region is None:
             return bad("region", "no AWS region is set", "set AWS_DEFAULT_REGION")
         caller = session.client("sts", region_name=region).get_caller_identity()
+        return _finding("credentials", f"{caller['Arn']} in {region}")
+
+    found = _from_aws(identity)
+    if isinstance(found, Finding):
+        return found
+    return bad("credentials", f"AWS does not confirm the identity: {found}", _LOG_IN)
+
+
+def _from_aws(call: Callable[[], T]) -> T | str:
+    """Return the answer of AWS, or the error as text."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        return call()
     except (BotoCoreError, ClientError) as error:
-        return bad("credentials", f"AWS does not say whose they are: {error}", remedy)
-    return _ok("credentials", f"{caller['Arn']} in {region}")
+        return str(error)
 
 
-def _lake(lake: Lake) -> Iterator[Finding]:
-    """Whether it can be read, written, and gives an object to one writer only."""
+def _lake(uri: str) -> Iterator[Finding]:
+    """Whether the lake can be opened, read, written, and creates an object for one writer only."""
+    remedy = "set lake to a directory or to s3://bucket/prefix"
+    subject, text = "lake", f"{uri} can be read and written"
     try:
+        lake = Lake.open(uri)
+        remedy = "grant this user reading, writing and deleting below the lake"
         lake.require_writable()
-    except ReviewsumError as error:
-        yield _problem(
-            "lake", str(error), "grant this user reading, writing and deleting below the lake"
-        )
-        return
-    yield _ok("lake", f"{lake.uri} can be read and written")
-    try:
+        yield _finding(subject, text)
+        remedy = "use a store with conditional writes, as AWS S3"
+        subject, text = "one writer", "of two writers of an object one succeeds"
         lake.require_exclusive_create()
-    except ReviewsumError as error:
-        yield _problem("one writer", str(error), "use a store with conditional writes, as AWS S3")
-        return
-    yield _ok("one writer", "of two writers of an object one succeeds")
+        yield _finding(subject, text)
+    except (ReviewsumError, OSError) as error:
+        yield _finding(subject, str(error), problem=remedy)
 
 
-def _dumps(lake: Lake, settings: Settings) -> Iterator[Finding]:
-    if not settings.dumps and not has_dumps(lake):
-        yield _warning(
-            "reviews",
-            "there are none: `reviewsum run` would use the sample reviews",
-            "put dumps into review_dumps/ of the lake, or name them with --dump",
-        )
-        return
-    found = find_dumps(lake, settings)
-    size = sum(dump.size for dump in found) / 1e6
-    yield _ok("reviews", f"{len(found)} files, {size:,.1f} MB")
+def _dumps(subject: _Subject) -> Iterator[Finding]:
+    if not subject.settings.dumps and not has_dumps(subject.lake):
+        text = "there are none: `reviewsum run` would use the sample reviews"
+        remedy = "put dumps into review_dumps/ of the lake, or name them with --dump"
+        yield _finding("reviews", text, warning=remedy)
+    else:
+        found = find_dumps(subject.lake, subject.settings)
+        size = sum(dump.size for dump in found) / 1e6
+        yield _finding("reviews", f"{len(found)} files, {size:,.1f} MB")
 
 
-def _model(lake: Lake, settings: Settings, seen: list[ReadyModel]) -> Iterator[Finding]:
-    """The model; what is known of it is appended to ``seen``."""
-    name, model = examine_model(lake, settings)
+def _model(subject: _Subject) -> Iterator[Finding]:
+    name, model = examine_model(subject.lake, subject.settings)
     if model is None:
-        yield _ok("model", f"{name}, examined once it is downloaded")
+        yield _finding("model", f"{name}, examined once it is downloaded")
         return
-    seen.append(model)
+    subject.model = model
     text = f"{name}, {model.family}, {model.parameters / 1e6:,.0f} million parameters"
     if model.is_demo:
         remedy = "name a real model, such as a directory of google/pegasus-cnn_dailymail"
-        yield _warning("model", f"{text}: it knows the sample reviews only", remedy)
+        yield _finding("model", f"{text}: it knows the sample reviews only", warning=remedy)
     else:
-        yield _ok("model", text)
+        yield _finding("model", text)
 
 
-def _devices(settings: Settings, model: ReadyModel | None) -> Iterator[Finding]:
-    """What local jobs compute on."""
-    engine = settings.engine_settings()
+def _disk(subject: _Subject) -> Iterator[Finding]:
+    """Free disk for a local job, which makes the model ready and stores the results."""
+    temporary = Path(tempfile.gettempdir())
+    folders = {"disk of the lake": subject.lake.directory, "temporary disk": temporary}
+    for name, folder in folders.items():
+        if folder is not None:
+            free = shutil.disk_usage(folder).free
+            remedy = "free some space: a model of usual size needs 5 GB"
+            yield _finding(
+                name,
+                f"{free / 1e9:,.1f} GB free at {folder}",
+                warning=remedy if free < _LEAST_DISK_BYTES else "",
+            )
+
+
+def _devices(subject: _Subject) -> Iterator[Finding]:
+    """The devices of local jobs."""
+    engine = subject.settings.engine_settings()
     shown = driver_gpus()
     try:
-        devices = worker_devices(engine, model.parameters if model else 0)
+        devices = worker_devices(engine, subject.model.parameters if subject.model else 0)
     except JobError as error:
-        yield _problem("device", str(error), "see the driver with nvidia-smi")
+        yield _finding("device", str(error), problem="see the driver with nvidia-smi")
         return
     if devices[0].gpu is None:
         problem = find_gpus(engine).problem if engine.device == "auto" else ""
         text = f"{len(devices)} workers on {usable_cores()} CPU cores"
-        if problem:
-            yield _warning("device", f"{text}: {problem}", "update the driver, or set device cpu")
-        else:
-            yield _ok("device", text)
+        remedy = "update the driver, or set device cpu"
+        yield _finding(
+            "device", f"{text}: {problem}" if problem else text, warning=problem and remedy
+        )
         return
     driver = f", driver {shown[0].driver}" if shown else ""
-    yield _ok("device", f"{', '.join(map(str, devices))}{driver}")
+    yield _finding("device", f"{', '.join(map(str, devices))}{driver}")
     if engine.engine != "transformers":
         from reviewsum_assets.job.engines.ctranslate2_engine import NO_CUBLAS
 
         found = load_cublas()
-        if found is None:
-            yield _warning(
-                "cuBLAS",
-                "cuBLAS of CUDA 12 is not found, so that transformers computes, several times "
-                "slower",
-                NO_CUBLAS,
-            )
-        else:
-            yield _ok("cuBLAS", str(found))
+        missing = "cuBLAS of CUDA 12 is not found: transformers is used, several times slower"
+        yield _finding("cuBLAS", str(found or missing), warning="" if found else NO_CUBLAS)
 
 
-def _disk(lake: Lake) -> Iterator[Finding]:
-    """Disk of a local job, where the model is made ready and the results lie."""
-    folders = {"disk of the lake": lake.directory, "temporary disk": Path(tempfile.gettempdir())}
-    for name, folder in folders.items():
-        if folder is None:
-            continue
-        free = shutil.disk_usage(folder).free
-        text = f"{free / 1e9:,.1f} GB free at {folder}"
-        if free < _LEAST_DISK_BYTES:
-            yield _warning(name, text, "make room: a model of usual size needs 5 GB")
-        else:
-            yield _ok(name, text)
-
-
-def _memory(model: ReadyModel | None) -> Iterator[Finding]:
+def _memory(subject: _Subject) -> Iterator[Finding]:
     free = psutil.virtual_memory().available
-    text = f"{free / 1e9:,.1f} GB free"
     # Converting holds the float32 weights twice.
-    if model is not None and free < 2 * 4 * model.parameters:
-        yield _warning("memory", text, "end other programs: converting the model needs more")
-    else:
-        yield _ok("memory", text)
+    is_short = subject.model is not None and free < 2 * 4 * subject.model.parameters
+    remedy = "end other programs: converting the model needs more" if is_short else ""
+    yield _finding("memory", f"{free / 1e9:,.1f} GB free", warning=remedy)
 
 
-def _engine(lake: Lake, settings: Settings, model: ReadyModel | None) -> Iterator[Finding]:
-    """Which engine generates."""
-    conversion = None if model is None else read_conversion(lake, model.version)
+def _engine(subject: _Subject) -> Iterator[Finding]:
+    """The engine that generates."""
+    model, settings = subject.model, subject.settings
+    conversion = None if model is None else read_conversion(subject.lake, model.version)
     choice = choose_engine(
         settings.engine_settings(),
         settings.summary_settings(),
-        # One that is still to be made counts as made.
+        # A conversion that the first run will make counts as made.
         conversion.obstacle if conversion is not None else "",
     )
     state = "converted" if conversion is not None else "to be converted by the first run"
     if choice.name == "ctranslate2":
-        yield _ok("engine", f"ctranslate2, {state}")
+        yield _finding("engine", f"ctranslate2, {state}")
     elif settings.engine == "transformers":
-        yield _ok("engine", "transformers, as engine says")
+        yield _finding("engine", "transformers, as the setting engine says")
     else:
-        yield _warning("engine", f"transformers: {choice.reason}", "expect a slower job")
+        yield _finding("engine", f"transformers: {choice.reason}", warning="expect a slower job")
 
 
-def _sagemaker(lake: Lake, settings: Settings) -> Iterator[Finding]:
-    """What a SageMaker job needs, as far as these credentials may ask for it."""
-    compute = compute_for(settings, lake)
+def _sagemaker(subject: _Subject) -> Iterator[Finding]:
+    """The needs of a SageMaker job, as far as these credentials may query them."""
+    import boto3
+
+    settings = subject.settings
+    compute = compute_for(settings, subject.lake)
     from reviewsum_assets.compute.sagemaker import SageMakerCompute
 
     assert isinstance(compute, SageMakerCompute)
-    yield from _service(compute)
-    yield from _role(settings.role_arn)
-    yield _ok("image", compute.image.uri)
-    for notice in compute.notices:
-        yield _warning("image", notice, "see image_uri, image_cuda and image_python")
-    quotas = _quotas()
-    for instance_type in compute.settings.instance_types:
-        yield _instance(instance_type, settings)
-        if isinstance(quotas, Finding):
-            yield quotas
-        else:
-            is_first = instance_type == settings.instance_type
-            yield _quota(instance_type, settings.instance_count, quotas, is_first=is_first)
-    yield _packages(compute, lake)
-
-
-def _service(compute: SageMakerCompute) -> Iterator[Finding]:
     try:
         compute.api.describe(name="reviewsum-doctor")
     except ReviewsumError as error:
-        yield _problem("SageMaker", str(error), "grant orchestrator_policy.json to this user")
+        remedy = "grant orchestrator_policy.json to this user"
+        yield _finding("SageMaker", str(error), problem=remedy)
     else:
-        yield _ok("SageMaker", f"answers in {compute.region}")
+        yield _finding("SageMaker", f"answers in {compute.region}")
+    yield _role(settings.role_arn)
+    yield _finding("image", compute.image.uri)
+    for notice in compute.notices:
+        yield _finding("image", notice, warning="see image_uri, image_cuda and image_python")
+
+    def quotas() -> dict[str, float]:
+        pages = boto3.client("service-quotas").get_paginator("list_service_quotas")
+        listed = (q for page in pages.paginate(ServiceCode="sagemaker") for q in page["Quotas"])
+        return {quota["QuotaName"]: quota["Value"] for quota in listed}
+
+    known = _from_aws(quotas)
+    for instance_type in compute.settings.instance_types:
+        yield _instance(instance_type, settings)
+        yield _quota(instance_type, settings, known)
+    source, wheels = settings.package_source, compute.wheels
+    if source == "image":
+        yield _finding("packages", "all in the image, as package_source says")
+    elif wheels is not None:
+        when = (
+            "on the lake"
+            if wheels.are_stored(subject.lake)
+            else "downloaded and stored by the first run"
+        )
+        yield _finding("packages", f"wheels for Python {wheels.python}, {when}")
+    else:
+        remedy = "set package_source to lake where the job reaches none, as in a VPC without NAT"
+        yield _finding("packages", "the job installs them from a package index", warning=remedy)
 
 
-def _role(role_arn: str) -> Iterator[Finding]:
+def _role(role_arn: str) -> Finding:
     """Whether the job's role exists and SageMaker may assume it."""
     import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
 
     name = role_arn.rpartition("/")[2]
-    try:
-        role = boto3.client("iam").get_role(RoleName=name)["Role"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "NoSuchEntity":
-            yield _problem(
-                "role",
-                f"there is no role {role_arn}",
-                "create it with the policies in reviewsum_assets/compute/iam, or correct role_arn",
-            )
-        else:
-            yield _warning("role", f"{role_arn} cannot be looked up: {error}", "look it up by hand")
-        return
-    except BotoCoreError as error:
-        yield _warning("role", f"{role_arn} cannot be looked up: {error}", "look it up by hand")
-        return
-    if "sagemaker.amazonaws.com" not in str(role.get("AssumeRolePolicyDocument")):
-        yield _problem(
-            "role",
-            f"SageMaker may not assume {role_arn}",
-            "give it the trust policy job_role_trust.json",
-        )
-    else:
-        yield _ok("role", role_arn)
+    found = _from_aws(lambda: dict(boto3.client("iam").get_role(RoleName=name)["Role"]))
+    if isinstance(found, str):
+        if "(NoSuchEntity)" in found:
+            return _finding("role", f"there is no role {role_arn}", problem=_POLICIES)
+        return _finding("role", f"cannot look up {role_arn}: {found}", warning="look it up by hand")
+    if "sagemaker.amazonaws.com" not in str(found.get("AssumeRolePolicyDocument")):
+        remedy = "give it the trust policy job_role_trust.json"
+        return _finding("role", f"SageMaker may not assume {role_arn}", problem=remedy)
+    return _finding("role", role_arn)
 
 
 def _instance(instance_type: str, settings: Settings) -> Finding:
     facts = instance_facts(instance_type)
     if facts is None:
-        return _warning(
-            "instance",
-            f"price and GPUs of {instance_type} are not known here",
-            "set usd_per_hour, so that estimates and max_cost_usd work",
-        )
+        remedy = "set usd_per_hour, so that estimates and max_cost_usd work"
+        text = f"price and GPUs of {instance_type} are not known here"
+        return _finding("instance", text, warning=remedy)
     price = facts.usd_per_hour if settings.usd_per_hour is None else settings.usd_per_hour
-    return _ok(
+    return _finding(
         "instance",
         f"{settings.instance_count} x {instance_type}, {facts.gpus} {facts.gpu.name} of "
         f"{facts.gpu.memory_gb} GB, {price:.2f} USD per hour",
     )
 
 
-def _quotas() -> Mapping[str, float] | Finding:
-    """The account's quotas of SageMaker by name, or why they are not known."""
-    import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        pages = boto3.client("service-quotas").get_paginator("list_service_quotas")
-        return {
-            quota["QuotaName"]: quota["Value"]
-            for page in pages.paginate(ServiceCode="sagemaker")
-            for quota in page["Quotas"]
-        }
-    except (BotoCoreError, ClientError) as error:
-        return _warning("quota", f"quotas cannot be asked for: {error}", "look them up by hand")
-
-
-def _quota(
-    instance_type: str, count: int, quotas: Mapping[str, float], *, is_first: bool
-) -> Finding:
-    """How many such instances the account may run for Processing at one time."""
-    name = f"{instance_type} for processing job usage"
-    found = quotas.get(name)
-    if found is None:
-        return _warning("quota", f"{name}: not listed", "look it up by hand")
-    if found < count:
-        bad = _problem if is_first else _warning  # of a fallback
-        remedy = f"ask for {count} in the Service Quotas console: Amazon SageMaker, '{name}'"
-        return bad("quota", f"{name}: {found:.0f}, {count} are needed", remedy)
-    return _ok("quota", f"{name}: {found:.0f}")
+def _quota(instance_type: str, settings: Settings, quotas: dict[str, float] | str) -> Finding:
+    """Whether the account may run that many such instances for Processing at the same time."""
+    if isinstance(quotas, str):
+        return _finding("quota", f"cannot query quotas: {quotas}", warning="look them up by hand")
+    name, count = f"{instance_type} for processing job usage", settings.instance_count
+    if name not in quotas:
+        return _finding("quota", f"{name}: not listed", warning="look it up by hand")
+    if quotas[name] >= count:
+        return _finding("quota", f"{name}: {quotas[name]:.0f}")
+    is_fallback = instance_type != settings.instance_type
+    remedy = f"request {count} in the Service Quotas console: Amazon SageMaker, '{name}'"
+    text = f"{name}: {quotas[name]:.0f}, {count} are needed"
+    return _finding("quota", text, problem="" if is_fallback else remedy, warning=remedy)
 
 
-def _packages(compute: SageMakerCompute, lake: Lake) -> Finding:
-    match compute.settings.package_source:
-        case "image":
-            return _ok("packages", "all in the image, as package_source says")
-        case "lake" if compute.wheels is not None:
-            stored = compute.wheels.are_stored(lake)
-            when = "on the lake" if stored else "downloaded and stored by the first run"
-            return _ok("packages", f"wheels for Python {compute.wheels.python}, {when}")
-    return _warning(
-        "packages",
-        "the job installs them from a package index",
-        "set package_source to lake where the job reaches none, as in a VPC without NAT",
-    )
+_Check = Callable[[_Subject], Iterator[Finding]]
+# In the order of a run: subject of an error, compute that needs the check, check.
+_CHECKS: tuple[tuple[str, str, _Check], ...] = (
+    ("reviews", "any", _dumps),
+    ("disk", "local", _disk),
+    ("model", "any", _model),
+    ("job", "sagemaker", _sagemaker),
+    ("device", "local", _devices),
+    ("memory", "local", _memory),
+    ("engine", "any", _engine),
+)

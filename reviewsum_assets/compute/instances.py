@@ -1,4 +1,4 @@
-"""Instance types of SageMaker: their GPUs, and the price of an hour."""
+"""Instance types of SageMaker: their GPUs, and the price per hour."""
 
 from __future__ import annotations
 
@@ -25,80 +25,58 @@ class GpuFacts:
     speed: float
 
 
-T4 = GpuFacts("T4", 16, 0.12)  # has no bfloat16, so that jobs use float32
-A10G = GpuFacts("A10G", 24, 1.0)
-L4 = GpuFacts("L4", 24, 0.5)
-L40S = GpuFacts("L40S", 48, 1.4)
-_UNKNOWN = GpuFacts("", 0, 1.0)
-
-
 @dataclass(frozen=True)
 class InstanceFacts:
     """``usd_per_hour``: on demand in us-east-1; other regions differ."""
 
     gpus: int
     usd_per_hour: float
-    gpu: GpuFacts = A10G
+    gpu: GpuFacts
 
 
+_GPUS = {
+    "g4dn": GpuFacts("T4", 16, 0.12),  # has no bfloat16, so that jobs use float32
+    "g5": GpuFacts("A10G", 24, 1.0),
+    "g6": GpuFacts("L4", 24, 0.5),
+    "g6e": GpuFacts("L40S", 48, 1.4),
+}
+_UNKNOWN = InstanceFacts(1, 0.0, GpuFacts("", 0, 1.0))
+# USD per hour of the sizes in order.
 # https://aws.amazon.com/sagemaker/pricing/ , which lists training and processing alike, and
 # https://aws.amazon.com/ec2/instance-types/#Accelerated_Computing ; read in 2026.
-_KNOWN = {
-    "ml.g4dn.xlarge": InstanceFacts(1, 0.736, T4),
-    "ml.g4dn.2xlarge": InstanceFacts(1, 0.94, T4),
-    "ml.g4dn.4xlarge": InstanceFacts(1, 1.505, T4),
-    "ml.g4dn.8xlarge": InstanceFacts(1, 2.72, T4),
-    "ml.g4dn.12xlarge": InstanceFacts(4, 4.89, T4),
-    "ml.g4dn.16xlarge": InstanceFacts(1, 5.44, T4),
-    "ml.g5.xlarge": InstanceFacts(1, 1.408),
-    "ml.g5.2xlarge": InstanceFacts(1, 1.515),
-    "ml.g5.4xlarge": InstanceFacts(1, 2.03),
-    "ml.g5.8xlarge": InstanceFacts(1, 3.06),
-    "ml.g5.12xlarge": InstanceFacts(4, 7.09),
-    "ml.g5.16xlarge": InstanceFacts(1, 5.12),
-    "ml.g5.24xlarge": InstanceFacts(4, 10.18),
-    "ml.g5.48xlarge": InstanceFacts(8, 20.36),
-    "ml.g6.xlarge": InstanceFacts(1, 1.127, L4),
-    "ml.g6.2xlarge": InstanceFacts(1, 1.222, L4),
-    "ml.g6.4xlarge": InstanceFacts(1, 1.654, L4),
-    "ml.g6.8xlarge": InstanceFacts(1, 2.518, L4),
-    "ml.g6.12xlarge": InstanceFacts(4, 5.752, L4),
-    "ml.g6.24xlarge": InstanceFacts(4, 8.344, L4),
-    "ml.g6.48xlarge": InstanceFacts(8, 16.688, L4),
-    "ml.g6e.xlarge": InstanceFacts(1, 2.61, L40S),
-    "ml.g6e.2xlarge": InstanceFacts(1, 2.80, L40S),
-    "ml.g6e.12xlarge": InstanceFacts(4, 13.12, L40S),
-    "ml.g6e.48xlarge": InstanceFacts(8, 37.66, L40S),
+_SIZES = ("xlarge", "2xlarge", "4xlarge", "8xlarge", "12xlarge", "16xlarge", "24xlarge", "48xlarge")
+_USD_PER_HOUR = {
+    "g4dn": (0.736, 0.94, 1.505, 2.72, 4.89, 5.44, None, None),
+    "g5": (1.408, 1.515, 2.03, 3.06, 7.09, 5.12, 10.18, 20.36),
+    "g6": (1.127, 1.222, 1.654, 2.518, 5.752, None, 8.344, 16.688),
+    "g6e": (2.61, 2.80, None, None, 13.12, None, None, 37.66),
 }
-
-# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-store-volumes.html
-_OWN_DISKS = ("ml.g4dn.", "ml.g5.", "ml.g6.", "ml.g6e.", "ml.p4d.", "ml.p5.", "ml.r5d.")
+_GPU_COUNTS = {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8}  # the other sizes have one
 _GPU_FAMILIES = ("ml.g", "ml.p")
 
 
 def instance_facts(instance_type: str) -> InstanceFacts | None:
-    """Facts of an instance type, or None if none are known."""
-    return _KNOWN.get(instance_type)
+    """Return the facts of an instance type, or None if none are known."""
+    _, family, size = (*instance_type.split("."), "", "")[:3]
+    prices = dict(zip(_SIZES, _USD_PER_HOUR.get(family, ()), strict=False))
+    price = prices.get(size)
+    return None if price is None else InstanceFacts(_GPU_COUNTS.get(size, 1), price, _GPUS[family])
 
 
 def has_gpus(instance_type: str) -> bool:
-    """Whether instances of this type have GPUs, also of those without known facts."""
+    """Whether instances of this type, with or without known facts, have GPUs."""
     return instance_type.startswith(_GPU_FAMILIES)
 
 
-def has_own_disk(instance_type: str) -> bool:
-    """Whether instances of this type bring a disk, which then replaces the one asked for."""
-    return instance_type.startswith(_OWN_DISKS)
-
-
 def capacity_of(types: Sequence[str], instances: int) -> Capacity:
-    """What a job gets on instances of the first type, or of the next where that has no capacity.
+    """Return the capacity on instances of the first type, or of the next if that has no capacity.
 
-    Which one it will be is not known, so each figure is the worst among them: the fewest GPUs, the
+    The type is not known in advance, so each figure is the worst among them: the fewest GPUs, the
     slowest GPU, the highest price. An unknown type counts as one worker, and leaves all without a
     price.
     """
-    facts = [instance_facts(name) or InstanceFacts(1, 0.0, _UNKNOWN) for name in types]
+    facts = [instance_facts(name) or _UNKNOWN for name in types]
+    slowest = min((fact.gpu for fact in facts), key=lambda gpu: gpu.speed)
     is_priced = all(fact.usd_per_hour for fact in facts)
     return Capacity(
         instance_type=" or ".join(types),  # as the job's manifests name it
@@ -106,20 +84,16 @@ def capacity_of(types: Sequence[str], instances: int) -> Capacity:
         workers=instances * min(max(1, fact.gpus) for fact in facts),
         usd_per_hour=max(fact.usd_per_hour for fact in facts) if is_priced else 0.0,
         startup_seconds=_STARTUP_SECONDS,
-        gpu=min((fact.gpu for fact in facts), key=lambda gpu: gpu.speed).name,
-        gpu_speed=min(fact.gpu.speed for fact in facts),
+        gpu=slowest.name,
+        gpu_speed=slowest.speed,
     )
 
 
 def checkpoint_usd(manifest: Manifest, usd_per_hour: float | None) -> float | None:
-    """USD for the time one of the instance's workers spent on it, or None where nobody is billed.
+    """Return the price in USD of a checkpoint's worker time, or None where nothing is billed.
 
-    Loading the model and idle workers are not in it, so the checkpoints of a job add up to less
-    than its bill.
-
-    Args:
-        manifest: of the checkpoint.
-        usd_per_hour: price of one instance; None: what is known of its type.
+    Loading the model and idle workers are not included, so the checkpoints of a job add up to less
+    than its bill. ``usd_per_hour`` is the price of one instance; None: the known price of its type.
     """
     if manifest.producer.instance_type == "local":
         return None

@@ -1,7 +1,7 @@
-"""What processes that were killed, jobs that ended and older code have left on a lake.
+"""Objects on a lake that nothing uses, left by killed processes, ended jobs and older code.
 
-Nothing of it is part of a result. A folder is as old as the newest object in it, by the clock of
-its store. What is used again is written again, at least in part, so that it is young.
+A folder is as old as the newest object in it, by the clock of its store. Processes that use a
+folder again rewrite at least a part of it.
 """
 
 from __future__ import annotations
@@ -17,74 +17,65 @@ from reviewsum_assets.reviews.grouping import current_grouped_reviews
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import STAGING, Lake, LakeObject
 
-# The longest pause of a process that writes what it commits last, or is about to create a job.
+# The longest pause of a process between its first write and the write that commits it.
 _LONGEST_PAUSE = timedelta(hours=1)
 _PYTHONS = [f"3.{minor}" for minor in range(9, 16)]
-
-_WHEELS = f"{places.JOB_CODE}/wheels"
-_TABLES = f"{places.GROUPED_REVIEWS}/tables"
+_WHEELS = f"{places.JOB_CODE}/wheels/"
 
 Kinds = dict[str, tuple[LakeObject, ...]]
 
 
 def leftovers(lake: Lake, older_than: timedelta) -> Kinds:
-    """Objects of a lake that nothing uses, by kind; to be called while no job runs.
+    """Return the old, unused objects of a lake by kind; call it while no job runs.
 
-    Args:
-        lake: to be looked at.
-        older_than: younger objects are not among them, nor any of the last hour.
+    Objects of the last hour are kept in any case.
 
     Raises:
-        LakeError: something cannot be listed, or the lake cannot be written.
+        LakeError: The lake cannot be listed or written.
     """
-    before = _before(lake, older_than)
+    before = lake.now() - max(older_than, _LONGEST_PAUSE)
     job_code = lake.list(places.JOB_CODE)
-    code, wheels = _current_code() if job_code else (set(), set())
+    # The current code, and its packages for any image; building them takes a second.
+    packages = [build_package(cuda=cuda) for cuda in ("12", "13")] if job_code else []
+    packages += [build_package(installs=False)] if job_code else []
+    wheels = {JobWheels(package.requirements, p).prefix for package in packages for p in _PYTHONS}
+    stored = [item for item in job_code if item.key.startswith(_WHEELS)]
+    published = [item for item in job_code if not item.key.startswith(_WHEELS)]
     kinds = {
         "staging": _unused(lake.list(STAGING), before, 2),
         "jobs": _unused(lake.list(places.PROCESSING_JOBS), before, 2),
-        "code": _unused(
-            (o for o in job_code if not o.key.startswith(f"{_WHEELS}/")),
-            before,
-            2,
-            code,
-        ),
-        "wheels": _unused(
-            (o for o in job_code if o.key.startswith(f"{_WHEELS}/")), before, 3, wheels
-        ),
+        "code": _unused(published, before, 2, [package.prefix for package in packages]),
+        "wheels": _unused(stored, before, 3, wheels),
     }
     record = current_grouped_reviews(lake)
-    if record is not None:  # else nothing tells what is in use
-        tables = {*record.tables, record.too_few}
-        used = {key.rpartition("/")[0] for key in tables if key}
-        kinds["tables"] = _unused(lake.list(_TABLES), before, 3, used)
+    if record is not None:  # else the tables in use are not known
+        used = {key.rpartition("/")[0] for key in (*record.tables, record.too_few) if key}
+        tables = lake.list(f"{places.GROUPED_REVIEWS}/tables")
+        kinds["tables"] = _unused(tables, before, 3, used)
         kept = {record.quarantine_key or ""}
         kinds["quarantine"] = _unused(lake.list(places.QUARANTINE), before, 2, kept)
     return kinds
 
 
 def unused_model_copies(older_than: timedelta, models: Collection[str]) -> tuple[Lake, Kinds]:
-    """Copies of models on this machine that no job has loaded for so long, and where they lie.
-
-    Args:
-        older_than: copies that were loaded, or written, later are not among them.
-        models: versions whose copies stay.
+    """Return the place of model copies on this machine, and the old copies of other ``models``.
 
     Raises:
-        LakeError: they cannot be listed.
+        LakeError: They cannot be listed.
     """
     place = model_cache()
     cache = Lake.open(str(place.parent))
     used = tuple(f"{place.name}/{model}." for model in models)
     copies = (item for item in cache.list(place.name) if not item.key.startswith(used))
-    return cache, {"model copies": _unused(copies, _before(cache, older_than), 2)}
+    before = cache.now() - max(older_than, _LONGEST_PAUSE)
+    return cache, {"model copies": _unused(copies, before, 2)}
 
 
 def remove(lake: Lake, kinds: Kinds) -> None:
-    """Remove these objects, and what folders are empty then.
+    """Remove these objects, and the folders that are then empty.
 
     Raises:
-        LakeError: something cannot be removed.
+        LakeError: An object cannot be removed.
     """
     for item in (item for items in kinds.values() for item in items):
         lake.delete(item.key)
@@ -96,14 +87,10 @@ def remove(lake: Lake, kinds: Kinds) -> None:
                     folder = folder.parent
 
 
-def _before(lake: Lake, older_than: timedelta) -> datetime:
-    return lake.now() - max(older_than, _LONGEST_PAUSE)
-
-
 def _unused(
     items: Iterable[LakeObject], before: datetime, depth: int, used: Collection[str] = ()
 ) -> tuple[LakeObject, ...]:
-    """The objects of old folders that are not used; the first parts of a key are its folder."""
+    """Return the objects of old, unused folders; ``depth`` parts of a key are its folder."""
     folders: dict[str, list[LakeObject]] = defaultdict(list)
     for item in items:
         folders["/".join(item.key.split("/")[:depth])].append(item)
@@ -113,10 +100,3 @@ def _unused(
         if folder not in used and max(one.last_modified for one in found) <= before
         for item in found
     )
-
-
-def _current_code() -> tuple[set[str], set[str]]:
-    """Folders of this code, and of its packages, for any image."""
-    packages = [build_package(installs=False), *(build_package(cuda=cuda) for cuda in ("12", "13"))]
-    wheels = {JobWheels.of(package, python).prefix for package in packages for python in _PYTHONS}
-    return {package.prefix for package in packages}, wheels

@@ -1,45 +1,176 @@
-"""How fast a worker will be: as finished checkpoints show, before any as measured elsewhere."""
+"""The two factors of an estimate: how much work checkpoints hold, and how fast a worker does it.
+
+Chunks are counted as the job itself would cut them; of many products an even sample is counted.
+The speed is taken from finished checkpoints at the same workplace, or from a prior.
+"""
 
 from __future__ import annotations
 
 import math
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from reviewsum_assets.checkpoints.calibration import Calibration, Rate, Workplace, calibrate
-from reviewsum_assets.checkpoints.plan import Recipe
+from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe
 from reviewsum_assets.compute.base import Capacity
 from reviewsum_assets.compute.instances import has_gpus
+from reviewsum_assets.errors import ModelError
+from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.job.devices import find_gpus
 from reviewsum_assets.job.engines import EngineName
 from reviewsum_assets.job.engines.choice import choose_engine
+from reviewsum_assets.job.hierarchy import chunks_above, token_limit
 from reviewsum_assets.job.models.conversion import conversion_obstacle, read_conversion
 from reviewsum_assets.job.models.directory import ReadyModel
+from reviewsum_assets.job.models.files import damaged_files
+from reviewsum_assets.job.summarizer import CheckpointInput
+from reviewsum_assets.job.worker import read_input
 from reviewsum_assets.settings import Settings, SummarySettings
+from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
+
+# About ten seconds of counting with either strategy.
+_EXACT_PRODUCTS = {"join": 5_000, "hierarchical": 500}
+_SAMPLED_CHECKPOINTS = 100
+_PARALLEL_READS = 8
+_WEIGHTS = (".safetensors", "model.bin")
+
+T = TypeVar("T")
+
+
+class Work(NamedTuple):
+    """Chunks and source tokens; not whole numbers where scaled up."""
+
+    chunks: float
+    tokens_in: float
+
+    @classmethod
+    def total(cls, parts: Iterable[Work], factor: float = 1.0) -> Work:
+        """Return the sum of all parts, multiplied by a factor."""
+        chunks, tokens_in = map(sum, zip(*parts, strict=True))
+        return cls(factor * chunks, factor * tokens_in)
+
+
+def count_chunks(
+    lake: Lake,
+    planned: Sequence[PlannedCheckpoint],
+    recipe: Recipe,
+    model: ReadyModel,
+    *,
+    summary_tokens: float,
+    exact_products: int | None = None,
+) -> tuple[list[Work], int]:
+    """Count the work of checkpoints that follow one recipe.
+
+    Of many products an even sample is counted and scaled up: consecutive checkpoints are alike,
+    since products are ordered by their number of reviews.
+
+    Args:
+        summary_tokens: Assumed length of each chunk summary, where these are summarized again.
+        exact_products: Largest number of products of which each one is counted; by default 5,000,
+            or 500 with the strategy hierarchical.
+
+    Returns:
+        The work of each checkpoint in order, and the number of products that were counted.
+
+    Raises:
+        CheckpointError: Grouped reviews are missing, or not those that were planned.
+    """
+    if exact_products is None:
+        exact_products = _EXACT_PRODUCTS[recipe.settings.strategy]
+    is_exact = sum(checkpoint.products for checkpoint in planned) <= exact_products
+    chosen = planned if is_exact else _evenly(planned, _SAMPLED_CHECKPOINTS)
+    tokenizer = _load_tokenizer(lake, recipe, model)
+    chunker = Chunker(tokenizer, recipe.settings)
+    limit = token_limit(tokenizer, recipe.settings)
+
+    def count(text: str | None) -> Work:
+        chunks = chunker.chunks(text)
+        first, tokens = len(chunks), sum(len(chunk.token_ids) for chunk in chunks)
+        if recipe.settings.strategy != "hierarchical" or first < 2:
+            return Work(first, tokens)
+        total = first + sum(chunks_above(first, summary_tokens, limit))
+        # Every summary but the last is read once more.
+        return Work(total, tokens + (total - 1) * summary_tokens)
+
+    counted: dict[int, Work] = {}
+    products_counted = products_chosen = 0
+    for source in _inputs(lake, chosen, recipe):
+        most = len(source.products) if is_exact else max(1, exact_products // len(chosen))
+        products = _evenly(source.products, most)
+        works = [count(product.text) for product in products]
+        counted[source.planned.number] = Work.total(works, len(source.products) / len(works))
+        products_counted += len(products)
+        products_chosen += len(source.products)
+    mean = Work.total(counted.values(), 1 / products_chosen)
+    return (
+        [counted.get(c.number) or Work.total([mean], c.products) for c in planned],
+        products_counted,
+    )
+
+
+def _evenly(items: Sequence[T], count: int) -> Sequence[T]:
+    """Return at most ``count`` of the items, the same distance apart."""
+    if len(items) <= count:
+        return items
+    return [items[index * len(items) // count] for index in range(count)]
+
+
+def _inputs(
+    lake: Lake, planned: Sequence[PlannedCheckpoint], recipe: Recipe
+) -> Iterator[CheckpointInput]:
+    """Read the grouped reviews of checkpoints in parallel, a bounded number at a time."""
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        for start in range(0, len(planned), _PARALLEL_READS):
+            some = planned[start : start + _PARALLEL_READS]
+            yield from pool.map(lambda one: read_input(lake, one, recipe), some)
+
+
+def _load_tokenizer(lake: Lake, recipe: Recipe, model: ReadyModel) -> ChunkTokenizer:
+    """Load the model's tokenizer without fetching its weights."""
+    conversion = read_conversion(lake, model.version)
+    if conversion is not None and conversion.files:
+        prefix, files = places.converted_model_directory(model.version), conversion.files
+    else:
+        prefix, files = places.model_directory(model.version), model.files
+    light = [file for file in files if not file.name.endswith(_WEIGHTS)]
+    for key in damaged_files(lake, prefix, light):
+        raise ModelError(
+            f"{lake.uri_of(key)} is missing or not the file that was published; remove it and "
+            "materialize summarizer_model again"
+        )
+    with tempfile.TemporaryDirectory(prefix="reviewsum-tokenizer-") as scratch:
+        for file in light:
+            lake.download(f"{prefix}/{file.name}", Path(scratch, file.name))
+        return ChunkTokenizer.load(Path(scratch), model.prefix, recipe.settings.encoder_tokens)
+
 
 _PEGASUS_PARAMETERS = 571e6
 # A small model is bound by launching its kernels, not by arithmetic.
 _SMALLEST_GPU_SCALE = 0.1
 
 
-@dataclass(frozen=True)
-class _Prior:
-    """One engine's speed before anything was measured at its workplace.
+class _Prior(NamedTuple):
+    """Speed of an engine before anything was measured at its workplace.
 
-    GPU: chunks a second of one A10G with google/pegasus-cnn_dailymail, 300 tokens in and 64 out, 3
-    beams. Modelled from 280 GFLOP a chunk against 70 TFLOPS, and from how much of its memory a
-    chunk takes, so how many share a batch; not measured: half or twice that is plausible.
+    GPU: chunks per second of one A10G with google/pegasus-cnn_dailymail, 300 tokens in and 64 out,
+    3 beams. Modelled from 280 GFLOP per chunk against 70 TFLOPS, and from the memory per chunk,
+    which limits the batch; not measured: half or twice that is plausible.
 
-    CPU: seconds a chunk of one worker of one thread in float32, a fixed part and a part by
-    parameters. Two measurements on two cores of an x86-64 server: the demo model (3.07M
-    parameters) over the 629 chunks of its 320 sample products, 236 tokens in and 52 out a chunk,
-    two workers; and random weights in the shape of pegasus-cnn_dailymail (571M), 12 chunks of 240
-    in and 52 out, one worker.
+    CPU: seconds per chunk of one worker of one thread in float32, a fixed part and a part per
+    parameter. Two measurements on two cores of an x86-64 server: the demo model (3.07M parameters)
+    over the 629 chunks of its 320 sample products, 236 tokens in and 52 out per chunk, two workers;
+    and random weights in the shape of pegasus-cnn_dailymail (571M), 12 chunks of 240 in and 52 out,
+    one worker.
     """
 
-    a10g_chunks_a_second: float
+    a10g_chunks_per_second: float
     cpu_seconds_fixed: float
-    cpu_seconds_a_parameter: float
+    cpu_seconds_per_parameter: float
 
 
 _PRIORS: dict[EngineName, _Prior] = {
@@ -47,19 +178,19 @@ _PRIORS: dict[EngineName, _Prior] = {
     "transformers": _Prior(35.0, 0.050, 6.85e-9),
 }
 
-# Importing the libraries took 9 s where the demo model was measured; reading weights at 200 MB/s
-# is what object stores and network disks give at least.
+# Importing the libraries took 9 s where the demo model was measured; object stores and network
+# disks read weights at 200 MB/s at least.
 _LIBRARIES_SECONDS = 9.0
-_WEIGHTS_BYTES_A_SECOND = 200e6
+_WEIGHTS_BYTES_PER_SECOND = 200e6
 
-_TOKENS_OUT_A_CHUNK = 64
+_TOKENS_OUT_PER_CHUNK = 64
 _PRIOR_RANGE = (0.5, 2.0)
 _LEAST_UNCERTAINTY = 0.2
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What one worker is expected to need; ``range`` are factors of the low and high end."""
+    """Expected speed of one worker; ``range`` holds the factors of the low and high end."""
 
     seconds_per_chunk: float
     seconds_per_token: float | None  # where tokens predict better than chunks
@@ -69,18 +200,23 @@ class Pace:
     on_gpu: bool
     basis: str
 
-    def worker_seconds(self, chunks: float, tokens_in: float) -> float:
-        """Seconds of tokenizing and generating."""
+    def worker_seconds(self, work: Work) -> float:
+        """Return the seconds of tokenizing and generating."""
         if self.seconds_per_token is not None:
-            return tokens_in * self.seconds_per_token
-        return chunks * self.seconds_per_chunk
+            return work.tokens_in * self.seconds_per_token
+        return work.chunks * self.seconds_per_chunk
 
 
 def expected_pace(
     lake: Lake, recipe: Recipe, model: ReadyModel, settings: Settings, capacity: Capacity
 ) -> Pace:
-    """The pace of a worker that follows ``recipe`` with ``model`` at ``capacity``."""
-    on_gpu = runs_on_gpu(settings, capacity)
+    """Return the pace of a worker that follows ``recipe`` with ``model`` at ``capacity``."""
+    if settings.device == "cpu":
+        on_gpu = False
+    elif capacity.instance_type == "local":
+        on_gpu = bool(find_gpus(settings.engine_settings()).usable)
+    else:
+        on_gpu = all(map(has_gpus, capacity.instance_type.split(" or ")))
     engine = choose_engine(
         settings.engine_settings(),
         recipe.settings,
@@ -100,34 +236,23 @@ def expected_pace(
     return _calibrated(calibration, place, on_gpu=on_gpu)
 
 
-def runs_on_gpu(settings: Settings, capacity: Capacity) -> bool:
-    """Whether workers get GPUs there; on SageMaker if every type has some."""
-    if settings.device == "cpu":
-        return False
-    if capacity.instance_type == "local":
-        return bool(find_gpus(settings.engine_settings()).usable)
-    return all(map(has_gpus, capacity.instance_type.split(" or ")))
-
-
 def _calibrated(calibration: Calibration, place: str, *, on_gpu: bool) -> Pace:
-    rates = (calibration.per_chunk, calibration.per_token)
-    by_chunk, by_token = (_uncertainty(rate, calibration.checkpoints) for rate in rates)
-    uncertainty = max(_LEAST_UNCERTAINTY, min(by_chunk, by_token))
+    def uncertainty(rate: Rate) -> float:
+        """Two standard errors of the mean, as a share of it."""
+        return 2 * rate.spread / math.sqrt(calibration.checkpoints) / rate.mean if rate.mean else 0
+
+    by_chunk, by_token = map(uncertainty, (calibration.per_chunk, calibration.per_token))
+    share = max(_LEAST_UNCERTAINTY, min(by_chunk, by_token))
     plural = "" if calibration.checkpoints == 1 else "s"
     return Pace(
         seconds_per_chunk=calibration.per_chunk.mean,
         seconds_per_token=calibration.per_token.mean if by_token < by_chunk else None,
         tokens_out_per_chunk=calibration.tokens_out_per_chunk,
         load_seconds=calibration.load_seconds,
-        range=(max(0.0, 1 - uncertainty), 1 + uncertainty),
+        range=(max(0.0, 1 - share), 1 + share),
         on_gpu=on_gpu,
         basis=f"{calibration.checkpoints} checkpoint{plural} done on {place} with this model",
     )
-
-
-def _uncertainty(rate: Rate, checkpoints: int) -> float:
-    """Two standard errors of a mean, as a share of it."""
-    return 2 * rate.spread / math.sqrt(checkpoints) / rate.mean if rate.mean else 0.0
 
 
 def _prior(
@@ -137,27 +262,27 @@ def _prior(
     place: str,
     gpus: Capacity | None,
 ) -> Pace:
-    """The pace that is assumed of GPUs, or of a CPU if there are none."""
+    """Return the assumed pace on GPUs, or on a CPU if there are none."""
     prior = _PRIORS[engine]
     if gpus is not None:
         scale = max(_SMALLEST_GPU_SCALE, model.parameters / _PEGASUS_PARAMETERS)
-        seconds = scale / (prior.a10g_chunks_a_second * gpus.gpu_speed)
+        seconds = scale / (prior.a10g_chunks_per_second * gpus.gpu_speed)
         source = f"a model of the {gpus.gpu or 'A10G'} that no measurement has confirmed"
     else:
-        seconds = prior.cpu_seconds_fixed + model.parameters * prior.cpu_seconds_a_parameter
+        seconds = prior.cpu_seconds_fixed + model.parameters * prior.cpu_seconds_per_parameter
         source = "measurements on another machine's CPU"
     rate = f"{1 / seconds:,.0f}" if seconds < 0.1 else f"{1 / seconds:.2g}"
     return Pace(
         seconds_per_chunk=seconds,
         seconds_per_token=None,
         tokens_out_per_chunk=min(
-            max(_TOKENS_OUT_A_CHUNK, settings.min_length), settings.max_length
+            max(_TOKENS_OUT_PER_CHUNK, settings.min_length), settings.max_length
         ),
-        load_seconds=_LIBRARIES_SECONDS + model.bytes / _WEIGHTS_BYTES_A_SECOND,
+        load_seconds=_LIBRARIES_SECONDS + model.bytes / _WEIGHTS_BYTES_PER_SECOND,
         range=_PRIOR_RANGE,
         on_gpu=gpus is not None,
         basis=(
-            f"no checkpoint done yet on {place} with this model: {rate} chunks/s a worker "
+            f"no checkpoint done yet on {place} with this model: {rate} chunks/s per worker "
             f"assumed for {engine}, from {source}, scaled to "
             f"{model.parameters / 1e6:,.0f}M parameters"
         ),

@@ -1,10 +1,11 @@
-"""Container image of a Processing job, and what its name says of its contents."""
+"""The request that creates a Processing job, and the container image that it names."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -32,10 +33,22 @@ _END_OF_PATCH = {
     "2.10": date(2027, 1, 21),
 }
 
+_ROOT = "/opt/ml/processing"
+_CODE = f"{_ROOT}/input/code"
+_SPEC = f"{_ROOT}/input/spec"
+PROVIDED = ProvidedInputs(
+    grouped_reviews=f"{_ROOT}/input/grouped_reviews", model=f"{_ROOT}/pegasus_model"
+)
+SPEC_HASH = "REVIEWSUM_SPEC_HASH"
+SPEC_INPUT = "spec"
+# The lake's encryption on S3 is the same in the job as here.
+_FORWARDED = ("AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_KMS_KEY_ID", "REVIEWSUM_LOG_LEVEL")
+_TAG_FORBIDDEN = re.compile(r"[^\w\s.:/=+\-@]")
+
 
 @dataclass(frozen=True)
 class ContainerImage:
-    """An image. ``python`` is such as 3.12, ``cuda`` such as 12; empty where that is not known."""
+    """An image. ``python`` is such as 3.12, ``cuda`` such as 12; empty if unknown."""
 
     uri: str
     python: str = ""
@@ -43,17 +56,17 @@ class ContainerImage:
     end_of_patch: date | None = None
 
     def outdated(self, today: date) -> str:
-        """Sentence that says since when AWS patches it no more; empty if it does."""
+        """Return a warning if AWS no longer patches the image, else nothing."""
         if self.end_of_patch is None or today <= self.end_of_patch:
             return ""
         return (
             f"AWS ended security patches of the image {self.uri} on {self.end_of_patch}: set "
-            "image_uri to a newer image where a policy asks for one"
+            "image_uri to a newer image where a policy requires one"
         )
 
 
 def container_image(settings: SageMakerSettings, region: str) -> ContainerImage:
-    """The image that the settings name, else the one that AWS publishes in this region.
+    """Return the image that the settings name, or AWS's own image in this region.
 
     Raises:
         SettingsError: AWS publishes none for this region or instance type.
@@ -71,7 +84,6 @@ def container_image(settings: SageMakerSettings, region: str) -> ContainerImage:
 
 
 def _aws_image_uri(settings: SageMakerSettings, region: str) -> str:
-    """There is no scope for Processing: training images run anything."""
     # Takes seconds to import.
     from sagemaker.core import image_uris
 
@@ -84,46 +96,29 @@ def _aws_image_uri(settings: SageMakerSettings, region: str) -> str:
             base_framework_version=pytorch,
             py_version=_PYTHON,
             instance_type=settings.instance_type,
-            image_scope="training",
+            image_scope="training",  # there is none for Processing; training images run anything
         )
     except ValueError as error:
         raise SettingsError(
             f"AWS has no image for instance_type {settings.instance_type!r} in region {region}: "
-            "name a type that there is and has GPUs, such as ml.g5.12xlarge, and a region of "
-            "SageMaker, or set image_uri"
+            "name an existing type with GPUs, such as ml.g5.12xlarge, and a region of SageMaker, "
+            "or set image_uri"
         ) from error
     return found
 
 
-_ROOT = "/opt/ml/processing"
-_CODE = f"{_ROOT}/input/code"
-_SPEC = f"{_ROOT}/input/spec"
-_WHEELS = f"{_ROOT}/input/wheels"
-_RESOURCE_CONFIG = "/opt/ml/config/resourceconfig.json"
-_MESSAGE_FILE = "/opt/ml/output/message"
-PROVIDED = ProvidedInputs(
-    grouped_reviews=f"{_ROOT}/input/grouped_reviews", model=f"{_ROOT}/pegasus_model"
-)
-
-SPEC_HASH = "REVIEWSUM_SPEC_HASH"
-SPEC_INPUT = "spec"
-# How objects are encrypted on S3 is the lake's matter, in the job as here.
-_FORWARDED = ("AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_KMS_KEY_ID", "REVIEWSUM_LOG_LEVEL")
-_TAG_FORBIDDEN = re.compile(r"[^\w\s.:/=+\-@]")
-
-
 def spec_hash(spec: JobSpec) -> str:
-    """Tells whether a job of a known name does the work that is wanted."""
+    """Return a hash that tells whether a job of a known name does the wanted work."""
     return spec.work_hash[:32]
 
 
 def inputs_manifest_key(job: str) -> str:
-    """Where the list of a job's grouped reviews lies on the lake."""
+    """Return the key of the list of a job's grouped reviews."""
     return f"{places.PROCESSING_JOBS}/{job}/grouped_reviews.manifest"
 
 
 def inputs_manifest(lake: Lake, spec: JobSpec) -> bytes:
-    """The manifest file that has just the needed grouped reviews copied into the container.
+    """Return the manifest file that copies only the needed grouped reviews into the container.
 
     Its layout: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_S3DataSource.html
     """
@@ -132,10 +127,10 @@ def inputs_manifest(lake: Lake, spec: JobSpec) -> bytes:
 
 
 def main_recipe(spec: JobSpec) -> Recipe:
-    """The recipe of most products, whose model is copied; others are fetched by the job itself."""
-    products: dict[str, int] = {}
+    """Return the recipe of most products, whose model is copied; the job fetches the others."""
+    products: Counter[str] = Counter()
     for planned in spec.checkpoints:
-        products[planned.recipe] = products.get(planned.recipe, 0) + planned.products
+        products[planned.recipe] += planned.products
     return spec.recipes[max(products, key=lambda key: (products[key], key))]
 
 
@@ -152,20 +147,23 @@ def processing_request(
     max_runtime_seconds: int,
     tags: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Keyword arguments of boto3's ``create_processing_job``.
+    """Return the keyword arguments of boto3's ``create_processing_job``.
 
     Args:
-        lake: on S3; the job reads and writes it.
-        spec: with its final name.
-        package: the code, published to the lake.
-        wheels: that the job installs, stored on the lake; None: it asks a package index.
-        model_prefix: of the model's files, as the job's engine reads them.
-        settings: instances, disk, role, network, tags, environment.
-        image_uri: of the container.
-        region: of the job and the lake.
-        max_runtime_seconds: when SageMaker ends the job by force.
-        tags: of the Dagster run; ``settings.job_tags`` win.
+        spec: Spec with its final name.
+        wheels: Wheels that the job installs from the lake; None: it uses a package index.
+        model_prefix: Prefix of the model's files, as the job's engine reads them.
+        tags: Tags of the Dagster run; ``settings.job_tags`` take precedence.
     """
+    inputs = [
+        ("code", f"{package.prefix}/", _CODE),
+        (SPEC_INPUT, spec_key(spec.name), _SPEC),
+        ("model", f"{model_prefix}/", PROVIDED.model),
+        ("grouped_reviews", inputs_manifest_key(spec.name), PROVIDED.grouped_reviews),
+    ]
+    if wheels is not None:
+        inputs.append(("wheels", f"{wheels.prefix}/", f"{_ROOT}/input/wheels"))
+    all_tags = {**tags, **settings.job_tags}
     return {
         "ProcessingJobName": spec.name,
         "RoleArn": settings.role_arn,
@@ -174,48 +172,40 @@ def processing_request(
             # No shell in between: signals have to reach Python.
             "ContainerEntrypoint": ["python3", f"{_CODE}/{ENTRY_POINT}"],
             "ContainerArguments": [
-                "--spec",
-                f"{_SPEC}/spec.json",
-                "--resource_config",
-                _RESOURCE_CONFIG,
-                "--message_file",
-                _MESSAGE_FILE,
+                *("--spec", f"{_SPEC}/spec.json"),
+                *("--resource_config", "/opt/ml/config/resourceconfig.json"),
+                *("--message_file", "/opt/ml/output/message"),
             ],
         },
         "ProcessingInputs": [
-            _input("code", lake.uri_of(package.prefix) + "/", _CODE),
-            _input(SPEC_INPUT, lake.uri_of(spec_key(spec.name)), _SPEC),
-            _input(
-                "model",
-                lake.uri_of(model_prefix) + "/",
-                PROVIDED.model,
-            ),
-            _input(
-                "grouped_reviews",
-                lake.uri_of(inputs_manifest_key(spec.name)),
-                PROVIDED.grouped_reviews,
-                data_type="ManifestFile",
-            ),
-            *([_input("wheels", lake.uri_of(wheels.prefix) + "/", _WHEELS)] if wheels else []),
+            {
+                "InputName": name,
+                "S3Input": {
+                    "S3Uri": f"{lake.uri}/{key}",
+                    "LocalPath": directory,
+                    "S3DataType": "ManifestFile" if key.endswith(".manifest") else "S3Prefix",
+                    "S3InputMode": "File",
+                    "S3DataDistributionType": "FullyReplicated",
+                },
+            }
+            for name, key, directory in inputs
         ],
         "ProcessingResources": {"ClusterConfig": _cluster(settings)},
         "StoppingCondition": {"MaxRuntimeInSeconds": max_runtime_seconds},
-        "Environment": _environment(spec, settings, region),
-        "Tags": _tags({**tags, **settings.job_tags}),
-        **_network(settings),
-    }
-
-
-def _input(name: str, uri: str, directory: str, data_type: str = "S3Prefix") -> dict[str, Any]:
-    return {
-        "InputName": name,
-        "S3Input": {
-            "S3Uri": uri,
-            "LocalPath": directory,
-            "S3DataType": data_type,
-            "S3InputMode": "File",
-            "S3DataDistributionType": "FullyReplicated",
+        "Environment": {
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+            SPEC_HASH: spec_hash(spec),
+            # With fallback types the job cannot know its own type; its manifests say so.
+            "REVIEWSUM_INSTANCE_TYPE": " or ".join(settings.instance_types),
+            **{name: os.environ[name] for name in _FORWARDED if name in os.environ},
+            **settings.job_environment,
         },
+        "Tags": [
+            {"Key": key, "Value": _TAG_FORBIDDEN.sub("-", all_tags[key])[:256]}
+            for key in sorted(all_tags)
+        ],
+        **_network(settings),
     }
 
 
@@ -223,33 +213,11 @@ def _cluster(settings: SageMakerSettings) -> dict[str, Any]:
     cluster: dict[str, Any] = {"VolumeSizeInGB": settings.volume_gb}
     if settings.volume_kms_key:
         cluster["VolumeKmsKeyId"] = settings.volume_kms_key
-    if not settings.fallback_instance_types:
-        return cluster | {
-            "InstanceType": settings.instance_type,
-            "InstanceCount": settings.instance_count,
-        }
-    return cluster | {
-        "InstancePreferences": [
-            {"InstanceType": name, "InstanceCount": settings.instance_count}
-            for name in settings.instance_types
-        ]
-    }
-
-
-def _environment(spec: JobSpec, settings: SageMakerSettings, region: str) -> dict[str, str]:
-    return {
-        "AWS_REGION": region,
-        "AWS_DEFAULT_REGION": region,
-        SPEC_HASH: spec_hash(spec),
-        # With fallback types the job cannot know which one it got; its manifests say so.
-        "REVIEWSUM_INSTANCE_TYPE": " or ".join(settings.instance_types),
-        **{name: os.environ[name] for name in _FORWARDED if name in os.environ},
-        **settings.job_environment,
-    }
-
-
-def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"Key": key, "Value": _TAG_FORBIDDEN.sub("-", tags[key])[:256]} for key in sorted(tags)]
+    types = [
+        {"InstanceType": name, "InstanceCount": settings.instance_count}
+        for name in settings.instance_types
+    ]
+    return cluster | (types[0] if len(types) == 1 else {"InstancePreferences": types})
 
 
 def _network(settings: SageMakerSettings) -> dict[str, Any]:

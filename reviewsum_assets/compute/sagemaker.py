@@ -1,16 +1,14 @@
 """Runs jobs as SageMaker Processing jobs, and never pays for the same work twice.
 
 A job's name says what it computes, with which code, at which attempt. It is noted on the lake
-before the job is created, and the service accepts a name only once; so whoever wants the same
-work, after whatever accident, finds the job that does it.
+before the job is created, and the service accepts a name only once; so a process that wants the
+same work, after whatever accident, finds the job that does it.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -23,21 +21,16 @@ from botocore.config import Config
 from reviewsum_assets.checkpoints.manifest import Producer
 from reviewsum_assets.compute.base import Capacity, Launch
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
-from reviewsum_assets.compute.instances import capacity_of, has_gpus, has_own_disk
+from reviewsum_assets.compute.instances import capacity_of, has_gpus
 from reviewsum_assets.compute.job_package import JobPackage, JobWheels, build_package, publish
-from reviewsum_assets.compute.launches import (
-    StartLock,
-    note_end,
-    note_launch,
-    note_waiting,
-    noted_jobs,
-    start_lock,
-)
-from reviewsum_assets.compute.processing_api import (
+from reviewsum_assets.compute.launches import note_end, note_launch, note_waiting, noted_jobs
+from reviewsum_assets.compute.processing_job import (
     JobDescription,
     NameTaken,
     ProcessingApi,
+    SageMakerJob,
     console_links,
+    write_log,
 )
 from reviewsum_assets.compute.processing_request import (
     PROVIDED,
@@ -51,62 +44,38 @@ from reviewsum_assets.compute.processing_request import (
     processing_request,
     spec_hash,
 )
-from reviewsum_assets.compute.sagemaker_job import SageMakerJob
-from reviewsum_assets.errors import LakeError, SettingsError
+from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.job.models.loaded import files_prefix
 from reviewsum_assets.job.spec import JobSpec, spec_key
 from reviewsum_assets.settings import SageMakerSettings
 from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.locks import exclusive
+from reviewsum_assets.storage.places import JOB_STARTS
 
 _log = logging.getLogger(__name__)
 
-# For whoever starts a job without having estimated it.
+# For callers that start a job without an estimate.
 _TIME_LIMIT_SECONDS = 86_400
 _APPEARANCE_SECONDS = 30.0
 # A job is created seconds after it is noted, or never. The note's time is that of AWS, which
-# refuses whoever's clock differs from it by a quarter of an hour.
+# refuses clients whose clock differs from it by a quarter of an hour.
 _NEVER_CREATED_AFTER = timedelta(hours=1)
 
 
 class SageMakerCompute:
-    """Jobs on SageMaker Processing.
+    """Jobs on SageMaker Processing, with the credentials of the usual AWS configuration.
 
-    Args:
-        lake: on S3.
-        settings: of the jobs.
-        client: boto3's ``sagemaker`` client.
-        logs_client: boto3's ``logs`` client.
-        usd_per_hour: of one instance; None: what is known of its type.
-        write_log: takes each line of a container's log; default: standard error.
+    ``usd_per_hour`` is the price of one instance; None: the known price of its type.
+
+    Raises:
+        SettingsError: A setting that is needed is missing.
     """
 
+    needs_time_limit = True
+
     def __init__(
-        self,
-        *,
-        lake: Lake,
-        settings: SageMakerSettings,
-        client: Any,
-        logs_client: Any,
-        usd_per_hour: float | None = None,
-        write_log: Callable[[str], None] | None = None,
+        self, lake: Lake, settings: SageMakerSettings, usd_per_hour: float | None = None
     ) -> None:
-        self.usd_per_hour = usd_per_hour
-        self.lake = lake
-        self.settings = settings
-        self.api = ProcessingApi(client)
-        self.logs_client = logs_client
-        self.region: str = client.meta.region_name
-        self.write_log = write_log or _write_to_standard_error
-
-    @classmethod
-    def connect(
-        cls, lake: Lake, settings: SageMakerSettings, usd_per_hour: float | None = None
-    ) -> SageMakerCompute:
-        """Connect with the credentials of the usual AWS configuration.
-
-        Raises:
-            SettingsError: a setting that is needed is missing.
-        """
         if lake.directory is not None:
             raise SettingsError(
                 f"lake {lake.uri} is a directory, which a SageMaker job cannot reach: set lake to "
@@ -118,30 +87,18 @@ class SageMakerCompute:
         if session.region_name is None:
             raise SettingsError("no AWS region is known: set AWS_DEFAULT_REGION")
         retrying = Config(retries={"mode": "adaptive", "total_max_attempts": 6})
-        return cls(
-            lake=lake,
-            settings=settings,
-            client=session.client("sagemaker", config=retrying),
-            logs_client=session.client("logs", config=retrying),
-            usd_per_hour=usd_per_hour,
-        )
-
-    @property
-    def poll_seconds(self) -> float:
-        """How long to wait between looks at a job."""
-        return self.settings.poll_seconds
+        self.api = ProcessingApi(session.client("sagemaker", config=retrying))
+        self.logs_client = session.client("logs", config=retrying)
+        self.region: str = session.region_name
+        self.usd_per_hour = usd_per_hour
+        self.lake = lake
+        self.settings = settings
+        self.poll_seconds = settings.poll_seconds
 
     @property
     def capacity(self) -> Capacity:
-        """The GPUs of all instances, at what is known of the price."""
-        settings = self.settings
-        types = (settings.instance_type, *settings.fallback_instance_types)
-        return capacity_of(types, settings.instance_count)
-
-    @property
-    def needs_time_limit(self) -> bool:
-        """Yes: instances are billed until the job ends."""
-        return True
+        """The GPUs of all instances, at the known price."""
+        return capacity_of(self.settings.instance_types, self.settings.instance_count)
 
     @cached_property
     def package(self) -> JobPackage:
@@ -154,20 +111,20 @@ class SageMakerCompute:
         """The image that jobs run in.
 
         Raises:
-            SettingsError: there is none for this region or instance type.
+            SettingsError: There is none for this region or instance type.
         """
         return container_image(self.settings, self.region)
 
     @property
     def wheels(self) -> JobWheels | None:
-        """The wheels that jobs install; None where they ask a package index, or nothing."""
+        """The wheels that jobs install; None if they use a package index, or install nothing."""
         if self.settings.package_source != "lake" or not self.image.python:
             return None
-        return JobWheels.of(self.package, self.image.python)
+        return JobWheels(self.package.requirements, self.image.python)
 
     @property
     def notices(self) -> list[str]:
-        """What is worth knowing before a job starts, a sentence each."""
+        """Warnings to show before a job starts, one sentence each."""
         found = [self.image.outdated(datetime.now(timezone.utc).date())]
         if self.settings.package_source == "lake" and not self.image.python:
             found.append(
@@ -177,13 +134,13 @@ class SageMakerCompute:
         return [notice for notice in found if notice]
 
     def start(self, spec: JobSpec, launch: Launch) -> SageMakerJob:
-        """Start a job, or attach to the live one that does the very same work.
+        """Start a job, or attach to the live one that does the same work.
 
         An attempt whose job has ended is followed by the next one.
 
         Raises:
             LaunchError: SageMaker refused; says why and what to do.
-            SettingsError: the request breaks a limit of the service.
+            SettingsError: There is no image for this region or instance type.
         """
         for attempt in count(1):
             named = self._named(spec, attempt)
@@ -195,34 +152,33 @@ class SageMakerCompute:
         raise AssertionError("count() does not end")
 
     def links_of(self, producer: Producer) -> dict[str, str]:
-        """Page and log of a job that ran on AWS, in this region if nobody has changed it."""
+        """Return page and log of a job that ran on AWS, assuming the same region."""
         is_ours = producer.instance_type.startswith("ml.")
         return console_links(self.region, producer.job_name) if is_ours else {}
 
     def live_jobs(self) -> list[SageMakerJob]:
-        """The jobs of this lake that have not ended."""
+        """Return the jobs of this lake that have not ended."""
         live = []
-        for noted in noted_jobs(self.lake):
-            spec = noted.spec
+        for spec, noted_at in noted_jobs(self.lake):
             found = self.api.describe(name=spec.name)
             if found is None:
-                if self.lake.now() - noted.noted_at > _NEVER_CREATED_AFTER:
+                if self.lake.now() - noted_at > _NEVER_CREATED_AFTER:
                     note_end(self.lake, spec.name)
             elif not found.is_live:
                 note_end(self.lake, spec.name)
             elif found.inputs.get(SPEC_INPUT) == self.lake.uri_of(spec_key(spec.name)):
-                live.append(SageMakerJob(self, spec, attached=True, was_stopping=found.is_stopping))
+                live.append(self._attached(spec, found))
             else:
-                # Who finds a job may stop it, and a note can name anybody's. From where a job reads
-                # its spec, SageMaker says, whatever was written to the lake, and by which version.
+                # The caller may stop a job, and a note can name any job of the account. SageMaker
+                # says where a job reads its spec, whatever was written to the lake.
                 _log.warning("job %s is noted on this lake and not of it: ignored", spec.name)
         return live
 
     def request(self, spec: JobSpec, launch: Launch) -> dict[str, Any]:
-        """The request that ``start`` would send for a first attempt; nothing is sent.
+        """Return the request that ``start`` would send for a first attempt, without sending it.
 
         Raises:
-            SettingsError: it breaks a limit of the service.
+            SettingsError: There is no image for this region or instance type.
         """
         return self._request(self._named(spec, 1), launch, self.wheels)
 
@@ -235,12 +191,6 @@ class SageMakerCompute:
         return spec.model_copy(update={"name": name, "provided": PROVIDED, "engine": engine})
 
     def _request(self, spec: JobSpec, launch: Launch, wheels: JobWheels | None) -> dict[str, Any]:
-        local_disks = [name for name in self.settings.instance_types if has_own_disk(name)]
-        if self.settings.volume_kms_key and local_disks:
-            raise SettingsError(
-                f"volume_kms_key cannot be used with {', '.join(local_disks)}: their own disks are "
-                "encrypted by hardware, and AWS refuses a key for them"
-            )
         return processing_request(
             lake=self.lake,
             spec=spec,
@@ -255,54 +205,38 @@ class SageMakerCompute:
         )
 
     def _create(self, spec: JobSpec, launch: Launch) -> SageMakerJob:
-        self._request(spec, launch, self.wheels)  # a broken limit is named before any download
-        request = self._request(spec, launch, self._stored_wheels())
+        wheels = self.wheels
+        if wheels is not None and (problem := wheels.ensure_stored(self.lake)):
+            wheels = None
+            write_log(
+                f"warning: the job's packages cannot be downloaded here ({problem}): the job will "
+                "install them from a package index, which it may not reach in a VPC, and which may "
+                "serve different files"
+            )
+        request = self._request(spec, launch, wheels)
         publish(self.lake, self.package)
         self.lake.put(inputs_manifest_key(spec.name), inputs_manifest(self.lake, spec))
         while True:
-            with start_lock(self.lake) as lock:
+            with exclusive(self.lake, JOB_STARTS) as lock:
                 # While this process waited, another one may have started some of this work.
-                started = self._started_meanwhile(spec, launch)
-                if started is not None:
-                    return started
+                found = self.api.describe(name=spec.name)
+                if found is not None and found.is_live:
+                    return self._attach(spec, found, launch)
+                for other in self._overlapping(spec):
+                    note_waiting(self.lake, other.spec.name, launch.run_id)
+                    return other
                 note_launch(self.lake, spec, launch)
-                if not _is_held(lock):
+                if not lock.is_held():
                     continue  # suspended until another process took the lock: look again
                 job = self._create_now(spec, launch, request)
-                if job.attached or _is_held(lock):
+                if job.attached or lock.is_held():
                     return job
             return self._settled(job, launch)
 
-    def _stored_wheels(self) -> JobWheels | None:
-        """The wheels that the job installs, on the lake now; None if it asks a package index."""
-        wheels = self.wheels
-        if wheels is None:
-            return None
-        problem = wheels.ensure_stored(self.lake)
-        if not problem:
-            return wheels
-        self.write_log(
-            f"warning: the job's packages cannot be downloaded here ({problem}): the job will "
-            "install them from a package index, which it may not reach in a VPC, and which may "
-            "serve others than these"
-        )
-        return None
-
-    def _started_meanwhile(self, spec: JobSpec, launch: Launch) -> SageMakerJob | None:
-        """A live job that computes this, or some of it."""
-        found = self.api.describe(name=spec.name)
-        if found is not None and found.is_live:
-            return self._attach(spec, found, launch)
-        for job in self._overlapping(spec):
-            note_waiting(self.lake, job.spec.name, launch.run_id)
-            return job
-        return None
-
-    def _overlapping(self, spec: JobSpec) -> Iterator[SageMakerJob]:
-        """The live jobs under other names that compute some of the same."""
-        for job in self.live_jobs():
-            if job.spec.name != spec.name and job.spec.overlaps(spec):
-                yield job
+    def _overlapping(self, spec: JobSpec) -> list[SageMakerJob]:
+        """Return the live jobs under other names that compute some of the same checkpoints."""
+        live = self.live_jobs()
+        return [job for job in live if job.spec.name != spec.name and job.spec.overlaps(spec)]
 
     def _create_now(self, spec: JobSpec, launch: Launch, request: dict[str, Any]) -> SageMakerJob:
         try:
@@ -311,12 +245,12 @@ class SageMakerCompute:
             # Another process was first, or the answer to this one's own request was lost.
             return self._attach(spec, self._found(spec.name), launch)
         except LaunchError as error:
-            if error.failure.is_certain:
+            if error.failure.kind is not FailureKind.SERVICE:  # after which a job may exist
                 with suppress(LaunchError):
                     if self.api.describe(name=spec.name) is None:
                         note_end(self.lake, spec.name)
             raise
-        with suppress(LaunchError):  # it exists; who follows it has more patience
+        with suppress(LaunchError):  # it exists; polling it waits longer
             self._found(spec.name)
         return SageMakerJob(self, spec, attached=False)
 
@@ -325,18 +259,17 @@ class SageMakerCompute:
 
         Under the lock again, since its holder meanwhile may have been creating a job.
         """
-        with start_lock(self.lake):
-            going_on = (other for other in self._overlapping(job.spec) if not other.was_stopping)
-            other = next(going_on, None)
-            if other is None:
-                return job
-            self.write_log(f"job {job.spec.name} overlaps {other.spec.name} and is stopped")
-            self.api.stop(name=job.spec.name)
-            note_waiting(self.lake, other.spec.name, launch.run_id)
-            return other
+        with exclusive(self.lake, JOB_STARTS):
+            for other in self._overlapping(job.spec):
+                if not other.was_stopping:
+                    write_log(f"job {job.spec.name} overlaps {other.spec.name} and is stopped")
+                    self.api.stop(name=job.spec.name)
+                    note_waiting(self.lake, other.spec.name, launch.run_id)
+                    return other
+            return job
 
     def _found(self, name: str) -> JobDescription:
-        """A job that exists; the service may take a moment to show it."""
+        """Return a job that exists; the service may take a moment to show it."""
         deadline = time.monotonic() + _APPEARANCE_SECONDS
         while (found := self.api.describe(name=name)) is None:
             if time.monotonic() > deadline:
@@ -346,21 +279,11 @@ class SageMakerCompute:
         return found
 
     def _attach(self, spec: JobSpec, found: JobDescription, launch: Launch) -> SageMakerJob:
-        if found.environment.get(SPEC_HASH) != spec_hash(spec):
+        if found.raw.get("Environment", {}).get(SPEC_HASH) != spec_hash(spec):
             reason = f"a job named {spec.name} exists that computes something else"
             raise LaunchError(JobFailure(FailureKind.REQUEST, reason))
         note_waiting(self.lake, spec.name, launch.run_id)
-        return SageMakerJob(self, spec, attached=True, was_stopping=found.is_stopping)
+        return self._attached(spec, found)
 
-
-def _is_held(lock: StartLock) -> bool:
-    """Whether the lock is held, as far as the lake tells: a job that exists must not be lost."""
-    try:
-        return lock.is_held()
-    except LakeError as error:
-        _log.warning("the lock on starting jobs cannot be read: %s", error)
-        return True
-
-
-def _write_to_standard_error(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    def _attached(self, spec: JobSpec, found: JobDescription) -> SageMakerJob:
+        return SageMakerJob(self, spec, attached=True, was_stopping=found.status == "Stopping")

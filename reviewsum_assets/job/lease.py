@@ -1,27 +1,22 @@
 """Lease on a job that runs on one of several hosts that share a lake on S3.
 
-The job's process writes a small object again every few seconds. Other hosts take the job for live
-as long as that object changes; they cannot see the process itself. A host that takes over leaves a
-mark first, so that a process that was suspended ends itself when it goes on.
+Other hosts cannot see the job's process; they consider the job live as long as its lease changes.
+A host that takes over leaves a mark first, so that a process that was suspended ends itself when
+it resumes.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
-import threading
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 from reviewsum_assets.errors import LakeError
 from reviewsum_assets.job.spec import taken_over_key
-from reviewsum_assets.storage import places
+from reviewsum_assets.storage import locks, places
 from reviewsum_assets.storage.lake import Lake
-
-RENEW_SECONDS = 5.0
-STALE_SECONDS = 60.0
 
 _log = logging.getLogger("reviewsum.job")
 
@@ -29,7 +24,7 @@ _log = logging.getLogger("reviewsum.job")
 def leases(lake: Lake) -> dict[str, bool]:
     """Names of the jobs with a lease; True: it is renewed, by the clock of the lake's store."""
     listed = lake.list(places.JOB_LEASES)
-    stale = lake.now() - timedelta(seconds=STALE_SECONDS) if listed else None
+    stale = lake.now() - timedelta(seconds=locks.STALE_SECONDS) if listed else None
     return {
         item.key.removeprefix(f"{places.JOB_LEASES}/"): stale is None or item.last_modified >= stale
         for item in listed
@@ -37,12 +32,12 @@ def leases(lake: Lake) -> dict[str, bool]:
 
 
 def renew(lake: Lake, job: str) -> None:
-    """Write a job's lease; the content is different each time."""
-    lake.put(_key(job), f"{socket.gethostname()} {uuid.uuid4().hex}".encode())
+    """Rewrite a job's lease: the host and a content that differs every time."""
+    lake.put(_key(job), locks.fresh_content(socket.gethostname()))
 
 
 def lease_content(lake: Lake, job: str) -> bytes | None:
-    """What the lease says: the host and what changes; None if there is none."""
+    """The content of a lease, or None if there is none."""
     return lake.get(_key(job))
 
 
@@ -52,14 +47,16 @@ def release(lake: Lake, job: str) -> None:
 
 
 def take_over(lake: Lake, job: str) -> None:
-    """End the lease of a job that has not renewed it, and mark the job as taken over."""
-    _log.warning("job %s has not renewed its lease for %.0f s: it has died", job, STALE_SECONDS)
+    """Mark a job that has not renewed its lease as taken over, and remove the lease."""
+    _log.warning(
+        "job %s has not renewed its lease for %.0f s: it has died", job, locks.STALE_SECONDS
+    )
     lake.create(taken_over_key(job), b"")
     release(lake, job)
 
 
 def is_taken_over(lake: Lake, job: str) -> bool:
-    """Whether another host has taken this job for dead."""
+    """Whether another host has considered this job dead."""
     return lake.head(taken_over_key(job)) is not None
 
 
@@ -68,37 +65,27 @@ def held_lease(lake: Lake, job: str, on_loss: Callable[[], None]) -> Iterator[No
     """Renew a job's lease for the length of a block.
 
     Args:
-        lake: shared by the hosts.
-        job: that this process runs.
-        on_loss: called, in another thread, once another host has taken over.
+        lake: Lake that the hosts share.
+        job: Job that this process runs.
+        on_loss: Called in another thread once another host has taken over.
     """
-    ended = threading.Event()
 
-    def keep() -> None:
-        while True:
-            try:
-                if is_taken_over(lake, job):
-                    _log.warning("job %s was taken over by another host: ending", job)
-                    on_loss()
-                    return
-                renew(lake, job)
-            except LakeError as error:
-                # If it goes on, another host takes over, which is then noticed.
-                _log.warning("the lease of job %s cannot be renewed: %s", job, error)
-            if ended.wait(RENEW_SECONDS):
-                return
+    def renew_unless_lost() -> bool:
+        if is_taken_over(lake, job):
+            _log.warning("job %s was taken over by another host: ending", job)
+            on_loss()
+            return False
+        renew(lake, job)
+        return True
 
-    renewer = threading.Thread(target=keep, name="job lease", daemon=True)
-    renewer.start()
     try:
-        yield
+        with locks.renewing(renew_unless_lost, f"the lease of job {job}"):
+            yield
     finally:
-        ended.set()
-        renewer.join()
         try:
             release(lake, job)
         except LakeError as error:  # other hosts wait until it is stale
-            _log.warning("the lease of job %s cannot be released: %s", job, error)
+            _log.warning("cannot release the lease of job %s: %s", job, error)
 
 
 def _key(job: str) -> str:

@@ -1,9 +1,8 @@
-"""What works and what does not is said before a run: on this machine, on AWS, on broken ones."""
-
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,13 @@ from tests.support.pipeline import texts, write_dump
 from tests.support.processing import ProcessingEmulator
 from tests.support.sagemaker import ROLE, lake_on
 
+GOOD_TRUST = '{"Statement": [{"Principal": {"Service": "sagemaker.amazonaws.com"}}]}'
 
-def findings(**settings: Any) -> dict[str, Finding]:
+
+def findings(lake: str | Path, **settings: Any) -> dict[str, Finding]:
     """The findings of a diagnosis, by subject."""
-    return {found.subject: found for found in diagnose(load_settings(**settings))}
+    chosen = load_settings(lake=str(lake), **settings)
+    return {found.subject: found for found in diagnose(chosen)}
 
 
 def states(found: dict[str, Finding]) -> dict[str, str]:
@@ -35,44 +37,39 @@ def states(found: dict[str, Finding]) -> dict[str, str]:
 
 
 def aws(emulator: ProcessingEmulator, **settings: Any) -> dict[str, Finding]:
-    return findings(
-        lake=lake_on(emulator).uri, **{"compute": "sagemaker", "role_arn": ROLE, **settings}
-    )
+    return findings(lake_on(emulator).uri, compute="sagemaker", role_arn=ROLE, **settings)
 
 
-@pytest.fixture
-def role(processing: ProcessingEmulator) -> None:
-    """The job's role, which SageMaker may assume."""
-    trust = {"Statement": [{"Principal": {"Service": "sagemaker.amazonaws.com"}}]}
-    boto3.client("iam").create_role(
-        RoleName=ROLE.rpartition("/")[2], AssumeRolePolicyDocument=json.dumps(trust)
-    )
+def make_role(trust: str = GOOD_TRUST) -> None:
+    """Make the job's role."""
+    name = ROLE.rpartition("/")[2]
+    boto3.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=trust)
 
 
-def test_this_machine_works_and_nothing_is_left_of_the_look(tmp_path: Path, pegasus: Path) -> None:
+def test_this_machine_works_and_the_diagnosis_leaves_nothing(tmp_path: Path, pegasus: Path) -> None:
     dump = write_dump(tmp_path / "dump.csv", texts(2))
-    place = tmp_path / "lake"
-    found = findings(lake=str(place), dumps=(str(dump),), model=str(pegasus))
+    found = findings(tmp_path / "lake", dumps=(str(dump),), model=str(pegasus))
     assert set(states(found).values()) == {"ok"}
     assert {"lake", "one writer", "reviews", "model", "device", "memory", "engine"} <= set(found)
     assert found["engine"].text == "ctranslate2, to be converted by the first run"
-    assert not place.exists()
+    assert not (tmp_path / "lake").exists()
 
 
-def test_without_reviews_and_model_the_sample_is_what_there_is(tmp_path: Path) -> None:
-    found = findings(lake=str(tmp_path / "lake"))
+def test_without_reviews_and_model_the_sample_is_used(tmp_path: Path) -> None:
+    found = findings(tmp_path / "lake")
     assert states(found)["reviews"] == states(found)["model"] == "warning"
     assert "sample reviews" in found["reviews"].text
 
 
-def test_a_model_that_is_none_is_named(tmp_path: Path) -> None:
+def test_a_directory_without_a_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    found = findings(lake=str(tmp_path / "lake"), model=str(tmp_path / "empty"))
-    assert found["model"].state == "problem"
-    assert str(tmp_path / "empty") in found["model"].text
+    found = findings(tmp_path / "lake", model=str(tmp_path / "empty"))["model"]
+    assert found.state == "problem"
+    assert str(tmp_path / "empty") in found.text
 
 
-def test_on_aws_everything_is_there(processing: ProcessingEmulator, role: None) -> None:
+def test_on_aws_everything_is_there(processing: ProcessingEmulator) -> None:
+    make_role()
     processing.set_quota("ml.g5.12xlarge", 1)
     found = aws(processing)
     assert {name for name, finding in found.items() if finding.state == "problem"} == set()
@@ -84,50 +81,47 @@ def test_on_aws_everything_is_there(processing: ProcessingEmulator, role: None) 
     assert not lake_on(processing).list(".staging")
 
 
-@pytest.mark.parametrize(("quota", "state"), [(0, "problem"), (2, "ok")])
-def test_a_quota_that_is_too_small_is_a_problem_with_what_to_ask_for(
-    processing: ProcessingEmulator, role: None, quota: int, state: str
-) -> None:
-    processing.set_quota("ml.g5.12xlarge", quota)
-    found = aws(processing, instance_count=2)["quota"]
-    assert found.state == state
-    assert state == "ok" or "ask for 2 in the Service Quotas console" in found.remedy
-
-
-def test_a_role_that_is_missing_or_not_for_sagemaker_is_a_problem(
+@pytest.mark.parametrize(
+    ("prepare", "subject", "text"),
+    [
+        (
+            lambda aws: aws.set_quota("ml.g5.12xlarge", 0),
+            "quota",
+            "request 2 in the Service",
+        ),
+        (lambda aws: None, "role", "there is no role"),
+        (lambda aws: make_role('{"Statement": []}'), "role", "SageMaker may not assume"),
+        (lambda aws: aws.faults.failed_puts(""), "lake", "Access Denied"),
+    ],
+    ids=["quota", "no role", "role of another service", "bucket"],
+)
+def test_a_problem_on_aws_is_named_with_its_remedy(
     processing: ProcessingEmulator,
+    prepare: Callable[[ProcessingEmulator], None],
+    subject: str,
+    text: str,
 ) -> None:
-    assert "there is no role" in aws(processing)["role"].text
-    boto3.client("iam").create_role(
-        RoleName=ROLE.rpartition("/")[2], AssumeRolePolicyDocument='{"Statement": []}'
-    )
-    found = aws(processing)["role"]
-    assert found.state == "problem"
-    assert "SageMaker may not assume" in found.text
+    prepare(processing)
+    found = aws(processing, instance_count=2)
+    assert found[subject].state == "problem"
+    assert text in found[subject].text + found[subject].remedy
+    assert ("model" in found) == (subject != "lake")  # which it depends on
 
 
-def test_without_credentials_that_is_the_one_problem(
+def test_missing_credentials_are_the_only_problem(
     processing: ProcessingEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/no/file")
-    found = findings(lake="s3://reviews/lake", compute="sagemaker", role_arn=ROLE)
+    found = aws(processing)
     assert states(found) == {"credentials": "problem"}
     assert "AWS_PROFILE" in found["credentials"].remedy
 
 
-def test_a_bucket_that_refuses_is_named(processing: ProcessingEmulator, role: None) -> None:
-    processing.faults.failed_puts("")
-    found = aws(processing)
-    assert found["lake"].state == "problem"
-    assert "Access Denied" in found["lake"].text
-    assert "model" not in found  # what depends on it is left out
-
-
 def test_a_store_that_ignores_conditions_is_a_problem_and_no_plan_is_made_on_it(
-    processing: ProcessingEmulator, role: None
+    processing: ProcessingEmulator,
 ) -> None:
     processing.faults.ignored_conditions()
     found = aws(processing)["one writer"]
@@ -144,7 +138,7 @@ def test_a_gpu_without_cublas_is_a_warning_that_says_what_to_install(
 ) -> None:
     show_gpus(tmp_path / "bin", monkeypatch, A10G)
     monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 1)
-    found = findings(lake=str(tmp_path / "lake"))
+    found = findings(tmp_path / "lake")
     assert found["device"].text == "cuda (NVIDIA A10G, 22 GiB), driver 580.95.05"
     assert found["cuBLAS"].state == "warning"
     assert "pip install '.[gpu]'" in found["cuBLAS"].remedy
@@ -154,8 +148,8 @@ def test_a_gpu_that_no_library_can_use_is_a_warning_and_with_cuda_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show_gpus(tmp_path / "bin", monkeypatch, A10G)
-    assert findings(lake=str(tmp_path / "lake"))["device"].state == "warning"
-    found = findings(lake=str(tmp_path / "lake"), device="cuda")["device"]
+    assert findings(tmp_path / "lake")["device"].state == "warning"
+    found = findings(tmp_path / "lake", device="cuda")["device"]
     assert found.state == "problem"
     assert "no library can use it" in found.text
 
@@ -163,18 +157,18 @@ def test_a_gpu_that_no_library_can_use_is_a_warning_and_with_cuda_a_problem(
 def test_the_command_prints_a_line_per_finding_and_ends_with_one_on_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = str(tmp_path / "lake")
-    done = CliRunner().invoke(app, ["doctor", "--lake", place])
+    call = ["doctor", "--lake", str(tmp_path / "lake")]
+    done = CliRunner().invoke(app, call)
     assert done.exit_code == 0
     assert "ok  one writer: of two writers" in done.output
     assert "to fix: name a real model" in done.output
-    done = CliRunner().invoke(app, ["doctor", "--lake", place, "--model", "/none", "--json"])
+    done = CliRunner().invoke(app, [*call, "--model", "/none", "--json"])
     assert done.exit_code == 1
-    told = json.loads(done.stdout)
-    assert told["ok"] is False
-    assert {f["subject"] for f in told["findings"] if f["state"] == "problem"} == {"model"}
+    printed = json.loads(done.stdout)
+    assert printed["ok"] is False
+    assert {f["subject"] for f in printed["findings"] if f["state"] == "problem"} == {"model"}
     monkeypatch.setenv("REVIEWSUM_TOP_K", "many")
-    done = CliRunner().invoke(app, ["doctor", "--lake", place, "--json"])
+    done = CliRunner().invoke(app, [*call, "--json"])
     assert done.exit_code == 1
     (only,) = json.loads(done.stdout)["findings"]
     assert (only["subject"], only["state"]) == ("settings", "problem")
@@ -182,8 +176,7 @@ def test_the_command_prints_a_line_per_finding_and_ends_with_one_on_a_problem(
 
 def test_a_lake_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    found = findings(lake=str(tmp_path / "file"))
-    assert states(found) == {"lake": "problem"}
+    assert states(findings(tmp_path / "file")) == {"lake": "problem"}
 
 
 def test_an_exclusive_create_leaves_nothing(any_lake: Lake) -> None:
@@ -191,14 +184,14 @@ def test_an_exclusive_create_leaves_nothing(any_lake: Lake) -> None:
     assert any_lake.list(".staging") == []
 
 
-def test_a_store_that_knows_no_identities_is_looked_at_all_the_same(
+def test_a_store_that_knows_no_identities_is_examined_all_the_same(
     processing: ProcessingEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_sts(*_: Any, **__: Any) -> Any:
         raise EndpointConnectionError(endpoint_url="http://store")
 
     monkeypatch.setattr(boto3.Session, "client", no_sts)
-    found = findings(lake=lake_on(processing).uri)
+    found = findings(lake_on(processing).uri)
     assert found["credentials"].state == "warning"
     assert found["one writer"].state == "ok"
 
@@ -210,6 +203,6 @@ def test_an_error_in_one_check_leaves_the_others(
         raise OSError("no such device")
 
     monkeypatch.setattr(shutil, "disk_usage", no_disk)
-    found = findings(lake=str(tmp_path / "lake"))
+    found = findings(tmp_path / "lake")
     assert (found["disk"].state, found["disk"].text) == ("problem", "no such device")
     assert found["engine"].state == "ok"

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.plan import Plan
-from reviewsum_assets.compute import Capacity, compute_for
-from reviewsum_assets.compute import chunk_counts as counting
-from reviewsum_assets.compute.chunk_counts import count_chunks
+from reviewsum_assets.compute import Capacity, compute_for, pace
 from reviewsum_assets.compute.estimate import Estimate, estimate
+from reviewsum_assets.compute.pace import Work, count_chunks
 from reviewsum_assets.errors import CheckpointError
 from reviewsum_assets.job.models.directory import read_ready_model
 from reviewsum_assets.settings import load_settings
@@ -19,23 +19,44 @@ from tests.support.checkpoints import complete, plan_products, retime
 from tests.support.jobs import TEXT, run, spec_for, texts
 
 HERE = Capacity("local", 1, 2, 0.0, 4.0)
-# Four GPUs at 7.2 USD an hour.
+# Four GPUs at 7.2 USD per hour.
 G5 = Capacity("ml.g5.12xlarge", 1, 4, 7.2, 300.0)
 
 
 def of_lengths(count: int) -> dict[str, str]:
-    """Products with ever less text, as those with ever fewer reviews have."""
+    """Products with less and less text, as those with fewer and fewer reviews have."""
     return {f"P{n:03d}": f"{TEXT.format(n)} " * (count - n) for n in range(count)}
 
 
 def estimated(lake: Lake, plan: Plan, capacity: Capacity = HERE, **settings: object) -> Estimate:
-    """The estimate for all of a plan."""
+    """The estimate for a whole plan."""
     return estimate(lake, plan, plan.checkpoints, load_settings(**settings), capacity)
 
 
 def manifests(lake: Lake, plan: Plan) -> list[Manifest]:
     contents = lake.get_many([places.checkpoint_manifest(c.number) for c in plan.checkpoints])
     return [Manifest.model_validate_json(content or b"") for content in contents]
+
+
+def planned(lake: Lake, model: Path, checkpoints: int) -> Plan:
+    """A plan whose checkpoints of four products hold one chunk per product."""
+    return spec_for(lake, model, texts(4 * checkpoints))[0]
+
+
+def finished_on_g5(lake: Lake, model: Path, *seconds: float) -> Estimate:
+    """The estimate of a plan whose checkpoints were computed there, in so many seconds each."""
+    plan = planned(lake, model, len(seconds))
+    complete(lake, plan)
+    made_by: dict[str, Any] = {
+        "instance_type": G5.instance_type,
+        "device": "cuda (NVIDIA A10G)",
+        "engine": "ctranslate2",
+        "dtype": "bfloat16",
+        "model_version": plan.recipes[plan.recipe].model_version,
+    }
+    for number, each in enumerate(seconds, 1):
+        retime(lake, number, seconds=each, **made_by)
+    return estimated(lake, plan, G5)
 
 
 def test_chunks_and_tokens_are_those_the_job_then_makes(
@@ -62,39 +83,15 @@ def test_real_checkpoints_calibrate_the_next_estimate(
     done = manifests(lake, plan)
     worked = sum(manifest.worker_seconds for manifest in done)
     generated = sum(p.chunks - p.chunks_reused for manifest in done for p in manifest.products)
-    # Chunks here differ by a token or two, which tells time by chunks from time by tokens.
+    # The chunks differ by a token or two, and so do times by chunks and times by tokens.
     expected = pytest.approx(after.chunks * worked / generated, rel=0.2)
     assert after.worker_seconds.expected == expected
-
-
-def planned(lake: Lake, model: Path, checkpoints: int) -> Plan:
-    """A plan whose checkpoints of four products hold one chunk a product."""
-    return spec_for(lake, model, texts(4 * checkpoints))[0]
-
-
-def finished_on_g5(lake: Lake, plan: Plan, *seconds: float) -> None:
-    """The plan's checkpoints as if computed there, in so many seconds each."""
-    complete(lake, plan)
-    version = plan.recipes[plan.recipe].model_version
-    for number, each in enumerate(seconds, 1):
-        retime(
-            lake,
-            number,
-            seconds=each,
-            instance_type=G5.instance_type,
-            device="cuda (NVIDIA A10G)",
-            engine="ctranslate2",
-            dtype="bfloat16",
-            model_version=version,
-        )
 
 
 def test_time_and_money_follow_from_calibration_workers_and_price(
     lake: Lake, pegasus: Path
 ) -> None:
-    plan = planned(lake, pegasus, checkpoints=8)
-    finished_on_g5(lake, plan, *[100.0] * 8)
-    found = estimated(lake, plan, G5)
+    found = finished_on_g5(lake, pegasus, *[100.0] * 8)
     assert found.basis.startswith("8 checkpoints done on ml.g5.12xlarge")
     assert found.worker_seconds.expected == pytest.approx(800)
     # Four workers load for 9 s and take two checkpoints each; the start of 300 s is not billed.
@@ -104,75 +101,69 @@ def test_time_and_money_follow_from_calibration_workers_and_price(
 
 
 def test_a_checkpoint_is_not_shared_among_workers(lake: Lake, pegasus: Path) -> None:
-    plan = planned(lake, pegasus, checkpoints=1)
-    finished_on_g5(lake, plan, 100.0)
-    assert estimated(lake, plan, G5).hours.expected == pytest.approx((300 + 9 + 100) / 3600)
+    hours = finished_on_g5(lake, pegasus, 100.0).hours
+    assert hours.expected == pytest.approx((300 + 9 + 100) / 3600)
 
 
-def test_a_steady_pace_is_uncertain_by_a_fifth(lake: Lake, pegasus: Path) -> None:
-    plan = planned(lake, pegasus, checkpoints=4)
-    finished_on_g5(lake, plan, *[100.0] * 4)
-    seconds = estimated(lake, plan, G5).worker_seconds
-    assert seconds.low == pytest.approx(320)
-    assert seconds.high == pytest.approx(480)
-
-
-def test_an_unsteady_pace_is_uncertain_by_two_standard_errors(lake: Lake, pegasus: Path) -> None:
-    plan = planned(lake, pegasus, checkpoints=4)
-    finished_on_g5(lake, plan, 50.0, 150.0, 50.0, 150.0)
-    seconds = estimated(lake, plan, G5).worker_seconds
-    # Standard deviation 57.7 of 100; of the mean of four, twice: 57.7.
-    assert seconds.low == pytest.approx(400 * (1 - 0.577), rel=0.01)
-    assert seconds.high == pytest.approx(400 * (1 + 0.577), rel=0.01)
+@pytest.mark.parametrize(
+    ("seconds", "uncertainty"),
+    [
+        ([100.0] * 4, 0.2),  # at least a fifth
+        # Standard deviation 57.7 of 100; two standard errors of the mean of four are 57.7 too.
+        ([50.0, 150.0] * 2, 0.577),
+    ],
+)
+def test_the_range_is_two_standard_errors_of_the_pace_and_at_least_a_fifth(
+    lake: Lake, pegasus: Path, seconds: list[float], uncertainty: float
+) -> None:
+    found = finished_on_g5(lake, pegasus, *seconds).worker_seconds
+    assert found.low == pytest.approx(400 * (1 - uncertainty), rel=0.01)
+    assert found.high == pytest.approx(400 * (1 + uncertainty), rel=0.01)
 
 
 def test_without_a_calibration_the_range_is_from_half_to_twice(lake: Lake, pegasus: Path) -> None:
     found = estimated(lake, planned(lake, pegasus, checkpoints=2), G5)
     assert "no checkpoint done yet on ml.g5.12xlarge" in found.basis
-    assert found.worker_seconds.expected > 0
-    assert found.worker_seconds.low == pytest.approx(found.worker_seconds.expected / 2)
-    assert found.worker_seconds.high == pytest.approx(found.worker_seconds.expected * 2)
+    seconds = found.worker_seconds
+    assert seconds.expected > 0
+    assert seconds.low == pytest.approx(seconds.expected / 2)
+    assert seconds.high == pytest.approx(seconds.expected * 2)
 
 
-def test_a_cpu_uses_no_gpu_hours_and_this_machine_no_money(lake: Lake, pegasus: Path) -> None:
-    found = estimated(lake, planned(lake, pegasus, checkpoints=2), device="cpu")
+def test_a_cpu_uses_no_gpu_hours_and_costs_only_a_price_that_is_set(
+    lake: Lake, pegasus: Path
+) -> None:
+    plan = planned(lake, pegasus, checkpoints=2)
+    found = estimated(lake, plan, device="cpu")
     assert found.hours.expected > 0
     assert (found.gpu_hours.high, found.usd.high) == (0.0, 0.0)
-
-
-def test_a_price_that_is_set_bills_this_machine_too(lake: Lake, pegasus: Path) -> None:
-    plan = planned(lake, pegasus, checkpoints=2)
     assert estimated(lake, plan, usd_per_hour=1.0).usd.expected > 0
 
 
 def test_of_many_products_an_even_sample_is_scaled_up(
     lake: Lake, pegasus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "_SAMPLED_CHECKPOINTS", 10)
+    monkeypatch.setattr(pace, "_SAMPLED_CHECKPOINTS", 10)
     plan, _ = spec_for(lake, pegasus, of_lengths(80))
     recipe = plan.recipes[plan.recipe]
     model = read_ready_model(lake, recipe.model_version)
-    exact = count_chunks(lake, plan.checkpoints, recipe, model, summary_tokens=16)
-    sample = count_chunks(
-        lake, plan.checkpoints, recipe, model, summary_tokens=16, exact_products=20
-    )
-    assert (exact.products_counted, sample.products_counted) == (80, 20)
-    assert len(sample.checkpoints) == len(exact.checkpoints) == 20
-    assert sample.chunks == pytest.approx(exact.chunks, rel=0.1)
-    assert sample.tokens_in == pytest.approx(exact.tokens_in, rel=0.1)
+
+    def count(exact_products: int) -> tuple[list[Work], int]:
+        limit = {"summary_tokens": 16, "exact_products": exact_products}
+        return count_chunks(lake, plan.checkpoints, recipe, model, **limit)
+
+    (exact, all_counted), (sample, counted) = count(80), count(20)
+    assert (all_counted, counted) == (80, 20)
+    assert len(sample) == len(exact) == 20
+    assert Work.total(sample) == pytest.approx(Work.total(exact), rel=0.1)
 
 
-def test_before_the_first_plan_there_is_nothing_to_pay(lake: Lake) -> None:
-    found = estimate(lake, None, [], load_settings(), G5)
-    assert found.basis == "there is no plan yet"
-    assert (found.chunks, found.hours.high, found.usd.high) == (0, 0.0, 0.0)
-
-
-def test_nothing_pending_costs_nothing(lake: Lake) -> None:
+def test_nothing_pending_or_planned_costs_nothing(lake: Lake) -> None:
     plan = plan_products(lake, texts(4)).plan
-    found = estimate(lake, plan, [], load_settings(), G5)
-    assert found.basis == "nothing is pending"
-    assert (found.checkpoints, found.hours.high, found.usd.high) == (0, 0.0, 0.0)
+    for some, basis in ((None, "there is no plan yet"), (plan, "nothing is pending")):
+        found = estimate(lake, some, [], load_settings(), G5)
+        assert found.basis == basis
+        assert (found.checkpoints, found.chunks, found.hours.high, found.usd.high) == (0, 0, 0, 0)
 
 
 def test_grouped_reviews_that_are_gone_are_named(lake: Lake, pegasus: Path) -> None:

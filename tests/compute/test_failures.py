@@ -23,7 +23,7 @@ NO_OBJECTS = (
         ("AlgorithmError: See job logs for more information", FailureKind.JOB),
     ],
 )
-def test_what_sagemaker_says_in_public_reports_is_known_by_its_kind(
+def test_a_reason_of_sagemaker_in_public_reports_is_recognized_by_its_kind(
     reason: str, kind: FailureKind
 ) -> None:
     assert failed_job(reason, "", "", checkpoints_failed=False).kind is kind

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 
 import reviewsum_assets
 from reviewsum_assets.compute import Launch
+from tests.support.pipeline import SmallPipeline
 from tests.support.processing import ApiCall, ProcessingEmulator
-from tests.support.sagemaker import planned_pipeline
 
 POLICIES = Path(reviewsum_assets.__file__).parent / "compute" / "iam"
 ORCHESTRATOR, JOB = "orchestrator_policy.json", "job_role_policy.json"
@@ -25,7 +23,7 @@ S3_ACTIONS = {
     "POST": "s3:PutObject",
     "DELETE": "s3:DeleteObject",
 }
-# Needed for what no call of the clients shows, or only one that large objects cause.
+# Needed without a call of the clients that shows it, or only for large objects.
 IMPLIED = {
     "sagemaker:AddTags",  # by CreateProcessingJob with tags
     "iam:PassRole",  # by CreateProcessingJob with a role
@@ -51,33 +49,29 @@ def policy(name: str) -> list[dict[str, Any]]:
 
 
 def needed(call: ApiCall) -> tuple[str, str]:
-    """The action a call needs, and the resource it needs it on; empty where calls do not tell."""
-    if call.service == "s3":
-        if not call.key and call.method == "POST":
-            return "s3:DeleteObject", ""  # of several, which its body names
-        if not call.key:
-            return "s3:ListBucket", "arn:aws:s3:::BUCKET"
-        return S3_ACTIONS[call.method], f"arn:aws:s3:::BUCKET/PREFIX/{call.key.partition('/')[2]}"
-    return f"{call.service}:{call.action}", ""
+    """The action that a call needs and its resource; empty where calls do not show it."""
+    if call.service != "s3":
+        return f"{call.service}:{call.action}", ""
+    if not call.key and call.method == "POST":
+        return "s3:DeleteObject", ""  # of several, which its body names
+    if not call.key:
+        return "s3:ListBucket", "arn:aws:s3:::BUCKET"
+    return S3_ACTIONS[call.method], f"arn:aws:s3:::BUCKET/PREFIX/{call.key.partition('/')[2]}"
 
 
-def allowing(call: ApiCall, name: str) -> list[str]:
-    """The statements of a policy that allow a call."""
+def is_allowed(call: ApiCall, name: str) -> bool:
     action, resource = needed(call)
-    return [
-        statement["Sid"]
-        for statement in policy(name)
-        if action in aslist(statement["Action"])
-        and (not resource or any_fits(resource, statement["Resource"]))
-        and has_its_prefix(call, statement)
-    ]
+    prefix = call.prefix.replace("lake/", "PREFIX/", 1)
 
+    def allows(statement: dict[str, Any]) -> bool:
+        condition = statement.get("Condition", {}).get("StringLikeIfExists", {})
+        return (
+            action in aslist(statement["Action"])
+            and (not resource or any_fits(resource, statement["Resource"]))
+            and (not prefix or any_fits(prefix, condition.get("s3:prefix", "*")))
+        )
 
-def has_its_prefix(call: ApiCall, statement: dict[str, Any]) -> bool:
-    condition = statement.get("Condition", {}).get("StringLikeIfExists", {})
-    if "s3:prefix" not in condition or not call.prefix:
-        return True
-    return any_fits(call.prefix.replace("lake/", "PREFIX/", 1), condition["s3:prefix"])
+    return any(map(allows, policy(name)))
 
 
 def any_fits(text: str, patterns: str | list[str]) -> bool:
@@ -88,30 +82,18 @@ def aslist(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
-def refused(calls: list[ApiCall], name: str) -> Iterator[ApiCall]:
-    return (call for call in calls if not allowing(call, name))
-
-
-def unused(calls: list[ApiCall], name: str) -> set[str]:
-    """The actions of a policy that no call needed."""
-    allowed = {action for statement in policy(name) for action in aslist(statement["Action"])}
-    return allowed - {needed(call)[0] for call in calls}
-
-
-def test_every_call_is_allowed_by_its_policy_and_no_action_is_there_for_nothing(
-    processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
+def test_every_call_is_allowed_by_its_policy_and_no_action_is_superfluous(
+    small: SmallPipeline, processing: ProcessingEmulator
 ) -> None:
-    small = planned_pipeline(processing, instance, pegasus, tmp_path)
     assert small.summarize(1, 2).success
     assert small.execute("merge").success
-    small.pipeline.compute.start(
-        small.job_spec().model_copy(update={"recompute": True, "name": "reviewsum-stopped"}),
-        Launch(),
-    ).stop()
+    stopped = small.job_spec().model_copy(update={"recompute": True, "name": "reviewsum-stopped"})
+    small.pipeline.compute.start(stopped, Launch()).stop()
     for caller, name in (("client", ORCHESTRATOR), ("container", JOB)):
         calls = [call for call in processing.calls if call.caller == caller]
-        assert list(refused(calls, name)) == []
-        assert unused(calls, name) <= IMPLIED
+        assert [call for call in calls if not is_allowed(call, name)] == []
+        allowed = {action for statement in policy(name) for action in aslist(statement["Action"])}
+        assert allowed - {needed(call)[0] for call in calls} <= IMPLIED
 
 
 @pytest.mark.parametrize(
@@ -119,7 +101,7 @@ def test_every_call_is_allowed_by_its_policy_and_no_action_is_there_for_nothing(
     [
         *((JOB, ("s3", "PUT", key)) for key in ("review_dumps/x", "checkpoint_plans/x")),
         *((JOB, ("s3", "PUT", key)) for key in ("summarized_dataset/x", "models/x", "job_code/x")),
-        # What other jobs are to do.
+        # The orders of other jobs.
         *((JOB, ("s3", "PUT", key)) for key in ("processing_jobs/x/spec.json", "live_jobs/x")),
         *((JOB, ("s3", "GET", key)) for key in ("review_dumps/x", "summarized_dataset/x")),
         (JOB, ("s3", "DELETE", "checkpoint_files/x")),
@@ -129,20 +111,19 @@ def test_every_call_is_allowed_by_its_policy_and_no_action_is_there_for_nothing(
         (ORCHESTRATOR, ("logs", "PutLogEvents", "")),
     ],
 )
-def test_what_is_not_needed_is_not_allowed(name: str, call: tuple[str, str, str]) -> None:
+def test_calls_that_are_not_needed_are_not_allowed(name: str, call: tuple[str, str, str]) -> None:
     service, action, key = call
     place = f"lake/{key}" if key else ""
-    assert not allowing(ApiCall(service, action, 200, "client", action, "reviews", place), name)
+    assert not is_allowed(ApiCall(service, action, 200, "client", action, "reviews", place), name)
 
 
 @pytest.mark.parametrize("name", [ORCHESTRATOR, JOB])
 def test_another_prefix_of_the_bucket_cannot_be_listed(name: str) -> None:
-    def can_list(prefix: str) -> bool:
-        call = ApiCall("s3", "GET", 200, "client", "GET", "reviews", prefix=prefix)
-        return bool(allowing(call, name))
-
-    assert can_list("lake/models/")
-    assert not can_list("another/models/")
+    listing = {
+        prefix: ApiCall("s3", "GET", 200, "client", "GET", "reviews", prefix=prefix)
+        for prefix in ("lake/models/", "another/models/")
+    }
+    assert [key for key, call in listing.items() if is_allowed(call, name)] == ["lake/models/"]
 
 
 @pytest.mark.parametrize("name", [ORCHESTRATOR, JOB])
@@ -153,7 +134,7 @@ def test_no_action_is_a_wildcard_and_only_those_without_a_resource_have_none(nam
             assert statement["Action"] in ("ecr:GetAuthorizationToken", "cloudwatch:PutMetricData")
 
 
-def test_a_job_in_a_vpc_has_the_nine_actions_that_aws_asks_for_on_all_resources() -> None:
+def test_a_job_in_a_vpc_has_the_nine_actions_that_aws_requires_on_all_resources() -> None:
     (statement,) = policy("job_role_vpc_policy.json")
     assert statement["Resource"] == "*"  # scoped ones fail the service's own validation
     assert {action.partition(":")[0] for action in statement["Action"]} == {"ec2"}

@@ -25,9 +25,9 @@ from tests.support.ready_models import put_ready_model
 
 DAY = timedelta(days=1)
 PACKAGE = build_package()
-WHEELS = JobWheels.of(PACKAGE, "3.12").prefix
+WHEELS = JobWheels(PACKAGE.requirements, "3.12").prefix
 
-# By kind: what nothing uses, and what is in use, however old it is.
+# Objects that nothing uses, by kind; and those in use, however old they are.
 UNUSED = {
     "staging": [".staging/5d41402abc4b2a76b9719d911017c592"],
     "jobs": [
@@ -41,6 +41,7 @@ UNUSED = {
     "tables": ["grouped_reviews/tables/killed/part_00.parquet"],
     "quarantine": ["quarantine/killed.jsonl"],
 }
+UNUSED_KEYS = {key for keys in UNUSED.values() for key in keys}
 USED = [*(f"{PACKAGE.prefix}/{name}" for name in PACKAGE.files), f"{WHEELS}/wheels.txt"]
 
 
@@ -69,7 +70,7 @@ def used_lake(lake: Lake) -> Lake:
     record, _ = group_reviews(lake, load_settings())
     assert record.quarantine_key is not None
     plan_products(lake, products(2))
-    for key in [*USED, *(key for keys in UNUSED.values() for key in keys)]:
+    for key in [*USED, *UNUSED_KEYS]:
         lake.put(key, b"content")
     grow_old(root_of(lake), everything(lake))
     return lake
@@ -82,20 +83,20 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return model_cache()
 
 
-def test_what_nothing_uses_goes_with_its_folders_and_the_rest_stays(used_lake: Lake) -> None:
+def test_unused_objects_are_removed_with_their_folders_and_the_rest_stays(used_lake: Lake) -> None:
     before = everything(used_lake)
     found = leftovers(used_lake, DAY)
     named = {kind: sorted(item.key for item in items) for kind, items in found.items()}
     assert named == {kind: sorted(keys) for kind, keys in UNUSED.items()}
     remove(used_lake, found)
-    assert before - everything(used_lake) == {key for keys in UNUSED.values() for key in keys}
+    assert before - everything(used_lake) == UNUSED_KEYS
     folders = {path.name for path in root_of(used_lake).rglob("*") if path.is_dir()}
     assert not folders & {"old", "messages", "killed", "0123456789ab"}
     assert sum(map(len, leftovers(used_lake, DAY).values())) == 0
 
 
 @pytest.mark.parametrize("kind", UNUSED)
-def test_what_is_young_stays_with_all_that_lies_beside_it(used_lake: Lake, kind: str) -> None:
+def test_a_young_object_stays_with_all_others_in_its_folder(used_lake: Lake, kind: str) -> None:
     key = UNUSED[kind][0]
     grow_old(root_of(used_lake), [key], timedelta(hours=23))
     beside = {k for k in UNUSED[kind] if k.rpartition("/")[0].startswith(key.rpartition("/")[0])}
@@ -103,12 +104,12 @@ def test_what_is_young_stays_with_all_that_lies_beside_it(used_lake: Lake, kind:
     assert found == set(UNUSED[kind]) - beside
 
 
-def test_nothing_of_the_last_hour_goes_whatever_age_is_named(used_lake: Lake) -> None:
+def test_nothing_of_the_last_hour_is_removed_whatever_age_is_named(used_lake: Lake) -> None:
     grow_old(root_of(used_lake), everything(used_lake), timedelta(minutes=55))
     assert sum(map(len, leftovers(used_lake, timedelta(0)).values())) == 0
 
 
-def test_while_no_record_tells_what_is_in_use_no_table_goes(used_lake: Lake) -> None:
+def test_without_a_record_of_the_tables_in_use_no_table_is_removed(used_lake: Lake) -> None:
     used_lake.put("grouped_reviews/current.json", b"torn")
     assert not {"tables", "quarantine"} & leftovers(used_lake, DAY).keys()
 
@@ -116,9 +117,8 @@ def test_while_no_record_tells_what_is_in_use_no_table_goes(used_lake: Lake) -> 
 def test_leftovers_on_s3_are_found_by_the_clock_of_s3(
     s3_lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for keys in UNUSED.values():
-        for key in keys:
-            s3_lake.put(key, b"content")
+    for key in UNUSED_KEYS:
+        s3_lake.put(key, b"content")
     assert sum(map(len, leftovers(s3_lake, timedelta(0)).values())) == 0
     monkeypatch.setattr(module, "_LONGEST_PAUSE", timedelta(0))
     found = leftovers(s3_lake, timedelta(0))
@@ -133,13 +133,13 @@ def test_code_and_packages_that_a_job_is_about_to_read_are_young(used_lake: Lake
     used_lake.put(f"{WHEELS}/wheels.txt", b"")
     grow_old(root_of(used_lake), everything(used_lake))
     publish(used_lake, PACKAGE)
-    assert JobWheels.of(PACKAGE, "3.12").ensure_stored(used_lake) == ""
+    assert JobWheels(PACKAGE.requirements, "3.12").ensure_stored(used_lake) == ""
     now = used_lake.now()
     for prefix in (PACKAGE.prefix, WHEELS):
         assert all(now - item.last_modified < DAY for item in used_lake.list(prefix))
 
 
-def test_copies_of_models_that_no_job_has_loaded_go(
+def test_copies_of_models_that_no_job_has_loaded_are_removed(
     s3_lake: Lake, cache: Path, pegasus: Path
 ) -> None:
     put_ready_model(s3_lake, pegasus)
@@ -175,13 +175,13 @@ def test_a_dry_run_lists_leftovers_with_sizes_and_prune_removes_them(
     grow_old(cache, [str(stray)])
     call = ["prune", "--lake", used_lake.uri, "--older-than", "24"]
     before = everything(used_lake)
-    told = CliRunner().invoke(app, [*call, "--dry-run"])
-    assert told.exit_code == 0, told.output
+    dry = CliRunner().invoke(app, [*call, "--dry-run"])
+    assert dry.exit_code == 0, dry.output
     assert everything(used_lake) == before and stray.exists()
-    for key in (*(key for keys in UNUSED.values() for key in keys), str(stray)):
-        assert any(line.endswith(f" bytes  {key}") for line in told.stdout.splitlines()), key
-    assert "jobs: 4 objects, 0.0 MB" in told.stdout
+    for key in (*UNUSED_KEYS, str(stray)):
+        assert any(line.endswith(f" bytes  {key}") for line in dry.stdout.splitlines()), key
+    assert "jobs: 4 objects, 0.0 MB" in dry.stdout
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output
-    assert before - everything(used_lake) >= {key for keys in UNUSED.values() for key in keys}
+    assert before - everything(used_lake) >= UNUSED_KEYS
     assert not stray.parent.exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import boto3
-import pytest
 
 from reviewsum_assets.checkpoints.manifest import COLUMNS
 from reviewsum_assets.compute.job_package import ENTRY_POINT, build_package, write
@@ -16,20 +15,14 @@ from tests.support.sagemaker import ROLE, lake_on
 
 
 def test_the_call_of_the_replaced_script_works(
-    processing: ProcessingEmulator, pegasus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    processing: ProcessingEmulator, pegasus: Path, tmp_path: Path
 ) -> None:
+    from sagemaker.core import shapes
     from sagemaker.core.helper.session_helper import Session
     from sagemaker.core.processing import ScriptProcessor
-    from sagemaker.core.shapes import (
-        ProcessingInput,
-        ProcessingOutput,
-        ProcessingS3Input,
-        ProcessingS3Output,
-    )
 
-    lake = lake_on(processing)
-    grouped = write_dump(tmp_path / "product_grouped.csv", texts(3))
-    lake.put_file(places.GROUPED_CSV, grouped)
+    lake, root = lake_on(processing), "/opt/ml/processing"
+    lake.put_file(places.GROUPED_CSV, write_dump(tmp_path / "product_grouped.csv", texts(3)))
     for file in pegasus.iterdir():
         lake.put_file(f"{places.PEGASUS_MODEL}/{file.name}", file)
     write(build_package(), tmp_path / "job_package")
@@ -37,20 +30,11 @@ def test_the_call_of_the_replaced_script_works(
         if file.name != ENTRY_POINT:
             lake.put_file(f"requirements/{file.name}", file)
 
-    def given(name: str, key: str, path: str) -> ProcessingInput:
-        s3_input = ProcessingS3Input(
-            s3_uri=lake.uri_of(key),
-            local_path=f"/opt/ml/processing/{path}",
-            s3_data_type="S3Prefix",
-            s3_input_mode="File",
-        )
-        return ProcessingInput(input_name=name, s3_input=s3_input)
-
-    output = ProcessingS3Output(
-        s3_uri=lake.uri_of("output"),
-        local_path="/opt/ml/processing/output",
-        s3_upload_mode="EndOfJob",
-    )
+    inputs = {
+        "input": places.GROUPED_CSV,
+        "input/requirements": "requirements/",
+        "pegasus_model": f"{places.PEGASUS_MODEL}/",
+    }
     processor = ScriptProcessor(
         role=ROLE,
         image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/image:1",
@@ -63,11 +47,27 @@ def test_the_call_of_the_replaced_script_works(
     processor.run(
         code=str(tmp_path / "job_package" / ENTRY_POINT),
         inputs=[
-            given("grouped", places.GROUPED_CSV, "input"),
-            given("requirements", "requirements/", "input/requirements"),
-            given("model", f"{places.PEGASUS_MODEL}/", "pegasus_model"),
+            shapes.ProcessingInput(
+                input_name=path.rpartition("/")[2],
+                s3_input=shapes.ProcessingS3Input(
+                    s3_uri=lake.uri_of(key),
+                    local_path=f"{root}/{path}",
+                    s3_data_type="S3Prefix",
+                    s3_input_mode="File",
+                ),
+            )
+            for path, key in inputs.items()
         ],
-        outputs=[ProcessingOutput(output_name="output", s3_output=output)],
+        outputs=[
+            shapes.ProcessingOutput(
+                output_name="output",
+                s3_output=shapes.ProcessingS3Output(
+                    s3_uri=lake.uri_of("output"),
+                    local_path=f"{root}/output",
+                    s3_upload_mode="EndOfJob",
+                ),
+            )
+        ],
         arguments=["--top_k", "30700"],
         logs=False,
     )

@@ -1,20 +1,22 @@
-"""The default request, field by field: what users of the replaced script rely on."""
-
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 import pytest
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe
-from reviewsum_assets.compute.job_package import JobPackage, JobWheels
+from reviewsum_assets.compute.job_package import CUBLAS_12, JobPackage, JobWheels, build_package
 from reviewsum_assets.compute.processing_request import (
     PROVIDED,
+    ContainerImage,
+    container_image,
     inputs_manifest,
     processing_request,
     spec_hash,
 )
+from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage.lake import Lake
@@ -68,12 +70,12 @@ def request(lake: Lake, wheels: JobWheels | None = None, **settings: Any) -> dic
     )
 
 
-def s3_input(name: str, uri: str, path: str, kind: str = "S3Prefix") -> dict[str, Any]:
+def s3_input(name: str, key: str, path: str, kind: str = "S3Prefix") -> dict[str, Any]:
     return {
         "InputName": name,
         "S3Input": {
-            "S3Uri": uri,
-            "LocalPath": path,
+            "S3Uri": f"s3://bucket/lake/{key}",
+            "LocalPath": f"/opt/ml/processing/{path}",
             "S3DataType": kind,
             "S3InputMode": "File",
             "S3DataDistributionType": "FullyReplicated",
@@ -90,34 +92,19 @@ def test_the_default_request_is_this(lake: Lake) -> None:
             "ImageUri": "123.dkr.ecr.eu-west-1.amazonaws.com/image:1",
             "ContainerEntrypoint": ["python3", "/opt/ml/processing/input/code/run_processing.py"],
             "ContainerArguments": [
-                "--spec",
-                "/opt/ml/processing/input/spec/spec.json",
-                "--resource_config",
-                "/opt/ml/config/resourceconfig.json",
-                "--message_file",
-                "/opt/ml/output/message",
+                *("--spec", "/opt/ml/processing/input/spec/spec.json"),
+                *("--resource_config", "/opt/ml/config/resourceconfig.json"),
+                *("--message_file", "/opt/ml/output/message"),
             ],
         },
         "ProcessingInputs": [
-            s3_input(
-                "code",
-                f"s3://bucket/lake/job_code/{PACKAGE.version}/",
-                "/opt/ml/processing/input/code",
-            ),
-            s3_input(
-                "spec",
-                f"s3://bucket/lake/processing_jobs/{name}/spec.json",
-                "/opt/ml/processing/input/spec",
-            ),
-            s3_input(
-                "model",
-                "s3://bucket/lake/models/0123456789abcdef/",
-                "/opt/ml/processing/pegasus_model",
-            ),
+            s3_input("code", f"job_code/{PACKAGE.version}/", "input/code"),
+            s3_input("spec", f"processing_jobs/{name}/spec.json", "input/spec"),
+            s3_input("model", "models/0123456789abcdef/", "pegasus_model"),
             s3_input(
                 "grouped_reviews",
-                f"s3://bucket/lake/processing_jobs/{name}/grouped_reviews.manifest",
-                "/opt/ml/processing/input/grouped_reviews",
+                f"processing_jobs/{name}/grouped_reviews.manifest",
+                "input/grouped_reviews",
                 "ManifestFile",
             ),
         ],
@@ -140,12 +127,10 @@ def test_the_default_request_is_this(lake: Lake) -> None:
 
 
 def test_wheels_on_the_lake_are_one_more_input(lake: Lake) -> None:
-    wheels = JobWheels.of(PACKAGE, "3.12")
+    wheels = JobWheels(PACKAGE.requirements, "3.12")
     *others, last = request(lake, wheels)["ProcessingInputs"]
     assert others == request(lake)["ProcessingInputs"]
-    assert last == s3_input(
-        "wheels", f"s3://bucket/lake/{wheels.prefix}/", "/opt/ml/processing/input/wheels"
-    )
+    assert last == s3_input("wheels", f"{wheels.prefix}/", "input/wheels")
 
 
 def test_every_setting_has_its_field(lake: Lake) -> None:
@@ -186,3 +171,62 @@ def test_the_manifest_names_just_the_needed_grouped_reviews(lake: Lake) -> None:
         {"prefix": "s3://bucket/lake/"},
         "grouped_reviews/plans/pppppppppppp/checkpoint_1.parquet",
     ]
+
+
+AWS_IMAGE = "763104351884.dkr.ecr.{}.amazonaws.com/huggingface-pytorch-training:{}-ubuntu22.04"
+CUDA_12 = "2.8.0-transformers4.56.2-gpu-py312-cu129"
+CUDA_13 = "2.9.0-transformers5.3.0-gpu-py312-cu130"
+OWN = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/summaries:7"
+
+
+def image(region: str = "us-east-1", **settings: Any) -> ContainerImage:
+    return container_image(load_settings(**settings).sagemaker_settings(), region)
+
+
+@pytest.mark.parametrize(
+    ("region", "settings", "uri", "python", "cuda"),
+    [
+        ("us-east-1", {}, AWS_IMAGE.format("us-east-1", CUDA_12), "3.12", "12"),
+        ("eu-west-1", {}, AWS_IMAGE.format("eu-west-1", CUDA_12), "3.12", "12"),
+        ("us-east-1", {"image_cuda": "13"}, AWS_IMAGE.format("us-east-1", CUDA_13), "3.12", "13"),
+        ("us-east-1", {"image_uri": OWN}, OWN, "", ""),
+        ("us-east-1", {"image_uri": OWN, "image_python": "3.11"}, OWN, "3.11", ""),
+        ("us-east-1", {"image_uri": f"{OWN}-py310-cu124"}, f"{OWN}-py310-cu124", "3.10", "12"),
+    ],
+)
+def test_the_image_is_the_regions_own_or_the_one_that_the_settings_name(
+    region: str, settings: dict[str, str], uri: str, python: str, cuda: str
+) -> None:
+    found = image(region, **settings)
+    assert (found.uri, found.python, found.cuda) == (uri, python, cuda)
+
+
+def test_a_job_in_an_image_with_cuda_13_brings_cublas_of_cuda_12() -> None:
+    assert CUBLAS_12 in build_package(cuda="13").requirements.decode()
+    assert "cublas" not in build_package(cuda="12").requirements.decode()
+
+
+def test_an_image_that_aws_no_longer_patches_gives_a_warning() -> None:
+    found = image()
+    assert found.outdated(date(2026, 8, 6)) == ""
+    assert "ended security patches of the image" in found.outdated(date(2026, 8, 7))
+    assert "2026-08-06" in found.outdated(date(2026, 8, 7))
+    assert ContainerImage(OWN).outdated(date(2030, 1, 1)) == ""
+
+
+def test_an_invalid_python_version_is_refused() -> None:
+    with pytest.raises(SettingsError, match="image_python"):
+        load_settings(image_python="py312")
+
+
+def test_a_region_without_images_asks_for_one() -> None:
+    with pytest.raises(SettingsError, match="set image_uri"):
+        image("xx-nowhere-1")
+
+
+@pytest.mark.parametrize("instance_type", ["g5.12xlarge", "ml.m5.large", "ml.nonsense.large"])
+def test_an_instance_type_without_an_image_is_named_with_its_setting(instance_type: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        image(instance_type=instance_type)
+    assert f"instance_type '{instance_type}' in region us-east-1" in str(caught.value)
+    assert "upgrade" not in str(caught.value)

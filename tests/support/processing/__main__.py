@@ -15,7 +15,7 @@ from tests.support.processing.emulator import processing_emulator
 
 
 def main() -> None:
-    """Serve until interrupted; tell how to reach it, then what happens to jobs."""
+    """Serve until interrupted; print the address, then the events of jobs."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.processing")
     parser.add_argument("--port", type=int, default=5055)
     parser.add_argument("--work", type=Path, required=True, help="directory for the jobs' files")

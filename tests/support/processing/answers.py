@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from xml.sax.saxutils import escape
 
 from werkzeug.wrappers import Response
+
+_S3_ERRORS = {
+    403: ("AccessDenied", "Access Denied"),
+    500: ("InternalError", "We encountered an internal error. Please try again."),
+    503: ("SlowDown", "Please reduce your request rate."),
+}
 
 
 def json_answer(content: dict[str, Any]) -> Response:
@@ -21,11 +26,12 @@ def json_error(code: str, message: str) -> Response:
     return answer
 
 
-def s3_error(status: int, code: str, message: str) -> Response:
+def s3_error(status: int) -> Response:
     """An error of S3."""
+    code, message = _S3_ERRORS[status]
     body = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Error><Code>{code}</Code><Message>{escape(message)}</Message>"
+        f"<Error><Code>{code}</Code><Message>{message}</Message>"
         "<RequestId>EMULATED</RequestId></Error>"
     )
     return Response(body, status=status, content_type="application/xml")

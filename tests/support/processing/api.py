@@ -10,10 +10,9 @@ from typing import Any
 from werkzeug.wrappers import Request, Response
 
 from tests.support.processing.answers import json_answer, json_error
-from tests.support.processing.faults import Faults, QuotaExceeded
-from tests.support.processing.jobs import JobFaults, JobRun, Surroundings
-from tests.support.processing.moto_jobs import publish
-from tests.support.processing.records import JobRecord
+from tests.support.processing.faults import Faults
+from tests.support.processing.jobs import JobRun, Surroundings
+from tests.support.processing.records import JobRecord, publish
 from tests.support.processing.requests import InvalidRequestError, check_request
 
 _LOG = logging.getLogger(__name__)
@@ -34,10 +33,6 @@ class ProcessingApi:
     def records(self) -> list[JobRecord]:
         """Every accepted job, in order."""
         return list(self._records.values())
-
-    def record(self, name: str) -> JobRecord:
-        """A job's record."""
-        return self._records[name]
 
     def kill_host(self, name: str, host: int) -> None:
         """Kill the container on a host, counted from 0."""
@@ -69,14 +64,14 @@ class ProcessingApi:
             existing = self._records.get(request["ProcessingJobName"])
             if existing is not None:
                 return _in_use(existing)
-            if self._faults.take(QuotaExceeded):
+            if self._faults.take("quota exceeded"):
                 return _quota_exceeded(request)
             return json_answer({"ProcessingJobArn": self._accept(request).arn})
 
     def _accept(self, request: dict[str, Any]) -> JobRecord:
         record = JobRecord(request["ProcessingJobName"], request)
         publish(record)
-        run = JobRun(record, JobFaults.take(self._faults), self._surroundings)
+        run = JobRun(record, self._faults, self._surroundings)
         self._records[record.name] = record
         self._runs[record.name] = run
         _LOG.info("job %s: status=%s", record.name, record.status)

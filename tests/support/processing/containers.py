@@ -22,7 +22,7 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def lay_out_host(directory: Path, record: JobRecord, host: str) -> Path:
-    """Make a host's /opt/ml with the two files that tell a container who it is."""
+    """Make a host's /opt/ml with the two files that describe the host to a container."""
     root = directory / "ml"
     for name in ("config", "output", "processing"):
         (root / name).mkdir(parents=True, exist_ok=True)

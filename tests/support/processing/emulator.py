@@ -20,7 +20,7 @@ from tests.support.processing.server import CLIENT_KEY, CONTAINER_KEY, Endpoint,
 
 
 class ProcessingEmulator:
-    """A running emulator: where it is, what it was asked, and what shall go wrong."""
+    """A running emulator: its address, the calls it received, and the faults to come."""
 
     bucket = "reviews"
 
@@ -31,11 +31,11 @@ class ProcessingEmulator:
         self._api = api
 
     def environment(self) -> dict[str, str]:
-        """Environment variables for any process that shall use the emulator."""
+        """Environment variables for any process that uses the emulator."""
         return aws_environment(self.url, CLIENT_KEY)
 
     def set_quota(self, instance_type: str, instances: int) -> None:
-        """How many instances of a type the account may run for Processing."""
+        """Set the number of instances of a type that the account may run for Processing."""
         name = f"{instance_type} for processing job usage"
         self._endpoint.quotas = [
             *(self._endpoint.quotas or []),
@@ -46,10 +46,6 @@ class ProcessingEmulator:
     def jobs(self) -> list[JobRecord]:
         """Every accepted CreateProcessingJob, in order."""
         return self._api.records
-
-    def job(self, name: str) -> JobRecord:
-        """The record of one job, which follows it to its end; KeyError if there is none."""
-        return self._api.record(name)
 
     @property
     def calls(self) -> list[ApiCall]:
@@ -75,10 +71,10 @@ def processing_emulator(
 ) -> Iterator[ProcessingEmulator]:
     """Run an emulator whose jobs live in directories below ``work``.
 
-    ``grace_seconds`` lie between SIGTERM and SIGKILL of a job that is stopped; how many the
-    service gives is not documented. ``isolated`` is found out if it is not given. ``python`` is the
-    interpreter that containers have. One process can have one emulator at a time, because moto
-    keeps its state in globals.
+    ``grace_seconds`` lie between SIGTERM and SIGKILL of a job that is stopped; the service's own
+    number is not documented. ``isolated`` is detected if it is not given. ``python`` is the
+    interpreter of the containers. One process can have one emulator at a time, because moto keeps
+    its state in globals.
     """
     faults = Faults()
     endpoint = Endpoint(faults)
@@ -97,7 +93,7 @@ def processing_emulator(
 
 
 def aws_environment(url: str, access_key: str) -> dict[str, str]:
-    """What AWS clients read from the environment."""
+    """Environment variables of AWS clients."""
     return {
         "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": access_key,

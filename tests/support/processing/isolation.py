@@ -22,13 +22,13 @@ _LOG = logging.getLogger(__name__)
 # its child, which takes the namespace along.
 _DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 _UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
-# Both outputs become one inside, so that what unshare itself says stays out of the log.
+# Both outputs become one inside, so that messages of unshare itself stay out of the log.
 _MOUNT = f'exec 2>&1; mount --bind "$0" {OPT_ML} && exec "$@"'
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to start for a container: arguments and environment."""
+    """Arguments and environment of a container's process."""
 
     arguments: list[str]
     environment: dict[str, str]

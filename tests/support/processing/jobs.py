@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,46 +13,26 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from tests.support.processing.containers import Container, ContainerStarter, lay_out_host
-from tests.support.processing.endings import (
-    Ending,
+from tests.support.processing.faults import Faults
+from tests.support.processing.records import JobRecord, Status, publish
+from tests.support.processing.staging import (
     JobFailedError,
-    ending_of,
-    exit_message,
-    failure,
+    download_inputs,
+    make_outputs,
+    upload_outputs,
 )
-from tests.support.processing.faults import Death, Faults, SlowStart, StartFailure, WholeKeys
-from tests.support.processing.moto_jobs import publish
-from tests.support.processing.records import JobRecord
-from tests.support.processing.staging import Outputs, StagingError, download_inputs
 
 _LOG = logging.getLogger(__name__)
 _TICK_SECONDS = 0.05
-_UPLOAD_SECONDS = 0.5
+_LONGEST_TEXT = 1024  # of a failure reason, and of an exit message
+
+Ending = tuple[Status, str | None]  # and the reason of a failure
 _DEFAULT_MAX_RUNTIME_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
-class JobFaults:
-    """What goes wrong in one job."""
-
-    start_failure: StartFailure | None
-    slow_start: SlowStart | None
-    deaths: list[Death]
-    whole_keys: bool = False
-
-    @classmethod
-    def take(cls, faults: Faults) -> JobFaults:
-        """Take the faults of the job that is being created."""
-        failure = faults.take(StartFailure)
-        if failure is not None:
-            return cls(failure, None, [])
-        whole_keys = faults.take(WholeKeys) is not None
-        return cls(None, faults.take(SlowStart), faults.take_each(Death), whole_keys)
-
-
-@dataclass(frozen=True)
 class Surroundings:
-    """What all jobs of one emulator share."""
+    """The parts that all jobs of one emulator share."""
 
     work: Path
     s3: Any
@@ -62,10 +43,14 @@ class Surroundings:
 class JobRun(threading.Thread):
     """Runs one job: the thread that starts, watches and signals its containers."""
 
-    def __init__(self, record: JobRecord, faults: JobFaults, surroundings: Surroundings) -> None:
+    def __init__(self, record: JobRecord, faults: Faults, surroundings: Surroundings) -> None:
         super().__init__(name=f"job {record.name}", daemon=True)
         self._record = record
-        self._faults = faults
+        self._start_failure = faults.take("start failure")
+        is_started = self._start_failure is None
+        self._slow_start = faults.take("slow start") if is_started else None
+        self._deaths = faults.take_each("death") if is_started else []
+        self._whole_keys = is_started and faults.take("whole keys") is not None
         self._here = surroundings
         self._directory = surroundings.work / record.name
         self._stopping = threading.Event()
@@ -93,74 +78,71 @@ class JobRun(threading.Thread):
     def run(self) -> None:
         """Live the whole life; whatever goes wrong here, the job ends."""
         try:
-            ending = self._live()
-        except (JobFailedError, StagingError) as error:
-            ending = failure(str(error))
+            ending: Ending = self._live()
+        except JobFailedError as error:
+            ending = "Failed", str(error)
         except ClientError as error:
-            ending = failure(f"ClientError: {error}")
+            ending = "Failed", f"ClientError: {error}"
         except Exception as error:
             _LOG.exception("job %s: the emulator failed", self._record.name)
-            ending = failure(f"InternalServerError: {error!r}")
-        self._end(ending)
+            ending = "Failed", f"InternalServerError: {error!r}"
+        status, reason = ending
+        with self._changing:
+            shown = None if reason is None else reason[:_LONGEST_TEXT]
+            self._change(ended=time.time(), failure_reason=shown, status=status)
 
     def _live(self) -> Ending:
         if not self._wait_for_hosts():
-            return Ending("Stopped")
-        outputs = self._lay_out()
+            return "Stopped", None
+        request, hosts = self._record.request, self._record.hosts
+        self._roots = [lay_out_host(self._directory / host, self._record, host) for host in hosts]
+        for root in self._roots:
+            download_inputs(self._here.s3, request, root, whole_keys=self._whole_keys)
+            make_outputs(request, root)
         try:
             self._start_containers()
-            self._watch(outputs)
+            self._watch()
         finally:
             for container in self.containers:
                 container.kill()
                 container.finish()
         self._record.exit_codes = [container.exit_code or 0 for container in self.containers]
         # Whether a job that is stopped or has failed still uploads its outputs is not documented.
-        for output in outputs:
-            output.upload_all()
+        for root in self._roots:
+            upload_outputs(self._here.s3, request, root)
         self._record.exit_message = exit_message(self._roots)
-        return ending_of(self._record.exit_codes, stopped=self._stopping.is_set())
+        # The documentation says that a job is stopped when its maximum runtime is over, and users
+        # report that it then is Stopped without a reason, as if a user had stopped it.
+        if self._stopping.is_set():
+            return "Stopped", None
+        failed = [code for code in self._record.exit_codes if code]
+        if not failed:
+            return "Completed", None
+        raise JobFailedError(
+            f"AlgorithmError: See job logs for more information, exit code: {failed[0]}"
+        )
 
     def _wait_for_hosts(self) -> bool:
-        """Whether hosts come up before somebody stops the job."""
-        planned = self._faults.start_failure
-        if planned is None:
-            return self._wait_for_slow_ones()
-        if self._stopping.wait(planned.after_seconds):
-            return False
-        raise JobFailedError(planned.reason)
-
-    def _wait_for_slow_ones(self) -> bool:
-        slow, begun = self._faults.slow_start, time.monotonic()
+        """Whether hosts come up before the job is stopped."""
+        failure, slow, begun = self._start_failure, self._slow_start, time.monotonic()
+        if failure is not None:
+            if self._stopping.wait(failure.seconds):
+                return False
+            raise JobFailedError(failure.reason)
         while slow and not slow.over.is_set() and time.monotonic() - begun < slow.seconds:
             if self._stopping.wait(_TICK_SECONDS):
                 return False
         return not self._stopping.is_set()
-
-    def _lay_out(self) -> list[Outputs]:
-        request, hosts = self._record.request, self._record.hosts
-        self._roots = [lay_out_host(self._directory / host, self._record, host) for host in hosts]
-        for number, root in enumerate(self._roots):
-            download_inputs(
-                self._here.s3,
-                request,
-                root,
-                number,
-                len(hosts),
-                whole_keys=self._faults.whole_keys,
-            )
-        return [Outputs(self._here.s3, request, root) for root in self._roots]
 
     def _start_containers(self) -> None:
         self._change(started=time.time())
         for host, root in zip(self._record.hosts, self._roots, strict=True):
             self.containers.append(self._here.starter.start(root, self._record, host))
 
-    def _watch(self, outputs: list[Outputs]) -> None:
-        # What the service does with the other hosts when one dies is not documented. Here they
-        # end by themselves first, so a job must not wait for a host that is gone.
+    def _watch(self) -> None:
+        # The fate of the other hosts when one dies is not documented. Here they end on their own
+        # first, so a job must not wait for a host that is gone.
         killing = None
-        uploading = time.monotonic()
         while any(container.exit_code is None for container in self.containers):
             now = time.monotonic()
             self._let_die(now)
@@ -171,16 +153,12 @@ class JobRun(threading.Thread):
                 self._signal_all(Container.terminate)
             if killing is not None and now >= killing:
                 self._signal_all(Container.kill)
-            if now >= uploading:
-                for output in outputs:
-                    output.upload_continuous()
-                uploading = now + _UPLOAD_SECONDS
             time.sleep(_TICK_SECONDS)
 
     def _let_die(self, now: float) -> None:
-        for death in self._faults.deaths:
+        for death in self._deaths:
             container = self.containers[death.host]
-            if now - container.started >= death.after_seconds:
+            if now - container.started >= death.seconds:
                 container.kill()
 
     def _overdue(self, now: float) -> bool:
@@ -193,17 +171,20 @@ class JobRun(threading.Thread):
             if container.exit_code is None:
                 signal(container)
 
-    def _end(self, ending: Ending) -> None:
-        with self._changing:
-            self._change(
-                ended=time.time(),
-                failure_reason=ending.failure_reason,
-                status=ending.status,
-            )
-
     def _change(self, **changes: Any) -> None:
         for name, value in changes.items():
             setattr(self._record, name, value)
         publish(self._record)
-        told = ", ".join(f"{name}={value}" for name, value in changes.items())
-        _LOG.info("job %s: %s", self._record.name, told)
+        shown = ", ".join(f"{name}={value}" for name, value in changes.items())
+        _LOG.info("job %s: %s", self._record.name, shown)
+
+
+def exit_message(roots: Sequence[Path]) -> str | None:
+    """The message files of all containers, joined, then cut to 1 KB."""
+    files = [root / "output" / "message" for root in roots]
+    joined = b"".join(file.read_bytes() for file in files if file.is_file())
+    try:
+        joined.decode()
+    except UnicodeDecodeError:
+        raise JobFailedError("ClientError: The exit message is not UTF-8 encoded") from None
+    return joined[:_LONGEST_TEXT].decode("utf-8", "ignore") or None

@@ -1,4 +1,4 @@
-"""Takes what a container prints to CloudWatch Logs, as it is printed."""
+"""Puts the output of a container to CloudWatch Logs, as it is printed."""
 
 from __future__ import annotations
 

@@ -1,16 +1,19 @@
-"""What the emulator remembers: the jobs it accepted and the calls it received."""
+"""The jobs that the emulator accepted, as moto shows them, and the calls that it received."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any, Literal
+
+from moto.sagemaker.models import FakeProcessingJob, sagemaker_backends
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
 
 Status = Literal["InProgress", "Stopping", "Stopped", "Completed", "Failed"]
-# Who called: code under test, or the code of a job's container.
+# The caller: code under test, or the code of a job's container.
 Caller = Literal["client", "container"]
 
 
@@ -67,3 +70,46 @@ class ApiCall:
     bucket: str = ""
     key: str = ""
     prefix: str = ""
+
+
+def publish(record: JobRecord) -> None:
+    """Let moto show the record's present state. The job appears complete, or not at all.
+
+    moto dumps every attribute of its job into the answer of DescribeProcessingJob, so only the
+    service's own fields are put there: the emulator keeps its state in JobRecord.
+    """
+    jobs = sagemaker_backends[ACCOUNT][REGION].processing_jobs
+    job = jobs.get(record.name) or _new_job(record)
+    job.last_modified_time = datetime.now(timezone.utc)
+    job.processing_start_time = _time(record.started)
+    job.processing_end_time = _time(record.ended)
+    job.failure_reason = record.failure_reason
+    job.exit_message = record.exit_message
+    # The status last: a client that sees the end also sees its reason.
+    job.processing_job_status = record.status
+    jobs[record.name] = job
+
+
+def _new_job(record: JobRecord) -> Any:
+    request = record.request
+    job = FakeProcessingJob(
+        app_specification=request["AppSpecification"],
+        experiment_config=None,
+        network_config=request.get("NetworkConfig"),
+        processing_inputs=request.get("ProcessingInputs"),
+        processing_job_name=record.name,
+        processing_output_config=request.get("ProcessingOutputConfig"),
+        account_id=ACCOUNT,
+        region_name=REGION,
+        role_arn=request["RoleArn"],
+        tags=list(request.get("Tags", [])),
+        stopping_condition=request.get("StoppingCondition"),
+    )
+    job.processing_resources = request["ProcessingResources"]
+    job.environment = request.get("Environment")
+    job.creation_time = _time(record.created)
+    return job
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)

@@ -106,12 +106,12 @@ def _not_emulated(request: dict[str, Any]) -> Iterator[str]:
         yield "ContainerEntrypoint is required here: the emulator has no image to take it from"
     for source in request.get("ProcessingInputs", []):
         if "S3Input" not in source or source.get("AppManaged"):
-            yield f"The emulator has only S3Input, not what '{source['InputName']}' asks for"
+            yield f"The emulator has only S3Input, input '{source['InputName']}' needs another"
         if source.get("S3Input", {}).get("S3InputMode") == "Pipe":
             yield "S3InputMode Pipe is not emulated"
     for target in request.get("ProcessingOutputConfig", {}).get("Outputs", []):
         if "S3Output" not in target or target.get("AppManaged"):
-            yield f"The emulator has only S3Output, not what '{target['OutputName']}' asks for"
+            yield f"The emulator has only S3Output, output '{target['OutputName']}' needs another"
         elif not target["S3Output"].get("LocalPath", "").startswith("/opt/ml/"):
             yield "LocalPath of an output must begin with /opt/ml/ here"
 

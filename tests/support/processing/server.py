@@ -20,17 +20,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Request, Response
 
 from tests.support.processing.answers import json_answer, json_error, s3_error
-from tests.support.processing.faults import (
-    CutRead,
-    Delay,
-    Faults,
-    LostResponse,
-    PlainPuts,
-    S3Refusal,
-    Silence,
-    Throttle,
-    Unsigned,
-)
+from tests.support.processing.faults import Faults
 from tests.support.processing.platform import PLATFORM_KEY
 from tests.support.processing.records import ApiCall, Caller
 
@@ -39,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests.support.processing.api import ProcessingApi
 
-# Containers sign with a key of their own, so that calls tell who made them.
+# Containers sign with a key of their own, so that calls show their origin.
 CONTAINER_KEY = "container"
 CLIENT_KEY = "testing"
 
@@ -52,7 +42,7 @@ _TARGETS = {
 
 @dataclass(frozen=True)
 class _Target:
-    """What a request asks for, read from its headers and path."""
+    """Service, action and object of a request, read from its headers and path."""
 
     service: str
     action: str
@@ -92,28 +82,25 @@ class Endpoint:
         target = _Target.of(request)
         if request.path.startswith("/moto-api") or target.access_key == PLATFORM_KEY:
             return self._ask_moto(environ, start_response)
-        if request.method == "PUT" and self._faults.take(PlainPuts) is not None:
+        if request.method == "PUT" and self._faults.take("plain put") is not None:
             environ.pop("HTTP_IF_NONE_MATCH", None)
             environ.pop("HTTP_IF_MATCH", None)
-        delay = self._faults.take(Delay, lambda fault: fault.action == target.action)
+        delay = self._faults.take("delay", target.action)
         if delay is not None:
             time.sleep(delay.seconds)
         answer = self._refusal(target, request) or self._own_answer(target, request)
         if answer is None:
             answer = Response.from_app(self._moto, environ, buffered=True)
         self._record(target, request, answer.status_code)
-        if self._faults.take(LostResponse, lambda fault: fault.action == target.action):
+        if self._faults.take("lost response", target.action):
             _break_connection(environ)
         if target.service == "s3":
-            self._be_silent(target, request)
-            if self._faults.take(CutRead, lambda fault: fault.fits(request.method, target.key)):
+            silence = self._faults.take("silence", request.method, target.key)
+            if silence is not None:
+                silence.over.wait(silence.seconds)
+            if target.key and self._faults.take("cut read", request.method, target.key):
                 return _half_of(answer, environ, start_response)
         return answer(environ, start_response)
-
-    def _be_silent(self, target: _Target, request: Request) -> None:
-        silence = self._faults.take(Silence, lambda fault: fault.fits(request.method, target.key))
-        if silence is not None:
-            silence.over.wait(silence.seconds)
 
     def _ask_moto(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         answer: Iterable[bytes] = self._moto(environ, start_response)
@@ -122,20 +109,20 @@ class Endpoint:
     def _refusal(self, target: _Target, request: Request) -> Response | None:
         if target.service == "s3":
             return self._s3_refusal(target, request)
-        if self._faults.take(Throttle, lambda fault: fault.action == target.action):
+        if self._faults.take("throttle", target.action):
             return json_error("ThrottlingException", "Rate exceeded")
         return None
 
     def _s3_refusal(self, target: _Target, request: Request) -> Response | None:
-        if not target.access_key and self._faults.take(Unsigned) is not None:
+        if not target.access_key and self._faults.take("unsigned") is not None:
             request.get_data()
-            return s3_error(403, "AccessDenied", "Access Denied")
-        refusal = self._faults.take(S3Refusal, lambda fault: fault.fits(request.method, target.key))
+            return s3_error(403)
+        refusal = self._faults.take("S3 refusal", request.method, target.key)
         if refusal is None:
             return None
         # Some clients take an answer before they have sent everything for a broken connection.
         request.get_data()
-        return s3_error(refusal.status, refusal.code, refusal.message)
+        return s3_error(refusal.status)
 
     def _own_answer(self, target: _Target, request: Request) -> Response | None:
         if target.action == "ListServiceQuotas" and self.quotas is not None:
