@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -33,9 +33,7 @@ from reviewsum_assets.compute.launches import note_end
 from reviewsum_assets.errors import JobError, ReviewsumError
 from reviewsum_assets.job.progress import JobResult, read_result
 from reviewsum_assets.job.spec import JobSpec
-
-if TYPE_CHECKING:
-    from reviewsum_assets.compute.sagemaker import SageMakerCompute
+from reviewsum_assets.storage.lake import Lake
 
 LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 _TAIL_LINES = 100
@@ -251,11 +249,22 @@ class ContainerLogs:
             self._tokens[stream] = page["nextForwardToken"]
 
 
+class Service(Protocol):
+    """What a job needs of the compute that started it."""
+
+    lake: Lake
+    api: ProcessingApi
+    logs_client: Any
+    region: str
+    poll_seconds: float
+    usd_per_hour: float | None
+
+
 @dataclass
 class SageMakerJob:
     """A Processing job, observed through the API."""
 
-    compute: SageMakerCompute
+    compute: Service
     spec: JobSpec
     attached: bool
     was_stopping: bool = False
