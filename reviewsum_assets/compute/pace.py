@@ -10,8 +10,7 @@ from reviewsum_assets.checkpoints.plan import Recipe
 from reviewsum_assets.compute.base import Capacity
 from reviewsum_assets.compute.instances import has_gpus
 from reviewsum_assets.job.devices import find_gpus
-from reviewsum_assets.job.engines import EngineName
-from reviewsum_assets.job.engines.choice import choose_engine
+from reviewsum_assets.job.engines import EngineName, choose_engine
 from reviewsum_assets.job.models.conversion import conversion_obstacle, read_conversion
 from reviewsum_assets.job.models.directory import ReadyModel
 from reviewsum_assets.settings import Settings, SummarySettings

@@ -30,10 +30,9 @@ from reviewsum_assets.evaluation.systems import (
     system_of_lake,
     system_of_table,
 )
-from reviewsum_assets.job.processing import run_job
+from reviewsum_assets.job.processing import run_job, summarize_grouped
 from reviewsum_assets.job.progress import JobResult, ProgressReporter
 from reviewsum_assets.job.spec import JobSpec
-from reviewsum_assets.job.whole_lake import summarize_grouped
 from reviewsum_assets.settings import Settings, SummarySettings, load_settings
 from reviewsum_assets.storage.lake import Lake
 

@@ -1,7 +1,7 @@
 """A worker process: owns one device, leases checkpoints, summarizes and writes them.
 
-The parent process deals the checkpoints; see ``processing``. When the parent dies, the worker ends
-at once, so that nothing computes unobserved.
+The parent process deals the checkpoints, see ``processing``. If the parent dies, the worker ends
+immediately, so that no process computes unobserved.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -45,28 +45,21 @@ from reviewsum_assets.storage.tables import parse_table
 
 _log = logging.getLogger("reviewsum.job")
 
-
-@dataclass(frozen=True)
-class Lease:
-    """Parent to worker: compute these, all of one recipe. Empty: there is no more, end."""
-
-    checkpoints: tuple[PlannedCheckpoint, ...]
+# Parent to worker: compute these checkpoints of one recipe. Empty: there are no more, end.
+Lease = tuple[PlannedCheckpoint, ...]
 
 
-@dataclass(frozen=True)
-class Idle:
+class Idle(NamedTuple):
     """Worker to parent: ready for a lease."""
 
 
-@dataclass(frozen=True)
-class Generating:
-    """Worker to parent: these checkpoints of a lease are generated from now on."""
+class Generating(NamedTuple):
+    """Worker to parent: generation of these checkpoints begins."""
 
     numbers: frozenset[int]
 
 
-@dataclass(frozen=True)
-class Generated:
+class Generated(NamedTuple):
     """Worker to parent: chunks were generated; see ``ProgressReporter.generated``."""
 
     number: int
@@ -75,33 +68,29 @@ class Generated:
     memory_bytes: int
 
 
-@dataclass(frozen=True)
-class Landed:
-    """Worker to parent: a manifest was written; ``seconds`` of work went into it."""
+class Landed(NamedTuple):
+    """Worker to parent: a manifest was written after so many ``seconds`` of work."""
 
     number: int
     message: str
     seconds: float
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """Worker to parent: a checkpoint was valid already when its turn came."""
+class Skipped(NamedTuple):
+    """Worker to parent: a checkpoint was valid before it was generated."""
 
     number: int
 
 
-@dataclass(frozen=True)
-class Failed:
-    """Worker to parent: a checkpoint did not land, and trying again would not help."""
+class Failed(NamedTuple):
+    """Worker to parent: a checkpoint did not land, and another attempt would not help."""
 
     number: int
     reason: str
 
 
-@dataclass(frozen=True)
-class Broken:
-    """Worker to parent: this worker cannot go on; what it still has leased may be tried again."""
+class Broken(NamedTuple):
+    """Worker to parent: this worker cannot continue; another may try its leases."""
 
     reason: str
 
@@ -130,12 +119,8 @@ def worker_main(connection: Connection, options: WorkerOptions) -> None:
     reports = _Reports(connection)
     try:
         _Worker(options, connection, reports).work()
-    except ReviewsumError as error:
-        reports.send(Broken(str(error)))
     except Exception as error:
-        # The parent decides what to do; the log keeps where it happened.
-        _log.exception("worker failed")
-        reports.send(Broken(f"{type(error).__name__}: {error}"))
+        reports.send(Broken(_reason(error, "worker failed")))
 
 
 def _end_with_parent() -> None:
@@ -145,8 +130,15 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-@dataclass(frozen=True)
-class _Pool:
+def _reason(error: Exception, event: str) -> str:
+    """Return the reason for a report; the log keeps the traceback of an unexpected error."""
+    if isinstance(error, ReviewsumError):
+        return str(error)
+    _log.error(event, exc_info=error)
+    return f"{type(error).__name__}: {error}"
+
+
+class _Pool(NamedTuple):
     """A lease that is read and cut, ready to be generated."""
 
     reader: RecipeReader
@@ -156,8 +148,8 @@ class _Pool:
 class _Worker:
     """Three threads in a row: one reads and cuts leases, the main one generates, one writes.
 
-    So the device waits for its own work, and for a lake that is slower than it: of what is
-    generated and not yet written, which dies with the process, there is one lease beside the next.
+    The device waits for a lake that is slower than it: at most one lease is generated and not yet
+    written while the next is generated, since unwritten summaries are lost with the process.
     """
 
     def __init__(self, options: WorkerOptions, connection: Connection, reports: _Reports) -> None:
@@ -179,9 +171,8 @@ class _Worker:
                 if isinstance(pool, Exception):
                     raise pool
                 model = self._model_for(pool.reader)
-                self._reports.send(
-                    Generating(frozenset(work.source.planned.number for work in pool.works))
-                )
+                numbers = frozenset(work.source.planned.number for work in pool.works)
+                self._reports.send(Generating(numbers))
                 started, earlier = time.monotonic(), writing
                 writing = [
                     writer.submit(self._write, work, model, started)
@@ -195,23 +186,18 @@ class _Worker:
             while True:
                 self._slots.acquire()
                 self._reports.send(Idle())
-                leased = self._connection.recv().checkpoints
+                leased: Lease = self._connection.recv()
                 if not leased:
                     self._pools.put(None)
                     return
-                reader = self._reader_for(self._options.spec.recipes[leased[0].recipe])
-                works = [
-                    chunk_checkpoint(source, reader.chunker)
-                    for source in self._inputs(leased, reader.recipe)
-                ]
-                self._pools.put(_Pool(reader, works))
+                recipe = self._options.spec.recipes[leased[0].recipe]
+                if self._reader is None or self._reader.recipe != recipe:
+                    self._reader = RecipeReader.load(self._lake, recipe, self._options.spec)
+                chunker = self._reader.chunker
+                works = [chunk_checkpoint(one, chunker) for one in self._inputs(leased, recipe)]
+                self._pools.put(_Pool(self._reader, works))
         except Exception as error:
             self._pools.put(error)
-
-    def _reader_for(self, recipe: Recipe) -> RecipeReader:
-        if self._reader is None or self._reader.recipe != recipe:
-            self._reader = RecipeReader.load(self._lake, recipe, self._options.spec)
-        return self._reader
 
     def _model_for(self, reader: RecipeReader) -> LoadedModel:
         if self._model is None or self._model.recipe != reader.recipe:
@@ -222,51 +208,40 @@ class _Worker:
     def _on_generated(self, number: int, chunks: int, share: float) -> None:
         self._reports.send(Generated(number, chunks, share, peak_memory_bytes()))
 
-    def _inputs(
-        self, leased: tuple[PlannedCheckpoint, ...], recipe: Recipe
-    ) -> Iterator[CheckpointInput]:
-        provided = self._options.spec.provided
-        copies = None if provided is None else Path(provided.grouped_reviews)
+    def _inputs(self, leased: Lease, recipe: Recipe) -> Iterator[CheckpointInput]:
+        spec = self._options.spec
+        copies = None if spec.provided is None else Path(spec.provided.grouped_reviews)
         for planned in leased:
             try:
-                # Perhaps another job, over other checkpoints, has come by meanwhile.
-                if not self._options.spec.recompute and self._is_valid(planned):
+                # Another job, over other checkpoints, may have written it meanwhile.
+                if not spec.recompute and check_checkpoint(self._lake, planned).is_valid:
                     self._reports.send(Skipped(planned.number))
                 else:
                     yield read_input(self._lake, planned, recipe, copies)
             except ReviewsumError as error:
                 self._reports.send(Failed(planned.number, str(error)))
 
-    def _is_valid(self, planned: PlannedCheckpoint) -> bool:
-        return check_checkpoint(self._lake, planned).is_valid
-
     def _write(self, work: ChunkedCheckpoint, model: LoadedModel, generated_from: float) -> None:
-        number = work.source.planned.number
-        before = work.source.read_seconds + work.tokenize_seconds
+        planned = work.source.planned
         try:
-            summaries = model.summarizer.assemble(work)
             manifest = write_checkpoint(
                 self._lake,
-                summaries,
+                model.summarizer.assemble(work),
                 model.producer,
                 load_seconds=model.load_seconds,
-                started_at=generated_from - before,
+                started_at=generated_from - work.source.read_seconds - work.tokenize_seconds,
                 seconds_per_chunk=self._options.spec.seconds_per_chunk,
             )
-        except ReviewsumError as error:
-            self._reports.send(Failed(number, str(error)))
-            return
-        except Exception as error:
-            # Nothing waits for this thread: what it does not report would never be known.
-            _log.exception("checkpoint %d cannot be written", number)
-            self._reports.send(Failed(number, f"{type(error).__name__}: {error}"))
+        except Exception as error:  # unreported, it would be lost with this thread
+            reason = _reason(error, f"checkpoint {planned.number} cannot be written")
+            self._reports.send(Failed(planned.number, reason))
             return
         lost = f", {len(manifest.quarantined)} quarantined" if manifest.quarantined else ""
         self._reports.send(
             Landed(
-                number,
-                f"{work.source.planned.partition_key} landed: {len(manifest.products)} products"
-                f"{lost}, {manifest.chunks} chunks, {manifest.seconds:.1f} s",
+                planned.number,
+                f"{planned.partition_key} landed: {len(manifest.products)} products{lost}, "
+                f"{manifest.chunks} chunks, {manifest.seconds:.1f} s",
                 manifest.worker_seconds + manifest.timings.write,
             )
         )
@@ -275,57 +250,49 @@ class _Worker:
 def read_input(
     lake: Lake, planned: PlannedCheckpoint, recipe: Recipe, copies: Path | None = None
 ) -> CheckpointInput:
-    """The grouped reviews of one checkpoint, proven to be the planned ones.
+    """Read the grouped reviews of one checkpoint, and verify that they are the planned ones.
 
     Args:
-        lake: holds them.
+        lake: with the grouped reviews.
         planned: the checkpoint.
-        recipe: what its input hashes were made with.
-        copies: a directory that may hold a copy, which spares reading from the lake.
+        recipe: of its input hashes.
+        copies: a directory that may hold a copy, which saves reading from the lake.
 
     Raises:
-        CheckpointError: they are missing, or not those that were planned.
+        CheckpointError: They are missing, or not those that were planned.
     """
     started = time.monotonic()
     copy = None if copies is None else _copy_in(copies, lake, planned.input_key)
     content = lake.get(planned.input_key) if copy is None else copy.read_bytes()
+    named = f"its grouped reviews {lake.uri_of(planned.input_key)}"
     if content is None:
         raise CheckpointError(
-            f"its grouped reviews {lake.uri_of(planned.input_key)} are missing: materialize "
-            "checkpoint_plan, or use `reviewsum run`, to plan its products again"
+            f"{named} are missing: materialize checkpoint_plan, or use `reviewsum run`, to plan "
+            "its products again"
         )
     try:
         frame = parse_table(content, INPUT_SCHEMA, nullable=INPUT_NULLABLE)
     except ValueError as error:
-        raise CheckpointError(
-            f"its grouped reviews {lake.uri_of(planned.input_key)} cannot be read: {error}"
-        ) from error
-    products = tuple(
-        ProductInput(*row)
-        for row in frame.select(
-            *("product_id", "all_reviews", "review_count", "input_hash", "reviews_read"),
-            pl.col("cut_reviews").list.len().alias("reviews_cut"),
-        ).iter_rows()
+        raise CheckpointError(f"{named} cannot be read: {error}") from error
+    columns = frame.select(
+        *("product_id", "all_reviews", "review_count", "input_hash", "reviews_read"),
+        pl.col("cut_reviews").list.len().alias("reviews_cut"),
     )
+    products = tuple(ProductInput(*row) for row in columns.iter_rows())
     changed = [p.product_id for p in products if recipe.input_hash(p.text) != p.input_hash]
     found = data_version((p.product_id, p.input_hash) for p in products)
     if changed or found != planned.data_version:
-        named = f" (products {first_names(changed)})" if changed else ""
-        raise CheckpointError(
-            f"its grouped reviews {lake.uri_of(planned.input_key)} are not those planned{named}: "
-            "remove them, then plan again"
-        )
+        which = f" (products {first_names(changed)})" if changed else ""
+        raise CheckpointError(f"{named} are not those planned{which}: remove them, then plan again")
     return CheckpointInput(planned, products, time.monotonic() - started)
 
 
 def _copy_in(copies: Path, lake: Lake, key: str) -> Path | None:
-    """The copy of an object below a directory, if there is one.
+    """Return the copy of an object below a directory, if there is one.
 
-    Of the objects that a manifest file names, SageMaker lays each at its path below the manifest's
-    prefix, or at its whole key: both have been seen, and neither is documented for Processing.
+    SageMaker puts each object of a manifest file at its path below the manifest's prefix, or at its
+    whole key: both have been seen, and neither is documented for Processing.
     """
     prefix = lake.uri.partition("://")[2].partition("/")[2]
-    for candidate in (copies / key, copies / prefix / key):
-        if candidate.exists():
-            return candidate
-    return None
+    candidates: Sequence[Path] = (copies / key, copies / prefix / key)
+    return next((candidate for candidate in candidates if candidate.exists()), None)

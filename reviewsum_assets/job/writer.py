@@ -1,9 +1,8 @@
-"""Writes a finished checkpoint: what explains it, its CSV, then the manifest that commits it."""
+"""Writes a finished checkpoint: its chunk summaries, its CSV, then the manifest that commits it."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from datetime import datetime, timezone
 
@@ -14,17 +13,10 @@ from reviewsum_assets.checkpoints.manifest import (
     chunk_table,
     encode_rows,
 )
-from reviewsum_assets.errors import LakeError
 from reviewsum_assets.job.summarizer import CheckpointSummaries
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.tables import as_parquet
-
-# On top of the store's own retries of single requests.
-_ATTEMPTS = 3
-_FIRST_PAUSE_SECONDS = 0.5
-
-_log = logging.getLogger("reviewsum.job")
 
 
 def write_checkpoint(
@@ -36,20 +28,20 @@ def write_checkpoint(
     started_at: float,
     seconds_per_chunk: float | None = None,
 ) -> Manifest:
-    """Write a checkpoint's chunk summaries, if it has any, its CSV, then its manifest.
+    """Write a checkpoint; the lake's store retries requests that fail.
 
     Args:
-        lake: where to.
-        summaries: what was computed.
-        producer: what computed it, for the record.
-        load_seconds: what loading the model took.
+        lake: to write to.
+        summaries: of the checkpoint.
+        producer: of the summaries, for the record.
+        load_seconds: of the model.
         started_at: ``time.monotonic()`` when work on the checkpoint began.
-        seconds_per_chunk: what a worker was expected to need, for the record.
+        seconds_per_chunk: expected of one worker, for the record.
 
     Raises:
-        LakeError: a write failed on every attempt; the checkpoint is then not committed.
+        LakeError: An object cannot be written; the checkpoint is not committed.
     """
-    number = summaries.planned.number
+    planned, stages = summaries.planned, summaries.seconds
     chunks = sum(product.chunks for product in summaries.products)
     content = encode_rows(summaries.rows)
     chunks_sha256 = None
@@ -57,13 +49,13 @@ def write_checkpoint(
     if summaries.chunks:
         chunks_file = as_parquet(chunk_table(summaries.chunks))
         chunks_sha256 = hashlib.sha256(chunks_file).hexdigest()
-        _put(lake, places.checkpoint_chunks(number, chunks_sha256), chunks_file)
-    _put(lake, places.checkpoint_csv(number), content)
+        lake.put(places.checkpoint_chunks(planned.number, chunks_sha256), chunks_file)
+    lake.put(places.checkpoint_csv(planned.number), content)
     written = time.monotonic()
     manifest = Manifest(
-        plan_id=summaries.planned.plan_id,
-        checkpoint=number,
-        data_version=summaries.planned.data_version,
+        plan_id=planned.plan_id,
+        checkpoint=planned.number,
+        data_version=planned.data_version,
         csv_sha256=hashlib.sha256(content).hexdigest(),
         csv_bytes=len(content),
         products=summaries.products,
@@ -72,10 +64,10 @@ def write_checkpoint(
         producer=producer,
         timings=Timings(
             load=load_seconds,
-            read=summaries.seconds.read,
-            tokenize=summaries.seconds.tokenize,
-            generate=summaries.seconds.generate,
-            assemble=summaries.seconds.assemble,
+            read=stages.read,
+            tokenize=stages.tokenize,
+            generate=stages.generate,
+            assemble=stages.assemble,
             write=written - started,
         ),
         seconds=written - started_at,
@@ -83,18 +75,5 @@ def write_checkpoint(
         finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         chunks_sha256=chunks_sha256,
     )
-    _put(lake, places.checkpoint_manifest(number), manifest.sealed())
+    lake.put(places.checkpoint_manifest(planned.number), manifest.sealed())
     return manifest
-
-
-def _put(lake: Lake, key: str, content: bytes) -> None:
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            lake.put(key, content)
-        except LakeError as error:
-            if attempt == _ATTEMPTS:
-                raise
-            _log.warning("attempt %d of %d failed: %s", attempt, _ATTEMPTS, error)
-            time.sleep(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
-        else:
-            return

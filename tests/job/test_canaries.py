@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from reviewsum_assets.checkpoints.manifest import Producer, read_reference
-from reviewsum_assets.job.canaries import CANARY_TEXTS, named_canaries, text_key
 from reviewsum_assets.job.chunking import ChunkTokenizer
 from reviewsum_assets.job.devices import WorkerDevice
 from reviewsum_assets.job.engines import load_engine
+from reviewsum_assets.job.engines.base import CANARY_TEXTS
 from reviewsum_assets.job.models.loaded import LoadedModel, RecipeReader, WorkerOptions
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.settings import SummarySettings

@@ -18,7 +18,6 @@ from reviewsum_assets.job.models import conversion as module
 from reviewsum_assets.job.models.conversion import (
     ensure_converted,
     is_converted,
-    local_conversion,
     read_conversion,
 )
 from reviewsum_assets.job.models.directory import ReadyModel, ready_model
@@ -47,7 +46,7 @@ def test_a_model_is_converted_once(any_lake: Lake, pegasus: Path, tmp_path: Path
     before = any_lake.head(key)
     assert ensure_converted(any_lake, model) == first
     assert any_lake.head(key) == before
-    local = local_conversion(any_lake, first, tmp_path / "cache")
+    local = first.local_copy(any_lake, cache=tmp_path / "cache")
     assert (local / "model.bin").exists()
     assert ChunkTokenizer.load(local, "", 512).encode("good sound")
 
@@ -55,7 +54,7 @@ def test_a_model_is_converted_once(any_lake: Lake, pegasus: Path, tmp_path: Path
 def test_a_conversion_needs_neither_torch_nor_transformers(
     lake: Lake, pegasus: Path, tmp_path: Path
 ) -> None:
-    local = local_conversion(lake, ensure_converted(lake, ready(lake, pegasus)), tmp_path)
+    local = ensure_converted(lake, ready(lake, pegasus)).local_copy(lake, cache=tmp_path)
     script = """
 import sys
 from pathlib import Path
@@ -83,12 +82,12 @@ def test_a_kill_before_the_commit_leaves_no_conversion(lake: Lake, pegasus: Path
 
 def test_a_damaged_conversion_is_not_loaded(lake: Lake, pegasus: Path, tmp_path: Path) -> None:
     conversion = ensure_converted(lake, ready(lake, pegasus))
-    weights = local_conversion(lake, conversion, tmp_path) / "model.bin"
+    weights = conversion.local_copy(lake, cache=tmp_path) / "model.bin"
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ModelError, match=r"model\.bin is missing or not the file"):
-        local_conversion(lake, conversion, tmp_path)
+        conversion.local_copy(lake, cache=tmp_path)
 
 
 def test_a_pickle_put_beside_the_weights_is_not_converted(lake: Lake, pegasus: Path) -> None:

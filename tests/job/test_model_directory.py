@@ -6,7 +6,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from reviewsum_assets.errors import ModelError
 from reviewsum_assets.job.models import directory as model_directory
 from reviewsum_assets.job.models.directory import (
     is_current,
-    local_model_directory,
     read_ready_model,
     ready_model,
 )
@@ -66,7 +64,7 @@ def test_a_configured_task_prefix_wins(lake: Lake, t5: Path, tmp_path: Path) -> 
 
 def test_a_ready_model_loads_from_the_lake(any_lake: Lake, pegasus: Path, tmp_path: Path) -> None:
     model, _ = ready_model(any_lake, naming(pegasus))
-    local = local_model_directory(any_lake, model.version, tmp_path / "cache")
+    local = read_ready_model(any_lake, model.version).local_copy(any_lake, cache=tmp_path / "cache")
     assert weights(local).keys() == weights(pegasus).keys()
 
 
@@ -207,10 +205,10 @@ def test_a_config_that_is_replaced_after_it_was_examined_is_not_published(
     shutil.copy(directory / "config.json", hostile)
     change(hostile, auto_map={"AutoConfig": "own.Config"})
 
-    def replace_then_describe(folder: Path, paths: Iterable[Path]) -> tuple[PublishedFile, ...]:
+    def replace_then_describe(folder: Path) -> tuple[PublishedFile, ...]:
         (directory / "config.json").unlink()
         (directory / "config.json").symlink_to(hostile)
-        return described(folder, paths)
+        return described(folder)
 
     examined = (directory / "config.json").read_bytes()
     # It is called when the config was looked at, and before it is published.
@@ -238,7 +236,7 @@ def test_pickled_weights_are_converted_with_their_values(lake: Lake, tmp_path: P
     model, _ = ready_model(lake, naming(pickled))
     assert "model.safetensors" in {file.name for file in model.files}
     assert "pytorch_model.bin" not in {file.name for file in model.files}
-    after = weights(local_model_directory(lake, model.version, tmp_path))
+    after = weights(read_ready_model(lake, model.version).local_copy(lake, cache=tmp_path))
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
@@ -372,7 +370,7 @@ def test_a_published_file_that_was_tampered_with_is_not_loaded(
     content[-1] ^= 1
     lake.put(key, bytes(content))
     with pytest.raises(ModelError, match="not the file that was published"):
-        local_model_directory(lake, model.version, tmp_path)
+        read_ready_model(lake, model.version).local_copy(lake, cache=tmp_path)
 
 
 def test_a_record_cannot_put_other_weights_in_the_place_of_a_planned_model(
@@ -384,7 +382,7 @@ def test_a_record_cannot_put_other_weights_in_the_place_of_a_planned_model(
     forged = other.model_copy(update={"version": planned.version})
     any_lake.put(f"models/{planned.version}/ready.json", forged.model_dump_json().encode())
     with pytest.raises(ModelError, match="names other files than those of model"):
-        local_model_directory(any_lake, planned.version, tmp_path)
+        read_ready_model(any_lake, planned.version).local_copy(any_lake, cache=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["/{}/stolen", "../{}/stolen", "a/../../stolen", ""])
@@ -396,7 +394,7 @@ def test_a_record_cannot_name_a_file_outside_its_folder(
     record["files"][0]["name"] = name.format(tmp_path)
     s3_lake.put(f"models/{model.version}/ready.json", json.dumps(record).encode())
     with pytest.raises(ModelError, match="is not on the lake"):
-        local_model_directory(s3_lake, model.version, tmp_path / "cache")
+        read_ready_model(s3_lake, model.version).local_copy(s3_lake, cache=tmp_path / "cache")
     assert not list(tmp_path.rglob("stolen"))
 
 
@@ -406,17 +404,17 @@ def test_a_file_put_beside_the_published_ones_is_not_loaded(
     model, _ = ready_model(lake, naming(pegasus))
     lake.put(f"models/{model.version}/tokenizer.json", b"{}")  # transformers would prefer it
     with pytest.raises(ModelError, match=r"tokenizer\.json was not published with the other files"):
-        local_model_directory(lake, model.version, tmp_path)
+        read_ready_model(lake, model.version).local_copy(lake, cache=tmp_path)
 
 
 def test_a_local_copy_is_proven_again_before_it_is_used(
     s3_lake: Lake, pegasus: Path, tmp_path: Path
 ) -> None:
     model, _ = ready_model(s3_lake, naming(pegasus))
-    copy = local_model_directory(s3_lake, model.version, tmp_path)
+    copy = read_ready_model(s3_lake, model.version).local_copy(s3_lake, cache=tmp_path)
     (copy / "generation_config.json").write_text("{}")
     with pytest.raises(ModelError, match=r"generation_config\.json is missing or not the file"):
-        local_model_directory(s3_lake, model.version, tmp_path)
+        read_ready_model(s3_lake, model.version).local_copy(s3_lake, cache=tmp_path)
 
 
 def test_a_version_that_is_not_there_says_what_to_do(lake: Lake) -> None:

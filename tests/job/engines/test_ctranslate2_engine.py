@@ -19,7 +19,6 @@ from reviewsum_assets.job.engines import load_engine
 from reviewsum_assets.job.engines.base import Engine
 from reviewsum_assets.job.models.conversion import (
     ensure_converted,
-    local_conversion,
 )
 from reviewsum_assets.job.models.directory import ready_model
 from reviewsum_assets.settings import SummarySettings, load_settings
@@ -73,7 +72,7 @@ def converted(lake: Lake, model: Path) -> Path:
     ready, _ = ready_model(lake, load_settings(model=str(model)))
     conversion = ensure_converted(lake, ready)
     assert conversion.obstacle == ""
-    return local_conversion(lake, conversion, model.parent)
+    return conversion.local_copy(lake, cache=model.parent)
 
 
 def engine(directory: Path, settings: SummarySettings = SETTINGS, **options: Any) -> Engine:

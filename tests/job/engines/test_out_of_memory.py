@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reviewsum_assets.job.engines import EngineName
-from reviewsum_assets.job.models.conversion import ensure_converted, local_conversion
+from reviewsum_assets.job.models.conversion import ensure_converted
 from reviewsum_assets.job.models.directory import ready_model
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage.lake import Lake
@@ -23,7 +23,7 @@ def test_an_engine_that_runs_out_of_memory_goes_on_with_smaller_batches(
     directory = pegasus
     if engine == "ctranslate2":
         model, _ = ready_model(lake, load_settings(model=str(pegasus)))
-        directory = local_conversion(lake, ensure_converted(lake, model), tmp_path)
+        directory = ensure_converted(lake, model).local_copy(lake, cache=tmp_path)
     command = [sys.executable, "-m", "tests.support.short_of_memory", engine, str(directory)]
     done = subprocess.run([*command, str(TEXTS)], capture_output=True, text=True, check=True)
     *summaries, misfits = done.stdout.splitlines()

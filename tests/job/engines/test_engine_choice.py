@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from reviewsum_assets.errors import SettingsError
-from reviewsum_assets.job.engines.choice import choose_engine
+from reviewsum_assets.job.engines import choose_engine
 from reviewsum_assets.settings import EngineSettings, SummarySettings
 
 PLAIN = SummarySettings()
@@ -22,8 +22,8 @@ def test_a_model_that_does_not_convert_takes_transformers_and_says_why() -> None
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"renormalize_logits": False}, "renormalize_logits is off"),
-        ({"early_stopping": False}, "early_stopping is off"),
+        ({"renormalize_logits": False}, "renormalize_logits is false"),
+        ({"early_stopping": False}, "early_stopping is false"),
     ],
 )
 def test_settings_that_only_transformers_can_follow_choose_it(
