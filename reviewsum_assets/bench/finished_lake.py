@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from reviewsum_assets.bench.stage_inputs import product_id, product_texts
-from reviewsum_assets.checkpoints.manifest import Producer, SummarizedProduct, SummaryRow
+from reviewsum_assets.checkpoints.manifest import Producer, SummarizedProduct, SummaryRow, Timings
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.job.models.conversion import ensure_converted
 from reviewsum_assets.job.models.directory import ready_model
-from reviewsum_assets.job.summarizer import CheckpointInput, CheckpointSummaries, StageSeconds
+from reviewsum_assets.job.summarizer import CheckpointInput, CheckpointSummaries
 from reviewsum_assets.job.worker import read_input
 from reviewsum_assets.job.writer import write_checkpoint
 from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
@@ -97,7 +97,7 @@ def _summarized(source: CheckpointInput, summaries: Iterator[str]) -> Checkpoint
         ),
         quarantined=(),
         reviews=sum(product.review_count for product in source.products),
-        seconds=StageSeconds(read=0.0, tokenize=0.0, generate=0.0, assemble=0.0),
+        timings=Timings(load=0, read=0, tokenize=0, generate=0, assemble=0, write=0),
     )
 
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.job.progress import ProgressReporter
@@ -20,16 +21,14 @@ from reviewsum_assets.job.spec import JobSpec
 # the sample dump, 4.3. The lower figure makes more chunks of a text, so predicts more seconds.
 _CHARS_PER_TOKEN = 4
 _LEASES_PER_CHECKPOINT = 2
+Outcome = Literal["landed", "valid", "failed"]
 
 
 @dataclass
 class BudgetKeeper:
-    """Measures the pace of a job, and compares it with the rest of the budget.
+    """Measures the pace of a job, and compares it with the rest of the budget in seconds.
 
-    Args:
-        spec: with budget and prediction; without a budget every lease fits.
-        clock: seconds, as ``time.monotonic``.
-        seconds_before: part of the budget that is already spent.
+    Without a budget every lease fits. ``seconds_before`` of the budget are already spent.
     """
 
     spec: JobSpec
@@ -100,7 +99,7 @@ class Dealer:
     ) -> None:
         self.reporter = reporter
         self.landed: set[int] = set()
-        self.skipped: set[int] = set()
+        self.valid: set[int] = set()
         self.failed: dict[int, str] = {}
         self.unfinished = {planned.number: planned for planned in pending}
         self.pool_products = 1
@@ -144,26 +143,25 @@ class Dealer:
         was_leased = self._leases[first.number] or self._leases[other.number]
         return first.recipe == other.recipe and not was_leased
 
-    def land(self, number: int, message: str, seconds: float) -> None:
-        """Record a committed checkpoint with so many seconds of one worker."""
+    def finish(self, number: int, outcome: Outcome, message: str, seconds: float = 0.0) -> None:
+        """Record the end of a checkpoint.
+
+        It landed after so many ``seconds`` of one worker, was valid before it was generated, or
+        failed for the reason in ``message`` and is not tried again.
+        """
         planned = self.unfinished.pop(number, None)
-        if planned is not None:
+        if planned is None:
+            return
+        if outcome == "landed":
             self.landed.add(number)
             self._keeper.measured(planned, seconds)
             self.reporter.checkpoint_landed(number, message)
-
-    def skip(self, number: int) -> None:
-        """Record a checkpoint that was valid before it was generated."""
-        if self.unfinished.pop(number, None) is not None:
-            self.skipped.add(number)
+        elif outcome == "valid":
+            self.valid.add(number)
             self.reporter.landed.add(number)
-
-    def fail(self, number: int, reason: str) -> None:
-        """Record a checkpoint that this job does not try again."""
-        planned = self.unfinished.pop(number, None)
-        if planned is not None:
-            self.failed[number] = reason
-            self.reporter.report(f"{planned.partition_key} failed: {reason}", logging.ERROR)
+        else:
+            self.failed[number] = message
+            self.reporter.report(f"{planned.partition_key} failed: {message}", logging.ERROR)
 
     def take_back(self, held: Collection[int], suspects: Collection[int], reason: str) -> None:
         """Deal a dead worker's checkpoints again, or give up those that were dealt before.
@@ -179,10 +177,10 @@ class Dealer:
             if self._leases[number] < _LEASES_PER_CHECKPOINT:
                 self._pending.appendleft(self.unfinished[number])
             else:
-                self.fail(number, reason)
+                self.finish(number, "failed", reason)
 
     def give_up(self, reason: str) -> None:
         """Fail all unfinished checkpoints."""
         self._pending.clear()
         for number in sorted(self.unfinished):
-            self.fail(number, reason)
+            self.finish(number, "failed", reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import shutil
@@ -31,7 +32,6 @@ _BYTES_PER_PROCESS = 2**29
 _SHARE_OF_MEMORY = 0.6
 _DRIVER_FILES = ("/dev/nvidiactl", "/dev/dxg")  # of Linux, and of Windows' subsystem for it
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-_SHOWN: dict[str, tuple[Gpu, ...]] = {}  # by program
 
 
 @dataclass(frozen=True)
@@ -126,26 +126,22 @@ def unused_gpus(engine: EngineSettings) -> str:
 
 def driver_gpus() -> tuple[Gpu, ...]:
     """List the GPUs that ``nvidia-smi`` shows; none where there is no working driver."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
+    try:
+        return _answer_of(shutil.which("nvidia-smi") or "nvidia-smi")
+    except (OSError, subprocess.SubprocessError):
         return ()
-    if program not in _SHOWN:
-        fields = "--query-gpu=uuid,name,memory.total,driver_version"
-        command = [program, fields, "--format=csv,noheader,nounits"]
-        try:
-            # Takes up to a second where the driver is not kept loaded.
-            answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        except (OSError, subprocess.SubprocessError):
-            return ()
-        rows = [[value.strip() for value in line.split(",")] for line in answer.stdout.splitlines()]
-        found = tuple(
-            Gpu(key, name, float(mib) / 1024 if mib.replace(".", "").isdigit() else 0.0, driver)
-            for key, name, mib, driver in (row for row in rows if len(row) == 4)
-        )
-        if not found:
-            return ()
-        _SHOWN[program] = found
-    return _SHOWN[program]
+
+
+@functools.cache  # takes up to a second where the driver is not kept loaded
+def _answer_of(program: str) -> tuple[Gpu, ...]:
+    fields = "--query-gpu=uuid,name,memory.total,driver_version"
+    command = [program, fields, "--format=csv,noheader,nounits"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    rows = [[value.strip() for value in line.split(",")] for line in answer.stdout.splitlines()]
+    return tuple(
+        Gpu(key, name, float(mib) / 1024 if mib.replace(".", "").isdigit() else 0.0, driver)
+        for key, name, mib, driver in (row for row in rows if len(row) == 4)
+    )
 
 
 def device_name(kind: str) -> str:

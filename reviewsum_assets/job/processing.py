@@ -24,13 +24,11 @@ from reviewsum_assets.job.progress import JobResult, ProgressReporter, death
 from reviewsum_assets.job.spec import JobSpec, job_spec
 from reviewsum_assets.job.worker import (
     Broken,
-    Failed,
+    Finished,
     Generated,
     Generating,
     Idle,
-    Landed,
     Report,
-    Skipped,
     worker_main,
 )
 from reviewsum_assets.settings import Settings
@@ -50,15 +48,9 @@ def run_job(
 ) -> JobResult:
     """Compute the checkpoints of ``spec`` that are not valid yet.
 
-    Args:
-        lake: the one that ``spec`` names.
-        spec: of the job.
-        reporter: receives progress.
-        should_stop: called twice a second; when true, workers are ended immediately. Objects are
-            written whole, so that only unfinished work is lost.
-        instance_type: for the manifests.
-        clock: of the budget, in seconds.
-        seconds_before: part of the budget that was spent before this call.
+    ``should_stop`` is called twice a second; when true, workers are ended immediately. Objects are
+    written whole, so that only unfinished work is lost. ``clock`` and ``seconds_before`` this call
+    are those of the budget.
     """
     started = time.monotonic()
     keeper = BudgetKeeper(spec, clock, seconds_before)
@@ -87,7 +79,7 @@ def run_job(
         reporter.report(budget_reached)
     return JobResult(
         landed=tuple(sorted(dealer.landed)),
-        already_valid=tuple(sorted(valid | dealer.skipped)),
+        already_valid=tuple(sorted(valid | dealer.valid)),
         failed=dealer.failed,
         stopped=bool(dealer.unfinished) and should_stop(),
         seconds=time.monotonic() - started,
@@ -104,12 +96,8 @@ def summarize_grouped(
 ) -> JobResult:
     """Make the model ready, plan, summarize, and merge if everything landed, in this process.
 
-    Args:
-        lake: to write to; valid checkpoints on it are kept.
-        grouped: one row per product with product_id, all_reviews and review_count.
-        grouped_version: version of ``grouped``, for the record.
-        settings: model, summaries, engine and ``top_k``.
-        run: computes a job spec.
+    ``grouped`` has one row per product with product_id, all_reviews and review_count; ``run``
+    computes a job spec.
 
     Raises:
         ReviewsumError: The model cannot be used, or no product can be planned.
@@ -145,10 +133,6 @@ class _Member:
     def suspects(self) -> set[int]:
         """Numbers of the checkpoints that may cause its death; others are read or written."""
         return (self.held & self.generating) or set().union(*self.leases[:1])
-
-    def reported(self, number: int) -> None:
-        """Record the end of its work on a checkpoint."""
-        self.leases = [rest for lease in self.leases if (rest := lease - {number})]
 
 
 class _Crew:
@@ -209,16 +193,11 @@ class _Crew:
                 member.generating = numbers
             case Generated(number, chunks, share, memory):
                 self._dealer.reporter.generated(number, chunks, share, memory)
-            case Landed(number, message, seconds):
-                self._barren_deaths = 0
-                member.reported(number)
-                self._dealer.land(number, message, seconds)
-            case Skipped(number):
-                member.reported(number)
-                self._dealer.skip(number)
-            case Failed(number, reason):
-                member.reported(number)
-                self._dealer.fail(number, reason)
+            case Finished(number, outcome, message, seconds):
+                if outcome == "landed":
+                    self._barren_deaths = 0
+                member.leases = [rest for lease in member.leases if (rest := lease - {number})]
+                self._dealer.finish(number, outcome, message, seconds)
             case Broken(reason):
                 member.broken = reason
 

@@ -41,6 +41,8 @@ EXIT_FAILED = 3
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run it again to finish
 _LOG_EVERY_SECONDS = 10.0
 _PUBLISH_EVERY_SECONDS = 1.0
+# Of several hosts, the largest value counts here, and the sum elsewhere.
+_MAXIMA = ("seconds", "eta_seconds", "peak_memory_bytes")
 
 _log = logging.getLogger("reviewsum.job")
 _Report = TypeVar("_Report", bound=BaseModel)
@@ -114,18 +116,11 @@ def read_progress(lake: Lake, job_name: str) -> JobProgress | None:
     hosts = _of_hosts(lake, job_name, JobProgress, "progress.json")
     if not hosts:
         return None
-    etas = [host.eta_seconds for host in hosts if host.eta_seconds is not None]
-    return JobProgress(
-        checkpoints_done=sum(host.checkpoints_done for host in hosts),
-        checkpoints=sum(host.checkpoints for host in hosts),
-        products_done=sum(host.products_done for host in hosts),
-        products=sum(host.products for host in hosts),
-        chunks_done=sum(host.chunks_done for host in hosts),
-        seconds=max(host.seconds for host in hosts),
-        products_per_hour=sum(host.products_per_hour for host in hosts),
-        eta_seconds=max(etas, default=None),
-        peak_memory_bytes=max(host.peak_memory_bytes for host in hosts),
-    )
+    joint: dict[str, Any] = {}
+    for name in JobProgress.model_fields:
+        values = [value for host in hosts if (value := getattr(host, name)) is not None]
+        joint[name] = max(values, default=None) if name in _MAXIMA else sum(values)
+    return JobProgress(**joint)
 
 
 def _of_hosts(lake: Lake, job: str, kind: type[_Report], name: str) -> list[_Report]:

@@ -140,20 +140,16 @@ class StopSignal:
     """Remembers SIGTERM and SIGINT, which Processing sends to end a job."""
 
     def __init__(self) -> None:
-        self.received: int | None = None
+        self.received = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._receive)
 
-    def __call__(self) -> bool:
-        """Return whether one of them has come."""
-        return self.received is not None
-
     def request(self) -> None:
-        """End the job as SIGTERM does."""
-        self.received = signal.SIGTERM
+        """End the job as these signals do."""
+        self.received = True
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        self.received = number
+        self.request()
         _log.warning("received %s: ending", signal.Signals(number).name)
 
 
@@ -197,9 +193,13 @@ def _run(
 ) -> JobResult:
     mine = spec.model_copy(update={"checkpoints": host.share(spec.checkpoints)})
     reporter = ProgressReporter(lake, mine, pipes, host.name)
-    instance_type = os.environ.get("REVIEWSUM_INSTANCE_TYPE", "local")
     result = run_job(
-        lake, mine, reporter, stop, instance_type, seconds_before=time.monotonic() - _STARTED
+        lake,
+        mine,
+        reporter,
+        lambda: stop.received,
+        os.environ.get("REVIEWSUM_INSTANCE_TYPE", "local"),
+        seconds_before=time.monotonic() - _STARTED,
     )
     lake.put(result_key(spec.name, host.name), result.model_dump_json().encode())
     reporter.report(

@@ -19,6 +19,7 @@ from reviewsum_assets.checkpoints.manifest import (
     QuarantinedProduct,
     SummarizedProduct,
     SummaryRow,
+    Timings,
 )
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.errors import JobError
@@ -56,25 +57,18 @@ class CheckpointInput:
 
 
 @dataclass(frozen=True)
-class StageSeconds:
-    """Seconds of one checkpoint's stages; shared out by chunks where work was pooled."""
-
-    read: float
-    tokenize: float
-    generate: float
-    assemble: float
-
-
-@dataclass(frozen=True)
 class CheckpointSummaries:
-    """The result of one checkpoint; ``chunks`` are those of the products summarized."""
+    """The result of one checkpoint; ``chunks`` are those of the products summarized.
+
+    ``timings`` of pooled work are shared out by chunks.
+    """
 
     planned: PlannedCheckpoint
     rows: tuple[SummaryRow, ...]
     products: tuple[SummarizedProduct, ...]
     quarantined: tuple[QuarantinedProduct, ...]
     reviews: int
-    seconds: StageSeconds
+    timings: Timings
     chunks: tuple[ChunkRecord, ...] = ()
 
 
@@ -122,12 +116,12 @@ class Summarizer:
     another may call ``assemble`` meanwhile.
 
     Args:
-        engine: generates.
+        engine: a loaded engine.
         tokenizer: of the engine's model.
         batch_tokens: source tokens per batch, padding included; reduced when memory runs out.
         on_generated: called after each batch with the checkpoint's number, the chunks generated
             and the share of the checkpoint's chunks that is done.
-        joiner: joins summaries into the chunks of a next level; None: there is one level.
+        joiner: makes the chunks of the next level; None: there is one level.
         memory_pauses: seconds before each new attempt at a single chunk that ran out of memory.
     """
 
@@ -354,11 +348,13 @@ class Summarizer:
             quarantined=tuple(quarantined),
             chunks=tuple(records),
             reviews=sum(product.review_count for product in work.source.products),
-            seconds=StageSeconds(
+            timings=Timings(
+                load=0.0,
                 read=work.source.read_seconds,
                 tokenize=work.tokenize_seconds,
                 generate=work.generate_seconds,
                 assemble=time.monotonic() - started,
+                write=0.0,
             ),
         )
 

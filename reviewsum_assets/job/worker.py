@@ -12,7 +12,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
@@ -30,6 +30,7 @@ from reviewsum_assets.checkpoints.plan import (
 )
 from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.errors import CheckpointError, ReviewsumError, first_names
+from reviewsum_assets.job.dealer import Outcome
 from reviewsum_assets.job.devices import hide_other_devices
 from reviewsum_assets.job.models.loaded import LoadedModel, RecipeReader, WorkerOptions
 from reviewsum_assets.job.progress import peak_memory_bytes
@@ -68,25 +69,13 @@ class Generated(NamedTuple):
     memory_bytes: int
 
 
-class Landed(NamedTuple):
-    """Worker to parent: a manifest was written after so many ``seconds`` of work."""
+class Finished(NamedTuple):
+    """Worker to parent: the end of a checkpoint; see ``Dealer.finish``."""
 
     number: int
-    message: str
-    seconds: float
-
-
-class Skipped(NamedTuple):
-    """Worker to parent: a checkpoint was valid before it was generated."""
-
-    number: int
-
-
-class Failed(NamedTuple):
-    """Worker to parent: a checkpoint did not land, and another attempt would not help."""
-
-    number: int
-    reason: str
+    outcome: Outcome
+    message: str = ""
+    seconds: float = 0.0
 
 
 class Broken(NamedTuple):
@@ -95,7 +84,7 @@ class Broken(NamedTuple):
     reason: str
 
 
-Report = Idle | Generating | Generated | Landed | Skipped | Failed | Broken
+Report = Idle | Generating | Generated | Finished | Broken
 
 
 class _Reports:
@@ -215,11 +204,11 @@ class _Worker:
             try:
                 # Another job, over other checkpoints, may have written it meanwhile.
                 if not spec.recompute and check_checkpoint(self._lake, planned).is_valid:
-                    self._reports.send(Skipped(planned.number))
+                    self._reports.send(Finished(planned.number, "valid"))
                 else:
                     yield read_input(self._lake, planned, recipe, copies)
             except ReviewsumError as error:
-                self._reports.send(Failed(planned.number, str(error)))
+                self._reports.send(Finished(planned.number, "failed", str(error)))
 
     def _write(self, work: ChunkedCheckpoint, model: LoadedModel, generated_from: float) -> None:
         planned = work.source.planned
@@ -234,12 +223,13 @@ class _Worker:
             )
         except Exception as error:  # unreported, it would be lost with this thread
             reason = _reason(error, f"checkpoint {planned.number} cannot be written")
-            self._reports.send(Failed(planned.number, reason))
+            self._reports.send(Finished(planned.number, "failed", reason))
             return
         lost = f", {len(manifest.quarantined)} quarantined" if manifest.quarantined else ""
         self._reports.send(
-            Landed(
+            Finished(
                 planned.number,
+                "landed",
                 f"{planned.partition_key} landed: {len(manifest.products)} products{lost}, "
                 f"{manifest.chunks} chunks, {manifest.seconds:.1f} s",
                 manifest.worker_seconds + manifest.timings.write,
@@ -252,11 +242,7 @@ def read_input(
 ) -> CheckpointInput:
     """Read the grouped reviews of one checkpoint, and verify that they are the planned ones.
 
-    Args:
-        lake: with the grouped reviews.
-        planned: the checkpoint.
-        recipe: of its input hashes.
-        copies: a directory that may hold a copy, which saves reading from the lake.
+    ``copies`` is a directory that may hold a copy, which saves reading from the lake.
 
     Raises:
         CheckpointError: They are missing, or not those that were planned.
@@ -294,5 +280,5 @@ def _copy_in(copies: Path, lake: Lake, key: str) -> Path | None:
     whole key: both have been seen, and neither is documented for Processing.
     """
     prefix = lake.uri.partition("://")[2].partition("/")[2]
-    candidates: Sequence[Path] = (copies / key, copies / prefix / key)
-    return next((candidate for candidate in candidates if candidate.exists()), None)
+    found = (path for path in (copies / key, copies / prefix / key) if path.exists())
+    return next(found, None)

@@ -6,13 +6,7 @@ import hashlib
 import time
 from datetime import datetime, timezone
 
-from reviewsum_assets.checkpoints.manifest import (
-    Manifest,
-    Producer,
-    Timings,
-    chunk_table,
-    encode_rows,
-)
+from reviewsum_assets.checkpoints.manifest import Manifest, Producer, chunk_table, encode_rows
 from reviewsum_assets.job.summarizer import CheckpointSummaries
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
@@ -30,18 +24,13 @@ def write_checkpoint(
 ) -> Manifest:
     """Write a checkpoint; the lake's store retries requests that fail.
 
-    Args:
-        lake: to write to.
-        summaries: of the checkpoint.
-        producer: of the summaries, for the record.
-        load_seconds: of the model.
-        started_at: ``time.monotonic()`` when work on the checkpoint began.
-        seconds_per_chunk: expected of one worker, for the record.
+    ``load_seconds`` are the model's. Work on the checkpoint began at ``started_at`` of
+    ``time.monotonic()``. One worker was expected to need ``seconds_per_chunk``.
 
     Raises:
         LakeError: An object cannot be written; the checkpoint is not committed.
     """
-    planned, stages = summaries.planned, summaries.seconds
+    planned = summaries.planned
     chunks = sum(product.chunks for product in summaries.products)
     content = encode_rows(summaries.rows)
     chunks_sha256 = None
@@ -62,13 +51,8 @@ def write_checkpoint(
         quarantined=summaries.quarantined,
         reviews=summaries.reviews,
         producer=producer,
-        timings=Timings(
-            load=load_seconds,
-            read=stages.read,
-            tokenize=stages.tokenize,
-            generate=stages.generate,
-            assemble=stages.assemble,
-            write=written - started,
+        timings=summaries.timings.model_copy(
+            update={"load": load_seconds, "write": written - started}
         ),
         seconds=written - started_at,
         predicted_seconds=None if seconds_per_chunk is None else chunks * seconds_per_chunk,

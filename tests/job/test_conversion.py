@@ -15,11 +15,7 @@ from reviewsum_assets.demo import DEMO_MODEL
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.job.chunking import ChunkTokenizer
 from reviewsum_assets.job.models import conversion as module
-from reviewsum_assets.job.models.conversion import (
-    ensure_converted,
-    is_converted,
-    read_conversion,
-)
+from reviewsum_assets.job.models.conversion import ensure_converted, is_converted, read_conversion
 from reviewsum_assets.job.models.directory import ReadyModel, ready_model
 from reviewsum_assets.job.models.source import stored_type
 from reviewsum_assets.settings import load_settings

@@ -64,11 +64,7 @@ def test_a_worker_sees_its_own_gpu_and_no_other(
     ],
 )
 def test_gpus_that_were_hidden_from_this_process_are_left_alone(
-    two_gpus: None,
-    monkeypatch: pytest.MonkeyPatch,
-    visible: str,
-    keys: list[str],
-    names: list[str],
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch, visible: str, keys: list[str], names: list[str]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")

@@ -11,12 +11,7 @@ from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.job.models.files import PublishedFile
 from reviewsum_assets.job.progress import JobResult, open_pipes, read_progress, read_result
 from reviewsum_assets.job.run_processing import EXIT_USAGE, main
-from reviewsum_assets.job.spec import (
-    Host,
-    pipes_context_key,
-    progress_key,
-    result_key,
-)
+from reviewsum_assets.job.spec import Host, pipes_context_key, progress_key, result_key
 from reviewsum_assets.settings import SummarySettings
 from reviewsum_assets.storage.lake import Lake
 from tests.support.hostile import examples, texts

@@ -14,11 +14,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.job.models import directory as model_directory
-from reviewsum_assets.job.models.directory import (
-    is_current,
-    read_ready_model,
-    ready_model,
-)
+from reviewsum_assets.job.models.directory import is_current, read_ready_model, ready_model
 from reviewsum_assets.job.models.files import PublishedFile, described
 from reviewsum_assets.settings import Settings, load_settings
 from reviewsum_assets.storage.lake import Lake

@@ -28,14 +28,8 @@ def load_engine(
 ) -> Engine:
     """Load a ready model (transformers) or a conversion (CTranslate2) on one device.
 
-    Args:
-        name: of the engine; the other engine is not imported.
-        directory: with the files that this engine reads.
-        settings: of generation.
-        device: ``cpu``, or ``cuda`` for the only GPU visible to this process.
-        dtype: of the arithmetic; ``auto`` is bfloat16 on GPUs that support it, else float32.
-            float16 can overflow in Pegasus' encoder.
-        threads: of the CPU.
+    ``device`` is ``cpu``, or ``cuda`` for the only GPU visible to this process. ``dtype`` ``auto``
+    is bfloat16 on GPUs that support it, else float32: float16 can overflow in Pegasus' encoder.
 
     Raises:
         SettingsError: The device does not support the type.

@@ -17,9 +17,7 @@ from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.job.chunking import ChunkTokenizer
 from reviewsum_assets.job.engines import load_engine
 from reviewsum_assets.job.engines.base import Engine
-from reviewsum_assets.job.models.conversion import (
-    ensure_converted,
-)
+from reviewsum_assets.job.models.conversion import ensure_converted
 from reviewsum_assets.job.models.directory import ready_model
 from reviewsum_assets.settings import SummarySettings, load_settings
 from reviewsum_assets.storage.lake import Lake
@@ -94,11 +92,7 @@ def batch(model: Path) -> list[list[int]]:
     ids=str,
 )
 def test_it_says_what_transformers_says(
-    name: str,
-    changes: dict[str, Any],
-    lake: Lake,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
+    name: str, changes: dict[str, Any], lake: Lake, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     model = MODELS[name](request, tmp_path / "model")
     settings = SETTINGS.model_copy(update=changes)
