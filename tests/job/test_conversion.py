@@ -43,7 +43,6 @@ def test_a_model_is_converted_once(any_lake: Lake, pegasus: Path, tmp_path: Path
     assert ensure_converted(any_lake, model) == first
     assert any_lake.head(key) == before
     local = first.local_copy(any_lake, cache=tmp_path / "cache")
-    assert (local / "model.bin").exists()
     assert ChunkTokenizer.load(local, "", 512).encode("good sound")
 
 
@@ -68,16 +67,15 @@ assert not found, found
     subprocess.run([sys.executable, "-c", script, str(local)], check=True)
 
 
-def test_a_kill_before_the_commit_leaves_no_conversion(lake: Lake, pegasus: Path) -> None:
+def test_an_uncommitted_conversion_is_made_again_and_a_damaged_one_is_not_loaded(
+    lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
     model = ready(lake, pegasus)
     first = ensure_converted(lake, model)
     lake.delete(f"{converted_model_directory(model.version)}/converted.json")
     assert not is_converted(lake, model.version)
-    assert ensure_converted(lake, model).files == first.files
-
-
-def test_a_damaged_conversion_is_not_loaded(lake: Lake, pegasus: Path, tmp_path: Path) -> None:
-    conversion = ensure_converted(lake, ready(lake, pegasus))
+    conversion = ensure_converted(lake, model)
+    assert conversion.files == first.files
     weights = conversion.local_copy(lake, cache=tmp_path) / "model.bin"
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
@@ -121,10 +119,10 @@ def test_an_obstacle_is_tried_again_with_another_converter(
     assert ensure_converted(lake, model).obstacle == ""
 
 
-def test_a_conversion_that_thinks_differently_is_not_used(
+def test_a_conversion_with_other_probabilities_is_not_used(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As a converter would that takes another activation for the model's own.
+    # As a converter that mistakes another activation for the model's own.
     name_layout = module._name_layout
 
     def misread(config: Any) -> None:

@@ -27,12 +27,13 @@ def test_a_published_file_cannot_leave_its_folder(name: str) -> None:
         PublishedFile(name=name, size=1, sha256="")
 
 
-@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
-def test_a_job_spec_that_is_none_is_named(
-    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("content", [None, b'{"name": "../../x"}', *DAMAGED], ids=range(9))
+def test_a_missing_or_damaged_job_spec_is_named(
+    tmp_path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec, message = tmp_path / "spec.json", tmp_path / "message"
-    spec.write_bytes(content)
+    if content is not None:
+        spec.write_bytes(content)
     assert main(["--spec", str(spec), "--message_file", str(message)]) == EXIT_USAGE
     assert message.read_text().startswith(f"job spec {spec} cannot be read: ")
     assert message.read_text().isprintable()
@@ -44,7 +45,7 @@ def test_a_job_spec_that_is_none_is_named(
     [*DAMAGED, b'{"current_host": "a", "hosts": ["b"]}', b'{"current_host": "a", "hosts": 5}'],
     ids=range(len(DAMAGED) + 2),
 )
-def test_hosts_that_are_none_are_named(tmp_path: Path, content: bytes) -> None:
+def test_damaged_hosts_are_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "resourceconfig.json"
     path.write_bytes(content)
     with pytest.raises(JobError, match="does not say which host this is"):
@@ -52,7 +53,7 @@ def test_hosts_that_are_none_are_named(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
-def test_what_a_host_left_is_passed_over_if_it_is_damaged(
+def test_a_damaged_result_or_progress_of_a_host_is_ignored(
     lake: Lake, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = JobResult(landed=(1,), already_valid=(), failed={}, stopped=False, seconds=1.0)

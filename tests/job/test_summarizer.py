@@ -107,6 +107,10 @@ def summarize(
     return {done.planned.number: done for done in summarizer.summarize(inputs)}
 
 
+def summaries(done: CheckpointSummaries) -> list[str]:
+    return [row.abstracted_summary for row in done.rows]
+
+
 def test_every_product_gets_its_chunk_summaries_joined_by_one_space(pegasus: Path) -> None:
     summarizer, engine = build(pegasus)
     done = summarize(summarizer, [LONG, "Stopped working after 2 weeks."])[1]
@@ -119,34 +123,23 @@ def test_every_product_gets_its_chunk_summaries_joined_by_one_space(pegasus: Pat
     assert done.reviews == 14
 
 
-def test_batches_keep_to_the_budget(pegasus: Path) -> None:
-    summarizer, engine = build(pegasus, batch_tokens=100)
-    summarize(summarizer, [LONG, LONG + "x", "short", "also short"])
-    for batch in engine.batches:
-        assert len(batch) * max(map(len, batch)) <= 100
-
-
 def test_identical_chunks_are_generated_once(pegasus: Path) -> None:
     summarizer, engine = build(pegasus)
     done = summarize(summarizer, ["good sound", "good sound"], ["good  sound"])
-    again = summarize(summarizer, ["good sound"])
+    again = summarize(summarizer, ["good sound", None])
     assert sum(map(len, engine.batches)) == 1
     assert [p.chunks_reused for p in done[1].products] == [0, 1]
     assert done[2].products[0].chunks_reused == again[1].products[0].chunks_reused == 1
     assert len({row.abstracted_summary for d in done.values() for row in d.rows}) == 1
 
 
-@pytest.mark.parametrize("text", [None, "", " \n "])
-def test_a_product_without_text_is_quarantined(pegasus: Path, text: str | None) -> None:
-    done = summarize(build(pegasus)[0], [text, "good sound"])[1]
-    assert [(q.product_id, q.reason) for q in done.quarantined] == [
-        ("P1-0", "no text to summarize")
-    ]
-    assert [row.product_id for row in done.rows] == ["P1-1"]
-
-
-def test_a_product_of_ten_megabytes_is_summarized(pegasus: Path) -> None:
-    assert len(summarize(build(pegasus)[0], ["good sound " * 1_000_000])[1].rows) == 1
+def test_products_without_text_are_quarantined_and_one_of_ten_megabytes_is_not(
+    pegasus: Path,
+) -> None:
+    done = summarize(build(pegasus)[0], [None, "", " \n ", "good sound " * 1_000_000])[1]
+    assert [q.product_id for q in done.quarantined] == ["P1-0", "P1-1", "P1-2"]
+    assert {q.reason for q in done.quarantined} == {"no text to summarize"}
+    assert [row.product_id for row in done.rows] == ["P1-3"]
 
 
 def test_a_poison_product_is_quarantined_and_the_rest_completes(poisoned_pegasus: Path) -> None:
@@ -159,7 +152,7 @@ def test_a_poison_product_is_quarantined_and_the_rest_completes(poisoned_pegasus
     assert len(done.rows) == 8
 
 
-def test_what_fails_on_everything_is_raised_and_never_recorded(pegasus: Path) -> None:
+def test_an_engine_that_fails_on_everything_is_raised_and_never_recorded(pegasus: Path) -> None:
     summarizer, engine = build(pegasus)
     engine.broken = True
     with pytest.raises(JobError, match="fails on plain text too"):
@@ -205,21 +198,17 @@ def test_the_chunks_used_last_are_remembered_and_no_more(
     assert sum(map(len, engine.batches)) == 6
 
 
-def test_pooled_checkpoints_give_what_each_gives_alone(pegasus: Path) -> None:
+def test_pooled_checkpoints_have_the_summaries_of_each_alone(pegasus: Path) -> None:
     first, second = [LONG, "good sound"], ["bad battery", LONG + " indeed"]
-    together = summarize(build(pegasus)[0], first, second)
-    assert together[1].rows == summarize(build(pegasus)[0], first)[1].rows
-    assert [row.abstracted_summary for row in together[2].rows] == [
-        row.abstracted_summary for row in summarize(build(pegasus)[0], second)[1].rows
-    ]
-
-
-def test_a_checkpoint_of_known_chunks_only_needs_no_engine(pegasus: Path) -> None:
-    summarizer, engine = build(pegasus)
-    summarize(summarizer, ["good sound"])
-    calls = len(engine.batches)
-    assert len(summarize(summarizer, ["good sound", None])[1].rows) == 1
-    assert len(engine.batches) == calls
+    summarizer, engine = build(pegasus, batch_tokens=100)
+    together = summarize(summarizer, first, second)
+    assert max(map(padded, engine.batches)) <= 100
+    alone = [summarize(build(pegasus)[0], texts)[1] for texts in (first, second)]
+    for pooled, single in zip(together.values(), alone, strict=True):
+        assert summaries(pooled) == summaries(single)
+    # One chunk has the same summary with either strategy.
+    hierarchical = summarize(build(pegasus, settings=HIERARCHICAL)[0], ["good sound"])[1]
+    assert summaries(hierarchical) == summaries(alone[0])[1:]
 
 
 def test_hierarchical_summaries_are_summarized_again_until_one_is_left(pegasus: Path) -> None:
@@ -233,7 +222,7 @@ def test_hierarchical_summaries_are_summarized_again_until_one_is_left(pegasus: 
     for product in done.products:
         records = [one for one in done.chunks if one.product_id == product.product_id]
         levels = product.chunks_by_level
-        # Every level is made of all that the one below left, and the last leaves the summary.
+        # Every level joins all summaries of the level below, and the last leaves the summary.
         for number in range(2, len(levels) + 1):
             below = [one for one in records if one.level == number - 1]
             level = [one for one in records if one.level == number]
@@ -253,26 +242,19 @@ def test_hierarchical_summaries_are_summarized_again_until_one_is_left(pegasus: 
     assert shares == sorted(shares)
 
 
-def test_one_chunk_is_the_same_with_either_strategy(pegasus: Path) -> None:
-    joined = summarize(build(pegasus)[0], ["good sound"])[1]
-    hierarchical = summarize(build(pegasus, settings=HIERARCHICAL)[0], ["good sound"])[1]
-    assert hierarchical.rows == joined.rows
-
-
 def test_hierarchical_survives_little_memory_and_pools_levels(pegasus: Path) -> None:
     texts = [LONG, f"Good value for the price. {LONG}", f"{LONG} Don't buy it."]
     alone, calls = [], 0
     for text in texts:
         summarizer, engine = build(pegasus, settings=HIERARCHICAL, batch_tokens=4000)
-        alone.append(summarize(summarizer, [text])[1].rows[0].abstracted_summary)
+        alone += summaries(summarize(summarizer, [text])[1])
         calls += len(engine.batches)
     for most_tokens in (4000, 50):
         summarizer, engine = build(
             pegasus, settings=HIERARCHICAL, batch_tokens=4000, most_tokens=most_tokens
         )
         done = summarize(summarizer, texts[:2], texts[2:])
-        rows = [row.abstracted_summary for number in (1, 2) for row in done[number].rows]
-        assert rows == alone
+        assert [*summaries(done[1]), *summaries(done[2])] == alone
         assert most_tokens == 50 or len(engine.batches) < calls
 
 

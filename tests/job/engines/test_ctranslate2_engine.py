@@ -1,4 +1,4 @@
-"""CTranslate2 must say what transformers says, for every family and every rule of a model."""
+"""CTranslate2 gives the summaries of transformers, for every family and rule of a model."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def batch(model: Path) -> list[list[int]]:
     [{}, {"num_beams": 1}, {"num_beams": 4, "length_penalty": 2.0}, {"min_length": 0}],
     ids=str,
 )
-def test_it_says_what_transformers_says(
+def test_its_summaries_are_those_of_transformers(
     name: str, changes: dict[str, Any], lake: Lake, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     model = MODELS[name](request, tmp_path / "model")
@@ -114,25 +114,21 @@ def test_the_models_that_end_early_do(
     assert len({tuple(summary) for summary in summaries}) > 1
 
 
-def test_one_chunk_alone_says_what_it_says_in_a_batch(lake: Lake, pegasus: Path) -> None:
+def test_one_chunk_alone_has_the_summary_that_it_has_in_a_batch(lake: Lake, pegasus: Path) -> None:
     loaded, chunks = engine(converted(lake, pegasus)), batch(pegasus)[:8]
     assert [loaded.generate([chunk])[0] for chunk in chunks] == loaded.generate(chunks)
-
-
-def test_int8_summarizes_too(lake: Lake, pegasus: Path) -> None:
-    loaded = engine(converted(lake, pegasus), dtype="int8")
-    assert loaded.describe().dtype.startswith("int8")
-    assert all(loaded.generate(batch(pegasus)[:3]))
-
-
-def test_it_says_what_it_is(lake: Lake, pegasus: Path) -> None:
-    info = engine(converted(lake, pegasus)).describe()
+    info = loaded.describe()
     assert (info.name, info.dtype) == ("ctranslate2", "float32")
     assert info.device.startswith("cpu (")
     assert info.versions["ctranslate2"].startswith("4.")
 
 
-def test_a_type_that_the_device_lacks_is_named(lake: Lake, pegasus: Path) -> None:
+def test_int8_summarizes_and_a_type_that_the_device_lacks_is_named(
+    lake: Lake, pegasus: Path
+) -> None:
+    loaded = engine(converted(lake, pegasus), dtype="int8")
+    assert loaded.describe().dtype.startswith("int8")
+    assert all(loaded.generate(batch(pegasus)[:3]))
     with pytest.raises(SettingsError, match=r"dtype float16 is not possible on this cpu.*float32"):
         engine(converted(lake, pegasus), dtype="float16")
 
