@@ -16,8 +16,7 @@ from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.job.models.conversion import ensure_converted
 from reviewsum_assets.job.models.directory import ready_model
 from reviewsum_assets.job.summarizer import CheckpointInput, CheckpointSummaries
-from reviewsum_assets.job.worker import read_input
-from reviewsum_assets.job.writer import write_checkpoint
+from reviewsum_assets.job.worker import read_input, write_checkpoint
 from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage import places

@@ -145,11 +145,10 @@ class Chunker:
         truncates; no empty chunk comes before it.
         """
         words = (text or "")[: self._window_chars].split()
+        chunks = None
         if self._special.search(" ".join(words)) is None:
             chunks = self._cut_by_sums(words)
-            if chunks is not None:
-                return chunks
-        return self._tokenizer.chunks(self._cut_by_tokenizing(words))
+        return self._cut_by_tokenizing(words) if chunks is None else chunks
 
     def _cut_by_sums(self, words: list[str]) -> list[Chunk] | None:
         """Cut by sums of the words' tokens; None if the tokenizer does not confirm the sums."""
@@ -163,8 +162,10 @@ class Chunker:
             cost = self._words[word]
             longer = cost.alone if index == start else before + cost.last
             if longer >= self._limit and index > start:
-                if not self._reaches_limit(words[start : index + 1]):
-                    return None
+                odd = not (_is_plain(word) and _is_plain(words[index - 1]))
+                reached = " ".join(words[start : index + 1])
+                if odd and self._tokenizer.counts([reached])[0] < self._limit:
+                    return None  # the sum is wrong
                 pieces.append(" ".join(words[start:index]))
                 sums.append(total)
                 start = index
@@ -179,13 +180,7 @@ class Chunker:
         expected = [min(total + fixed, self._encoder_tokens) for total in sums]
         return chunks if expected == [len(chunk.token_ids) for chunk in chunks] else None
 
-    def _reaches_limit(self, words: Sequence[str]) -> bool:
-        """Count these words' tokens where the sum could be wrong."""
-        if _is_plain(words[-1]) and _is_plain(words[-2]):
-            return True
-        return self._tokenizer.counts([" ".join(words)])[0] >= self._limit
-
-    def _cut_by_tokenizing(self, words: list[str]) -> list[str]:
+    def _cut_by_tokenizing(self, words: list[str]) -> list[Chunk]:
         """Apply the rule literally, for texts whose tokens do not add up word by word."""
         pieces: list[str] = []
         for word in words:
@@ -194,7 +189,7 @@ class Chunker:
                 pieces[-1] = longer
             else:
                 pieces.append(word)
-        return pieces
+        return self._tokenizer.chunks(pieces)
 
     def _measure(self, words: Iterable[str]) -> None:
         """Count the tokens of words that are not cached."""

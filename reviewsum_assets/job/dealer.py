@@ -115,20 +115,19 @@ class Dealer:
     def next_lease(self, held: Collection[int], workers: int) -> tuple[PlannedCheckpoint, ...]:
         """Deal the next checkpoints of one recipe that make a pool worth batching.
 
-        Empty if the budget has no room for them; there is no work afterwards.
-
-        Args:
-            held: numbers of the checkpoints that the worker has not finished.
-            workers: number of workers; towards the end, leases become smaller, so that all
-                workers end at about the same time.
+        The worker has not finished the checkpoints ``held``. Towards the end, leases become
+        smaller, so that all ``workers`` end at about the same time. Empty if the budget has no
+        room; there is no work afterwards.
         """
         left = sum(planned.products for planned in self._pending)
         enough = min(self.pool_products, left / (2 * workers))
         lease: list[PlannedCheckpoint] = []
         for planned in self._pending:
             is_full = sum(leased.products for leased in lease) >= enough
-            if lease and (is_full or not self._go_together(lease[0], planned)):
+            if lease and (is_full or lease[0].recipe != planned.recipe):
                 break
+            if lease and (self._leases[lease[0].number] or self._leases[planned.number]):
+                break  # a suspect of a worker's death goes alone
             lease.append(planned)
         before = [self.unfinished[number] for number in held if number in self.unfinished]
         if not self._keeper.fits([*before, *lease]):
@@ -137,11 +136,6 @@ class Dealer:
             self._pending.popleft()
             self._leases[planned.number] += 1
         return tuple(lease)
-
-    def _go_together(self, first: PlannedCheckpoint, other: PlannedCheckpoint) -> bool:
-        """Return whether one lease may hold both; a suspect of a worker's death goes alone."""
-        was_leased = self._leases[first.number] or self._leases[other.number]
-        return first.recipe == other.recipe and not was_leased
 
     def finish(self, number: int, outcome: Outcome, message: str, seconds: float = 0.0) -> None:
         """Record the end of a checkpoint.
@@ -166,10 +160,8 @@ class Dealer:
     def take_back(self, held: Collection[int], suspects: Collection[int], reason: str) -> None:
         """Deal a dead worker's checkpoints again, or give up those that were dealt before.
 
-        Args:
-            held: numbers without a report of the worker.
-            suspects: those of them that may have caused its death; others were read or written.
-            reason: of its death.
+        Of the checkpoints ``held``, the ``suspects`` may have caused its death; the others were
+        read or written.
         """
         for number in sorted(self.unfinished.keys() & set(held), reverse=True):
             if number not in suspects:

@@ -82,12 +82,8 @@ def token_limit(tokenizer: ChunkTokenizer, settings: SummarySettings) -> int:
 def joined(tokens: Sequence[int], limit: int) -> list[range]:
     """Group neighbouring summaries: as few groups as possible, of about equal size.
 
-    Args:
-        tokens: of each summary.
-        limit: tokens that a group stays below, unless two summaries alone have more.
-
-    Returns:
-        Ranges of places in ``tokens``, two or more of them in each but the last.
+    The ``tokens`` of a group stay below ``limit``, unless two summaries alone have more. A group is
+    a range of places in ``tokens``, two or more in each but the last.
     """
     groups = _packed(tokens, limit)
     # The lowest limit that needs no more groups spreads the summaries most evenly.

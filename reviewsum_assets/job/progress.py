@@ -253,7 +253,7 @@ def open_pipes(lake: Lake, job: str) -> AbstractContextManager[PipesContext | No
         _log.warning("%s cannot be read: %s", lake.uri_of(pipes_context_key(job)), error)
         return nullcontext()
     return open_dagster_pipes(
-        message_writer=_LakeMessageWriter(lake, job),
+        message_writer=_LakeMessages(lake, job),
         params_loader=PipesMappingParamsLoader(
             {
                 DAGSTER_PIPES_CONTEXT_ENV_VAR: encode_param({"data": context}),
@@ -263,7 +263,7 @@ def open_pipes(lake: Lake, job: str) -> AbstractContextManager[PipesContext | No
     )
 
 
-class _LakeChannel(PipesMessageWriterChannel):
+class _LakeMessages(PipesMessageWriter["_LakeMessages"], PipesMessageWriterChannel):
     """Writes each message immediately, as an object of its own: there are few."""
 
     def __init__(self, lake: Lake, job: str) -> None:
@@ -271,15 +271,10 @@ class _LakeChannel(PipesMessageWriterChannel):
         self._job = job
         self._written = 0
 
+    @contextmanager
+    def open(self, params: Any) -> Iterator[_LakeMessages]:  # noqa: ARG002 - the place is known
+        yield self
+
     def write_message(self, message: Any) -> None:
         key = message_key(self._job, self._written + 1)
         self._written += _put_if_possible(self._lake, key, json.dumps(message).encode())
-
-
-class _LakeMessageWriter(PipesMessageWriter[_LakeChannel]):
-    def __init__(self, lake: Lake, job: str) -> None:
-        self._channel = _LakeChannel(lake, job)
-
-    @contextmanager
-    def open(self, params: Any) -> Iterator[_LakeChannel]:  # noqa: ARG002 - the place is known
-        yield self._channel

@@ -242,7 +242,14 @@ class Summarizer:
             except EngineOutOfMemory as error:
                 self._budget.ran_out_of_memory(len(keys), longest)
                 if len(keys) == 1:
-                    self._wait_for_memory(attempts, longest, error)
+                    if attempts == len(self._memory_pauses):
+                        raise JobError(
+                            f"a single chunk of {longest} tokens does not fit into the device's "
+                            f"memory, {attempts + 1} attempts failed: {error}. To fix: end other "
+                            "processes that use the device, lower num_beams, or use a device with "
+                            "more memory"
+                        ) from error
+                    time.sleep(self._memory_pauses[attempts])
                     attempts += 1
                 _log.warning(
                     "out of memory with %d chunks of up to %d tokens: continuing with %d tokens "
@@ -261,16 +268,6 @@ class Summarizer:
                 self._known.popitem(last=False)
             yield summaries, time.monotonic() - started  # failed attempts included
             started = time.monotonic()
-
-    def _wait_for_memory(self, attempts: int, tokens: int, error: EngineOutOfMemory) -> None:
-        """Pause before the next attempt at a single chunk."""
-        if attempts >= len(self._memory_pauses):
-            raise JobError(
-                f"a single chunk of {tokens} tokens does not fit into the device's memory, "
-                f"{attempts + 1} attempts failed: {error}. To fix: end other processes that use "
-                "the device, lower num_beams, or use a device with more memory"
-            ) from error
-        time.sleep(self._memory_pauses[attempts])
 
     def _generate_batch(self, batch: Sequence[Sequence[int]]) -> list[_ChunkSummary]:
         """Generate a batch; one that fails is halved until the chunk at fault is alone.

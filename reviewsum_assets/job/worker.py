@@ -6,14 +6,16 @@ immediately, so that no process computes unobserved.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import datetime, timezone
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from reviewsum_assets.checkpoints.manifest import Manifest, Producer, chunk_table, encode_rows
 from reviewsum_assets.checkpoints.plan import (
     INPUT_NULLABLE,
     INPUT_SCHEMA,
@@ -36,13 +39,14 @@ from reviewsum_assets.job.models.loaded import LoadedModel, RecipeReader, Worker
 from reviewsum_assets.job.progress import peak_memory_bytes
 from reviewsum_assets.job.summarizer import (
     CheckpointInput,
+    CheckpointSummaries,
     ChunkedCheckpoint,
     ProductInput,
     chunk_checkpoint,
 )
-from reviewsum_assets.job.writer import write_checkpoint
+from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
-from reviewsum_assets.storage.tables import parse_table
+from reviewsum_assets.storage.tables import as_parquet, parse_table
 
 _log = logging.getLogger("reviewsum.job")
 
@@ -87,29 +91,22 @@ class Broken(NamedTuple):
 Report = Idle | Generating | Generated | Finished | Broken
 
 
-class _Reports:
-    """Sends reports from several threads."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._lock = threading.Lock()
-
-    def send(self, report: Report) -> None:
-        with self._lock:
-            self._connection.send(report)
-
-
 def worker_main(connection: Connection, options: WorkerOptions) -> None:
     """Run one worker until its parent has no more work; the target of a spawned process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Ctrl-C reaches the parent too, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     hide_other_devices(options.device)
-    reports = _Reports(connection)
+    lock = threading.Lock()  # three threads send
+
+    def send(report: Report) -> None:
+        with lock:
+            connection.send(report)
+
     try:
-        _Worker(options, connection, reports).work()
+        _Worker(options, connection, send).work()
     except Exception as error:
-        reports.send(Broken(_reason(error, "worker failed")))
+        send(Broken(_reason(error, "worker failed")))
 
 
 def _end_with_parent() -> None:
@@ -127,13 +124,6 @@ def _reason(error: Exception, event: str) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-class _Pool(NamedTuple):
-    """A lease that is read and cut, ready to be generated."""
-
-    reader: RecipeReader
-    works: list[ChunkedCheckpoint]
-
-
 class _Worker:
     """Three threads in a row: one reads and cuts leases, the main one generates, one writes.
 
@@ -141,12 +131,17 @@ class _Worker:
     written while the next is generated, since unwritten summaries are lost with the process.
     """
 
-    def __init__(self, options: WorkerOptions, connection: Connection, reports: _Reports) -> None:
+    def __init__(
+        self, options: WorkerOptions, connection: Connection, send: Callable[[Report], None]
+    ) -> None:
         self._options = options
         self._connection = connection
-        self._reports = reports
+        self._send = send
         self._lake = Lake.open(options.spec.lake)
-        self._pools: queue.Queue[_Pool | Exception | None] = queue.Queue()
+        # Leases that are read and cut; an exception ends the worker, None is the regular end.
+        self._pools: queue.Queue[
+            tuple[RecipeReader, list[ChunkedCheckpoint]] | Exception | None
+        ] = queue.Queue()
         self._slots = threading.Semaphore(options.device.leases)
         self._reader: RecipeReader | None = None
         self._model: LoadedModel | None = None
@@ -159,13 +154,13 @@ class _Worker:
             while (pool := self._pools.get()) is not None:
                 if isinstance(pool, Exception):
                     raise pool
-                model = self._model_for(pool.reader)
-                numbers = frozenset(work.source.planned.number for work in pool.works)
-                self._reports.send(Generating(numbers))
+                reader, works = pool
+                model = self._model_for(reader)
+                self._send(Generating(frozenset(work.source.planned.number for work in works)))
                 started, earlier = time.monotonic(), writing
                 writing = [
                     writer.submit(self._write, work, model, started)
-                    for work in model.summarizer.generate(pool.works)
+                    for work in model.summarizer.generate(works)
                 ]
                 self._slots.release()
                 wait(earlier)
@@ -174,7 +169,7 @@ class _Worker:
         try:
             while True:
                 self._slots.acquire()
-                self._reports.send(Idle())
+                self._send(Idle())
                 leased: Lease = self._connection.recv()
                 if not leased:
                     self._pools.put(None)
@@ -184,18 +179,18 @@ class _Worker:
                     self._reader = RecipeReader.load(self._lake, recipe, self._options.spec)
                 chunker = self._reader.chunker
                 works = [chunk_checkpoint(one, chunker) for one in self._inputs(leased, recipe)]
-                self._pools.put(_Pool(self._reader, works))
+                self._pools.put((self._reader, works))
         except Exception as error:
             self._pools.put(error)
 
     def _model_for(self, reader: RecipeReader) -> LoadedModel:
+        def report(number: int, chunks: int, share: float) -> None:
+            self._send(Generated(number, chunks, share, peak_memory_bytes()))
+
         if self._model is None or self._model.recipe != reader.recipe:
             self._model = None  # two models at a time may not fit
-            self._model = LoadedModel.load(self._lake, reader, self._options, self._on_generated)
+            self._model = LoadedModel.load(self._lake, reader, self._options, report)
         return self._model
-
-    def _on_generated(self, number: int, chunks: int, share: float) -> None:
-        self._reports.send(Generated(number, chunks, share, peak_memory_bytes()))
 
     def _inputs(self, leased: Lease, recipe: Recipe) -> Iterator[CheckpointInput]:
         spec = self._options.spec
@@ -204,11 +199,11 @@ class _Worker:
             try:
                 # Another job, over other checkpoints, may have written it meanwhile.
                 if not spec.recompute and check_checkpoint(self._lake, planned).is_valid:
-                    self._reports.send(Finished(planned.number, "valid"))
+                    self._send(Finished(planned.number, "valid"))
                 else:
                     yield read_input(self._lake, planned, recipe, copies)
             except ReviewsumError as error:
-                self._reports.send(Finished(planned.number, "failed", str(error)))
+                self._send(Finished(planned.number, "failed", str(error)))
 
     def _write(self, work: ChunkedCheckpoint, model: LoadedModel, generated_from: float) -> None:
         planned = work.source.planned
@@ -223,10 +218,10 @@ class _Worker:
             )
         except Exception as error:  # unreported, it would be lost with this thread
             reason = _reason(error, f"checkpoint {planned.number} cannot be written")
-            self._reports.send(Finished(planned.number, "failed", reason))
+            self._send(Finished(planned.number, "failed", reason))
             return
         lost = f", {len(manifest.quarantined)} quarantined" if manifest.quarantined else ""
-        self._reports.send(
+        self._send(
             Finished(
                 planned.number,
                 "landed",
@@ -282,3 +277,53 @@ def _copy_in(copies: Path, lake: Lake, key: str) -> Path | None:
     prefix = lake.uri.partition("://")[2].partition("/")[2]
     found = (path for path in (copies / key, copies / prefix / key) if path.exists())
     return next(found, None)
+
+
+def write_checkpoint(
+    lake: Lake,
+    summaries: CheckpointSummaries,
+    producer: Producer,
+    *,
+    load_seconds: float,
+    started_at: float,
+    seconds_per_chunk: float | None = None,
+) -> Manifest:
+    """Write a checkpoint; the lake's store retries requests that fail.
+
+    ``load_seconds`` are the model's. Work on the checkpoint began at ``started_at`` of
+    ``time.monotonic()``. One worker was expected to need ``seconds_per_chunk``.
+
+    Raises:
+        LakeError: An object cannot be written; the checkpoint is not committed.
+    """
+    planned = summaries.planned
+    chunks = sum(product.chunks for product in summaries.products)
+    content = encode_rows(summaries.rows)
+    chunks_sha256 = None
+    started = time.monotonic()
+    if summaries.chunks:
+        chunks_file = as_parquet(chunk_table(summaries.chunks))
+        chunks_sha256 = hashlib.sha256(chunks_file).hexdigest()
+        lake.put(places.checkpoint_chunks(planned.number, chunks_sha256), chunks_file)
+    lake.put(places.checkpoint_csv(planned.number), content)
+    written = time.monotonic()
+    manifest = Manifest(
+        plan_id=planned.plan_id,
+        checkpoint=planned.number,
+        data_version=planned.data_version,
+        csv_sha256=hashlib.sha256(content).hexdigest(),
+        csv_bytes=len(content),
+        products=summaries.products,
+        quarantined=summaries.quarantined,
+        reviews=summaries.reviews,
+        producer=producer,
+        timings=summaries.timings.model_copy(
+            update={"load": load_seconds, "write": written - started}
+        ),
+        seconds=written - started_at,
+        predicted_seconds=None if seconds_per_chunk is None else chunks * seconds_per_chunk,
+        finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        chunks_sha256=chunks_sha256,
+    )
+    lake.put(places.checkpoint_manifest(planned.number), manifest.sealed())
+    return manifest

@@ -20,8 +20,7 @@ from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
 from reviewsum_assets.job.summarizer import CheckpointInput, CheckpointSummaries
-from reviewsum_assets.job.worker import read_input
-from reviewsum_assets.job.writer import write_checkpoint
+from reviewsum_assets.job.worker import read_input, write_checkpoint
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.places import checkpoint_manifest

@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.job.engines.base import Engine
@@ -47,8 +46,7 @@ def load_engine(
     return load(directory, settings, device=device, dtype=dtype, threads=threads)
 
 
-@dataclass(frozen=True)
-class EngineChoice:
+class EngineChoice(NamedTuple):
     """An engine, and the reason why it is not the faster one; empty if it is."""
 
     name: EngineName

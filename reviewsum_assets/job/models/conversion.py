@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from reviewsum_assets.job.chunking import ChunkTokenizer, load_tokenizer
-from reviewsum_assets.job.engines import EngineName, load_engine
+from reviewsum_assets.job.engines import load_engine
 from reviewsum_assets.job.engines.base import CANARY_TEXTS, DecodingRules, rules_of
 from reviewsum_assets.job.models.directory import ReadyModel
 from reviewsum_assets.job.models.files import PublishedFolder, damaged_files, described
@@ -63,9 +63,10 @@ def conversion_obstacle(conversion: Conversion | None) -> str:
 def is_converted(lake: Lake, model_version: str) -> bool:
     """Return whether ``ensure_converted`` has nothing left to do."""
     known = read_conversion(lake, model_version)
+    if known is None or not known.is_whole(lake):
+        return False
     # An obstacle holds for one version of the converter.
-    is_final = known is not None and (not known.obstacle or known.converter == _converter())
-    return known is not None and is_final and known.is_whole(lake)
+    return not known.obstacle or known.converter == _converter()
 
 
 def damaged_conversion(lake: Lake, model_version: str) -> list[str]:
@@ -149,8 +150,10 @@ def _difference(source: Path, target: Path, prefix: str) -> str:
     gap = _largest_gap(source, target, trials)
     if gap > _TOLERATED_GAP:
         return f"converted, it gives other probabilities (log-probabilities differ by {gap:.2g})"
-    expected = _summaries("transformers", source, trials)
-    found = _summaries("ctranslate2", target, trials)
+    options: dict[str, Any] = {"device": "cpu", "dtype": "float32", "threads": 1}
+    settings = SummarySettings()
+    expected = load_engine("transformers", source, settings, **options).generate(trials)
+    found = load_engine("ctranslate2", target, settings, **options).generate(trials)
     if found == expected:
         return ""
     different = sum(one != other for one, other in zip(found, expected, strict=True))
@@ -180,14 +183,6 @@ def _largest_gap(source: Path, target: Path, trials: Sequence[Sequence[int]]) ->
         (scored,) = translator.score_batch([tokens], [tokens[:-1]])
         gap = max(gap, float((expected - torch.tensor(scored.log_probs)).abs().max()))
     return gap
-
-
-def _summaries(
-    engine: EngineName, directory: Path, trials: Sequence[Sequence[int]]
-) -> list[list[int]]:
-    settings = SummarySettings()
-    loaded = load_engine(engine, directory, settings, device="cpu", dtype="float32", threads=1)
-    return loaded.generate(trials)
 
 
 def _converter() -> str:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import ModelError
@@ -38,7 +38,7 @@ from reviewsum_assets.storage.lake import Lake
 
 Family = Literal["pegasus", "bart", "t5"]
 
-_FAMILIES: tuple[Family, ...] = ("pegasus", "bart", "t5")
+_FAMILIES: tuple[str, ...] = get_args(Family)
 _TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "vocab.json")
 _VERSION = re.compile("[0-9a-f]{16}")
 

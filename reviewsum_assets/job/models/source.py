@@ -11,15 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reviewsum_assets.demo import DEMO_MODEL
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
-
-if TYPE_CHECKING:
-    import torch
 
 _STORED_TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 # Everything that a sequence-to-sequence model needs, and nothing that could be executed.
@@ -153,11 +149,22 @@ def convert_weights(pickles: Sequence[Path], target: Path) -> None:
     Raises:
         ModelError: A file holds anything but tensors, or cannot be read.
     """
+    import torch
     from safetensors.torch import save_file
 
     tensors: dict[str, torch.Tensor] = {}
     for path in pickles:
-        tensors.update(_load_tensors(path))
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file can raise any type
+            raise ModelError(
+                f"{path} holds more than weights, or is damaged, and is not loaded ({error}); use "
+                "a model with safetensors"
+            ) from error
+        values = loaded.values() if isinstance(loaded, dict) else [None]
+        if not all(isinstance(value, torch.Tensor) for value in values):
+            raise ModelError(f"{path} does not hold a dictionary of weights; use safetensors")
+        tensors.update(loaded)
     # One name per stored tensor: transformers ties the others to the name of the shared embedding.
     kept: dict[tuple[int, tuple[int, ...]], str] = {}
     for name in sorted(tensors, key=lambda name: ("shared" not in name, len(name), name)):
@@ -165,23 +172,6 @@ def convert_weights(pickles: Sequence[Path], target: Path) -> None:
     unique = {name: tensors[name].contiguous() for name in sorted(kept.values())}
     # transformers refuses files without the name of the framework that wrote them.
     save_file(unique, target, metadata={"format": "pt"})
-
-
-def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    import torch
-
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can raise any type
-        raise ModelError(
-            f"{path} holds more than weights, or is damaged, and is not loaded ({error}); use a "
-            "model with safetensors"
-        ) from error
-    if not isinstance(loaded, dict) or not all(
-        isinstance(t, torch.Tensor) for t in loaded.values()
-    ):
-        raise ModelError(f"{path} does not hold a dictionary of weights; use safetensors")
-    return loaded
 
 
 def parameter_count(path: Path) -> int:
