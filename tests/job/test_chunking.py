@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from reviewsum_assets.job.chunking import BatchBudget, Chunker, ChunkTokenizer, load_tokenizer
 from reviewsum_assets.settings import SummarySettings
+from tests.support.hostile import TEXTS
 
 LIMIT = 24
 SETTINGS = SummarySettings(max_chars=400, chunk_tokens=LIMIT, encoder_tokens=64)
 WORDS = (
     "the battery life is excellent and screen bright but sound poor easy to set up U.S. it's 4/5"
 )
-# Control and zero-width characters, combining marks, ligatures, emoji, special tokens.
+# Beside those of hostile reviews: combining marks, ligatures, special tokens.
 ODD_WORDS = [
-    *("\u200b", "a\u200b", "\ufeffb", "\u00ad", "e\u0301", "\u0301e", "ﬁne", "½", "…", "😀"),
-    *("👨\u200d👩\u200d👧", "電池の持ち", "\x07", "\x7f", "x" * 80, "</s>", "<n>", "<mask_1>"),
-    *("<unk_7>", "<s>", "<pad>", "▁", "'s", "naïve"),
+    *("a\u200b", "\ufeffb", "\u00ad", "\u0301e", "ﬁne", "½", "…", "😀", "電池の持ち", "\x07"),
+    *("x" * 80, "<mask_1>", "<unk_7>", "<s>", "▁", "'s", "naïve", *TEXTS),
 ]
 words = st.lists(
     st.one_of(st.sampled_from(WORDS.split()), st.sampled_from(ODD_WORDS), st.text(max_size=8)),
@@ -148,16 +148,11 @@ def sizes(
     return worked, failed
 
 
-def test_a_budget_that_fits_is_never_changed() -> None:
+def test_a_budget_that_fits_is_never_changed_and_one_row_is_always_allowed() -> None:
     budget = BatchBudget(36_000)
     worked, failed = sizes(budget, 36_000)
     assert (max(worked), failed, budget.tokens) == (36_000, [], 36_000)
-
-
-def test_one_failure_reduces_the_budget_once_and_it_grows_to_the_capacity() -> None:
-    worked, failed = sizes(BatchBudget(36_000), 1_000)
-    assert len(failed) < 10
-    assert min(worked[10:-1]) >= 700
+    assert BatchBudget(10).rows(300) == 1
 
 
 @given(st.integers(600, 40_000))
@@ -167,9 +162,11 @@ def test_failures_are_few_and_batches_come_near_to_any_capacity(capacity: int) -
     assert max(worked) > 0.6 * min(capacity, 36_000)
 
 
-def test_memory_that_comes_back_is_used_again() -> None:
+def test_a_budget_grows_to_the_capacity_and_uses_memory_that_comes_back() -> None:
     budget = BatchBudget(36_000)
-    sizes(budget, 1_000)
+    worked, failed = sizes(budget, 1_000)
+    assert len(failed) < 10
+    assert min(worked[10:-1]) >= 700
     assert budget.tokens <= 1_000
     worked, _ = sizes(budget, 36_000, LENGTHS * 3)
     assert max(worked) > 20_000
@@ -181,10 +178,6 @@ def test_memory_that_shrinks_reduces_the_budget_below_a_size_that_worked() -> No
     _, failed = sizes(budget, 2_000)
     assert budget.tokens <= 2_000
     assert len(failed) < 10
-
-
-def test_one_row_is_always_allowed() -> None:
-    assert BatchBudget(10).rows(300) == 1
 
 
 @pytest.mark.parametrize("most", [36_000, 36_100])

@@ -119,13 +119,9 @@ def test_once_something_landed_a_lease_takes_the_measured_seconds(lake: Lake) ->
     found.measured(found.spec.checkpoints[0], 8.0)
     assert found.expected_seconds(found.spec.checkpoints[1:]) == 16.0
     assert found.fits(found.spec.checkpoints[1:])
-
-
-def test_once_a_lease_was_refused_the_budget_is_reached(lake: Lake) -> None:
-    found = keeper(lake, seconds_per_chunk=None)
-    found.measured(found.spec.checkpoints[0], 101.0)
     assert not found.is_reached
-    assert not found.fits(found.spec.checkpoints[1:2])
+    found.measured(found.spec.checkpoints[1], 300.0)
+    assert not found.fits(found.spec.checkpoints[2:])
     assert found.is_reached
 
 

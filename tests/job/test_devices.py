@@ -80,7 +80,7 @@ def test_gpus_that_were_hidden_from_this_process_are_left_alone(
 
 
 @pytest.mark.parametrize("visible", ["", "-1"])
-def test_all_gpus_can_be_hidden_without_a_word(
+def test_all_gpus_can_be_hidden_silently(
     two_gpus: None, monkeypatch: pytest.MonkeyPatch, visible: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -97,7 +97,7 @@ def test_a_gpu_that_torch_alone_can_use_is_used(
     assert find_gpus(EngineSettings(engine="ctranslate2")).usable == ()
 
 
-def test_a_driver_whose_gpus_no_library_can_use_is_told_and_cuda_refused(
+def test_a_driver_whose_gpus_no_library_can_use_is_reported_and_cuda_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show_gpus(tmp_path / "bin", monkeypatch, A10G)

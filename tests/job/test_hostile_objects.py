@@ -3,18 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
 from pydantic import ValidationError
 
 from reviewsum_assets.errors import JobError
-from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.job.models.files import PublishedFile
 from reviewsum_assets.job.progress import JobResult, open_pipes, read_progress, read_result
 from reviewsum_assets.job.run_processing import EXIT_USAGE, main
 from reviewsum_assets.job.spec import Host, pipes_context_key, progress_key, result_key
-from reviewsum_assets.settings import SummarySettings
 from reviewsum_assets.storage.lake import Lake
-from tests.support.hostile import examples, texts
 
 DAMAGED = [b"", b"{", b"[]", b"null", b"\xff\xfe{}", b'{"method": "log"}', b"[" * 100_000]
 
@@ -71,14 +67,3 @@ def test_a_job_whose_context_is_damaged_works_without_it(lake: Lake, content: by
     lake.put(pipes_context_key("job"), content)
     with open_pipes(lake, "job") as pipes:
         assert pipes is None
-
-
-@given(texts)
-@examples(0.5)
-def test_any_text_is_cut_into_chunks_that_fit(pegasus: Path, text: str) -> None:
-    settings = SummarySettings(max_chars=400, chunk_tokens=24, encoder_tokens=64)
-    tokenizer = ChunkTokenizer.load(pegasus, "", settings.encoder_tokens)
-    words = f"{text} good <pad>{text}</s> sound {text * 20}"
-    chunks = Chunker(tokenizer, settings).chunks(words)
-    assert " ".join(chunk.text for chunk in chunks).split() == words[:400].split()
-    assert all(len(chunk.token_ids) <= settings.encoder_tokens for chunk in chunks)

@@ -57,22 +57,13 @@ def damage(lake: Lake, key: str, content: bytes | None) -> None:
         lake.put(key, content)
 
 
-def put_model(lake: Lake, model: Path, prefix: str) -> None:
-    for file in model.iterdir():
-        lake.put_file(f"{prefix}/{file.name}", file)
-
-
 @pytest.mark.parametrize("family", ["pegasus", "bart", "t5"])
-def test_each_family_is_known_by_its_directory(
-    lake: Lake, family: str, request: pytest.FixtureRequest
+def test_each_family_is_known_by_its_directory_and_a_configured_prefix_wins(
+    lake: Lake, family: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    model, _ = ready_model(lake, naming(request.getfixturevalue(family)))
-    assert model.family == family
-    assert model.prefix == ("summarize: " if family == "t5" else "")
-
-
-def test_a_configured_task_prefix_wins(lake: Lake, t5: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(t5, tmp_path / "t5"))
+    copy = Path(shutil.copytree(request.getfixturevalue(family), tmp_path / "model"))
+    model, _ = ready_model(lake, naming(copy))
+    assert (model.family, model.prefix) == (family, "summarize: " if family == "t5" else "")
     tasks = {"summarization": {"prefix": "tl;dr: "}}
     change(copy / "config.json", task_specific_params=tasks)
     assert ready_model(lake, naming(copy))[0].prefix == "tl;dr: "
@@ -159,13 +150,17 @@ def test_weights_of_the_same_size_and_time_are_noticed(
     assert ready_model(lake, naming(directory))[0].version != before.version
 
 
-def test_weights_of_the_same_size_on_the_lake_are_noticed(any_lake: Lake, pegasus: Path) -> None:
-    put_model(any_lake, pegasus, "pegasus_model")
-    before, _ = ready_model(any_lake, naming(""))  # the lake's own model is the default
-    assert before.source == any_lake.uri_of("pegasus_model")
-    damage(any_lake, "pegasus_model/model.safetensors", b"changed")
-    assert not is_current(any_lake, naming(""))
-    assert ready_model(any_lake, naming(""))[0].version != before.version
+@pytest.mark.parametrize(("prefix", "name"), [("pegasus_model", ""), ("my/model", "my/model")])
+def test_weights_of_the_same_size_on_the_lake_are_noticed(
+    any_lake: Lake, pegasus: Path, prefix: str, name: str
+) -> None:
+    for file in pegasus.iterdir():
+        any_lake.put_file(f"{prefix}/{file.name}", file)
+    before, _ = ready_model(any_lake, naming(name))  # the lake's own model is the default
+    assert before.source == any_lake.uri_of(prefix)
+    damage(any_lake, f"{prefix}/model.safetensors", b"changed")
+    assert not is_current(any_lake, naming(name))
+    assert ready_model(any_lake, naming(name))[0].version != before.version
 
 
 def test_weights_that_change_while_they_are_published_are_not_committed(
@@ -201,11 +196,6 @@ def test_a_config_that_is_replaced_after_it_was_examined_is_not_published(
     monkeypatch.setattr(model_directory, "described", replace_then_describe)
     model, _ = ready_model(lake, naming(directory))
     assert lake.get(f"models/{model.version}/config.json") == examined
-
-
-def test_a_folder_of_the_lake_can_be_named(lake: Lake, pegasus: Path) -> None:
-    put_model(lake, pegasus, "my/model")
-    assert ready_model(lake, naming("my/model"))[0].family == "pegasus"
 
 
 def test_pickled_weights_are_converted_with_their_values(lake: Lake, tmp_path: Path) -> None:
@@ -247,24 +237,26 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(
     assert target.exists()
 
 
-@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
-def test_a_model_with_code_of_its_own_is_refused_and_the_code_does_not_run(
-    lake: Lake, directory: Path, tmp_path: Path, file: str
+OWN_CODE = {"auto_map": {"AutoConfig": "own.Config", "AutoTokenizer": "own.Own"}}
+
+
+@pytest.mark.parametrize(
+    ("file", "entry", "message"),
+    [
+        ("config.json", OWN_CODE, "asks for code of its own"),
+        ("tokenizer_config.json", OWN_CODE, "asks for code of its own"),
+        ("config.json", {"attn_implementation": "a/kernel"}, "asks for code from elsewhere"),
+    ],
+)
+def test_a_model_that_asks_for_code_is_refused_and_the_code_does_not_run(
+    lake: Lake, directory: Path, tmp_path: Path, file: str, entry: dict[str, object], message: str
 ) -> None:
     target = tmp_path / "pwned"
     (directory / "own.py").write_text(f"import os; os.mkdir({str(target)!r})")
-    change(directory / file, auto_map={"AutoConfig": "own.Config", "AutoTokenizer": "own.Own"})
-    with pytest.raises(ModelError, match="asks for code of its own"):
+    change(directory / file, **entry)
+    with pytest.raises(ModelError, match=message):
         ready_model(lake, naming(directory))
     assert not target.exists()
-
-
-def test_a_model_whose_attention_is_code_from_elsewhere_is_refused(
-    lake: Lake, directory: Path
-) -> None:
-    change(directory / "config.json", attn_implementation="someone/kernel")
-    with pytest.raises(ModelError, match=r"asks for code from elsewhere \(attn_implementation"):
-        ready_model(lake, naming(directory))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ LONG = "The battery life is excellent and the screen is bright, but the sound is
 
 @dataclass
 class Watched:
-    """A real engine that remembers what it was asked, and can be short of memory."""
+    """A real engine that remembers its batches, and can be short of memory."""
 
     engine: Engine
     most_tokens: int = 1_000_000
@@ -60,16 +60,7 @@ def padded(batch: Sequence[Sequence[int]]) -> int:
     return len(batch) * max(map(len, batch))
 
 
-@dataclass
-class SmallSummarizer:
-    """A summarizer and what cuts its chunks."""
-
-    summarizer: Summarizer
-    chunker: Chunker
-
-    def summarize(self, inputs: Sequence[CheckpointInput]) -> list[CheckpointSummaries]:
-        works = [chunk_checkpoint(source, self.chunker) for source in inputs]
-        return [self.summarizer.assemble(work) for work in self.summarizer.generate(works)]
+Small = tuple[Summarizer, Chunker]
 
 
 def build(
@@ -79,7 +70,7 @@ def build(
     most_tokens: int = 1_000_000,
     settings: SummarySettings = SETTINGS,
     on_generated: Callable[[int, int, float], None] = lambda *_: None,
-) -> tuple[SmallSummarizer, Watched]:
+) -> tuple[Small, Watched]:
     tokenizer = ChunkTokenizer.load(directory, "", settings.encoder_tokens)
     engine = Watched(
         load_engine("transformers", directory, settings, device="cpu", dtype="auto", threads=1),
@@ -89,7 +80,7 @@ def build(
     summarizer = Summarizer(
         engine, tokenizer, batch_tokens, on_generated, joiner, memory_pauses=(0.0, 0.0)
     )
-    return SmallSummarizer(summarizer, Chunker(tokenizer, settings)), engine
+    return (summarizer, Chunker(tokenizer, settings)), engine
 
 
 def checkpoint(number: int, texts: Sequence[str | None]) -> CheckpointInput:
@@ -100,11 +91,13 @@ def checkpoint(number: int, texts: Sequence[str | None]) -> CheckpointInput:
     return CheckpointInput(planned, tuple(products))
 
 
-def summarize(
-    summarizer: SmallSummarizer, *texts: Sequence[str | None]
-) -> dict[int, CheckpointSummaries]:
+def summarize(small: Small, *texts: Sequence[str | None]) -> dict[int, CheckpointSummaries]:
+    summarizer, chunker = small
     inputs = [checkpoint(number, some) for number, some in enumerate(texts, 1)]
-    return {done.planned.number: done for done in summarizer.summarize(inputs)}
+    works = [chunk_checkpoint(source, chunker) for source in inputs]
+    return {
+        done.source.planned.number: summarizer.assemble(done) for done in summarizer.generate(works)
+    }
 
 
 def summaries(done: CheckpointSummaries) -> list[str]:
@@ -142,18 +135,17 @@ def test_products_without_text_are_quarantined_and_one_of_ten_megabytes_is_not(
     assert [row.product_id for row in done.rows] == ["P1-3"]
 
 
-def test_a_poison_product_is_quarantined_and_the_rest_completes(poisoned_pegasus: Path) -> None:
+def test_a_poison_product_is_quarantined_but_an_engine_that_always_fails_ends_the_work(
+    poisoned_pegasus: Path,
+) -> None:
     texts = [f"good sound {n}" for n in range(9)]
     texts[4] += POISON
-    done = summarize(build(poisoned_pegasus)[0], texts)[1]
+    summarizer, engine = build(poisoned_pegasus)
+    done = summarize(summarizer, texts)[1]
     (bad,) = done.quarantined
     assert bad.product_id == "P1-4"
     assert bad.reason.startswith("chunk 1 of 1: IndexError")
     assert len(done.rows) == 8
-
-
-def test_an_engine_that_fails_on_everything_is_raised_and_never_recorded(pegasus: Path) -> None:
-    summarizer, engine = build(pegasus)
     engine.broken = True
     with pytest.raises(JobError, match="fails on plain text too"):
         summarize(summarizer, ["good sound"])
@@ -174,16 +166,10 @@ def test_memory_that_is_short_for_a_moment_quarantines_nothing(pegasus: Path) ->
     summarizer, engine = build(pegasus)
     engine.short_for = 3  # a batch of two, then one chunk alone twice
     done = summarize(summarizer, ["good sound", "bad sound"])[1]
-    assert len(done.rows) == 2
-    assert done.quarantined == ()
-
-
-def test_a_chunk_that_never_fits_into_memory_ends_the_work_and_is_not_quarantined(
-    pegasus: Path,
-) -> None:
-    summarizer, _ = build(pegasus, most_tokens=0)
-    with pytest.raises(JobError, match="single chunk of 6 tokens does not fit"):
-        summarize(summarizer, ["good sound"])
+    assert (len(done.rows), done.quarantined) == (2, ())
+    engine.most_tokens = 0  # memory that stays short ends the work
+    with pytest.raises(JobError, match=r"single chunk of \d tokens does not fit"):
+        summarize(summarizer, ["poor sound"])
 
 
 def test_the_chunks_used_last_are_remembered_and_no_more(

@@ -101,17 +101,9 @@ def test_its_summaries_are_those_of_transformers(
         "transformers", model, settings, device="cpu", dtype="float32", threads=1
     ).generate(chunks)
     assert engine(converted(lake, model), settings).generate(chunks) == expected
-
-
-@pytest.mark.parametrize("name", [name for name in MODELS if "early" in name])
-def test_the_models_that_end_early_do(
-    name: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    model = MODELS[name](request, tmp_path / "model")
-    loaded = load_engine("transformers", model, SETTINGS, device="cpu", dtype="auto", threads=1)
-    summaries = loaded.generate(batch(model))
-    assert max(map(len, summaries)) < SETTINGS.max_length - 3
-    assert len({tuple(summary) for summary in summaries}) > 1
+    if "early" in name and not changes:  # the model is as its name says
+        assert max(map(len, expected)) < SETTINGS.max_length - 3
+        assert len({tuple(summary) for summary in expected}) > 1
 
 
 def test_one_chunk_alone_has_the_summary_that_it_has_in_a_batch(lake: Lake, pegasus: Path) -> None:
