@@ -31,7 +31,6 @@ MOST_HITS = {
     "cli": 8,
     "compute": 26,
     "evaluation": 5,
-    "job": 14,
     "reviews": 11,
     "storage": 8,
 }

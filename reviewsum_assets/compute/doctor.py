@@ -28,7 +28,7 @@ from reviewsum_assets.job.devices import (
     usable_cores,
     worker_devices,
 )
-from reviewsum_assets.job.engines.choice import choose_engine
+from reviewsum_assets.job.engines import choose_engine
 from reviewsum_assets.job.models.conversion import read_conversion
 from reviewsum_assets.job.models.directory import ReadyModel, examine_model
 from reviewsum_assets.reviews.dumps import find_dumps, has_dumps

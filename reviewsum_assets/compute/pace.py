@@ -21,8 +21,7 @@ from reviewsum_assets.compute.instances import has_gpus
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.job.devices import find_gpus
-from reviewsum_assets.job.engines import EngineName
-from reviewsum_assets.job.engines.choice import choose_engine
+from reviewsum_assets.job.engines import EngineName, choose_engine
 from reviewsum_assets.job.hierarchy import chunks_above, token_limit
 from reviewsum_assets.job.models.conversion import conversion_obstacle, read_conversion
 from reviewsum_assets.job.models.directory import ReadyModel

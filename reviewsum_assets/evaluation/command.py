@@ -25,10 +25,9 @@ from reviewsum_assets.evaluation.measures import (
 )
 from reviewsum_assets.evaluation.report import EvaluationResult, SystemResult
 from reviewsum_assets.evaluation.systems import Candidate, Texts
-from reviewsum_assets.job.processing import run_job
+from reviewsum_assets.job.processing import run_job, summarize_grouped
 from reviewsum_assets.job.progress import JobResult, ProgressReporter
 from reviewsum_assets.job.spec import JobSpec
-from reviewsum_assets.job.whole_lake import summarize_grouped
 from reviewsum_assets.settings import Settings, load_settings
 from reviewsum_assets.storage.lake import Lake
 

@@ -1,33 +1,34 @@
-"""Keeps a job within its budget: whether one more lease can end before the budget does.
+"""Deals the checkpoints of a job to its workers, and stops before the job's budget is exceeded.
 
 Leases in progress always finish, so a job that reaches its budget ends at a checkpoint boundary.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.job.progress import ProgressReporter
 from reviewsum_assets.job.spec import JobSpec
 
-# English review text has four to five characters a token of Pegasus' vocabulary: 629 chunks of
+# English review text has four to five characters per token of Pegasus' vocabulary: 629 chunks of
 # the sample dump, 4.3. The lower figure makes more chunks of a text, so predicts more seconds.
-_CHARS_A_TOKEN = 4
+_CHARS_PER_TOKEN = 4
+_LEASES_PER_CHECKPOINT = 2
+Outcome = Literal["landed", "valid", "failed"]
 
 
 @dataclass
 class BudgetKeeper:
-    """Follows how fast a job is and how much of its budget is left.
+    """Measures the pace of a job, and compares it with the rest of the budget in seconds.
 
-    Args:
-        spec: budget and prediction are taken from it; without a budget everything fits.
-        clock: seconds, as ``time.monotonic``.
-        seconds_before: what of the budget was spent before this object was made.
+    Without a budget every lease fits. ``seconds_before`` of the budget are already spent.
     """
 
     spec: JobSpec
@@ -43,11 +44,11 @@ class BudgetKeeper:
 
     @property
     def is_reached(self) -> bool:
-        """Whether a lease was refused; none is dealt from then on."""
+        """Whether a lease was refused; none is dealt afterwards."""
         return self._reached_after is not None
 
     def fits(self, lease: Sequence[PlannedCheckpoint]) -> bool:
-        """Whether a worker that starts on ``lease`` now ends within the budget."""
+        """Return whether a worker that starts on ``lease`` now ends within the budget."""
         budget = self.spec.budget
         if budget is None:
             return True
@@ -57,14 +58,14 @@ class BudgetKeeper:
         return not self.is_reached
 
     def measured(self, planned: PlannedCheckpoint, worker_seconds: float) -> None:
-        """Learn from a checkpoint that landed what one worker needs."""
+        """Learn from a checkpoint that landed after so many seconds of one worker."""
         self._worker_seconds += worker_seconds
         self._products += planned.products
 
     def expected_seconds(self, lease: Sequence[PlannedCheckpoint]) -> float:
-        """What one worker needs for ``lease``: as measured in this job, before that as predicted.
+        """Predict one worker's seconds for ``lease``: by this job's measurements if there are any.
 
-        Loading the model is not part of it: that is paid before anything is measured.
+        Loading the model is excluded: it ends before anything is measured.
         """
         if self._products:
             products = sum(planned.products for planned in lease)
@@ -76,7 +77,7 @@ class BudgetKeeper:
         return chunks * (self.spec.seconds_per_chunk or 0.0)
 
     def sentence(self, landed: int, pending: int) -> str:
-        """What became of the job, for people; empty unless work is left for want of budget."""
+        """Describe the end of the job; empty unless the budget leaves work pending."""
         if self.spec.budget is None or self._reached_after is None or not pending:
             return ""
         return (
@@ -85,110 +86,93 @@ class BudgetKeeper:
         )
 
     def _full_chunks(self, planned: PlannedCheckpoint) -> int:
-        """Chunks of a product whose text is as long as is read."""
+        """Count the chunks of a product with the longest text."""
         settings = self.spec.recipes[planned.recipe].settings
-        return math.ceil(settings.window_chars / (_CHARS_A_TOKEN * settings.chunk_tokens))
-
-
-_LEASES_A_CHECKPOINT = 2
+        return math.ceil(settings.window_chars / (_CHARS_PER_TOKEN * settings.chunk_tokens))
 
 
 class Dealer:
-    """Knows what is still to be done, and what became of the rest; ``unfinished`` is by number."""
+    """The state of every checkpoint of a job; ``unfinished`` is by number."""
 
     def __init__(
-        self,
-        pending: list[PlannedCheckpoint],
-        reporter: ProgressReporter,
-        keeper: BudgetKeeper,
+        self, pending: Iterable[PlannedCheckpoint], reporter: ProgressReporter, keeper: BudgetKeeper
     ) -> None:
         self.reporter = reporter
         self.landed: set[int] = set()
-        self.skipped: set[int] = set()
+        self.valid: set[int] = set()
         self.failed: dict[int, str] = {}
         self.unfinished = {planned.number: planned for planned in pending}
         self.pool_products = 1
         self._keeper = keeper
-        self._pending = deque(pending)
+        self._pending = deque(self.unfinished.values())
         self._leases: Counter[int] = Counter()
 
     @property
     def has_work(self) -> bool:
-        """Whether a worker could be given a lease now."""
+        """Whether a lease can be dealt now."""
         return bool(self._pending) and not self._keeper.is_reached
 
     def next_lease(self, held: Collection[int], workers: int) -> tuple[PlannedCheckpoint, ...]:
-        """The next checkpoints of one recipe that make a pool worth batching.
+        """Deal the next checkpoints of one recipe that make a pool worth batching.
 
-        Empty if the budget has no room for them; there is no work from then on.
-
-        Args:
-            held: numbers of the checkpoints that the worker is still busy with.
-            workers: that share what is left; towards the end, leases become smaller, so that all
-                workers end at about the same time.
+        The worker has not finished the checkpoints ``held``. Towards the end, leases become
+        smaller, so that all ``workers`` end at about the same time. Empty if the budget has no
+        room; there is no work afterwards.
         """
         left = sum(planned.products for planned in self._pending)
         enough = min(self.pool_products, left / (2 * workers))
         lease: list[PlannedCheckpoint] = []
         for planned in self._pending:
             is_full = sum(leased.products for leased in lease) >= enough
-            if lease and (is_full or not self._go_together(lease[0], planned)):
+            if lease and (is_full or lease[0].recipe != planned.recipe):
                 break
+            if lease and (self._leases[lease[0].number] or self._leases[planned.number]):
+                break  # a suspect of a worker's death goes alone
             lease.append(planned)
-        if not self._keeper.fits(
-            [*(self.unfinished[n] for n in held if n in self.unfinished), *lease]
-        ):
+        before = [self.unfinished[number] for number in held if number in self.unfinished]
+        if not self._keeper.fits([*before, *lease]):
             return ()
         for planned in lease:
             self._pending.popleft()
             self._leases[planned.number] += 1
         return tuple(lease)
 
-    def _go_together(self, first: PlannedCheckpoint, other: PlannedCheckpoint) -> bool:
-        """Whether one lease may hold both; what a worker died of goes alone, to take none along."""
-        was_leased = self._leases[first.number] or self._leases[other.number]
-        return first.recipe == other.recipe and not was_leased
+    def finish(self, number: int, outcome: Outcome, message: str, seconds: float = 0.0) -> None:
+        """Record the end of a checkpoint.
 
-    def land(self, number: int, message: str, seconds: float) -> None:
-        """Note a committed checkpoint, into which a worker put so many seconds."""
+        It landed after so many ``seconds`` of one worker, was valid before it was generated, or
+        failed for the reason in ``message`` and is not tried again.
+        """
         planned = self.unfinished.pop(number, None)
-        if planned is not None:
+        if planned is None:
+            return
+        if outcome == "landed":
             self.landed.add(number)
             self._keeper.measured(planned, seconds)
             self.reporter.checkpoint_landed(number, message)
-
-    def skip(self, number: int) -> None:
-        """Note a checkpoint that was valid when its turn came."""
-        if self.unfinished.pop(number, None) is not None:
-            self.skipped.add(number)
+        elif outcome == "valid":
+            self.valid.add(number)
             self.reporter.landed.add(number)
-
-    def fail(self, number: int, reason: str) -> None:
-        """Note a checkpoint that this job gives up."""
-        planned = self.unfinished.pop(number, None)
-        if planned is not None:
-            self.failed[number] = reason
-            self.reporter.error(f"{planned.partition_key} failed: {reason}")
+        else:
+            self.failed[number] = message
+            self.reporter.report(f"{planned.partition_key} failed: {message}", logging.ERROR)
 
     def take_back(self, held: Collection[int], suspects: Collection[int], reason: str) -> None:
-        """A worker died: deal its checkpoints again, or give up those that were dealt before.
+        """Deal a dead worker's checkpoints again, or give up those that were dealt before.
 
-        Args:
-            held: what it had not reported on.
-            suspects: which of these it may have died of: the others it had read, or generated.
-            reason: of its death.
+        Of the checkpoints ``held``, the ``suspects`` may have caused its death; the others were
+        read or written.
         """
-        for number in sorted(held, reverse=True):
-            if number in self.unfinished:
-                if number not in suspects:
-                    self._leases[number] -= 1
-                if self._leases[number] < _LEASES_A_CHECKPOINT:
-                    self._pending.appendleft(self.unfinished[number])
-                else:
-                    self.fail(number, reason)
+        for number in sorted(self.unfinished.keys() & set(held), reverse=True):
+            if number not in suspects:
+                self._leases[number] -= 1
+            if self._leases[number] < _LEASES_PER_CHECKPOINT:
+                self._pending.appendleft(self.unfinished[number])
+            else:
+                self.finish(number, "failed", reason)
 
     def give_up(self, reason: str) -> None:
-        """Fail everything that is left."""
+        """Fail all unfinished checkpoints."""
         self._pending.clear()
         for number in sorted(self.unfinished):
-            self.fail(number, reason)
+            self.finish(number, "failed", reason)

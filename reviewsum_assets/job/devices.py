@@ -1,13 +1,9 @@
-"""cuBLAS for CTranslate2, which opens it by name when the first matrix product runs.
-
-CTranslate2's wheel is built for CUDA 12 and opens ``libcublas.so.12``. PyTorch's current wheels
-and AWS's current images bring CUDA 13, so that nothing on the loader's path has this name. A
-library that is loaded already is found by its name, wherever it lies.
-"""
+"""GPUs and CPU cores of this machine, and the workers of a job on them."""
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import shutil
@@ -23,38 +19,12 @@ import psutil
 from reviewsum_assets.errors import JobError
 from reviewsum_assets.settings import EngineSettings
 
-_CUBLAS = "libcublas.so.12"
-# cuBLAS needs it, and would look for it on the loader's path too.
-_CUBLAS_LT = "libcublasLt.so.12"
+# CTranslate2's wheel is built for CUDA 12 and opens the second by name when the first matrix
+# product runs; the second needs the first. PyTorch's current wheels and AWS's current images bring
+# CUDA 13, so that the loader's path has no such name.
+_CUBLAS = ("libcublasLt.so.12", "libcublas.so.12")
 # Below a folder of Python packages: NVIDIA's own wheels, and PyTorch's builds that hold it.
 _IN_PACKAGES = ("nvidia/cublas/lib", "torch/lib")
-_TOOLKITS = "/usr/local"
-
-
-def load_cublas() -> Path | None:
-    """Load cuBLAS of CUDA 12 into this process, if it can be found.
-
-    Returns:
-        Where it was found: a bare name where the loader's own path has it; None if nowhere.
-    """
-    for candidate in _candidates():
-        with suppress(OSError):
-            for name in (_CUBLAS_LT, _CUBLAS):
-                ctypes.CDLL(str(candidate / name))
-            return candidate / _CUBLAS
-    return None
-
-
-def _candidates() -> Iterator[Path]:
-    # Packages first: PyTorch may be built for the one beside it, and need its very version.
-    for packages in dict.fromkeys(sys.path):
-        for folder in _IN_PACKAGES:
-            yield Path(packages, folder).absolute()
-    yield Path()  # a bare name: the loader's path
-    for toolkit in sorted(Path(_TOOLKITS).glob("cuda*"), reverse=True):
-        yield toolkit / "lib64"
-
-
 # A CPU worker holds float32 weights (4 bytes per parameter), activations of about as much, and
 # half a GiB of libraries.
 _BYTES_PER_PARAMETER = 8
@@ -62,7 +32,6 @@ _BYTES_PER_PROCESS = 2**29
 _SHARE_OF_MEMORY = 0.6
 _DRIVER_FILES = ("/dev/nvidiactl", "/dev/dxg")  # of Linux, and of Windows' subsystem for it
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-_SHOWN: dict[str, tuple[Gpu, ...]] = {}  # by program
 
 
 @dataclass(frozen=True)
@@ -81,10 +50,9 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Gpus:
-    """The GPUs of this machine.
+    """The GPUs that the engine's library can use.
 
-    ``usable`` are those that the engine's library can use. ``problem`` says why there is none
-    although the driver shows some; it is empty otherwise.
+    ``problem`` says why there is none although the driver shows some; it is empty otherwise.
     """
 
     usable: tuple[Gpu, ...] = ()
@@ -95,8 +63,8 @@ class Gpus:
 class WorkerDevice:
     """Device of one worker: a GPU, or some threads of the CPU.
 
-    ``leases`` is how many a worker holds at one time: one more than it generates, so that it reads
-    ahead, is worth having where the CPU would be idle otherwise.
+    ``leases`` is the number of leases held at one time: reading one ahead of the one generated
+    helps where the CPU would be idle otherwise.
     """
 
     gpu: Gpu | None
@@ -113,14 +81,10 @@ class WorkerDevice:
 
 
 def worker_devices(engine: EngineSettings, parameters: int) -> list[WorkerDevice]:
-    """The devices of a job's workers.
-
-    Args:
-        engine: device and workers are taken from it.
-        parameters: of the model, to fit CPU workers into memory.
+    """Return a device per worker; ``parameters`` of the model decide how many CPU workers fit.
 
     Raises:
-        JobError: ``device`` is ``cuda`` and no GPU can be used; says why.
+        JobError: ``device`` is ``cuda`` and no GPU can be used.
     """
     found = Gpus() if engine.device == "cpu" else find_gpus(engine)
     if engine.device == "cuda" and not found.usable:
@@ -138,12 +102,12 @@ def worker_devices(engine: EngineSettings, parameters: int) -> list[WorkerDevice
 
 
 def find_gpus(engine: EngineSettings) -> Gpus:
-    """The GPUs that this process may use, which is up to CUDA_VISIBLE_DEVICES."""
+    """Find the GPUs that CUDA_VISIBLE_DEVICES allows this process."""
     visible = os.environ.get(_VISIBLE)
     keys = None if visible is None else [key.strip() for key in visible.split(",") if key.strip()]
     shown = driver_gpus()
     if not shown and not any(map(os.path.exists, _DRIVER_FILES)):
-        return Gpus()  # no driver: spare the seconds that importing torch takes
+        return Gpus()  # no driver: avoid the seconds that importing torch takes
     if keys is not None and (not keys or keys[0] == "-1"):
         return Gpus()  # hidden on purpose
     count = _usable_count(engine)
@@ -154,11 +118,44 @@ def find_gpus(engine: EngineSettings) -> Gpus:
     return Gpus(tuple(_shown_as(key, shown) for key in keys[:count]))
 
 
-def _shown_as(key: str, shown: Sequence[Gpu]) -> Gpu:
-    """The GPU that CUDA_VISIBLE_DEVICES names; its key is kept, since a part of one has no other.
+def unused_gpus(engine: EngineSettings) -> str:
+    """Return why ``device`` auto does not use this machine's GPUs; empty without a problem."""
+    problem = find_gpus(engine).problem if engine.device == "auto" else ""
+    return f"this job runs on CPU cores, which is much slower: {problem}" if problem else ""
 
-    CUDA counts the fastest first, the driver's program by bus: an index says which it is only
-    where all are alike.
+
+def driver_gpus() -> tuple[Gpu, ...]:
+    """List the GPUs that ``nvidia-smi`` shows; none where there is no working driver."""
+    try:
+        return _answer_of(shutil.which("nvidia-smi") or "nvidia-smi")
+    except (OSError, subprocess.SubprocessError):
+        return ()
+
+
+@functools.cache  # takes up to a second where the driver is not kept loaded
+def _answer_of(program: str) -> tuple[Gpu, ...]:
+    fields = "--query-gpu=uuid,name,memory.total,driver_version"
+    command = [program, fields, "--format=csv,noheader,nounits"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    rows = [[value.strip() for value in line.split(",")] for line in answer.stdout.splitlines()]
+    return tuple(
+        Gpu(key, name, float(mib) / 1024 if mib.replace(".", "").isdigit() else 0.0, driver)
+        for key, name, mib, driver in (row for row in rows if len(row) == 4)
+    )
+
+
+def device_name(kind: str) -> str:
+    """Return the model of this process's GPU, or the CPU's architecture; never raises."""
+    if kind != "cuda":
+        return platform.processor() or platform.machine()
+    return _shown_as(os.environ.get(_VISIBLE, "").partition(",")[0], driver_gpus()).name
+
+
+def _shown_as(key: str, shown: Sequence[Gpu]) -> Gpu:
+    """Find the GPU of a key in CUDA_VISIBLE_DEVICES; a part of a GPU has no other key.
+
+    CUDA counts the fastest first, the driver's program by bus: an index identifies a GPU only if
+    all are alike.
     """
     by_key = {gpu.key: gpu for gpu in shown}
     in_bus_order = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
@@ -167,51 +164,8 @@ def _shown_as(key: str, shown: Sequence[Gpu]) -> Gpu:
     return replace(by_key.get(key, Gpu(key)), key=key)
 
 
-def unused_gpus(engine: EngineSettings) -> str:
-    """Why a job with ``device`` auto runs on CPU cores although there are GPUs; usually empty."""
-    problem = find_gpus(engine).problem if engine.device == "auto" else ""
-    return f"this job runs on CPU cores, which is much slower: {problem}" if problem else ""
-
-
-def driver_gpus() -> tuple[Gpu, ...]:
-    """The GPUs that the NVIDIA driver shows, by ``nvidia-smi``; none where there is no driver."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ()
-    # Takes up to a second where the driver is not kept loaded.
-    if program not in _SHOWN and (found := _asked(program)):
-        _SHOWN[program] = found
-    return _SHOWN.get(program, ())
-
-
-def _asked(program: str) -> tuple[Gpu, ...]:
-    fields = "uuid,name,memory.total,driver_version"
-    try:
-        answer = subprocess.run(
-            [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()  # a program without a working driver behind it
-    rows = [[value.strip() for value in line.split(",")] for line in answer.splitlines()]
-    return tuple(
-        Gpu(key, name, float(mib) / 1024 if mib.replace(".", "").isdigit() else 0.0, driver)
-        for key, name, mib, driver in (row for row in rows if len(row) == 4)
-    )
-
-
-def device_name(kind: str) -> str:
-    """The model of the GPU that this process uses, or the CPU's architecture; never raises."""
-    if kind != "cuda":
-        return platform.processor() or platform.machine()
-    return _shown_as(os.environ.get(_VISIBLE, "").partition(",")[0], driver_gpus()).name
-
-
 def _usable_count(engine: EngineSettings) -> int:
-    """GPUs that a library of the engine can use; the one that is imported sooner is asked first."""
+    """Count the GPUs that a library of the engine can use; the faster import comes first."""
     if engine.engine != "transformers":
         import ctranslate2
 
@@ -224,11 +178,9 @@ def _usable_count(engine: EngineSettings) -> int:
 
 
 def _why_unusable(engine: EngineSettings, shown: tuple[Gpu, ...]) -> str:
-    what = (
-        f"the driver {shown[0].driver} shows {len(shown)} GPU ({shown[0]})"
-        if shown
-        else "there is a driver"
-    )
+    driver = "there is a driver"
+    if shown:
+        driver = f"the driver {shown[0].driver} shows {len(shown)} GPU ({shown[0]})"
     libraries = []
     if engine.engine != "transformers":
         libraries.append("CTranslate2 finds no GPU that it was built for")
@@ -241,22 +193,44 @@ def _why_unusable(engine: EngineSettings, shown: tuple[Gpu, ...]) -> str:
             if built_for
             else f"PyTorch {torch.__version__} is a build without CUDA"
         )
-    return f"{what} and no library can use it: {', '.join(libraries)}"
+    return f"{driver} and no library can use it: {', '.join(libraries)}"
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # macOS binds no process to cores
 
 
 def fitting_workers(parameters: int) -> int:
-    """How many CPU workers with a model of so many parameters the memory holds now."""
+    """Count the CPU workers with a model of so many parameters that fit into free memory."""
     available = _SHARE_OF_MEMORY * psutil.virtual_memory().available
     return int(available // (parameters * _BYTES_PER_PARAMETER + _BYTES_PER_PROCESS))
 
 
 def hide_other_devices(device: WorkerDevice) -> None:
-    """Let this process see its own GPU and no other; before any GPU library is imported."""
+    """Show this process only its own GPU; to be called before a GPU library is imported."""
     os.environ[_VISIBLE] = "" if device.gpu is None else device.gpu.key
+
+
+def load_cublas() -> Path | None:
+    """Load cuBLAS of CUDA 12 into this process: a loaded library is found by its name.
+
+    Returns:
+        Its place: a bare name on the loader's own path; None if it is missing.
+    """
+    for folder in _cublas_folders():
+        with suppress(OSError):
+            for name in _CUBLAS:
+                ctypes.CDLL(str(folder / name))
+            return folder / _CUBLAS[-1]
+    return None
+
+
+def _cublas_folders() -> Iterator[Path]:
+    # Packages first: PyTorch may be built for the one beside it, and need exactly its version.
+    for packages in dict.fromkeys(sys.path):
+        yield from (Path(packages, folder).absolute() for folder in _IN_PACKAGES)
+    yield Path()  # a bare name: the loader's path
+    yield from (cuda / "lib64" for cuda in sorted(Path("/usr/local").glob("cuda*"), reverse=True))

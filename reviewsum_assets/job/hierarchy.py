@@ -1,10 +1,9 @@
-"""Levels of chunks: how many summaries of a product become one.
+"""Levels of chunks: how the summaries of a product become one.
 
-The chunks of its reviews are the first level. With the strategy ``join`` there is no other. With
-``hierarchical`` the summaries of a level are joined, neighbours in their order, into the chunks of
-the next, until one is left. It always ends: a chunk above the first level joins two summaries at
-least, whatever their length, so that of n a level leaves at most n/2, rounded up. Above n chunks
-there are at most log2(n) levels, rounded up, and n - 1 chunks in all of them.
+The chunks of its reviews are the first level, and the only one with the strategy ``join``. With
+``hierarchical``, neighbouring summaries of a level are joined into the chunks of the next until
+one is left. Each of these chunks joins at least two summaries, whatever their length: above n
+chunks there are at most log2(n) levels, rounded up, and n - 1 chunks in all of them.
 """
 
 from __future__ import annotations
@@ -24,15 +23,24 @@ _FEWEST_JOINED = 2
 class Level:
     """Chunks of one product that are generated side by side.
 
-    ``keys`` are equal for chunks of equal tokens. ``parts`` says what each chunk is made of: on
-    the first level so many words of the reviews, above it so many summaries of the level below.
-    ``carried`` is the key of a summary of the level below that was left alone: it goes up as it is.
+    ``keys`` are equal for chunks of equal tokens. ``parts`` counts what each chunk joins: words of
+    the reviews on the first level, summaries of the level below on the others. ``carried`` is the
+    key of a summary of the level below that had no neighbour left and goes up unchanged.
     """
 
     chunks: tuple[Chunk, ...]
-    keys: tuple[bytes, ...]
     parts: tuple[int, ...]
+    keys: tuple[bytes, ...]
     carried: bytes | None = None
+
+    @classmethod
+    def of(
+        cls, chunks: Sequence[Chunk], parts: Sequence[int], carried: bytes | None = None
+    ) -> Level:
+        """Compute the keys of a level's chunks."""
+        ids = (array("q", chunk.token_ids).tobytes() for chunk in chunks)
+        keys = tuple(hashlib.blake2b(row, digest_size=16).digest() for row in ids)
+        return cls(tuple(chunks), tuple(parts), keys, carried)
 
     @property
     def summaries(self) -> tuple[bytes, ...]:
@@ -41,63 +49,41 @@ class Level:
 
 
 def first_level(chunks: Sequence[Chunk]) -> Level:
-    """The level of a product's reviews."""
-    # A chunk's words are joined by one space each, and hold no other.
-    parts = tuple(chunk.text.count(" ") + 1 for chunk in chunks)
-    return Level(tuple(chunks), tuple(map(_key, chunks)), parts)
+    """Make the level of a product's reviews, whose chunks join words by single spaces."""
+    return Level.of(chunks, [chunk.text.count(" ") + 1 for chunk in chunks])
 
 
 class SummaryJoiner:
-    """Joins the summaries of one level into the chunks of the next.
-
-    Args:
-        tokenizer: of the model.
-        settings: ``chunk_tokens`` is taken from it.
-    """
+    """Joins the summaries of one level into the chunks of the next, up to ``chunk_tokens``."""
 
     def __init__(self, tokenizer: ChunkTokenizer, settings: SummarySettings) -> None:
         self._tokenizer = tokenizer
         self._limit = token_limit(tokenizer, settings)
 
     def join(self, below: Level, summaries: Sequence[str]) -> Level:
-        """The level above ``below``.
-
-        Args:
-            below: leaves two summaries or more.
-            summaries: their texts.
-        """
+        """Make the level above ``below`` from the texts of its summaries, two or more."""
         groups = joined(self._tokenizer.counts(summaries), self._limit)
         alone = groups.pop() if len(groups[-1]) < _FEWEST_JOINED else None
         texts = [" ".join(summaries[index] for index in group) for group in groups]
-        ids = self._tokenizer.encode_many(texts)
-        chunks = tuple(Chunk(text, tuple(row)) for text, row in zip(texts, ids, strict=True))
-        return Level(
-            chunks,
-            tuple(map(_key, chunks)),
-            tuple(map(len, groups)),
-            None if alone is None else below.summaries[alone.start],
-        )
+        carried = None if alone is None else below.summaries[alone.start]
+        return Level.of(self._tokenizer.chunks(texts), [len(group) for group in groups], carried)
 
 
 def summary_joiner(tokenizer: ChunkTokenizer, settings: SummarySettings) -> SummaryJoiner | None:
-    """What the strategy joins summaries with; None if it does not summarize them again."""
+    """Return the joiner of the strategy; None for the strategy ``join``."""
     return SummaryJoiner(tokenizer, settings) if settings.strategy == "hierarchical" else None
 
 
 def token_limit(tokenizer: ChunkTokenizer, settings: SummarySettings) -> int:
-    """What the tokens of a chunk's text stay below."""
+    """Return the number that the tokens of a chunk's text stay below."""
     return settings.chunk_tokens - tokenizer.special_tokens
 
 
 def joined(tokens: Sequence[int], limit: int) -> list[range]:
-    """Which neighbours are summarized together: as few groups as can be, of about equal size.
+    """Group neighbouring summaries: as few groups as possible, of about equal size.
 
-    Args:
-        tokens: of each summary.
-        limit: tokens that a group stays below, unless two alone have more.
-
-    Returns:
-        Ranges of places in ``tokens``, two or more of them in each but the last.
+    The ``tokens`` of a group stay below ``limit``, unless two summaries alone have more. A group is
+    a range of places in ``tokens``, two or more in each but the last.
     """
     groups = _packed(tokens, limit)
     # The lowest limit that needs no more groups spreads the summaries most evenly.
@@ -113,7 +99,7 @@ def joined(tokens: Sequence[int], limit: int) -> list[range]:
 
 
 def chunks_above(chunks: int, summary_tokens: float, limit: int) -> list[int]:
-    """How many chunks each level above ``chunks`` has if every summary has so many tokens."""
+    """Count the chunks of each level above ``chunks`` if every summary has so many tokens."""
     levels: list[int] = []
     left = chunks
     while left > 1:
@@ -132,7 +118,3 @@ def _packed(tokens: Sequence[int], limit: int) -> list[range]:
             start, total = index, 0
         total += count
     return [*groups, range(start, len(tokens))] if tokens else groups
-
-
-def _key(chunk: Chunk) -> bytes:
-    return hashlib.blake2b(array("q", chunk.token_ids).tobytes(), digest_size=16).digest()

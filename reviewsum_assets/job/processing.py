@@ -1,7 +1,8 @@
-"""The parent process of a job: starts one worker a device, and hears what they report."""
+"""The parent process of a job: starts one worker per device and handles their reports."""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -9,25 +10,28 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+import polars as pl
+
+from reviewsum_assets.checkpoints.merge import merge_checkpoints
+from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.checkpoints.validity import check_checkpoints
 from reviewsum_assets.job.dealer import BudgetKeeper, Dealer
-from reviewsum_assets.job.devices import WorkerDevice, unused_gpus, worker_devices
-from reviewsum_assets.job.models.directory import read_ready_model
+from reviewsum_assets.job.devices import unused_gpus, worker_devices
+from reviewsum_assets.job.models.conversion import ensure_converted
+from reviewsum_assets.job.models.directory import read_ready_model, ready_model
 from reviewsum_assets.job.models.loaded import WorkerOptions
 from reviewsum_assets.job.progress import JobResult, ProgressReporter, death
-from reviewsum_assets.job.spec import JobSpec
+from reviewsum_assets.job.spec import JobSpec, job_spec
 from reviewsum_assets.job.worker import (
     Broken,
-    Failed,
+    Finished,
     Generated,
     Generating,
     Idle,
-    Landed,
-    Lease,
     Report,
-    Skipped,
     worker_main,
 )
+from reviewsum_assets.settings import Settings
 from reviewsum_assets.storage.lake import Lake
 
 _POLL_SECONDS = 0.5
@@ -44,15 +48,9 @@ def run_job(
 ) -> JobResult:
     """Compute the checkpoints of ``spec`` that are not valid yet.
 
-    Args:
-        lake: the one that ``spec`` names.
-        spec: what to compute.
-        reporter: told of progress.
-        should_stop: asked twice a second; when true, workers are ended at once. Objects are
-            written whole, so that only unfinished work is lost.
-        instance_type: for the manifests.
-        clock: that the budget goes by, in seconds.
-        seconds_before: what of the budget was spent before this call.
+    ``should_stop`` is called twice a second; when true, workers are ended immediately. Objects are
+    written whole, so that only unfinished work is lost. ``clock`` and ``seconds_before`` this call
+    are those of the budget.
     """
     started = time.monotonic()
     keeper = BudgetKeeper(spec, clock, seconds_before)
@@ -61,27 +59,57 @@ def run_job(
         states = check_checkpoints(lake, spec.checkpoints)
         valid = {state.planned.number for state in states if state.is_valid}
     reporter.landed.update(valid)
-    pending = [c for c in spec.checkpoints if c.number not in valid]
-    dealer = Dealer(pending, reporter, keeper)
+    dealer = Dealer([c for c in spec.checkpoints if c.number not in valid], reporter, keeper)
     if dealer.has_work:
-        devices = worker_devices(spec.engine, _largest_model(lake, spec))
+        versions = {recipe.model_version for recipe in spec.recipes.values()}
+        parameters = max(read_ready_model(lake, version).parameters for version in versions)
+        devices = worker_devices(spec.engine, parameters)
         dealer.pool_products = spec.engine.pool_products(devices[0].gpu_memory_gib)
         if problem := unused_gpus(spec.engine):
-            reporter.warning(problem)
-        options = [WorkerOptions(spec, device, instance_type) for device in devices]
-        reporter.info(_opening(spec, len(valid), devices))
-        _Crew(dealer, options).work(should_stop)
+            reporter.report(problem, logging.WARNING)
+        skipped = f", {len(valid)} of them already valid" if valid else ""
+        reporter.report(
+            f"job {spec.name}: {len(spec.checkpoints)} checkpoints{skipped}, "
+            f"{spec.products} products, workers: {', '.join(map(str, devices))}"
+        )
+        crew = _Crew(dealer, [WorkerOptions(spec, device, instance_type) for device in devices])
+        crew.work(should_stop)
     budget_reached = keeper.sentence(len(dealer.landed), len(dealer.unfinished))
     if budget_reached:
-        reporter.info(budget_reached)
+        reporter.report(budget_reached)
     return JobResult(
         landed=tuple(sorted(dealer.landed)),
-        already_valid=tuple(sorted(valid | dealer.skipped)),
+        already_valid=tuple(sorted(valid | dealer.valid)),
         failed=dealer.failed,
         stopped=bool(dealer.unfinished) and should_stop(),
         seconds=time.monotonic() - started,
         budget_reached=budget_reached,
     )
+
+
+def summarize_grouped(
+    lake: Lake,
+    grouped: pl.LazyFrame,
+    grouped_version: str,
+    settings: Settings,
+    run: Callable[[JobSpec], JobResult],
+) -> JobResult:
+    """Make the model ready, plan, summarize, and merge if everything landed, in this process.
+
+    ``grouped`` has one row per product with product_id, all_reviews and review_count; ``run``
+    computes a job spec.
+
+    Raises:
+        ReviewsumError: The model cannot be used, or no product can be planned.
+    """
+    model, _ = ready_model(lake, settings)
+    if settings.engine != "transformers":
+        ensure_converted(lake, model)
+    plan = make_plan(lake, grouped, grouped_version, model.version, settings).plan
+    result = run(job_spec(plan, plan.checkpoints, lake=lake.uri, engine=settings.engine_settings()))
+    if result.exit_code == 0:
+        merge_checkpoints(lake, plan)
+    return result
 
 
 @dataclass
@@ -98,19 +126,13 @@ class _Member:
 
     @property
     def held(self) -> set[int]:
-        """Numbers of the checkpoints that it has not reported on yet."""
+        """Numbers of the checkpoints without a report."""
         return {number for lease in self.leases for number in lease}
 
     @property
     def suspects(self) -> set[int]:
-        """Numbers of the checkpoints that it died of, if it did: others are read or written."""
+        """Numbers of the checkpoints that may cause its death; others are read or written."""
         return (self.held & self.generating) or set().union(*self.leases[:1])
-
-    def reported(self, number: int) -> None:
-        """Note that it is done with a checkpoint, one way or another."""
-        for lease in self.leases:
-            lease.discard(number)
-        self.leases = [lease for lease in self.leases if lease]
 
 
 class _Crew:
@@ -120,12 +142,12 @@ class _Crew:
         self._dealer = dealer
         self._options = options
         self._members: list[_Member] = []
-        # So many deaths with nothing landed in between mean that no worker can work.
+        # So many deaths without a checkpoint landed in between mean that no worker can work.
         self._deaths_allowed = 4 + 2 * len(options)
         self._barren_deaths = 0
 
     def work(self, should_stop: Callable[[], bool]) -> None:
-        """Deal until nothing is left or a stop is asked for; no worker outlives this call."""
+        """Deal until no work is left or a stop is requested; no worker outlives this call."""
         try:
             self._members = [self._hire(options) for options in self._options]
             while self._goes_on and not should_stop():
@@ -171,21 +193,16 @@ class _Crew:
                 member.generating = numbers
             case Generated(number, chunks, share, memory):
                 self._dealer.reporter.generated(number, chunks, share, memory)
-            case Landed(number, message, seconds):
-                self._barren_deaths = 0
-                member.reported(number)
-                self._dealer.land(number, message, seconds)
-            case Skipped(number):
-                member.reported(number)
-                self._dealer.skip(number)
-            case Failed(number, reason):
-                member.reported(number)
-                self._dealer.fail(number, reason)
+            case Finished(number, outcome, message, seconds):
+                if outcome == "landed":
+                    self._barren_deaths = 0
+                member.leases = [rest for lease in member.leases if (rest := lease - {number})]
+                self._dealer.finish(number, outcome, message, seconds)
             case Broken(reason):
                 member.broken = reason
 
     def _deal(self) -> None:
-        # Those that have nothing first: the others only read ahead.
+        # Members without a lease first: the others only read ahead.
         for member in sorted(self._members, key=lambda member: len(member.leases)):
             if member.idle and self._dealer.has_work:
                 lease = self._dealer.next_lease(member.held, len(self._members))
@@ -193,14 +210,15 @@ class _Crew:
                     return
                 member.idle = False
                 member.leases.append({planned.number for planned in lease})
-                member.connection.send(Lease(lease))
+                member.connection.send(lease)
 
     def _bury(self, member: _Member) -> None:
-        """Take back what a dead worker had, and hire another if there is work for it."""
+        """Take back a dead worker's checkpoints, and replace it if there is work."""
         member.process.join()
         self._members.remove(member)
         reason = member.broken or death(member.process.exitcode)
-        self._dealer.reporter.error(f"worker {member.process.pid} ended: {reason}")
+        message = f"worker {member.process.pid} ended: {reason}"
+        self._dealer.reporter.report(message, logging.ERROR)
         self._dealer.take_back(member.held, member.suspects, reason)
         self._barren_deaths += 1
         if self._barren_deaths >= self._deaths_allowed:
@@ -211,23 +229,8 @@ class _Crew:
     def _dismiss(self) -> None:
         for member in self._members:
             try:
-                member.connection.send(Lease(()))
+                member.connection.send(())
             except OSError:
-                continue  # it died after its last report; nothing of its work is missing
+                continue  # it died after its last report; none of its work is missing
         for member in self._members:
             member.process.join(_POLL_SECONDS)
-
-
-def _largest_model(lake: Lake, spec: JobSpec) -> int:
-    """Parameters of the largest model the job needs, to fit workers into memory."""
-    versions = {recipe.model_version for recipe in spec.recipes.values()}
-    return max(read_ready_model(lake, version).parameters for version in versions)
-
-
-def _opening(spec: JobSpec, valid: int, devices: list[WorkerDevice]) -> str:
-    skipped = f", {valid} of them already valid" if valid else ""
-    where = ", ".join(str(device) for device in devices)
-    return (
-        f"job {spec.name}: {len(spec.checkpoints)} checkpoints{skipped}, "
-        f"{spec.products} products, workers: {where}"
-    )

@@ -1,4 +1,4 @@
-"""How a job ended, as each of its hosts leaves it on the lake."""
+"""Progress and result of a job: files of each host on the lake, log lines, Pipes messages."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import re
 import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dagster_pipes import (
     DAGSTER_PIPES_CONTEXT_ENV_VAR,
     DAGSTER_PIPES_MESSAGES_ENV_VAR,
     PipesContext,
-    PipesContextLoader,
     PipesMappingParamsLoader,
     PipesMessageWriter,
     PipesMessageWriterChannel,
@@ -40,12 +39,17 @@ from reviewsum_assets.storage.lake import Lake
 EXIT_OK = 0
 EXIT_FAILED = 3
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run it again to finish
+_LOG_EVERY_SECONDS = 10.0
+_PUBLISH_EVERY_SECONDS = 1.0
+# Of several hosts, the largest value counts here, and the sum elsewhere.
+_MAXIMA = ("seconds", "eta_seconds", "peak_memory_bytes")
 
 _log = logging.getLogger("reviewsum.job")
+_Report = TypeVar("_Report", bound=BaseModel)
 
 
 class JobResult(BaseModel):
-    """How a job ended; ``failed`` says why, by checkpoint number."""
+    """Result of a job; ``failed`` has the reason by checkpoint number."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,7 +58,7 @@ class JobResult(BaseModel):
     failed: dict[int, str]
     stopped: bool
     seconds: float
-    budget_reached: str = ""  # what was reached and what is left, a sentence
+    budget_reached: str = ""  # a sentence about the limit and the pending checkpoints
 
     @property
     def exit_code(self) -> int:
@@ -62,45 +66,6 @@ class JobResult(BaseModel):
         if self.stopped:
             return EXIT_STOPPED
         return EXIT_FAILED if self.failed else EXIT_OK
-
-
-def read_result(lake: Lake, job_name: str) -> JobResult | None:
-    """The result of a job, that of all its hosts together; None if no host ended by itself.
-
-    One that cannot be read is logged and left out: what landed, the checkpoints tell.
-    """
-    listed = [item.key for item in lake.list(hosts_prefix(job_name))]
-    keys = [key for key in listed if key.endswith("/result.json")]
-    results: list[JobResult] = []
-    for key, content in zip(keys, lake.get_many(keys), strict=True):
-        try:
-            results.append(JobResult.model_validate_json(content or b""))
-        except ValidationError as error:
-            _log.warning("%s cannot be read: %s", lake.uri_of(key), first_problem(error))
-    if not results:
-        return None
-    return JobResult(
-        landed=tuple(sorted(n for result in results for n in result.landed)),
-        already_valid=tuple(sorted(n for result in results for n in result.already_valid)),
-        failed={n: why for result in results for n, why in result.failed.items()},
-        stopped=any(result.stopped for result in results),
-        seconds=max(result.seconds for result in results),
-        budget_reached="; ".join(
-            result.budget_reached for result in results if result.budget_reached
-        ),
-    )
-
-
-def death(exit_code: int | None) -> str:
-    """How a process ended that said nothing: negative codes are signals, as in subprocess."""
-    if exit_code is not None and exit_code < 0:
-        hint = ", as the kernel does when memory runs out" if exit_code == -9 else ""
-        return f"its process was killed by signal {-exit_code}{hint}"
-    return f"its process ended with code {exit_code}"
-
-
-_LOG_EVERY_SECONDS = 10.0
-_PUBLISH_EVERY_SECONDS = 1.0
 
 
 class JobProgress(BaseModel):
@@ -128,38 +93,65 @@ class JobProgress(BaseModel):
         )
 
 
-def read_progress(lake: Lake, job_name: str) -> JobProgress | None:
-    """A job's latest progress, that of all its hosts together; None if none can be read."""
-    keys = [item.key for item in lake.list(hosts_prefix(job_name))]
-    found: list[JobProgress] = []
-    for content in lake.get_many([key for key in keys if key.endswith("/progress.json")]):
-        try:
-            found.append(JobProgress.model_validate_json(content or b""))
-        except ValidationError:
-            continue  # removed, or written by another version: progress decides nothing
-    return _together(found) if found else None
+def read_result(lake: Lake, job_name: str) -> JobResult | None:
+    """Read the joint result of a job's hosts; None if no host has left one.
 
-
-def _together(hosts: list[JobProgress]) -> JobProgress:
-    etas = [host.eta_seconds for host in hosts if host.eta_seconds is not None]
-    return JobProgress(
-        checkpoints_done=sum(host.checkpoints_done for host in hosts),
-        checkpoints=sum(host.checkpoints for host in hosts),
-        products_done=sum(host.products_done for host in hosts),
-        products=sum(host.products for host in hosts),
-        chunks_done=sum(host.chunks_done for host in hosts),
-        seconds=max(host.seconds for host in hosts),
-        products_per_hour=sum(host.products_per_hour for host in hosts),
-        eta_seconds=max(etas) if etas else None,
-        peak_memory_bytes=max(host.peak_memory_bytes for host in hosts),
+    A damaged one is logged and left out: the checkpoints themselves show which have landed.
+    """
+    results = _of_hosts(lake, job_name, JobResult, "result.json")
+    if not results:
+        return None
+    return JobResult(
+        landed=tuple(sorted(n for result in results for n in result.landed)),
+        already_valid=tuple(sorted(n for result in results for n in result.already_valid)),
+        failed={n: why for result in results for n, why in result.failed.items()},
+        stopped=any(result.stopped for result in results),
+        seconds=max(result.seconds for result in results),
+        budget_reached="; ".join(filter(None, (result.budget_reached for result in results))),
     )
+
+
+def read_progress(lake: Lake, job_name: str) -> JobProgress | None:
+    """Read the latest joint progress of a job's hosts; None if there is none."""
+    hosts = _of_hosts(lake, job_name, JobProgress, "progress.json")
+    if not hosts:
+        return None
+    joint: dict[str, Any] = {}
+    for name in JobProgress.model_fields:
+        values = [value for host in hosts if (value := getattr(host, name)) is not None]
+        joint[name] = max(values, default=None) if name in _MAXIMA else sum(values)
+    return JobProgress(**joint)
+
+
+def _of_hosts(lake: Lake, job: str, kind: type[_Report], name: str) -> list[_Report]:
+    """Read a file of each host that has a readable one."""
+    listed = [item.key for item in lake.list(hosts_prefix(job))]
+    keys = [key for key in listed if key.endswith(f"/{name}")]
+    found: list[_Report] = []
+    for key, content in zip(keys, lake.get_many(keys), strict=True):
+        if content is None:
+            continue  # removed meanwhile
+        try:
+            found.append(kind.model_validate_json(content))
+        except ValidationError as error:
+            _log.warning("%s cannot be read: %s", lake.uri_of(key), first_problem(error))
+    return found
+
+
+def death(exit_code: int | None) -> str:
+    """Describe the end of a process without a report; negative codes are signals."""
+    if exit_code is not None and exit_code < 0:
+        hint = ", as the kernel does when memory runs out" if exit_code == -9 else ""
+        return f"its process was killed by signal {-exit_code}{hint}"
+    return f"its process ended with code {exit_code}"
 
 
 @dataclass
 class ProgressReporter:
-    """Collects what workers report and passes it on, not too often.
+    """Collects the reports of workers, and publishes and logs them from time to time.
 
-    ``spec`` holds the checkpoints of this host only; ``say`` tells people beside the run's page.
+    ``spec`` holds the checkpoints of this host only; ``say`` shows a line to people outside the
+    run's page.
     """
 
     lake: Lake
@@ -175,39 +167,30 @@ class ProgressReporter:
     _logged: float = 0.0
     _published: float = 0.0
 
-    def info(self, message: str) -> None:
-        """Tell people something, here and in the run's page."""
-        self.say(message)
+    def report(self, message: str, level: int = logging.INFO) -> None:
+        """Show a message to people, here and in the run's page."""
+        if level == logging.INFO:
+            self.say(message)
+        else:
+            _log.log(level, message)
         if self.pipes is not None:
-            self.pipes.log.info(message)
-
-    def warning(self, message: str) -> None:
-        """Tell people what makes the job slower or dearer than they expect."""
-        _log.warning(message)
-        if self.pipes is not None:
-            self.pipes.log.warning(message)
-
-    def error(self, message: str) -> None:
-        """Tell people that something went wrong."""
-        _log.error(message)
-        if self.pipes is not None:
-            self.pipes.log.error(message)
+            self.pipes.log.log(level, message)
 
     def generated(self, number: int, chunks: int, share: float, memory: int) -> None:
         """Count ``chunks`` more chunks; ``share`` of checkpoint ``number`` is generated."""
         self.chunks_done += chunks
         self._shares[number] = share
         self.peak_memory_bytes = max(self.peak_memory_bytes, memory)
-        self._tell(force=False)
+        self._publish(force=False)
 
     def checkpoint_landed(self, number: int, message: str) -> None:
         """Count a checkpoint whose manifest is written."""
         self.landed.add(number)
-        self.info(message)
-        self._tell(force=True)
+        self.report(message)
+        self._publish(force=True)
 
     def snapshot(self) -> JobProgress:
-        """How far the job is now."""
+        """Return the present progress."""
         sizes = {planned.number: planned.products for planned in self.spec.checkpoints}
         done = sum(
             size * (1.0 if number in self.landed else self._shares.get(number, 0.0))
@@ -227,39 +210,40 @@ class ProgressReporter:
             peak_memory_bytes=self.peak_memory_bytes,
         )
 
-    def _tell(self, *, force: bool) -> None:
+    def _publish(self, *, force: bool) -> None:
         now = time.monotonic()
         if force or now - self._published >= _PUBLISH_EVERY_SECONDS:
             self._published = now
-            self._publish()
+            content = self.snapshot().model_dump_json().encode()
+            _put_if_possible(self.lake, progress_key(self.spec.name, self.host), content)
         if now - self._logged >= _LOG_EVERY_SECONDS:
             self._logged = now
-            # The run tells this by itself, of all hosts together.
-            self.say(str(self.snapshot()))
+            self.say(str(self.snapshot()))  # the run shows the progress of all hosts together
 
-    def _publish(self) -> None:
-        try:
-            content = self.snapshot().model_dump_json().encode()
-            self.lake.put(progress_key(self.spec.name, self.host), content)
-        except LakeError as error:
-            # Progress is a courtesy: work that goes on must not end for it.
-            _log.warning("progress not published: %s", error)
+
+def _put_if_possible(lake: Lake, key: str, content: bytes) -> bool:
+    """Write an object for information only: work must not end because it cannot be written."""
+    try:
+        lake.put(key, content)
+    except LakeError as error:
+        _log.warning("not published: %s", error)
+        return False
+    return True
 
 
 def peak_memory_bytes() -> int:
-    """Peak resident memory of this process since it was started."""
-    try:
-        # What getrusage says of a process begins with the peak of the one it was forked from.
+    """Return the peak resident memory of this process since its start."""
+    # getrusage of a process begins with the peak of the process that it was forked from.
+    with suppress(FileNotFoundError):
         status = Path("/proc/self/status").read_text()
-    except FileNotFoundError:  # macOS, which counts in bytes
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    kibibytes = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert kibibytes is not None
-    return int(kibibytes[1]) * 1024
+        kibibytes = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert kibibytes is not None
+        return int(kibibytes[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS, which counts in bytes
 
 
 def open_pipes(lake: Lake, job: str) -> AbstractContextManager[PipesContext | None]:
-    """Pipes to the run that started the job; None if no run did, or what it left is damaged."""
+    """Open Pipes to the run that started the job; None without a run or a readable context."""
     content = lake.get(pipes_context_key(job))
     if content is None:
         return nullcontext()
@@ -268,50 +252,29 @@ def open_pipes(lake: Lake, job: str) -> AbstractContextManager[PipesContext | No
     except ValueError as error:
         _log.warning("%s cannot be read: %s", lake.uri_of(pipes_context_key(job)), error)
         return nullcontext()
-    nothing = encode_param({})
     return open_dagster_pipes(
-        context_loader=_LoadedContext(context),
-        message_writer=_LakeMessageWriter(lake, job),
+        message_writer=_LakeMessages(lake, job),
         params_loader=PipesMappingParamsLoader(
-            {DAGSTER_PIPES_CONTEXT_ENV_VAR: nothing, DAGSTER_PIPES_MESSAGES_ENV_VAR: nothing}
+            {
+                DAGSTER_PIPES_CONTEXT_ENV_VAR: encode_param({"data": context}),
+                DAGSTER_PIPES_MESSAGES_ENV_VAR: encode_param({}),
+            }
         ),
     )
 
 
-class _LoadedContext(PipesContextLoader):
-    """A context that has been read already."""
+class _LakeMessages(PipesMessageWriter["_LakeMessages"], PipesMessageWriterChannel):
+    """Writes each message immediately, as an object of its own: there are few."""
 
-    def __init__(self, data: Any) -> None:
-        self._data = data
-
-    @contextmanager
-    def load_context(self, params: Any) -> Iterator[Any]:  # noqa: ARG002 - the place is known
-        yield self._data
-
-
-class _LakeMessageWriter(PipesMessageWriter["_LakeChannel"]):
-    """Writes each message as an object of its own, at once: they are few."""
-
-    def __init__(self, lake: Lake, job: str) -> None:
-        self._channel = _LakeChannel(lake, job)
-
-    @contextmanager
-    def open(self, params: Any) -> Iterator[_LakeChannel]:  # noqa: ARG002 - the place is known
-        yield self._channel
-
-
-class _LakeChannel(PipesMessageWriterChannel):
     def __init__(self, lake: Lake, job: str) -> None:
         self._lake = lake
         self._job = job
         self._written = 0
 
+    @contextmanager
+    def open(self, params: Any) -> Iterator[_LakeMessages]:  # noqa: ARG002 - the place is known
+        yield self
+
     def write_message(self, message: Any) -> None:
-        try:
-            key = message_key(self._job, self._written + 1)
-            self._lake.put(key, json.dumps(message).encode())
-        except LakeError as error:
-            # Messages are a courtesy: work that goes on must not end for one.
-            _log.warning("message not sent: %s", error)
-        else:
-            self._written += 1
+        key = message_key(self._job, self._written + 1)
+        self._written += _put_if_possible(self._lake, key, json.dumps(message).encode())

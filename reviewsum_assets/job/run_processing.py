@@ -1,12 +1,12 @@
 """Entry point of a Processing job, in a container or as a local process.
 
-With ``--spec`` it computes the checkpoints a job spec names. Without, it follows the calling
-convention of the script this project replaces: ``--top_k N``, grouped reviews as CSV under the
+With ``--spec`` it computes the checkpoints of a job spec. Without, it follows the calling
+convention of the script that this project replaces: ``--top_k N``, grouped reviews as CSV under the
 input directory, a model under the model directory, results under the output directory.
 
-Exit codes: 0 everything landed, or all that the budget left room for; 2 the call itself is wrong;
-3 something did not land, the log and ``result.json`` say what and why; 75 stopped by SIGTERM or
-SIGINT, run again to finish.
+Exit codes: 0 everything landed, or the budget left no room for the rest; 2 the call is wrong;
+3 something did not land, log and ``result.json`` have the reason; 75 stopped by SIGTERM or SIGINT,
+run again to finish.
 """
 
 from __future__ import annotations
@@ -22,20 +22,23 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from dagster_pipes import PipesContext
 
 # Billing starts with the container, so a budget counts from here.
 _STARTED = time.monotonic()
 # SageMaker shows the beginning of this file as the job's ExitMessage.
 MESSAGE_FILE = Path("/opt/ml/output/message")
-# Of one KB; bytes that are no UTF-8 fail the job.
+# Of one KB; bytes that are not UTF-8 fail the job.
 _MESSAGE_BYTES = 1000
 
 
 def leave_message(path: Path, message: str) -> None:
-    """Leave the exit message where the service looks for it, if this is a container of it."""
+    """Write the exit message to the service's place if this is one of its containers."""
     text = message.encode()[:_MESSAGE_BYTES].decode(errors="ignore")
-    # The log has it too: a disk that is full must not hide why a job ended.
+    # The log has it too: a full disk must not hide why a job ended.
     with contextlib.suppress(OSError):
         if path.absolute().parent.parent.is_dir():
             path.parent.mkdir(exist_ok=True)
@@ -50,13 +53,13 @@ def _end(message: str) -> NoReturn:
 def _make_importable() -> None:
     """Make the package importable where this file was started by its path.
 
-    Either it lies in the package; or a container got it alone, as ``ScriptProcessor`` ships it:
-    then the package is an archive among the Processing inputs, and beside it lie the wheels to be
-    installed, listed in ``wheels.txt``, or a ``requirements.txt`` for a package index. Signals end
-    the process meanwhile, which the kernel does not do for the first process of a container.
+    Either the file is in the package, or a container got it alone, as ``ScriptProcessor`` ships it:
+    then the package is an archive among the Processing inputs, with the wheels to install, listed
+    in ``wheels.txt``, or a ``requirements.txt`` for a package index. Signals end the process
+    meanwhile, which the kernel does not do for the first process of a container.
     """
     here = Path(__file__).resolve()
-    # This folder itself must not be searched: its module names would shadow others.
+    # This folder must not be searched: its module names would shadow others.
     others = [path for path in sys.path if path != str(here.parent)]
     if (here.parents[1] / "settings.py").exists():
         sys.path[:] = [str(here.parents[2]), *others]
@@ -71,15 +74,15 @@ def _make_importable() -> None:
         if not _install(listing, "--no-index", "--no-deps", "--require-hashes"):
             _end(
                 f"the wheels beside {listing} cannot be installed with Python "
-                f"{sys.version.split()[0]}: the log says why. To fix: set image_python to this "
-                "version, or package_source to image if the image has all packages"
+                f"{sys.version.split()[0]}: the log has the reason. To fix: set image_python to "
+                "this version, or package_source to image if the image has all packages"
             )
     for requirements in [] if wheels else _at_most_one(inputs, "requirements.txt"):
         if not _install(requirements):
             _end(
                 f"the packages that {requirements} names cannot be installed from a package index: "
-                "the log says why. To fix: set package_source to lake, or to image if the image "
-                "has all packages"
+                "the log has the reason. To fix: set package_source to lake, or to image if the "
+                "image has all packages"
             )
     sys.path[:] = [*map(str, archives), *others]
 
@@ -91,7 +94,7 @@ def _install(requirements: Path, *options: str) -> bool:
 
 
 def _refuse_changed(listing: Path) -> None:
-    """End with the name of a wheel that is missing or is not the one that was stored."""
+    """End if a wheel is missing or is not the stored one."""
     for line in listing.read_text(encoding="utf-8").splitlines():
         name, _, expected = line.partition(" --hash=sha256:")
         wheel = listing.parent / name
@@ -105,7 +108,7 @@ def _refuse_changed(listing: Path) -> None:
 
 
 def _at_most_one(inputs: Path, *patterns: str) -> list[Path]:
-    """Find what is to be installed or imported; a second one may have come with the data."""
+    """Find a file to install or import; a second one may have come with the data."""
     found = sorted(path for pattern in patterns for path in inputs.glob(f"**/{pattern}"))
     if len(found) > 1:
         _end(
@@ -115,19 +118,17 @@ def _at_most_one(inputs: Path, *patterns: str) -> list[Path]:
     return found
 
 
-# Worker processes import this file too, and get the search path from their parent.
+# Worker processes import this file too, and inherit the search path from their parent.
 if __name__ == "__main__" and not __package__:
     _make_importable()
 
-from dagster_pipes import PipesContext
-
 import reviewsum_assets
-from reviewsum_assets.errors import ReviewsumError
+from reviewsum_assets.errors import DumpError, ReviewsumError
 from reviewsum_assets.job.lease import held_lease
-from reviewsum_assets.job.processing import run_job
+from reviewsum_assets.job.processing import run_job, summarize_grouped
 from reviewsum_assets.job.progress import JobResult, ProgressReporter, open_pipes
 from reviewsum_assets.job.spec import Host, JobSpec, read_spec, result_key
-from reviewsum_assets.job.whole_lake import ContainerPaths, run_legacy
+from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
 from reviewsum_assets.settings import escape_what_terminals_lack, load_settings
 from reviewsum_assets.storage.lake import Lake
 
@@ -139,20 +140,16 @@ class StopSignal:
     """Remembers SIGTERM and SIGINT, which Processing sends to end a job."""
 
     def __init__(self) -> None:
-        self.received: int | None = None
+        self.received = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._receive)
 
-    def __call__(self) -> bool:
-        """Whether one of them has come."""
-        return self.received is not None
-
     def request(self) -> None:
-        """End the job as SIGTERM does."""
-        self.received = signal.SIGTERM
+        """End the job as these signals do."""
+        self.received = True
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        self.received = number
+        self.request()
         _log.warning("received %s: ending", signal.Signals(number).name)
 
 
@@ -168,9 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     stop = StopSignal()
     _log.info("reviewsum_assets from %s", Path(reviewsum_assets.__file__).parent)
     try:
-        if options.spec is None:
-            return _run_legacy(options, stop)
-        return _run_spec(options, stop)
+        return (_run_legacy if options.spec is None else _run_spec)(options, stop)
     except ReviewsumError as error:
         _log.error("%s", error)
         leave_message(options.message_file, str(error))
@@ -181,13 +176,12 @@ def _run_spec(options: argparse.Namespace, stop: StopSignal) -> int:
     spec = read_spec(options.spec)
     host = Host.read(options.resource_config)
     lake = Lake.open(spec.lake)
-    lease = held_lease(lake, spec.name, stop.request) if options.lease else contextlib.nullcontext()
-    with lease:
-        if not host.is_first:
-            result = _run(lake, spec, host, stop, None)
-        else:
-            with open_pipes(lake, spec.name) as pipes:
-                result = _run(lake, spec, host, stop, pipes)
+    with contextlib.ExitStack() as stack:
+        if options.lease:
+            stack.enter_context(held_lease(lake, spec.name, stop.request))
+        # Only the first host speaks for the job.
+        pipes = None if host.index else stack.enter_context(open_pipes(lake, spec.name))
+        result = _run(lake, spec, host, stop, pipes)
     if result.failed:
         named = "; ".join(f"checkpoint {n}: {why}" for n, why in result.failed.items())
         leave_message(options.message_file, f"{len(result.failed)} checkpoints failed: {named}")
@@ -195,16 +189,20 @@ def _run_spec(options: argparse.Namespace, stop: StopSignal) -> int:
 
 
 def _run(
-    lake: Lake, spec: JobSpec, host: Host, stop: StopSignal, pipes: PipesContext | None
+    lake: Lake, spec: JobSpec, host: Host, stop: StopSignal, pipes: PipesContext | None = None
 ) -> JobResult:
     mine = spec.model_copy(update={"checkpoints": host.share(spec.checkpoints)})
     reporter = ProgressReporter(lake, mine, pipes, host.name)
-    instance_type = os.environ.get("REVIEWSUM_INSTANCE_TYPE", "local")
     result = run_job(
-        lake, mine, reporter, stop, instance_type, seconds_before=time.monotonic() - _STARTED
+        lake,
+        mine,
+        reporter,
+        lambda: stop.received,
+        os.environ.get("REVIEWSUM_INSTANCE_TYPE", "local"),
+        seconds_before=time.monotonic() - _STARTED,
     )
     lake.put(result_key(spec.name, host.name), result.model_dump_json().encode())
-    reporter.info(
+    reporter.report(
         f"job {spec.name} ended with code {result.exit_code}: {len(result.landed)} landed, "
         f"{len(result.already_valid)} were valid, {len(result.failed)} failed, "
         f"{result.seconds:.1f} s"
@@ -213,13 +211,28 @@ def _run(
 
 
 def _run_legacy(options: argparse.Namespace, stop: StopSignal) -> int:
-    overrides = {"top_k": options.top_k} if options.top_k is not None else {}
-    paths = ContainerPaths(options.input_dir, options.model_dir, options.output_dir)
+    """Group, plan, summarize and merge; the output directory is the lake."""
+    inputs: Path = options.input_dir
+    found = sorted(inputs.rglob("product_grouped*.csv")) or sorted(inputs.rglob("*.csv"))
+    if len(found) != 1:
+        listed = ", ".join(map(str, found)) or "none"
+        raise DumpError(
+            f"expected one grouped CSV under {inputs} (product_grouped.csv), found: {listed}"
+        )
+    settings = load_settings(
+        lake=str(options.output_dir),
+        model=str(options.model_dir),
+        dumps=(str(found[0]),),
+        **({} if options.top_k is None else {"top_k": options.top_k}),
+    )
+    lake = Lake.open(settings.lake)
+    grouped, _ = group_reviews(lake, settings)
 
     def run(spec: JobSpec) -> JobResult:
-        return _run(Lake.open(spec.lake), spec, Host(), stop, None)
+        return _run(lake, spec, Host(), stop)
 
-    return run_legacy(paths, load_settings(**paths.settings(), **overrides), run)
+    scanned = scan_grouped(lake, grouped)
+    return summarize_grouped(lake, scanned, grouped.version, settings, run).exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -233,10 +246,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--message_file", type=Path, default=MESSAGE_FILE)
     parser.add_argument("--top_k", type=int, help="products to summarize (default 30700)")
-    container = ContainerPaths()
-    parser.add_argument("--input_dir", type=Path, default=container.input_dir)
-    parser.add_argument("--model_dir", type=Path, default=container.model_dir)
-    parser.add_argument("--output_dir", type=Path, default=container.output_dir)
+    container = Path("/opt/ml/processing")
+    parser.add_argument("--input_dir", type=Path, default=container / "input")
+    parser.add_argument("--model_dir", type=Path, default=container / "pegasus_model")
+    parser.add_argument("--output_dir", type=Path, default=container / "output")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Where a job's own objects lie on the lake, below ``processing_jobs/NAME/``."""
+"""Specification of a job, its share for one of several hosts, and the keys of its own objects."""
 
 from __future__ import annotations
 
@@ -17,45 +17,43 @@ from reviewsum_assets.settings import EngineSettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.records import PlaceName
 
+LOCAL_HOST = "local"
+Item = TypeVar("Item")
+
 
 def spec_key(job: str) -> str:
-    """What the job computes."""
+    """Key of the job's spec."""
     return f"{places.PROCESSING_JOBS}/{job}/spec.json"
 
 
 def taken_over_key(job: str) -> str:
-    """Mark of the host that took the job for dead."""
+    """Key of the mark of a host that found the job dead and took it over."""
     return f"{places.PROCESSING_JOBS}/{job}/taken_over"
 
 
 def pipes_context_key(job: str) -> str:
-    """What the job is told of the run that started it."""
+    """Key of the Pipes context of the run that started the job."""
     return f"{places.PROCESSING_JOBS}/{job}/pipes_context.json"
 
 
 def message_key(job: str, number: int) -> str:
-    """The job's Pipes message with this number; the first has number 1."""
+    """Key of the job's Pipes message with this number; the first has number 1."""
     return f"{places.PROCESSING_JOBS}/{job}/messages/{number}.json"
 
 
 def hosts_prefix(job: str) -> str:
-    """What each host of the job says of itself."""
+    """Prefix of the results and progress of the job's hosts."""
     return f"{places.PROCESSING_JOBS}/{job}/hosts"
 
 
 def result_key(job: str, host: str) -> str:
-    """How a host that ended by itself ended."""
+    """Key of a host's result, written at its end."""
     return f"{hosts_prefix(job)}/{host}/result.json"
 
 
 def progress_key(job: str, host: str) -> str:
-    """How far a host is."""
+    """Key of a host's progress."""
     return f"{hosts_prefix(job)}/{host}/progress.json"
-
-
-Item = TypeVar("Item")
-
-LOCAL_HOST = "local"
 
 
 class _ResourceConfig(BaseModel):
@@ -65,7 +63,7 @@ class _ResourceConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Host:
-    """One of ``count`` hosts, counted from 0."""
+    """One of ``count`` hosts, counted from 0; the first speaks for the job."""
 
     name: str = LOCAL_HOST
     index: int = 0
@@ -73,13 +71,12 @@ class Host:
 
     @classmethod
     def read(cls, resource_config: Path | None) -> Host:
-        """This host, as SageMaker describes it in ``/opt/ml/config/resourceconfig.json``.
+        """Read this host from SageMaker's ``/opt/ml/config/resourceconfig.json``.
 
-        The file holds ``current_host`` and ``hosts``:
         https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-container.html
 
         Raises:
-            JobError: it holds something else.
+            JobError: The file does not name this host.
         """
         if resource_config is None:
             return cls()
@@ -93,18 +90,13 @@ class Host:
                 f"{resource_config} does not say which host this is: {reason}"
             ) from error
 
-    @property
-    def is_first(self) -> bool:
-        """Whether this host speaks for the job where one has to."""
-        return self.index == 0
-
     def share(self, items: Sequence[Item]) -> tuple[Item, ...]:
-        """This host's items: dealt in turn, since the first checkpoints are the largest."""
+        """Return this host's items, dealt one by one, since the first checkpoints are largest."""
         return tuple(items[self.index :: self.count])
 
 
 class ProvidedInputs(BaseModel):
-    """Directories that hold copies of lake objects, put beside the job before it starts."""
+    """Directories with copies of lake objects, placed beside the job before it starts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -113,7 +105,7 @@ class ProvidedInputs(BaseModel):
 
 
 class Budget(BaseModel):
-    """What a job may use up; it ends itself at a checkpoint boundary before it would use more."""
+    """Limit of a job, which ends at a checkpoint boundary before it exceeds the limit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -122,7 +114,7 @@ class Budget(BaseModel):
 
 
 class JobSpec(BaseModel):
-    """Which checkpoints to compute, from what, and how."""
+    """Checkpoints to compute, their inputs and settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -136,7 +128,7 @@ class JobSpec(BaseModel):
     package_version: str = __version__
     provided: ProvidedInputs | None = None
     budget: Budget | None = None
-    seconds_per_chunk: float | None = None  # what a worker is expected to need
+    seconds_per_chunk: float | None = None  # expected of one worker
     chunks_per_product: float | None = None  # at most about so many; None: not counted
 
     @model_validator(mode="after")
@@ -146,35 +138,34 @@ class JobSpec(BaseModel):
 
     @property
     def work_hash(self) -> str:
-        """Hash of what is computed: the same under another name, budget or prediction."""
+        """Hash of the work: independent of name, budget and prediction."""
         content = self.model_dump_json(
             exclude={"name", "budget", "seconds_per_chunk", "chunks_per_product"}
         )
         return hashlib.sha256(content.encode()).hexdigest()
-
-    def overlaps(self, other: JobSpec) -> bool:
-        """Whether both compute some checkpoint."""
-        mine = {planned.number for planned in self.checkpoints}
-        return not mine.isdisjoint(planned.number for planned in other.checkpoints)
 
     @property
     def products(self) -> int:
         """Products of all checkpoints."""
         return sum(planned.products for planned in self.checkpoints)
 
+    def overlaps(self, other: JobSpec) -> bool:
+        """Return whether both compute some checkpoint."""
+        mine = {planned.number for planned in self.checkpoints}
+        return not mine.isdisjoint(planned.number for planned in other.checkpoints)
+
 
 def read_spec(path: Path) -> JobSpec:
-    """The spec in a file.
+    """Read a spec from a file.
 
     Raises:
-        JobError: there is none, or it is not one.
+        JobError: The file is missing or holds no spec.
     """
     try:
         return JobSpec.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise JobError(f"job spec {path} cannot be read: {error}") from error
-    except ValidationError as error:
-        raise JobError(f"job spec {path} cannot be read: {first_problem(error)}") from error
+    except (OSError, ValidationError) as error:
+        reason = first_problem(error) if isinstance(error, ValidationError) else error
+        raise JobError(f"job spec {path} cannot be read: {reason}") from error
 
 
 def job_spec(
@@ -188,7 +179,7 @@ def job_spec(
     seconds_per_chunk: float | None = None,
     chunks_per_product: float | None = None,
 ) -> JobSpec:
-    """A spec whose name says what it computes: equal work has an equal name."""
+    """Make a spec whose name identifies its work: equal work has an equal name."""
     spec = JobSpec(
         name="",
         lake=lake,
@@ -201,6 +192,6 @@ def job_spec(
         seconds_per_chunk=seconds_per_chunk,
         chunks_per_product=chunks_per_product,
     )
-    # Letters, digits and hyphens, so that every compute service takes it.
+    # Letters, digits and hyphens, so that every compute service accepts it.
     name = f"reviewsum-{plan.plan_id}-{spec.work_hash[:8]}"
     return spec.model_copy(update={"name": name})

@@ -1,7 +1,7 @@
-"""Products to summaries, for whole checkpoints: chunk, batch, generate, assemble.
+"""From products to summaries, for whole checkpoints: chunk, batch, generate, assemble.
 
-One bad product costs only itself: it is quarantined with a reason and the rest completes. An
-engine that fails on everything is not a bad product: that is raised, never recorded as a result.
+One bad product costs only itself: it is quarantined with a reason and the others complete. An
+engine that fails on every text is not a bad product: that is raised, never recorded as a result.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ import logging
 import time
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from reviewsum_assets.checkpoints.manifest import (
     ChunkRecord,
     QuarantinedProduct,
     SummarizedProduct,
     SummaryRow,
+    Timings,
 )
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.errors import JobError
-from reviewsum_assets.job.canaries import CANARY_TEXTS
 from reviewsum_assets.job.chunking import BatchBudget, Chunk, Chunker, ChunkTokenizer
-from reviewsum_assets.job.engines.base import Engine, EngineOutOfMemory
+from reviewsum_assets.job.engines.base import CANARY_TEXTS, Engine, EngineOutOfMemory
 from reviewsum_assets.job.hierarchy import Level, SummaryJoiner, first_level
 
 _log = logging.getLogger("reviewsum.job")
@@ -36,7 +37,7 @@ _MEMORY_PAUSES = (1.0, 5.0, 20.0)
 
 @dataclass(frozen=True)
 class ProductInput:
-    """One product as planned; see ``SummarizedProduct`` for what of its reviews is in the text."""
+    """One product as planned; see ``SummarizedProduct`` for the counts of its reviews."""
 
     product_id: str
     text: str | None
@@ -48,7 +49,7 @@ class ProductInput:
 
 @dataclass(frozen=True)
 class CheckpointInput:
-    """One checkpoint and its products; ``read_seconds`` is what getting them took."""
+    """One checkpoint and its products; ``read_seconds`` is the time to read and verify them."""
 
     planned: PlannedCheckpoint
     products: tuple[ProductInput, ...]
@@ -56,30 +57,22 @@ class CheckpointInput:
 
 
 @dataclass(frozen=True)
-class StageSeconds:
-    """Seconds of one checkpoint's stages; shared out by chunks where work was pooled."""
-
-    read: float
-    tokenize: float
-    generate: float
-    assemble: float
-
-
-@dataclass(frozen=True)
 class CheckpointSummaries:
-    """What was made of one checkpoint."""
+    """The result of one checkpoint; ``chunks`` are those of the products summarized.
+
+    ``timings`` of pooled work are shared out by chunks.
+    """
 
     planned: PlannedCheckpoint
     rows: tuple[SummaryRow, ...]
     products: tuple[SummarizedProduct, ...]
     quarantined: tuple[QuarantinedProduct, ...]
     reviews: int
-    seconds: StageSeconds
-    chunks: tuple[ChunkRecord, ...] = ()  # of the products summarized
+    timings: Timings
+    chunks: tuple[ChunkRecord, ...] = ()
 
 
-@dataclass(frozen=True)
-class _ChunkSummary:
+class _ChunkSummary(NamedTuple):
     """A chunk's summary as token ids, or why there is none."""
 
     ids: Sequence[int]
@@ -90,9 +83,8 @@ class _ChunkSummary:
 class ChunkedCheckpoint:
     """One checkpoint on its way through a pool.
 
-    ``levels`` are those of each product so far; ``pending`` are the products, by place, whose last
-    level is to be generated, and ``waiting`` the keys of what of it is not yet. ``summaries`` are
-    those of all its chunks so far, by key.
+    ``levels`` are the levels of each product so far. ``pending`` are the places of the products
+    whose last level is not generated, and ``waiting`` the keys of its missing chunks.
     """
 
     source: CheckpointInput
@@ -120,16 +112,16 @@ def chunk_checkpoint(source: CheckpointInput, chunker: Chunker) -> ChunkedCheckp
 class Summarizer:
     """Summarizes checkpoints with one engine; equal chunks are generated once.
 
-    Of the chunks generated before, the 100,000 used last are remembered. One thread at a time may
-    call ``generate``; another may call ``assemble`` meanwhile.
+    The last 100,000 chunks used are remembered. One thread at a time may call ``generate``;
+    another may call ``assemble`` meanwhile.
 
     Args:
-        engine: generates.
+        engine: a loaded engine.
         tokenizer: of the engine's model.
-        batch_tokens: source tokens of a batch, padding included; reduced when memory runs out.
+        batch_tokens: source tokens per batch, padding included; reduced when memory runs out.
         on_generated: called after each batch with the checkpoint's number, the chunks generated
             and the share of the checkpoint's chunks that is done.
-        joiner: joins summaries into the chunks of a next level; None: there is one level.
+        joiner: makes the chunks of the next level; None: there is one level.
         memory_pauses: seconds before each new attempt at a single chunk that ran out of memory.
     """
 
@@ -152,16 +144,16 @@ class Summarizer:
 
     @property
     def batch_tokens(self) -> int:
-        """Source tokens per batch now: fewer than given where memory ran out."""
+        """Current source tokens per batch: fewer than given after memory ran out."""
         return self._budget.tokens
 
     def generate(self, works: Sequence[ChunkedCheckpoint]) -> Iterator[ChunkedCheckpoint]:
         """Generate a pool of checkpoints; each is yielded when its last chunk is generated.
 
-        All checkpoints of the pool climb together: what a level leaves to the next is pooled too.
+        All checkpoints climb together: the chunks of the next level are pooled too.
 
         Raises:
-            JobError: the engine fails even on plain text, or a single chunk does not fit into the
+            JobError: The engine fails even on plain text, or a single chunk does not fit into the
                 device's memory.
         """
         climbing = list(works)
@@ -176,7 +168,7 @@ class Summarizer:
             climbing = higher
 
     def _climb(self, work: ChunkedCheckpoint) -> None:
-        """Put the next level upon that of every pending product that has one."""
+        """Add the next level of every pending product that has one."""
         started = time.monotonic()
         done, work.pending = work.pending, []
         if self._joiner is None:
@@ -185,24 +177,26 @@ class Summarizer:
             top = work.levels[place][-1]
             parts = [work.summaries[key] for key in top.summaries]
             texts = [self._tokenizer.decode(part.ids) for part in parts]
-            if len(parts) > 1 and _why_not(parts, texts) is None:
+            if len(parts) > 1 and _reason_against(parts, texts) is None:
                 work.levels[place].append(self._joiner.join(top, texts))
                 work.pending.append(place)
         work.tokenize_seconds += time.monotonic() - started
 
     def _generate_level(self, works: Sequence[ChunkedCheckpoint]) -> Iterator[ChunkedCheckpoint]:
-        """Generate the last level of pending products; each checkpoint is yielded when it is."""
+        """Generate the last level of pending products; a finished checkpoint is yielded at once."""
         pool: dict[bytes, Chunk] = {}
         for work in works:
-            for chunk, key in _flat(work):
-                known = self._recall(key)
-                if known is not None:
-                    work.summaries[key] = known
-                    continue
-                work.waiting.add(key)
-                if key not in pool:
-                    work.own.add(key)
-                    pool[key] = chunk
+            for place in work.pending:
+                top = work.levels[place][-1]
+                for chunk, key in zip(top.chunks, top.keys, strict=True):
+                    if key in self._known:
+                        self._known.move_to_end(key)
+                        work.summaries[key] = self._known[key]
+                        continue
+                    work.waiting.add(key)
+                    if key not in pool:
+                        work.own.add(key)
+                        pool[key] = chunk
         waiting = [work for work in works if work.waiting]
         yield from (work for work in works if not work.waiting)
         for summaries, seconds in self._generate_all(pool):
@@ -210,17 +204,6 @@ class Summarizer:
                 self._credit(work, summaries, seconds)
             yield from (work for work in waiting if not work.waiting)
             waiting = [work for work in waiting if work.waiting]
-
-    def _recall(self, key: bytes) -> _ChunkSummary | None:
-        known = self._known.get(key)
-        if known is not None:
-            self._known.move_to_end(key)
-        return known
-
-    def _remember(self, summaries: Mapping[bytes, _ChunkSummary]) -> None:
-        self._known.update(summaries)
-        while len(self._known) > _REMEMBERED_CHUNKS:
-            self._known.popitem(last=False)
 
     def _credit(
         self, work: ChunkedCheckpoint, summaries: Mapping[bytes, _ChunkSummary], seconds: float
@@ -232,24 +215,20 @@ class Summarizer:
         mine = len(work.own.intersection(arrived))
         work.generate_seconds += seconds * mine / len(summaries)
         if mine:
-            left = len(work.waiting) + self._most_above(work)
+            left = len(work.waiting)
+            if self._joiner is not None:  # each chunk above joins two summaries or more
+                tops = (work.levels[place][-1].summaries for place in work.pending)
+                left += sum(max(0, len(top) - 1) for top in tops)
             share = 1 - left / (len(work.summaries) + left)
             self._on_generated(work.source.planned.number, mine, share)
-
-    def _most_above(self, work: ChunkedCheckpoint) -> int:
-        """At most so many chunks are above the present level: each joins two or more."""
-        if self._joiner is None:
-            return 0
-        tops = (work.levels[place][-1].summaries for place in work.pending)
-        return sum(len(summaries) - 1 for summaries in tops if summaries)
 
     def _generate_all(
         self, pool: Mapping[bytes, Chunk]
     ) -> Iterator[tuple[dict[bytes, _ChunkSummary], float]]:
         """Generate every chunk of the pool; yields the summaries of each batch and its seconds.
 
-        Chunks of like length share a batch, longest first, so that little of it is padding and
-        memory runs out at the beginning if it does.
+        Chunks of similar length share a batch, longest first: there is little padding, and memory
+        runs out at the beginning if at all.
         """
         # sorted() is stable: equal input gives equal batches.
         remaining = sorted(pool, key=lambda key: -len(pool[key].token_ids))
@@ -263,10 +242,17 @@ class Summarizer:
             except EngineOutOfMemory as error:
                 self._budget.ran_out_of_memory(len(keys), longest)
                 if len(keys) == 1:
-                    self._wait_for_memory(attempts, longest, error)
+                    if attempts == len(self._memory_pauses):
+                        raise JobError(
+                            f"a single chunk of {longest} tokens does not fit into the device's "
+                            f"memory, {attempts + 1} attempts failed: {error}. To fix: end other "
+                            "processes that use the device, lower num_beams, or use a device with "
+                            "more memory"
+                        ) from error
+                    time.sleep(self._memory_pauses[attempts])
                     attempts += 1
                 _log.warning(
-                    "out of memory with %d chunks of up to %d tokens: going on with %d tokens "
+                    "out of memory with %d chunks of up to %d tokens: continuing with %d tokens "
                     "per batch",
                     len(keys),
                     longest,
@@ -277,25 +263,17 @@ class Summarizer:
             attempts = 0
             del remaining[: len(keys)]
             summaries = dict(zip(keys, found, strict=True))
-            self._remember(summaries)
-            yield summaries, time.monotonic() - started  # with the attempts that failed
+            self._known.update(summaries)
+            while len(self._known) > _REMEMBERED_CHUNKS:
+                self._known.popitem(last=False)
+            yield summaries, time.monotonic() - started  # failed attempts included
             started = time.monotonic()
 
-    def _wait_for_memory(self, attempts: int, tokens: int, error: EngineOutOfMemory) -> None:
-        """Pause before the next attempt at a single chunk."""
-        if attempts >= len(self._memory_pauses):
-            raise JobError(
-                f"a single chunk of {tokens} tokens does not fit into the device's memory, "
-                f"{attempts + 1} attempts failed: {error}. To fix: end other processes that use "
-                "the device, lower num_beams, or use a device with more memory"
-            ) from error
-        time.sleep(self._memory_pauses[attempts])
-
     def _generate_batch(self, batch: Sequence[Sequence[int]]) -> list[_ChunkSummary]:
-        """Generate a batch; one that fails is halved until the chunk at fault stands alone.
+        """Generate a batch; one that fails is halved until the chunk at fault is alone.
 
         Raises:
-            EngineOutOfMemory: it says nothing about the chunks; a smaller batch may work.
+            EngineOutOfMemory: A smaller batch may work; no chunk is at fault.
         """
         try:
             return [_ChunkSummary(array("I", ids)) for ids in self._engine.generate(batch)]
@@ -306,34 +284,32 @@ class Summarizer:
         if len(batch) > 1:
             middle = len(batch) // 2
             return [*self._generate_batch(batch[:middle]), *self._generate_batch(batch[middle:])]
-        self._require_working_engine(failure)
-        return [_ChunkSummary((), f"{type(failure).__name__}: {failure}")]
-
-    def _require_working_engine(self, failure: Exception) -> None:
-        # If the engine cannot summarize an ordinary text, the fault is not the product's.
         try:
+            # If the engine cannot summarize an ordinary text, the fault is not the product's.
             self._engine.generate([self._tokenizer.encode(CANARY_TEXTS[0])])
         except EngineOutOfMemory:
             raise
         except Exception as error:
             raise JobError(
                 f"the engine fails on plain text too ({type(error).__name__}: {error}), so no "
-                "product is at fault; look at the model, the device and its memory"
+                "product is at fault. To fix: check the model, the device and its memory"
             ) from failure
+        return [_ChunkSummary((), f"{type(failure).__name__}: {failure}")]
 
     def assemble(self, work: ChunkedCheckpoint) -> CheckpointSummaries:
-        """Join what the last level of each product of a generated checkpoint left."""
+        """Join the summaries of the last level of each product of a generated checkpoint."""
         started = time.monotonic()
         rows: list[SummaryRow] = []
         summarized: list[SummarizedProduct] = []
         quarantined: list[QuarantinedProduct] = []
         records: list[ChunkRecord] = []
-        paid_for: set[bytes] = set()
+        counted: set[bytes] = set()
         for product, levels in zip(work.source.products, work.levels, strict=True):
-            said = self._said(work, levels)
+            keys = [key for level in levels for key in level.keys]
+            texts = {key: self._tokenizer.decode(work.summaries[key].ids) for key in set(keys)}
+            last = [texts[key] for key in levels[-1].summaries]
             parts = [work.summaries[key] for key in levels[-1].summaries]
-            texts = [said[key][1] for key in levels[-1].summaries]
-            reason = _why_not(parts, texts)
+            reason = _reason_against(parts, last)
             if reason is not None:
                 if len(levels) > 1:
                     reason = f"level {len(levels)}, {reason}"
@@ -343,12 +319,11 @@ class Summarizer:
                     )
                 )
                 continue
-            rows.append(SummaryRow(product.product_id, " ".join(texts), product.review_count))
-            made = _records(product.product_id, levels, said)
+            rows.append(SummaryRow(product.product_id, " ".join(last), product.review_count))
+            made = list(_records(product.product_id, levels, work.summaries, texts))
             records += made
-            keys = [key for level in levels for key in level.keys]
-            fresh = work.own.intersection(keys) - paid_for
-            paid_for |= fresh
+            fresh = work.own.intersection(keys) - counted
+            counted |= fresh
             summarized.append(
                 SummarizedProduct(
                     product_id=product.product_id,
@@ -370,43 +345,37 @@ class Summarizer:
             quarantined=tuple(quarantined),
             chunks=tuple(records),
             reviews=sum(product.review_count for product in work.source.products),
-            seconds=StageSeconds(
+            timings=Timings(
+                load=0.0,
                 read=work.source.read_seconds,
                 tokenize=work.tokenize_seconds,
                 generate=work.generate_seconds,
                 assemble=time.monotonic() - started,
+                write=0.0,
             ),
         )
 
-    def _said(
-        self, work: ChunkedCheckpoint, levels: Sequence[Level]
-    ) -> dict[bytes, tuple[int, str]]:
-        """Tokens and text of every summary of a product."""
-        known = {key: work.summaries[key].ids for level in levels for key in level.keys}
-        return {key: (len(ids), self._tokenizer.decode(ids)) for key, ids in known.items()}
-
-
-def _flat(work: ChunkedCheckpoint) -> Iterator[tuple[Chunk, bytes]]:
-    for place in work.pending:
-        top = work.levels[place][-1]
-        yield from zip(top.chunks, top.keys, strict=True)
-
 
 def _records(
-    product_id: str, levels: Sequence[Level], said: Mapping[bytes, tuple[int, str]]
-) -> list[ChunkRecord]:
-    """Every chunk of a product, level by level; ``said`` has tokens and text of each summary."""
-    records: list[ChunkRecord] = []
+    product_id: str,
+    levels: Sequence[Level],
+    summaries: Mapping[bytes, _ChunkSummary],
+    texts: Mapping[bytes, str],
+) -> Iterator[ChunkRecord]:
+    """Describe every chunk of a product, level by level."""
     for number, level in enumerate(levels, 1):
-        for chunk, key, parts in zip(level.chunks, level.keys, level.parts, strict=True):
-            records.append(ChunkRecord(product_id, number, parts, len(chunk.token_ids), *said[key]))
+        inputs: Iterable[tuple[int, int]] = zip(
+            level.parts, (len(chunk.token_ids) for chunk in level.chunks), strict=True
+        )
         if level.carried is not None:
-            records.append(ChunkRecord(product_id, number, 0, 0, *said[level.carried]))
-    return records
+            inputs = [*inputs, (0, 0)]
+        for key, (parts, tokens) in zip(level.summaries, inputs, strict=True):
+            tokens_out = len(summaries[key].ids)
+            yield ChunkRecord(product_id, number, parts, tokens, tokens_out, texts[key])
 
 
-def _why_not(parts: Sequence[_ChunkSummary], texts: Sequence[str]) -> str | None:
-    """Why a product has no summary, or None if it has one."""
+def _reason_against(parts: Sequence[_ChunkSummary], texts: Sequence[str]) -> str | None:
+    """Return why a product has no summary, or None if it has one."""
     if not parts:
         return "no text to summarize"
     for number, (part, text) in enumerate(zip(parts, texts, strict=True), 1):

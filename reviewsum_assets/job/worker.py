@@ -1,26 +1,29 @@
 """A worker process: owns one device, leases checkpoints, summarizes and writes them.
 
-The parent process deals the checkpoints; see ``processing``. When the parent dies, the worker ends
-at once, so that nothing computes unobserved.
+The parent process deals the checkpoints, see ``processing``. If the parent dies, the worker ends
+immediately, so that no process computes unobserved.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from datetime import datetime, timezone
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
+from reviewsum_assets.checkpoints.manifest import Manifest, Producer, chunk_table, encode_rows
 from reviewsum_assets.checkpoints.plan import (
     INPUT_NULLABLE,
     INPUT_SCHEMA,
@@ -30,43 +33,38 @@ from reviewsum_assets.checkpoints.plan import (
 )
 from reviewsum_assets.checkpoints.validity import check_checkpoint
 from reviewsum_assets.errors import CheckpointError, ReviewsumError, first_names
+from reviewsum_assets.job.dealer import Outcome
 from reviewsum_assets.job.devices import hide_other_devices
 from reviewsum_assets.job.models.loaded import LoadedModel, RecipeReader, WorkerOptions
 from reviewsum_assets.job.progress import peak_memory_bytes
 from reviewsum_assets.job.summarizer import (
     CheckpointInput,
+    CheckpointSummaries,
     ChunkedCheckpoint,
     ProductInput,
     chunk_checkpoint,
 )
-from reviewsum_assets.job.writer import write_checkpoint
+from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
-from reviewsum_assets.storage.tables import parse_table
+from reviewsum_assets.storage.tables import as_parquet, parse_table
 
 _log = logging.getLogger("reviewsum.job")
 
-
-@dataclass(frozen=True)
-class Lease:
-    """Parent to worker: compute these, all of one recipe. Empty: there is no more, end."""
-
-    checkpoints: tuple[PlannedCheckpoint, ...]
+# Parent to worker: compute these checkpoints of one recipe. Empty: there are no more, end.
+Lease = tuple[PlannedCheckpoint, ...]
 
 
-@dataclass(frozen=True)
-class Idle:
+class Idle(NamedTuple):
     """Worker to parent: ready for a lease."""
 
 
-@dataclass(frozen=True)
-class Generating:
-    """Worker to parent: these checkpoints of a lease are generated from now on."""
+class Generating(NamedTuple):
+    """Worker to parent: generation of these checkpoints begins."""
 
     numbers: frozenset[int]
 
 
-@dataclass(frozen=True)
-class Generated:
+class Generated(NamedTuple):
     """Worker to parent: chunks were generated; see ``ProgressReporter.generated``."""
 
     number: int
@@ -75,50 +73,22 @@ class Generated:
     memory_bytes: int
 
 
-@dataclass(frozen=True)
-class Landed:
-    """Worker to parent: a manifest was written; ``seconds`` of work went into it."""
+class Finished(NamedTuple):
+    """Worker to parent: the end of a checkpoint; see ``Dealer.finish``."""
 
     number: int
-    message: str
-    seconds: float
+    outcome: Outcome
+    message: str = ""
+    seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """Worker to parent: a checkpoint was valid already when its turn came."""
-
-    number: int
-
-
-@dataclass(frozen=True)
-class Failed:
-    """Worker to parent: a checkpoint did not land, and trying again would not help."""
-
-    number: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Broken:
-    """Worker to parent: this worker cannot go on; what it still has leased may be tried again."""
+class Broken(NamedTuple):
+    """Worker to parent: this worker cannot continue; another may try its leases."""
 
     reason: str
 
 
-Report = Idle | Generating | Generated | Landed | Skipped | Failed | Broken
-
-
-class _Reports:
-    """Sends reports from several threads."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._lock = threading.Lock()
-
-    def send(self, report: Report) -> None:
-        with self._lock:
-            self._connection.send(report)
+Report = Idle | Generating | Generated | Finished | Broken
 
 
 def worker_main(connection: Connection, options: WorkerOptions) -> None:
@@ -127,15 +97,16 @@ def worker_main(connection: Connection, options: WorkerOptions) -> None:
     # Ctrl-C reaches the parent too, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     hide_other_devices(options.device)
-    reports = _Reports(connection)
+    lock = threading.Lock()  # three threads send
+
+    def send(report: Report) -> None:
+        with lock:
+            connection.send(report)
+
     try:
-        _Worker(options, connection, reports).work()
-    except ReviewsumError as error:
-        reports.send(Broken(str(error)))
+        _Worker(options, connection, send).work()
     except Exception as error:
-        # The parent decides what to do; the log keeps where it happened.
-        _log.exception("worker failed")
-        reports.send(Broken(f"{type(error).__name__}: {error}"))
+        send(Broken(_reason(error, "worker failed")))
 
 
 def _end_with_parent() -> None:
@@ -145,27 +116,32 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-@dataclass(frozen=True)
-class _Pool:
-    """A lease that is read and cut, ready to be generated."""
-
-    reader: RecipeReader
-    works: list[ChunkedCheckpoint]
+def _reason(error: Exception, event: str) -> str:
+    """Return the reason for a report; the log keeps the traceback of an unexpected error."""
+    if isinstance(error, ReviewsumError):
+        return str(error)
+    _log.error(event, exc_info=error)
+    return f"{type(error).__name__}: {error}"
 
 
 class _Worker:
     """Three threads in a row: one reads and cuts leases, the main one generates, one writes.
 
-    So the device waits for its own work, and for a lake that is slower than it: of what is
-    generated and not yet written, which dies with the process, there is one lease beside the next.
+    The device waits for a lake that is slower than it: at most one lease is generated and not yet
+    written while the next is generated, since unwritten summaries are lost with the process.
     """
 
-    def __init__(self, options: WorkerOptions, connection: Connection, reports: _Reports) -> None:
+    def __init__(
+        self, options: WorkerOptions, connection: Connection, send: Callable[[Report], None]
+    ) -> None:
         self._options = options
         self._connection = connection
-        self._reports = reports
+        self._send = send
         self._lake = Lake.open(options.spec.lake)
-        self._pools: queue.Queue[_Pool | Exception | None] = queue.Queue()
+        # Leases that are read and cut; an exception ends the worker, None is the regular end.
+        self._pools: queue.Queue[
+            tuple[RecipeReader, list[ChunkedCheckpoint]] | Exception | None
+        ] = queue.Queue()
         self._slots = threading.Semaphore(options.device.leases)
         self._reader: RecipeReader | None = None
         self._model: LoadedModel | None = None
@@ -178,14 +154,13 @@ class _Worker:
             while (pool := self._pools.get()) is not None:
                 if isinstance(pool, Exception):
                     raise pool
-                model = self._model_for(pool.reader)
-                self._reports.send(
-                    Generating(frozenset(work.source.planned.number for work in pool.works))
-                )
+                reader, works = pool
+                model = self._model_for(reader)
+                self._send(Generating(frozenset(work.source.planned.number for work in works)))
                 started, earlier = time.monotonic(), writing
                 writing = [
                     writer.submit(self._write, work, model, started)
-                    for work in model.summarizer.generate(pool.works)
+                    for work in model.summarizer.generate(works)
                 ]
                 self._slots.release()
                 wait(earlier)
@@ -194,79 +169,64 @@ class _Worker:
         try:
             while True:
                 self._slots.acquire()
-                self._reports.send(Idle())
-                leased = self._connection.recv().checkpoints
+                self._send(Idle())
+                leased: Lease = self._connection.recv()
                 if not leased:
                     self._pools.put(None)
                     return
-                reader = self._reader_for(self._options.spec.recipes[leased[0].recipe])
-                works = [
-                    chunk_checkpoint(source, reader.chunker)
-                    for source in self._inputs(leased, reader.recipe)
-                ]
-                self._pools.put(_Pool(reader, works))
+                recipe = self._options.spec.recipes[leased[0].recipe]
+                if self._reader is None or self._reader.recipe != recipe:
+                    self._reader = RecipeReader.load(self._lake, recipe, self._options.spec)
+                chunker = self._reader.chunker
+                works = [chunk_checkpoint(one, chunker) for one in self._inputs(leased, recipe)]
+                self._pools.put((self._reader, works))
         except Exception as error:
             self._pools.put(error)
 
-    def _reader_for(self, recipe: Recipe) -> RecipeReader:
-        if self._reader is None or self._reader.recipe != recipe:
-            self._reader = RecipeReader.load(self._lake, recipe, self._options.spec)
-        return self._reader
-
     def _model_for(self, reader: RecipeReader) -> LoadedModel:
+        def report(number: int, chunks: int, share: float) -> None:
+            self._send(Generated(number, chunks, share, peak_memory_bytes()))
+
         if self._model is None or self._model.recipe != reader.recipe:
             self._model = None  # two models at a time may not fit
-            self._model = LoadedModel.load(self._lake, reader, self._options, self._on_generated)
+            self._model = LoadedModel.load(self._lake, reader, self._options, report)
         return self._model
 
-    def _on_generated(self, number: int, chunks: int, share: float) -> None:
-        self._reports.send(Generated(number, chunks, share, peak_memory_bytes()))
-
-    def _inputs(
-        self, leased: tuple[PlannedCheckpoint, ...], recipe: Recipe
-    ) -> Iterator[CheckpointInput]:
-        provided = self._options.spec.provided
-        copies = None if provided is None else Path(provided.grouped_reviews)
+    def _inputs(self, leased: Lease, recipe: Recipe) -> Iterator[CheckpointInput]:
+        spec = self._options.spec
+        copies = None if spec.provided is None else Path(spec.provided.grouped_reviews)
         for planned in leased:
             try:
-                # Perhaps another job, over other checkpoints, has come by meanwhile.
-                if not self._options.spec.recompute and self._is_valid(planned):
-                    self._reports.send(Skipped(planned.number))
+                # Another job, over other checkpoints, may have written it meanwhile.
+                if not spec.recompute and check_checkpoint(self._lake, planned).is_valid:
+                    self._send(Finished(planned.number, "valid"))
                 else:
                     yield read_input(self._lake, planned, recipe, copies)
             except ReviewsumError as error:
-                self._reports.send(Failed(planned.number, str(error)))
-
-    def _is_valid(self, planned: PlannedCheckpoint) -> bool:
-        return check_checkpoint(self._lake, planned).is_valid
+                self._send(Finished(planned.number, "failed", str(error)))
 
     def _write(self, work: ChunkedCheckpoint, model: LoadedModel, generated_from: float) -> None:
-        number = work.source.planned.number
-        before = work.source.read_seconds + work.tokenize_seconds
+        planned = work.source.planned
         try:
-            summaries = model.summarizer.assemble(work)
             manifest = write_checkpoint(
                 self._lake,
-                summaries,
+                model.summarizer.assemble(work),
                 model.producer,
                 load_seconds=model.load_seconds,
-                started_at=generated_from - before,
+                started_at=generated_from - work.source.read_seconds - work.tokenize_seconds,
                 seconds_per_chunk=self._options.spec.seconds_per_chunk,
             )
-        except ReviewsumError as error:
-            self._reports.send(Failed(number, str(error)))
-            return
-        except Exception as error:
-            # Nothing waits for this thread: what it does not report would never be known.
-            _log.exception("checkpoint %d cannot be written", number)
-            self._reports.send(Failed(number, f"{type(error).__name__}: {error}"))
+        except Exception as error:  # unreported, it would be lost with this thread
+            reason = _reason(error, f"checkpoint {planned.number} cannot be written")
+            self._send(Finished(planned.number, "failed", reason))
             return
         lost = f", {len(manifest.quarantined)} quarantined" if manifest.quarantined else ""
-        self._reports.send(
-            Landed(
-                number,
-                f"{work.source.planned.partition_key} landed: {len(manifest.products)} products"
-                f"{lost}, {manifest.chunks} chunks, {manifest.seconds:.1f} s",
+        self._send(
+            Finished(
+                planned.number,
+                "landed",
+                f"{planned.partition_key} landed: {len(manifest.products)} products{lost}, "
+                f"{manifest.chunks} chunks, {manifest.seconds:.1f} s",
                 manifest.worker_seconds + manifest.timings.write,
             )
         )
@@ -275,57 +235,95 @@ class _Worker:
 def read_input(
     lake: Lake, planned: PlannedCheckpoint, recipe: Recipe, copies: Path | None = None
 ) -> CheckpointInput:
-    """The grouped reviews of one checkpoint, proven to be the planned ones.
+    """Read the grouped reviews of one checkpoint, and verify that they are the planned ones.
 
-    Args:
-        lake: holds them.
-        planned: the checkpoint.
-        recipe: what its input hashes were made with.
-        copies: a directory that may hold a copy, which spares reading from the lake.
+    ``copies`` is a directory that may hold a copy, which saves reading from the lake.
 
     Raises:
-        CheckpointError: they are missing, or not those that were planned.
+        CheckpointError: They are missing, or not those that were planned.
     """
     started = time.monotonic()
     copy = None if copies is None else _copy_in(copies, lake, planned.input_key)
     content = lake.get(planned.input_key) if copy is None else copy.read_bytes()
+    named = f"its grouped reviews {lake.uri_of(planned.input_key)}"
     if content is None:
         raise CheckpointError(
-            f"its grouped reviews {lake.uri_of(planned.input_key)} are missing: materialize "
-            "checkpoint_plan, or use `reviewsum run`, to plan its products again"
+            f"{named} are missing: materialize checkpoint_plan, or use `reviewsum run`, to plan "
+            "its products again"
         )
     try:
         frame = parse_table(content, INPUT_SCHEMA, nullable=INPUT_NULLABLE)
     except ValueError as error:
-        raise CheckpointError(
-            f"its grouped reviews {lake.uri_of(planned.input_key)} cannot be read: {error}"
-        ) from error
-    products = tuple(
-        ProductInput(*row)
-        for row in frame.select(
-            *("product_id", "all_reviews", "review_count", "input_hash", "reviews_read"),
-            pl.col("cut_reviews").list.len().alias("reviews_cut"),
-        ).iter_rows()
+        raise CheckpointError(f"{named} cannot be read: {error}") from error
+    columns = frame.select(
+        *("product_id", "all_reviews", "review_count", "input_hash", "reviews_read"),
+        pl.col("cut_reviews").list.len().alias("reviews_cut"),
     )
+    products = tuple(ProductInput(*row) for row in columns.iter_rows())
     changed = [p.product_id for p in products if recipe.input_hash(p.text) != p.input_hash]
     found = data_version((p.product_id, p.input_hash) for p in products)
     if changed or found != planned.data_version:
-        named = f" (products {first_names(changed)})" if changed else ""
-        raise CheckpointError(
-            f"its grouped reviews {lake.uri_of(planned.input_key)} are not those planned{named}: "
-            "remove them, then plan again"
-        )
+        which = f" (products {first_names(changed)})" if changed else ""
+        raise CheckpointError(f"{named} are not those planned{which}: remove them, then plan again")
     return CheckpointInput(planned, products, time.monotonic() - started)
 
 
 def _copy_in(copies: Path, lake: Lake, key: str) -> Path | None:
-    """The copy of an object below a directory, if there is one.
+    """Return the copy of an object below a directory, if there is one.
 
-    Of the objects that a manifest file names, SageMaker lays each at its path below the manifest's
-    prefix, or at its whole key: both have been seen, and neither is documented for Processing.
+    SageMaker puts each object of a manifest file at its path below the manifest's prefix, or at its
+    whole key: both have been seen, and neither is documented for Processing.
     """
     prefix = lake.uri.partition("://")[2].partition("/")[2]
-    for candidate in (copies / key, copies / prefix / key):
-        if candidate.exists():
-            return candidate
-    return None
+    found = (path for path in (copies / key, copies / prefix / key) if path.exists())
+    return next(found, None)
+
+
+def write_checkpoint(
+    lake: Lake,
+    summaries: CheckpointSummaries,
+    producer: Producer,
+    *,
+    load_seconds: float,
+    started_at: float,
+    seconds_per_chunk: float | None = None,
+) -> Manifest:
+    """Write a checkpoint; the lake's store retries requests that fail.
+
+    ``load_seconds`` are the model's. Work on the checkpoint began at ``started_at`` of
+    ``time.monotonic()``. One worker was expected to need ``seconds_per_chunk``.
+
+    Raises:
+        LakeError: An object cannot be written; the checkpoint is not committed.
+    """
+    planned = summaries.planned
+    chunks = sum(product.chunks for product in summaries.products)
+    content = encode_rows(summaries.rows)
+    chunks_sha256 = None
+    started = time.monotonic()
+    if summaries.chunks:
+        chunks_file = as_parquet(chunk_table(summaries.chunks))
+        chunks_sha256 = hashlib.sha256(chunks_file).hexdigest()
+        lake.put(places.checkpoint_chunks(planned.number, chunks_sha256), chunks_file)
+    lake.put(places.checkpoint_csv(planned.number), content)
+    written = time.monotonic()
+    manifest = Manifest(
+        plan_id=planned.plan_id,
+        checkpoint=planned.number,
+        data_version=planned.data_version,
+        csv_sha256=hashlib.sha256(content).hexdigest(),
+        csv_bytes=len(content),
+        products=summaries.products,
+        quarantined=summaries.quarantined,
+        reviews=summaries.reviews,
+        producer=producer,
+        timings=summaries.timings.model_copy(
+            update={"load": load_seconds, "write": written - started}
+        ),
+        seconds=written - started_at,
+        predicted_seconds=None if seconds_per_chunk is None else chunks * seconds_per_chunk,
+        finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        chunks_sha256=chunks_sha256,
+    )
+    lake.put(places.checkpoint_manifest(planned.number), manifest.sealed())
+    return manifest

@@ -14,7 +14,7 @@ from reviewsum_assets.checkpoints.merge import current_merged_table
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.cli.local_run import materialize_pending
 from reviewsum_assets.errors import CheckError
-from reviewsum_assets.job.canaries import CANARY_TEXTS, text_key
+from reviewsum_assets.job.engines.base import CANARY_TEXTS, canary_key
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import PRODUCER, complete
@@ -22,7 +22,7 @@ from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
 
 GOOD = "Buyers say that the sound is good, but not the battery."
 FIRST = PRODUCER.model_copy(
-    update={"canary_summaries": {text_key(text): text for text in CANARY_TEXTS}}
+    update={"canary_summaries": {canary_key(text): text for text in CANARY_TEXTS}}
 )
 
 

@@ -13,7 +13,7 @@ from reviewsum_assets.cli.app import app
 from reviewsum_assets.compute import leftovers as module
 from reviewsum_assets.compute.job_package import JobWheels, build_package, publish
 from reviewsum_assets.compute.leftovers import leftovers, remove, unused_model_copies
-from reviewsum_assets.job.models.directory import local_model_directory, ready_model
+from reviewsum_assets.job.models.directory import read_ready_model, ready_model
 from reviewsum_assets.job.models.files import model_cache
 from reviewsum_assets.reviews.grouping import group_reviews
 from reviewsum_assets.settings import load_settings
@@ -145,7 +145,7 @@ def test_copies_of_models_that_no_job_has_loaded_are_removed(
     put_ready_model(s3_lake, pegasus)
     ready, _ = ready_model(s3_lake, load_settings(model=str(pegasus)))
     version = ready.version
-    copy = local_model_directory(s3_lake, version, cache)
+    copy = read_ready_model(s3_lake, version).local_copy(s3_lake, cache=cache)
     partial = cache / f".{copy.name}.0123"
     other = cache / "another.0123"
     for folder in (partial, other):
@@ -162,7 +162,7 @@ def test_copies_of_models_that_no_job_has_loaded_are_removed(
     grow_old(root, [str(path) for path in cache.rglob("*") if path.is_file()])
     assert unused(version) == {partial.name, other.name}
     assert unused() == {partial.name, other.name, copy.name}
-    assert local_model_directory(s3_lake, version, cache) == copy
+    assert read_ready_model(s3_lake, version).local_copy(s3_lake, cache=cache) == copy
     assert unused() == {partial.name, other.name}
 
 

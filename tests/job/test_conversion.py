@@ -15,12 +15,7 @@ from reviewsum_assets.demo import DEMO_MODEL
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.job.chunking import ChunkTokenizer
 from reviewsum_assets.job.models import conversion as module
-from reviewsum_assets.job.models.conversion import (
-    ensure_converted,
-    is_converted,
-    local_conversion,
-    read_conversion,
-)
+from reviewsum_assets.job.models.conversion import ensure_converted, is_converted, read_conversion
 from reviewsum_assets.job.models.directory import ReadyModel, ready_model
 from reviewsum_assets.job.models.source import stored_type
 from reviewsum_assets.settings import load_settings
@@ -47,15 +42,14 @@ def test_a_model_is_converted_once(any_lake: Lake, pegasus: Path, tmp_path: Path
     before = any_lake.head(key)
     assert ensure_converted(any_lake, model) == first
     assert any_lake.head(key) == before
-    local = local_conversion(any_lake, first, tmp_path / "cache")
-    assert (local / "model.bin").exists()
+    local = first.local_copy(any_lake, cache=tmp_path / "cache")
     assert ChunkTokenizer.load(local, "", 512).encode("good sound")
 
 
 def test_a_conversion_needs_neither_torch_nor_transformers(
     lake: Lake, pegasus: Path, tmp_path: Path
 ) -> None:
-    local = local_conversion(lake, ensure_converted(lake, ready(lake, pegasus)), tmp_path)
+    local = ensure_converted(lake, ready(lake, pegasus)).local_copy(lake, cache=tmp_path)
     script = """
 import sys
 from pathlib import Path
@@ -73,22 +67,21 @@ assert not found, found
     subprocess.run([sys.executable, "-c", script, str(local)], check=True)
 
 
-def test_a_kill_before_the_commit_leaves_no_conversion(lake: Lake, pegasus: Path) -> None:
+def test_an_uncommitted_conversion_is_made_again_and_a_damaged_one_is_not_loaded(
+    lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
     model = ready(lake, pegasus)
     first = ensure_converted(lake, model)
     lake.delete(f"{converted_model_directory(model.version)}/converted.json")
     assert not is_converted(lake, model.version)
-    assert ensure_converted(lake, model).files == first.files
-
-
-def test_a_damaged_conversion_is_not_loaded(lake: Lake, pegasus: Path, tmp_path: Path) -> None:
-    conversion = ensure_converted(lake, ready(lake, pegasus))
-    weights = local_conversion(lake, conversion, tmp_path) / "model.bin"
+    conversion = ensure_converted(lake, model)
+    assert conversion.files == first.files
+    weights = conversion.local_copy(lake, cache=tmp_path) / "model.bin"
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ModelError, match=r"model\.bin is missing or not the file"):
-        local_conversion(lake, conversion, tmp_path)
+        conversion.local_copy(lake, cache=tmp_path)
 
 
 def test_a_pickle_put_beside_the_weights_is_not_converted(lake: Lake, pegasus: Path) -> None:
@@ -126,10 +119,10 @@ def test_an_obstacle_is_tried_again_with_another_converter(
     assert ensure_converted(lake, model).obstacle == ""
 
 
-def test_a_conversion_that_thinks_differently_is_not_used(
+def test_a_conversion_with_other_probabilities_is_not_used(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As a converter would that takes another activation for the model's own.
+    # As a converter that mistakes another activation for the model's own.
     name_layout = module._name_layout
 
     def misread(config: Any) -> None:

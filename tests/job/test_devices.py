@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import ctranslate2
@@ -55,40 +57,30 @@ def test_a_worker_sees_its_own_gpu_and_no_other(
 
 
 @pytest.mark.parametrize(
-    ("visible", "keys", "names"),
+    ("visible", "order", "names"),
     [
-        ("1", ["1"], ["NVIDIA L40S"]),
-        ("1,0", ["1", "0"], ["NVIDIA L40S", "NVIDIA A10G"]),
-        ("GPU-0b", ["GPU-0b"], ["NVIDIA L40S"]),
-        ("MIG-5c", ["MIG-5c"], ["unknown GPU"]),
+        ("1", "PCI_BUS_ID", ["NVIDIA L40S"]),
+        ("1,0", "PCI_BUS_ID", ["NVIDIA L40S", "NVIDIA A10G"]),
+        ("GPU-0b", "PCI_BUS_ID", ["NVIDIA L40S"]),
+        ("MIG-5c", "PCI_BUS_ID", ["unknown GPU"]),
+        # In another order, an index does not identify one of two kinds.
+        ("1", "FASTEST_FIRST", ["unknown GPU"]),
     ],
 )
 def test_gpus_that_were_hidden_from_this_process_are_left_alone(
-    two_gpus: None,
-    monkeypatch: pytest.MonkeyPatch,
-    visible: str,
-    keys: list[str],
-    names: list[str],
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch, visible: str, order: str, names: list[str]
 ) -> None:
+    keys = visible.split(",")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
     monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: len(keys))
     found = find_gpus(AUTO)
     assert [gpu.key for gpu in found.usable] == keys
     assert [gpu.name for gpu in found.usable] == names
 
 
-def test_an_index_among_gpus_of_two_kinds_says_nothing_of_which_it_is(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 1)
-    (found,) = find_gpus(AUTO).usable
-    assert (found.key, found.name, found.memory_gib) == ("1", "unknown GPU", 0)
-
-
 @pytest.mark.parametrize("visible", ["", "-1"])
-def test_all_gpus_can_be_hidden_without_a_word(
+def test_all_gpus_can_be_hidden_silently(
     two_gpus: None, monkeypatch: pytest.MonkeyPatch, visible: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -105,7 +97,7 @@ def test_a_gpu_that_torch_alone_can_use_is_used(
     assert find_gpus(EngineSettings(engine="ctranslate2")).usable == ()
 
 
-def test_a_driver_whose_gpus_no_library_can_use_is_told_and_cuda_refused(
+def test_a_driver_whose_gpus_no_library_can_use_is_reported_and_cuda_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show_gpus(tmp_path / "bin", monkeypatch, A10G)
@@ -130,3 +122,41 @@ def test_a_driver_program_that_fails_is_no_gpu(
     (tmp_path / "bin" / "nvidia-smi").write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9")
     assert find_gpus(AUTO).usable == ()
     assert device_name("cuda") == "unknown GPU"
+
+
+_STAND_IN = "libtorch_global_deps.so"
+_FIND_BY_NAME = """
+import ctypes
+from reviewsum_assets.job.devices import load_cublas
+print(load_cublas())
+ctypes.CDLL("libcublas.so.12")  # as CTranslate2 asks for it
+"""
+
+
+def put_library(folder: Path, name: str) -> None:
+    """A loadable library without code whose own name is ``name``."""
+    source = Path(torch.__file__).parent / "lib" / _STAND_IN
+    own = f"{_STAND_IN}\0".encode()
+    content = source.read_bytes()
+    assert content.count(own) == 1
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content.replace(own, name.encode().ljust(len(own), b"\0")))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has no CUDA")
+@pytest.mark.parametrize(
+    ("folder", "version", "is_found"),
+    [("nvidia/cublas/lib", 12, True), ("torch/lib", 12, True), ("nvidia/cublas/lib", 13, False)],
+)
+def test_cublas_of_cuda_12_in_a_package_is_found_by_its_name_afterwards(
+    tmp_path: Path, folder: str, version: int, is_found: bool
+) -> None:
+    for name in (f"libcublas.so.{version}", f"libcublasLt.so.{version}"):
+        put_library(tmp_path / folder, name)
+    # In a process of its own: a loaded library stays loaded.
+    code = f"import sys; sys.path.append({str(tmp_path)!r})" + _FIND_BY_NAME
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    found = str(tmp_path / folder / "libcublas.so.12") if is_found else "None"
+    assert done.stdout.strip() == found
+    assert (done.returncode == 0) == is_found
+    assert is_found or "libcublas.so.12" in done.stderr

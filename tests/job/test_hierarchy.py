@@ -35,11 +35,6 @@ def test_no_division_needs_fewer_chunks(tokens: list[int], limit: int) -> None:
     assert len(joined(tokens, limit)) == fewest[-1]
 
 
-def test_summaries_are_spread_evenly() -> None:
-    assert joined([50] * 6, 260) == [range(3), range(3, 6)]
-    assert joined([128] * 5, 300) == [range(2), range(2, 4), range(4, 5)]
-
-
 @given(st.integers(1, 3000), st.floats(0, 700), st.integers(8, 600))
 def test_it_ends_after_few_levels(chunks: int, tokens: float, limit: int) -> None:
     levels = chunks_above(chunks, tokens, limit)
@@ -47,7 +42,9 @@ def test_it_ends_after_few_levels(chunks: int, tokens: float, limit: int) -> Non
     assert sum(levels) <= chunks - 1
 
 
-def test_levels_of_160_chunks_of_64_tokens() -> None:
+def test_summaries_are_spread_evenly() -> None:
+    assert joined([50] * 6, 260) == [range(3), range(3, 6)]
+    assert joined([128] * 5, 300) == [range(2), range(2, 4), range(4, 5)]
     assert chunks_above(160, 64, 299) == [40, 10, 3, 1]
     assert chunks_above(1, 64, 299) == []
 

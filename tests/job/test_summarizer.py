@@ -30,7 +30,7 @@ LONG = "The battery life is excellent and the screen is bright, but the sound is
 
 @dataclass
 class Watched:
-    """A real engine that remembers what it was asked, and can be short of memory."""
+    """A real engine that remembers its batches, and can be short of memory."""
 
     engine: Engine
     most_tokens: int = 1_000_000
@@ -60,16 +60,7 @@ def padded(batch: Sequence[Sequence[int]]) -> int:
     return len(batch) * max(map(len, batch))
 
 
-@dataclass
-class SmallSummarizer:
-    """A summarizer and what cuts its chunks."""
-
-    summarizer: Summarizer
-    chunker: Chunker
-
-    def summarize(self, inputs: Sequence[CheckpointInput]) -> list[CheckpointSummaries]:
-        works = [chunk_checkpoint(source, self.chunker) for source in inputs]
-        return [self.summarizer.assemble(work) for work in self.summarizer.generate(works)]
+Small = tuple[Summarizer, Chunker]
 
 
 def build(
@@ -79,7 +70,7 @@ def build(
     most_tokens: int = 1_000_000,
     settings: SummarySettings = SETTINGS,
     on_generated: Callable[[int, int, float], None] = lambda *_: None,
-) -> tuple[SmallSummarizer, Watched]:
+) -> tuple[Small, Watched]:
     tokenizer = ChunkTokenizer.load(directory, "", settings.encoder_tokens)
     engine = Watched(
         load_engine("transformers", directory, settings, device="cpu", dtype="auto", threads=1),
@@ -89,7 +80,7 @@ def build(
     summarizer = Summarizer(
         engine, tokenizer, batch_tokens, on_generated, joiner, memory_pauses=(0.0, 0.0)
     )
-    return SmallSummarizer(summarizer, Chunker(tokenizer, settings)), engine
+    return (summarizer, Chunker(tokenizer, settings)), engine
 
 
 def checkpoint(number: int, texts: Sequence[str | None]) -> CheckpointInput:
@@ -100,11 +91,17 @@ def checkpoint(number: int, texts: Sequence[str | None]) -> CheckpointInput:
     return CheckpointInput(planned, tuple(products))
 
 
-def summarize(
-    summarizer: SmallSummarizer, *texts: Sequence[str | None]
-) -> dict[int, CheckpointSummaries]:
+def summarize(small: Small, *texts: Sequence[str | None]) -> dict[int, CheckpointSummaries]:
+    summarizer, chunker = small
     inputs = [checkpoint(number, some) for number, some in enumerate(texts, 1)]
-    return {done.planned.number: done for done in summarizer.summarize(inputs)}
+    works = [chunk_checkpoint(source, chunker) for source in inputs]
+    return {
+        done.source.planned.number: summarizer.assemble(done) for done in summarizer.generate(works)
+    }
+
+
+def summaries(done: CheckpointSummaries) -> list[str]:
+    return [row.abstracted_summary for row in done.rows]
 
 
 def test_every_product_gets_its_chunk_summaries_joined_by_one_space(pegasus: Path) -> None:
@@ -119,48 +116,36 @@ def test_every_product_gets_its_chunk_summaries_joined_by_one_space(pegasus: Pat
     assert done.reviews == 14
 
 
-def test_batches_keep_to_the_budget(pegasus: Path) -> None:
-    summarizer, engine = build(pegasus, batch_tokens=100)
-    summarize(summarizer, [LONG, LONG + "x", "short", "also short"])
-    for batch in engine.batches:
-        assert len(batch) * max(map(len, batch)) <= 100
-
-
 def test_identical_chunks_are_generated_once(pegasus: Path) -> None:
     summarizer, engine = build(pegasus)
     done = summarize(summarizer, ["good sound", "good sound"], ["good  sound"])
-    again = summarize(summarizer, ["good sound"])
+    again = summarize(summarizer, ["good sound", None])
     assert sum(map(len, engine.batches)) == 1
     assert [p.chunks_reused for p in done[1].products] == [0, 1]
     assert done[2].products[0].chunks_reused == again[1].products[0].chunks_reused == 1
     assert len({row.abstracted_summary for d in done.values() for row in d.rows}) == 1
 
 
-@pytest.mark.parametrize("text", [None, "", " \n "])
-def test_a_product_without_text_is_quarantined(pegasus: Path, text: str | None) -> None:
-    done = summarize(build(pegasus)[0], [text, "good sound"])[1]
-    assert [(q.product_id, q.reason) for q in done.quarantined] == [
-        ("P1-0", "no text to summarize")
-    ]
-    assert [row.product_id for row in done.rows] == ["P1-1"]
+def test_products_without_text_are_quarantined_and_one_of_ten_megabytes_is_not(
+    pegasus: Path,
+) -> None:
+    done = summarize(build(pegasus)[0], [None, "", " \n ", "good sound " * 1_000_000])[1]
+    assert [q.product_id for q in done.quarantined] == ["P1-0", "P1-1", "P1-2"]
+    assert {q.reason for q in done.quarantined} == {"no text to summarize"}
+    assert [row.product_id for row in done.rows] == ["P1-3"]
 
 
-def test_a_product_of_ten_megabytes_is_summarized(pegasus: Path) -> None:
-    assert len(summarize(build(pegasus)[0], ["good sound " * 1_000_000])[1].rows) == 1
-
-
-def test_a_poison_product_is_quarantined_and_the_rest_completes(poisoned_pegasus: Path) -> None:
+def test_a_poison_product_is_quarantined_but_an_engine_that_always_fails_ends_the_work(
+    poisoned_pegasus: Path,
+) -> None:
     texts = [f"good sound {n}" for n in range(9)]
     texts[4] += POISON
-    done = summarize(build(poisoned_pegasus)[0], texts)[1]
+    summarizer, engine = build(poisoned_pegasus)
+    done = summarize(summarizer, texts)[1]
     (bad,) = done.quarantined
     assert bad.product_id == "P1-4"
     assert bad.reason.startswith("chunk 1 of 1: IndexError")
     assert len(done.rows) == 8
-
-
-def test_what_fails_on_everything_is_raised_and_never_recorded(pegasus: Path) -> None:
-    summarizer, engine = build(pegasus)
     engine.broken = True
     with pytest.raises(JobError, match="fails on plain text too"):
         summarize(summarizer, ["good sound"])
@@ -181,16 +166,10 @@ def test_memory_that_is_short_for_a_moment_quarantines_nothing(pegasus: Path) ->
     summarizer, engine = build(pegasus)
     engine.short_for = 3  # a batch of two, then one chunk alone twice
     done = summarize(summarizer, ["good sound", "bad sound"])[1]
-    assert len(done.rows) == 2
-    assert done.quarantined == ()
-
-
-def test_a_chunk_that_never_fits_into_memory_ends_the_work_and_is_not_quarantined(
-    pegasus: Path,
-) -> None:
-    summarizer, _ = build(pegasus, most_tokens=0)
-    with pytest.raises(JobError, match="single chunk of 6 tokens does not fit"):
-        summarize(summarizer, ["good sound"])
+    assert (len(done.rows), done.quarantined) == (2, ())
+    engine.most_tokens = 0  # memory that stays short ends the work
+    with pytest.raises(JobError, match=r"single chunk of \d tokens does not fit"):
+        summarize(summarizer, ["poor sound"])
 
 
 def test_the_chunks_used_last_are_remembered_and_no_more(
@@ -205,21 +184,17 @@ def test_the_chunks_used_last_are_remembered_and_no_more(
     assert sum(map(len, engine.batches)) == 6
 
 
-def test_pooled_checkpoints_give_what_each_gives_alone(pegasus: Path) -> None:
+def test_pooled_checkpoints_have_the_summaries_of_each_alone(pegasus: Path) -> None:
     first, second = [LONG, "good sound"], ["bad battery", LONG + " indeed"]
-    together = summarize(build(pegasus)[0], first, second)
-    assert together[1].rows == summarize(build(pegasus)[0], first)[1].rows
-    assert [row.abstracted_summary for row in together[2].rows] == [
-        row.abstracted_summary for row in summarize(build(pegasus)[0], second)[1].rows
-    ]
-
-
-def test_a_checkpoint_of_known_chunks_only_needs_no_engine(pegasus: Path) -> None:
-    summarizer, engine = build(pegasus)
-    summarize(summarizer, ["good sound"])
-    calls = len(engine.batches)
-    assert len(summarize(summarizer, ["good sound", None])[1].rows) == 1
-    assert len(engine.batches) == calls
+    summarizer, engine = build(pegasus, batch_tokens=100)
+    together = summarize(summarizer, first, second)
+    assert max(map(padded, engine.batches)) <= 100
+    alone = [summarize(build(pegasus)[0], texts)[1] for texts in (first, second)]
+    for pooled, single in zip(together.values(), alone, strict=True):
+        assert summaries(pooled) == summaries(single)
+    # One chunk has the same summary with either strategy.
+    hierarchical = summarize(build(pegasus, settings=HIERARCHICAL)[0], ["good sound"])[1]
+    assert summaries(hierarchical) == summaries(alone[0])[1:]
 
 
 def test_hierarchical_summaries_are_summarized_again_until_one_is_left(pegasus: Path) -> None:
@@ -233,7 +208,7 @@ def test_hierarchical_summaries_are_summarized_again_until_one_is_left(pegasus: 
     for product in done.products:
         records = [one for one in done.chunks if one.product_id == product.product_id]
         levels = product.chunks_by_level
-        # Every level is made of all that the one below left, and the last leaves the summary.
+        # Every level joins all summaries of the level below, and the last leaves the summary.
         for number in range(2, len(levels) + 1):
             below = [one for one in records if one.level == number - 1]
             level = [one for one in records if one.level == number]
@@ -253,26 +228,19 @@ def test_hierarchical_summaries_are_summarized_again_until_one_is_left(pegasus: 
     assert shares == sorted(shares)
 
 
-def test_one_chunk_is_the_same_with_either_strategy(pegasus: Path) -> None:
-    joined = summarize(build(pegasus)[0], ["good sound"])[1]
-    hierarchical = summarize(build(pegasus, settings=HIERARCHICAL)[0], ["good sound"])[1]
-    assert hierarchical.rows == joined.rows
-
-
 def test_hierarchical_survives_little_memory_and_pools_levels(pegasus: Path) -> None:
     texts = [LONG, f"Good value for the price. {LONG}", f"{LONG} Don't buy it."]
     alone, calls = [], 0
     for text in texts:
         summarizer, engine = build(pegasus, settings=HIERARCHICAL, batch_tokens=4000)
-        alone.append(summarize(summarizer, [text])[1].rows[0].abstracted_summary)
+        alone += summaries(summarize(summarizer, [text])[1])
         calls += len(engine.batches)
     for most_tokens in (4000, 50):
         summarizer, engine = build(
             pegasus, settings=HIERARCHICAL, batch_tokens=4000, most_tokens=most_tokens
         )
         done = summarize(summarizer, texts[:2], texts[2:])
-        rows = [row.abstracted_summary for number in (1, 2) for row in done[number].rows]
-        assert rows == alone
+        assert [*summaries(done[1]), *summaries(done[2])] == alone
         assert most_tokens == 50 or len(engine.batches) < calls
 
 

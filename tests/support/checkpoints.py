@@ -14,13 +14,13 @@ from reviewsum_assets.checkpoints.manifest import (
     QuarantinedProduct,
     SummarizedProduct,
     SummaryRow,
+    Timings,
 )
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
-from reviewsum_assets.job.summarizer import CheckpointInput, CheckpointSummaries, StageSeconds
-from reviewsum_assets.job.worker import read_input
-from reviewsum_assets.job.writer import write_checkpoint
+from reviewsum_assets.job.summarizer import CheckpointInput, CheckpointSummaries
+from reviewsum_assets.job.worker import read_input, write_checkpoint
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.places import checkpoint_manifest
@@ -160,7 +160,7 @@ def _summaries(
             for p in bad
         ),
         reviews=sum(p.review_count for p in source.products),
-        seconds=StageSeconds(read=0.0, tokenize=0.0, generate=0.0, assemble=0.0),
+        timings=Timings(load=0, read=0, tokenize=0, generate=0, assemble=0, write=0),
     )
 
 

@@ -1,8 +1,7 @@
-"""Generates with CTranslate2: the same summaries as transformers in float32, several times faster.
+"""CTranslate2: the summaries of transformers in float32, several times faster.
 
-https://opennmt.net/CTranslate2/ . One replica a process: several processes of one thread use a
-CPU better than one process of several threads, and a GPU that runs out of memory takes only its
-own process with it.
+https://opennmt.net/CTranslate2/ . One replica per process: several processes of one thread use a
+CPU better than one process of several threads, and a GPU without memory ends only one process.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import ctranslate2
 
@@ -30,78 +28,45 @@ NO_CUBLAS = (
     "CTranslate2 needs cuBLAS of CUDA 12: install the extra `gpu` (pip install '.[gpu]') or a CUDA "
     "12 toolkit"
 )
-_VOCABULARY_FILE = "shared_vocabulary.json"
-# Integer weights; what is computed between them is in the other type.
+# Integer weights; the arithmetic between them uses the other type.
 _INT8 = {"cpu": "int8_float32", "cuda": "int8_bfloat16"}
 
 
 class CTranslate2Engine:
-    """A converted model on one device.
-
-    Args:
-        translator: holds the model.
-        vocabulary: tokens by id.
-        rules: of the model.
-        settings: how to generate.
-    """
+    """A conversion on one device; see ``load_engine``."""
 
     def __init__(
-        self,
-        translator: ctranslate2.Translator,
-        vocabulary: Sequence[str],
-        rules: DecodingRules,
-        settings: SummarySettings,
+        self, directory: Path, settings: SummarySettings, *, device: str, dtype: str, threads: int
     ) -> None:
-        self._translator = translator
-        self._tokens = vocabulary
-        self._ids = {token: number for number, token in enumerate(vocabulary)}
-        self._special = frozenset(rules.special_ids)
-        self._first = rules.forced_first_token
-        self._options = rules.options(settings)
-
-    @classmethod
-    def load(
-        cls, directory: Path, settings: SummarySettings, *, device: str, dtype: str, threads: int
-    ) -> CTranslate2Engine:
-        """Load a conversion; see ``conversion``.
-
-        Args:
-            directory: of the conversion.
-            settings: how to generate.
-            device: ``cpu`` or ``cuda``, the one GPU that this process sees.
-            dtype: of the arithmetic; ``auto`` is float32 on a CPU and on GPUs without bfloat16,
-                bfloat16 on others: float16 can overflow in Pegasus' encoder.
-            threads: of the CPU.
-
-        Raises:
-            SettingsError: the device cannot compute in this type.
-        """
         if device == "cuda":
             load_cublas()
         supported = ctranslate2.get_supported_compute_types(device)
-        wanted = _compute_type(dtype, device, supported)
+        if dtype == "auto":
+            wanted = "bfloat16" if device == "cuda" and "bfloat16" in supported else "float32"
+        else:
+            wanted = _INT8[device] if dtype == "int8" else dtype
         if wanted not in supported:
             raise SettingsError(
                 f"dtype {dtype} is not possible on this {device}: CTranslate2 offers "
                 f"{', '.join(sorted(supported))} there"
             )
-        translator = ctranslate2.Translator(
+        self._translator = ctranslate2.Translator(
             str(directory),
             device=device,
             compute_type=wanted,
             inter_threads=1,
             intra_threads=threads,
         )
-        return cls(
-            translator,
-            json.loads((directory / _VOCABULARY_FILE).read_bytes()),
-            DecodingRules.model_validate_json((directory / RULES_FILE).read_bytes()),
-            settings,
-        )
+        rules = DecodingRules.model_validate_json((directory / RULES_FILE).read_bytes())
+        self._tokens = json.loads((directory / "shared_vocabulary.json").read_bytes())
+        self._ids = {token: number for number, token in enumerate(self._tokens)}
+        self._special = frozenset(rules.special_ids)
+        self._first = rules.forced_first_token
+        self._options = rules.options(settings)
 
     def generate(self, batch: Sequence[Sequence[int]]) -> list[list[int]]:
         """Summarize chunks; see ``Engine``."""
-        # An id that the model does not have raises here, as it must.
+        # An id unknown to the model must raise, and raises an IndexError here.
         source = [[self._tokens[token] for token in row] for row in batch]
         prefix = None if self._first is None else [[self._first]] * len(source)
         try:
@@ -114,27 +79,16 @@ class CTranslate2Engine:
             if "libcublas" in str(error):
                 raise JobError(f"{error}. {NO_CUBLAS}") from error
             raise
-        return [self._summary_ids(result) for result in results]
+        summaries = ([self._ids[token] for token in one.hypotheses[0]] for one in results)
+        return [[number for number in ids if number not in self._special] for ids in summaries]
 
     def describe(self) -> EngineInfo:
-        """Name, device, number type and library versions."""
+        """Return name, device, number type and library versions."""
         device = self._translator.device
+        versions = {"ctranslate2": ctranslate2.__version__, "python": platform.python_version()}
         return EngineInfo(
             name="ctranslate2",
             device=f"{device} ({device_name(device)})",
             dtype=self._translator.compute_type,
-            versions={
-                "ctranslate2": ctranslate2.__version__,
-                "python": platform.python_version(),
-            },
+            versions=versions,
         )
-
-    def _summary_ids(self, result: Any) -> list[int]:
-        ids = (self._ids[token] for token in result.hypotheses[0])
-        return [number for number in ids if number not in self._special]
-
-
-def _compute_type(dtype: str, device: str, supported: set[str]) -> str:
-    if dtype == "auto":
-        return "bfloat16" if device == "cuda" and "bfloat16" in supported else "float32"
-    return _INT8[device] if dtype == "int8" else dtype

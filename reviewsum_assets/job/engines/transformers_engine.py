@@ -1,4 +1,4 @@
-"""Generates with transformers, for every sequence-to-sequence model it can load."""
+"""transformers: every sequence-to-sequence model that the library can load."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import platform
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import accelerate
 import torch
@@ -19,34 +18,58 @@ from reviewsum_assets.job.devices import device_name
 from reviewsum_assets.job.engines.base import EngineInfo, EngineOutOfMemory, is_out_of_memory
 from reviewsum_assets.settings import SummarySettings
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SPECIAL_TOKENS = ("pad_token_id", "eos_token_id", "bos_token_id", "decoder_start_token_id")
 # bfloat16 arithmetic in hardware came with the Ampere generation.
 _BFLOAT16_CAPABILITY = (8, 0)
 
 
 class SharedSourceCache(EncoderDecoderCache):  # type: ignore[misc]  # transformers is untyped
-    """A cache that leaves the source's half alone when beams are reordered.
+    """A cache that does not reorder the encoder's half with the beams.
 
-    All beams of a source share its encoder output, and reordering moves beams within a source
-    only, so copying that half at every step changes nothing but costs half of the time
-    (transformers issue 28357).
+    All beams of a source share its encoder output, and beams move within a source only. Copying
+    that half at every step changes nothing and takes half of the time (transformers issue 28357).
     """
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-        """Reorder what was generated so far."""
+        """Reorder the decoder's half."""
         self.self_attention_cache.reorder_cache(beam_idx)
 
 
 class TransformersEngine:
-    """A model of transformers on one device."""
+    """A model directory with safetensors weights on one device; see ``load_engine``."""
 
-    def __init__(self, model: Any, settings: SummarySettings, device: torch.device) -> None:
-        self._model = model
-        self._device = device
+    def __init__(
+        self, directory: Path, settings: SummarySettings, *, device: str, dtype: str, threads: int
+    ) -> None:
+        torch.set_num_threads(threads)
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
+        # The older versions in some images do not know its new name.
+        warnings.filterwarnings("ignore", "`past_key_values` is deprecated", FutureWarning)
+        self._device = accelerate.PartialState(cpu=device == "cpu").device
+        if self._device.type != device:
+            raise JobError(
+                f"PyTorch {torch.__version__} cannot use the GPU. To fix: install a PyTorch and a "
+                "driver that fit each other, or set device to cpu"
+            )
+        if dtype == "auto":
+            has_bfloat16 = (
+                device == "cuda"
+                and torch.cuda.get_device_capability(self._device) >= _BFLOAT16_CAPABILITY
+            )
+            dtype = "bfloat16" if has_bfloat16 else "float32"
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            directory,
+            dtype=getattr(torch, dtype),
+            device_map={"": self._device},
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+        self._model = model.eval()
         self._pad = model.config.pad_token_id
         self._special = {getattr(model.config, name, None) for name in _SPECIAL_TOKENS}
-        # All else is the model's own generation config.
+        # The model's own generation config has the other options.
         self._generation = {
             "num_beams": settings.num_beams,
             "max_length": settings.max_length,
@@ -56,44 +79,6 @@ class TransformersEngine:
             "renormalize_logits": settings.renormalize_logits,
             "do_sample": False,
         }
-
-    @classmethod
-    def load(
-        cls, directory: Path, settings: SummarySettings, *, device: str, dtype: str, threads: int
-    ) -> TransformersEngine:
-        """Load a model directory.
-
-        Args:
-            directory: in the hub's layout, with safetensors weights.
-            settings: how to generate.
-            device: ``cpu`` or ``cuda``, the one GPU that this process sees.
-            dtype: of weights and arithmetic; ``auto`` is float32 on a CPU and on GPUs without
-                bfloat16, bfloat16 on others.
-            threads: of the CPU.
-
-        Raises:
-            JobError: PyTorch cannot use the GPU; the CPU never stands in for it.
-        """
-        torch.set_num_threads(threads)
-        transformers.utils.logging.disable_progress_bar()
-        transformers.utils.logging.set_verbosity_error()
-        # Its new name is not known to the older versions that images bring.
-        warnings.filterwarnings("ignore", "`past_key_values` is deprecated", FutureWarning)
-        place = accelerate.PartialState(cpu=device == "cpu").device
-        if place.type != device:
-            raise JobError(
-                f"PyTorch {torch.__version__} cannot use the GPU. To fix: install a PyTorch and a "
-                "driver that fit each other, or set device to cpu"
-            )
-        model = AutoModelForSeq2SeqLM.from_pretrained(
-            directory,
-            dtype=_DTYPES[_auto_dtype(place) if dtype == "auto" else dtype],
-            device_map={"": place},
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
-        return cls(model.eval(), settings, place)
 
     def generate(self, batch: Sequence[Sequence[int]]) -> list[list[int]]:
         """Summarize chunks; see ``Engine``."""
@@ -117,7 +102,7 @@ class TransformersEngine:
         return [[token for token in row if token not in self._special] for row in output.tolist()]
 
     def describe(self) -> EngineInfo:
-        """Name, device, number type and library versions."""
+        """Return name, device, number type and library versions."""
         return EngineInfo(
             name="transformers",
             device=f"{self._device.type} ({device_name(self._device.type)})",
@@ -129,9 +114,3 @@ class TransformersEngine:
                 "python": platform.python_version(),
             },
         )
-
-
-def _auto_dtype(device: torch.device) -> str:
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= _BFLOAT16_CAPABILITY:
-        return "bfloat16"
-    return "float32"

@@ -1,6 +1,6 @@
-"""A model as a worker holds it: a chunker for what comes next, an engine for what is there.
+"""A model in a worker: a reader that cuts texts of one recipe, and an engine that generates.
 
-They are loaded apart, so that one thread can read and cut while another generates.
+They are loaded separately, so that one thread can read and cut while another generates.
 """
 
 from __future__ import annotations
@@ -9,26 +9,25 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from reviewsum_assets.checkpoints.manifest import Producer, record_reference
 from reviewsum_assets.checkpoints.plan import Recipe
 from reviewsum_assets.errors import JobError, LakeError, SettingsError
-from reviewsum_assets.job.canaries import CANARY_TEXTS, named_canaries
 from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.job.devices import WorkerDevice
-from reviewsum_assets.job.engines import EngineName, load_engine
-from reviewsum_assets.job.engines.base import Engine, EngineOutOfMemory, is_out_of_memory
-from reviewsum_assets.job.engines.choice import choose_engine
-from reviewsum_assets.job.hierarchy import summary_joiner
-from reviewsum_assets.job.models.conversion import (
-    conversion_obstacle,
-    local_conversion,
-    read_conversion,
+from reviewsum_assets.job.engines import EngineChoice, EngineName, choose_engine, load_engine
+from reviewsum_assets.job.engines.base import (
+    CANARY_TEXTS,
+    Engine,
+    EngineOutOfMemory,
+    canary_key,
+    is_out_of_memory,
 )
-from reviewsum_assets.job.models.directory import local_model_directory, read_ready_model
-from reviewsum_assets.job.models.files import model_cache
+from reviewsum_assets.job.hierarchy import summary_joiner
+from reviewsum_assets.job.models.conversion import conversion_obstacle, read_conversion
+from reviewsum_assets.job.models.directory import read_ready_model
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.job.summarizer import Summarizer
 from reviewsum_assets.settings import EngineSettings
@@ -40,7 +39,7 @@ _log = logging.getLogger("reviewsum.job")
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """What one worker is given at its start."""
+    """Options of one worker; ``instance_type`` is for the manifests."""
 
     spec: JobSpec
     device: WorkerDevice
@@ -48,7 +47,7 @@ class WorkerOptions:
 
 
 def files_prefix(lake: Lake, recipe: Recipe, engine: EngineSettings) -> str:
-    """Where on the lake the files lie that the chosen engine reads."""
+    """Return the prefix of the files that the chosen engine reads."""
     obstacle = conversion_obstacle(read_conversion(lake, recipe.model_version))
     if choose_engine(engine, recipe.settings, obstacle).name == "transformers":
         return places.model_directory(recipe.model_version)
@@ -57,11 +56,10 @@ def files_prefix(lake: Lake, recipe: Recipe, engine: EngineSettings) -> str:
 
 @dataclass(frozen=True)
 class RecipeReader:
-    """Cuts texts as one recipe wants it; knows where the engine's files are."""
+    """Cuts texts for one recipe; has the files of the chosen engine."""
 
     recipe: Recipe
-    engine: EngineName
-    reason: str  # why it is not the faster engine; empty if it is
+    choice: EngineChoice
     directory: Path
     tokenizer: ChunkTokenizer
     chunker: Chunker
@@ -72,33 +70,26 @@ class RecipeReader:
         """Choose the engine, get its files, load the tokenizer.
 
         Raises:
-            SettingsError: the engine that is asked for cannot be used.
-            ModelError: files are missing, or not those that were published.
+            SettingsError: The requested engine cannot be used.
+            ModelError: Files are missing, or are not those that were published.
         """
         started = time.monotonic()
         conversion = read_conversion(lake, recipe.model_version)
         choice = choose_engine(spec.engine, recipe.settings, conversion_obstacle(conversion))
+        model = read_ready_model(lake, recipe.model_version)
         if conversion is not None and choice.name == "ctranslate2":
-            directory = local_conversion(lake, conversion, model_cache(), _provided(spec))
+            directory = conversion.local_copy(lake, _provided(spec))
         else:
             _log.info("engine transformers: %s", choice.reason)
-            directory = _model_files(lake, recipe, spec)
-        prefix = read_ready_model(lake, recipe.model_version).prefix
-        tokenizer = ChunkTokenizer.load(directory, prefix, recipe.settings.encoder_tokens)
-        return cls(
-            recipe=recipe,
-            engine=choice.name,
-            reason=choice.reason,
-            directory=directory,
-            tokenizer=tokenizer,
-            chunker=Chunker(tokenizer, recipe.settings),
-            load_seconds=time.monotonic() - started,
-        )
+            directory = model.local_copy(lake, _provided(spec))
+        tokenizer = ChunkTokenizer.load(directory, model.prefix, recipe.settings.encoder_tokens)
+        chunker = Chunker(tokenizer, recipe.settings)
+        return cls(recipe, choice, directory, tokenizer, chunker, time.monotonic() - started)
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """An engine that generates for one recipe, and what its manifests say of it."""
+    """An engine for one recipe that has generated a first batch, and its record for manifests."""
 
     recipe: Recipe
     summarizer: Summarizer
@@ -113,107 +104,75 @@ class LoadedModel:
         options: WorkerOptions,
         on_generated: Callable[[int, int, float], None],
     ) -> LoadedModel:
-        """Load an engine that works; ``on_generated`` is the summarizer's.
+        """Load the chosen engine, or transformers where that one cannot work on the device.
+
+        Some causes appear only with the first batch: a missing library, a GPU that the engine was
+        not built for. A slow job is better than one that ends minutes after its instances started.
 
         Raises:
-            SettingsError: the device cannot compute in the type that is asked for.
-            JobError: the engine cannot be loaded on the device.
+            SettingsError: The device cannot compute in the requested type.
+            JobError: The engine cannot be loaded on the device.
         """
         started = time.monotonic()
+        spec, recipe, choice, failed = options.spec, reader.recipe, reader.choice, ""
         try:
-            proven = _proven_engine(lake, reader, options)
+            try:
+                engine, canaries = _first_batch(reader, options, choice.name, reader.directory)
+            except (EngineOutOfMemory, SettingsError):
+                raise
+            except Exception as error:
+                may_fall_back = spec.engine.engine == "auto" and spec.engine.dtype != "int8"
+                if choice.name == "transformers" or not may_fall_back:
+                    raise
+                failed = choice.name
+                choice = EngineChoice(
+                    "transformers",
+                    f"{failed} could not be loaded, or failed on its first batch: "
+                    f"{type(error).__name__}: {error}",
+                )
+                _log.warning("%s; using transformers, several times slower", choice.reason)
+                model = read_ready_model(lake, recipe.model_version)
+                directory = model.local_copy(lake, _provided(spec))
+                engine, canaries = _first_batch(reader, options, choice.name, directory)
         except EngineOutOfMemory as error:
             raise JobError(
                 f"the model and four short texts do not fit into the memory of {options.device}: "
                 f"{error}. To fix: end other processes that use the device"
             ) from error
-        info = proven.engine.describe()
-        spec, settings = options.spec, reader.recipe.settings
+        info = engine.describe()
         producer = Producer(
             job_name=spec.name,
             host=socket.gethostname(),
             instance_type=options.instance_type,
             engine=info.name,
-            engine_reason=proven.reason,
-            failed_engine=proven.failed,
+            engine_reason=choice.reason,
+            failed_engine=failed,
             device=info.device,
             dtype=info.dtype,
-            model_version=reader.recipe.model_version,
+            model_version=recipe.model_version,
             package_versions={"reviewsum_assets": spec.package_version, **info.versions},
-            canary_summaries=proven.canaries if spec.engine.canary else {},
+            canary_summaries=canaries if spec.engine.canary else {},
         )
-        _record(lake, reader.recipe, producer)
-        return cls(
-            reader.recipe,
-            Summarizer(
-                proven.engine,
-                reader.tokenizer,
-                spec.engine.tokens_per_batch(settings.chunk_tokens, options.device.gpu_memory_gib),
-                on_generated,
-                summary_joiner(reader.tokenizer, settings),
-            ),
-            producer,
-            reader.load_seconds + time.monotonic() - started,
+        if producer.canary_summaries:
+            try:
+                record_reference(lake, recipe.key, producer)
+            except LakeError as error:  # the summaries do not depend on it
+                _log.warning("the canary summaries are no reference for other jobs: %s", error)
+        settings = recipe.settings
+        summarizer = Summarizer(
+            engine,
+            reader.tokenizer,
+            spec.engine.tokens_per_batch(settings.chunk_tokens, options.device.gpu_memory_gib),
+            on_generated,
+            summary_joiner(reader.tokenizer, settings),
         )
-
-
-def _record(lake: Lake, recipe: Recipe, producer: Producer) -> None:
-    """Make this worker's canary summaries the reference, if it is the first to have any."""
-    if not producer.canary_summaries:
-        return
-    try:
-        record_reference(lake, recipe.key, producer)
-    except LakeError as error:
-        # Whatever is compared with it later, the summaries themselves do not need it.
-        _log.warning("the canary summaries are no reference for other jobs: %s", error)
-
-
-@dataclass(frozen=True)
-class _ProvenEngine:
-    """An engine that has generated a first batch on its device, and what it said.
-
-    ``reason`` says why it is not the faster engine; it is empty if it is. ``failed`` names the
-    engine that was chosen first and failed.
-    """
-
-    engine: Engine
-    canaries: dict[str, str]
-    reason: str = ""
-    failed: str = ""
-
-
-def _proven_engine(lake: Lake, reader: RecipeReader, options: WorkerOptions) -> _ProvenEngine:
-    """Load the chosen engine, or transformers where that one cannot work on the device.
-
-    Much is only found out by the first batch: a missing library, a GPU that the engine was not
-    built for. A slow job is better than one that ends here, minutes after its instances started.
-    """
-    asked = options.spec.engine
-    may_fall_back = reader.engine == "ctranslate2" and asked.engine == "auto"
-    if may_fall_back and asked.dtype != "int8":
-        try:
-            return _first_batch(reader, options, reader.engine, reader.directory)
-        except (EngineOutOfMemory, SettingsError):
-            raise
-        except Exception as error:
-            reason = (
-                f"{reader.engine} could not be loaded, or failed on its first batch: "
-                f"{type(error).__name__}: {error}"
-            )
-        _log.warning("%s; transformers takes over, several times slower", reason)
-        directory = _model_files(lake, reader.recipe, options.spec)
-        proven = _first_batch(reader, options, "transformers", directory, reason)
-        return replace(proven, failed=reader.engine)
-    return _first_batch(reader, options, reader.engine, reader.directory, reader.reason)
+        return cls(recipe, summarizer, producer, reader.load_seconds + time.monotonic() - started)
 
 
 def _first_batch(
-    reader: RecipeReader,
-    options: WorkerOptions,
-    name: EngineName,
-    directory: Path,
-    reason: str = "",
-) -> _ProvenEngine:
+    reader: RecipeReader, options: WorkerOptions, name: EngineName, directory: Path
+) -> tuple[Engine, dict[str, str]]:
+    """Load an engine and let it summarize the canary texts."""
     try:
         engine = load_engine(
             name,
@@ -226,14 +185,11 @@ def _first_batch(
         # A batch of their own: in low precision, other rows of a batch can change a summary.
         summaries = engine.generate(reader.tokenizer.encode_many(CANARY_TEXTS))
     except Exception as error:
-        if is_out_of_memory(error):  # while loading; generating says so itself
+        if is_out_of_memory(error):  # while loading; ``generate`` raises its own type
             raise EngineOutOfMemory(str(error)) from error
         raise
-    return _ProvenEngine(engine, named_canaries(summaries, reader.tokenizer), reason)
-
-
-def _model_files(lake: Lake, recipe: Recipe, spec: JobSpec) -> Path:
-    return local_model_directory(lake, recipe.model_version, model_cache(), _provided(spec))
+    decoded = map(reader.tokenizer.decode, summaries)
+    return engine, dict(zip(map(canary_key, CANARY_TEXTS), decoded, strict=True))
 
 
 def _provided(spec: JobSpec) -> Path | None:

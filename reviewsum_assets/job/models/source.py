@@ -1,4 +1,4 @@
-"""Weights on disk: converts pickled ones to safetensors without ever running what they hold."""
+"""Finds the model that the settings name, and reads or converts weights without running them."""
 
 from __future__ import annotations
 
@@ -11,94 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reviewsum_assets.demo import DEMO_MODEL
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 
-if TYPE_CHECKING:
-    import torch
-
-
 _STORED_TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-
-
-def convert_weights(pickles: Sequence[Path], target: Path) -> None:
-    """Write the tensors of ``pytorch_model*.bin`` files to one safetensors file.
-
-    Raises:
-        ModelError: a file holds anything but tensors, or cannot be read.
-    """
-    from safetensors.torch import save_file
-
-    tensors: dict[str, torch.Tensor] = {}
-    for path in pickles:
-        tensors.update(_load_tensors(path))
-    # transformers refuses files that do not say which framework wrote them.
-    save_file(_without_aliases(tensors), target, metadata={"format": "pt"})
-
-
-def parameter_count(path: Path) -> int:
-    """Parameters in a safetensors file, from its header alone.
-
-    Raises:
-        ModelError: it is not such a file.
-    """
-    return sum(math.prod(shape) for _, shape in _tensors(path))
-
-
-def stored_type(directory: Path) -> str:
-    """The number type that holds all weights of a directory's safetensors files.
-
-    ``float32`` where there are several types, since it holds any of them.
-    """
-    found = {dtype for path in directory.glob("*.safetensors") for dtype, _ in _tensors(path)}
-    return _STORED_TYPES.get(found.pop(), "float32") if len(found) == 1 else "float32"
-
-
-def _tensors(path: Path) -> list[tuple[str, list[int]]]:
-    """Number type and shape of each tensor, from the file's header alone."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a dictionary
-            return [(tensor.get_dtype(), tensor.get_shape()) for tensor in slices]
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is not a safetensors file, or is damaged: {error}") from error
-
-
-def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    import torch
-
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file makes it raise
-        raise ModelError(
-            f"{path} holds more than weights, or is damaged, and is not loaded ({error}); use a "
-            "model with safetensors"
-        ) from error
-    if not isinstance(loaded, dict) or not all(
-        isinstance(t, torch.Tensor) for t in loaded.values()
-    ):
-        raise ModelError(f"{path} does not hold a dictionary of weights; use safetensors")
-    return loaded
-
-
-def _without_aliases(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """One name for each tensor that is stored once; transformers ties the others by itself.
-
-    The name it ties them to is that of the shared embedding.
-    """
-    kept: dict[tuple[int, tuple[int, ...]], str] = {}
-    for name in sorted(tensors, key=lambda name: ("shared" not in name, len(name), name)):
-        kept.setdefault((tensors[name].data_ptr(), tuple(tensors[name].shape)), name)
-    return {name: tensors[name].contiguous() for name in sorted(kept.values())}
-
-
-# Everything a sequence-to-sequence model needs, and nothing that could be executed.
+# Everything that a sequence-to-sequence model needs, and nothing that could be executed.
 _NEEDED = (
     "config.json",
     "generation_config.json",
@@ -120,7 +40,7 @@ _REVISION = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model before it is ready. ``files`` gives a directory that holds it."""
+    """A model before it is ready; ``files`` gives a directory that holds it."""
 
     name: str
     fingerprint: str
@@ -128,36 +48,26 @@ class ModelSource:
     is_demo: bool = False
 
 
-def needed_files(directory: Path) -> list[Path]:
-    """The files of a model directory that are taken."""
-    return sorted({path for pattern in _NEEDED for path in directory.glob(pattern)})
-
-
 def find_source(lake: Lake, model: str) -> ModelSource:
     """Find the model that the setting names.
 
     Args:
-        lake: its ``pegasus_model/`` is taken where ``model`` is empty, the demo model where there
-            is no such folder.
-        model: a directory, a lake path, ``NAME@REVISION`` on the hub, ``demo`` or nothing.
+        lake: its ``pegasus_model/`` is used if ``model`` is empty, else the demo model.
+        model: a directory, a lake path, ``NAME@REVISION`` on the hub, ``demo`` or empty.
 
     Raises:
-        ModelError: there is no such model; says where it was looked for.
+        ModelError: There is no such model.
     """
-    if model == "demo":
+    if not model and (found := lake_source(lake, places.PEGASUS_MODEL)):
+        return found
+    if model in ("", "demo"):
         return _directory_source(DEMO_MODEL, is_demo=True)
-    if not model:
-        return lake_source(lake, places.PEGASUS_MODEL) or _directory_source(
-            DEMO_MODEL, is_demo=True
-        )
     if Path(model).expanduser().is_dir():
         return _directory_source(Path(model).expanduser())
     if not model.startswith(("/", "~", ".")):
-        found = lake_source(lake, model) if "@" not in model else None
-        if found is not None:
+        if "@" not in model and (found := lake_source(lake, model)):
             return found
-        hub = _HUB_NAME.fullmatch(model)
-        if hub is not None:
+        if hub := _HUB_NAME.fullmatch(model):
             return _hub_source(hub["name"], hub["revision"])
     raise ModelError(
         f"model {model!r} is neither a directory here, nor a folder of {lake.uri}, nor a name on "
@@ -165,23 +75,8 @@ def find_source(lake: Lake, model: str) -> ModelSource:
     )
 
 
-def _directory_source(directory: Path, *, is_demo: bool = False) -> ModelSource:
-    found = needed_files(directory)
-    if not found:
-        raise ModelError(f"{directory} holds no model: expected config.json, weights, tokenizer")
-    # Times of modification can be set and copied. The kernel sets the time of a change, and gives
-    # a file that replaces another one its own number. A hash would read gigabytes on every look.
-    stats = [
-        (path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-        for path in found
-        for stat in [path.stat()]
-    ]
-    name = "demo" if is_demo else str(directory.absolute())
-    return ModelSource(name, _fingerprint(name, stats), lambda: nullcontext(directory), is_demo)
-
-
 def lake_source(lake: Lake, prefix: str) -> ModelSource | None:
-    """A folder of the lake, if it holds a config."""
+    """Return a folder of the lake as a source if it holds a config."""
     listed = {item.key.removeprefix(f"{prefix}/"): item for item in lake.list(prefix)}
     if "config.json" not in listed:
         return None
@@ -199,6 +94,21 @@ def lake_source(lake: Lake, prefix: str) -> ModelSource | None:
 
     uri = lake.uri_of(prefix)
     return ModelSource(uri, _fingerprint(uri, stats), files)
+
+
+def _directory_source(directory: Path, *, is_demo: bool = False) -> ModelSource:
+    found = needed_files(directory)
+    if not found:
+        raise ModelError(f"{directory} holds no model: expected config.json, weights, tokenizer")
+    # Modification times can be set and copied. The kernel sets the time of a change, and gives a
+    # file that replaces another one a new number. A hash would read gigabytes on every look.
+    stats = [
+        (path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        for path in found
+        for stat in [path.stat()]
+    ]
+    name = "demo" if is_demo else str(directory.absolute())
+    return ModelSource(name, _fingerprint(name, stats), lambda: nullcontext(directory), is_demo)
 
 
 def _hub_source(name: str, revision: str | None) -> ModelSource:
@@ -226,3 +136,66 @@ def _hub_source(name: str, revision: str | None) -> ModelSource:
 
 def _fingerprint(name: str, stats: object) -> str:
     return hashlib.sha256(json.dumps([name, stats]).encode()).hexdigest()[:32]
+
+
+def needed_files(directory: Path) -> list[Path]:
+    """Return the files of a model directory that belong to a ready model."""
+    return sorted({path for pattern in _NEEDED for path in directory.glob(pattern)})
+
+
+def convert_weights(pickles: Sequence[Path], target: Path) -> None:
+    """Write the tensors of ``pytorch_model*.bin`` files to one safetensors file.
+
+    Raises:
+        ModelError: A file holds anything but tensors, or cannot be read.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    tensors: dict[str, torch.Tensor] = {}
+    for path in pickles:
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file can raise any type
+            raise ModelError(
+                f"{path} holds more than weights, or is damaged, and is not loaded ({error}); use "
+                "a model with safetensors"
+            ) from error
+        values = loaded.values() if isinstance(loaded, dict) else [None]
+        if not all(isinstance(value, torch.Tensor) for value in values):
+            raise ModelError(f"{path} does not hold a dictionary of weights; use safetensors")
+        tensors.update(loaded)
+    # One name per stored tensor: transformers ties the others to the name of the shared embedding.
+    kept: dict[tuple[int, tuple[int, ...]], str] = {}
+    for name in sorted(tensors, key=lambda name: ("shared" not in name, len(name), name)):
+        kept.setdefault((tensors[name].data_ptr(), tuple(tensors[name].shape)), name)
+    unique = {name: tensors[name].contiguous() for name in sorted(kept.values())}
+    # transformers refuses files without the name of the framework that wrote them.
+    save_file(unique, target, metadata={"format": "pt"})
+
+
+def parameter_count(path: Path) -> int:
+    """Count the parameters in a safetensors file.
+
+    Raises:
+        ModelError: It is not such a file.
+    """
+    return sum(math.prod(shape) for _, shape in _tensors(path))
+
+
+def stored_type(directory: Path) -> str:
+    """Return the number type of all weights of a directory; float32 if there are several."""
+    found = {dtype for path in directory.glob("*.safetensors") for dtype, _ in _tensors(path)}
+    return _STORED_TYPES.get(found.pop(), "float32") if len(found) == 1 else "float32"
+
+
+def _tensors(path: Path) -> list[tuple[str, list[int]]]:
+    """Read number type and shape of each tensor from a file's header."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a dictionary
+            return [(tensor.get_dtype(), tensor.get_shape()) for tensor in slices]
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is not a safetensors file, or is damaged: {error}") from error

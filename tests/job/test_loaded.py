@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from reviewsum_assets.checkpoints.manifest import Producer, read_reference
-from reviewsum_assets.job.canaries import CANARY_TEXTS, named_canaries, text_key
 from reviewsum_assets.job.chunking import ChunkTokenizer
 from reviewsum_assets.job.devices import WorkerDevice
 from reviewsum_assets.job.engines import load_engine
+from reviewsum_assets.job.engines.base import CANARY_TEXTS, canary_key
 from reviewsum_assets.job.models.loaded import LoadedModel, RecipeReader, WorkerOptions
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.settings import SummarySettings
@@ -15,7 +15,7 @@ from tests.support.jobs import FAST, spec_for, texts
 
 
 def started(lake: Lake, spec: JobSpec, **engine: object) -> Producer:
-    """Load the model as a worker of a job with other engine settings does; what it records."""
+    """Load the model as a worker of a job with other engine settings; its record."""
     changed = spec.model_copy(update={"engine": spec.engine.model_copy(update=engine)})
     (recipe,) = spec.recipes.values()
     reader = RecipeReader.load(lake, recipe, changed)
@@ -23,7 +23,7 @@ def started(lake: Lake, spec: JobSpec, **engine: object) -> Producer:
     return LoadedModel.load(lake, reader, options, lambda *_: None).producer
 
 
-def test_another_worker_on_another_engine_asks_again_and_leaves_the_reference(
+def test_the_first_workers_canary_summaries_stay_the_reference_of_every_engine(
     lake: Lake, pegasus: Path
 ) -> None:
     plan, spec = spec_for(lake, pegasus, texts(2))
@@ -35,15 +35,10 @@ def test_another_worker_on_another_engine_asks_again_and_leaves_the_reference(
     assert (first.engine, second.engine) == ("ctranslate2", "transformers")
     assert second.canary_summaries == first.canary_summaries
     assert read_reference(lake, plan.recipe) == first
-
-
-def test_canaries_are_what_the_engine_says_of_each_text(pegasus: Path) -> None:
+    tokenizer = ChunkTokenizer.load(pegasus, "", 512)
     engine = load_engine(
         "transformers", pegasus, SummarySettings(**FAST), device="cpu", dtype="auto", threads=1
     )
-    tokenizer = ChunkTokenizer.load(pegasus, "", 512)
-    summaries = engine.generate(tokenizer.encode_many(CANARY_TEXTS))
-    found = named_canaries(summaries, tokenizer)
-    assert list(found) == [text_key(text) for text in CANARY_TEXTS]
-    (ids,) = engine.generate([tokenizer.encode(CANARY_TEXTS[2])])
-    assert found[text_key(CANARY_TEXTS[2])] == tokenizer.decode(ids)
+    alone = [engine.generate([tokenizer.encode(text)])[0] for text in CANARY_TEXTS]
+    expected = zip(map(canary_key, CANARY_TEXTS), map(tokenizer.decode, alone), strict=True)
+    assert first.canary_summaries == dict(expected)
