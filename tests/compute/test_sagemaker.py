@@ -18,8 +18,7 @@ from reviewsum_assets.compute.launches import note_launch, noted_jobs, waiting_r
 from reviewsum_assets.compute.processing_api import JobDescription, ProcessingApi
 from reviewsum_assets.errors import PlanError, SettingsError
 from reviewsum_assets.job.spec import JobSpec
-from reviewsum_assets.storage import lake as lake_module
-from reviewsum_assets.storage import places
+from reviewsum_assets.storage import places, stores
 from reviewsum_assets.storage.lake import Lake
 from tests.support.clocks import FastClock
 from tests.support.pipeline import (
@@ -363,7 +362,7 @@ def test_a_lake_that_is_out_of_reach_for_a_moment_stops_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(lake_module._RETRIES, "max_retries", 5)
+    monkeypatch.setitem(stores._RETRIES, "max_retries", 5)
     small = planned_pipeline(processing, instance, pegasus, tmp_path)
     processing.faults.slow_start(2)
     processing.faults.s3_errors(503, 13, "GET", "messages/1.json")
