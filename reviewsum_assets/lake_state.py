@@ -41,7 +41,6 @@ from reviewsum_assets.checkpoints.validity import (
     check_checkpoints,
     checkpoint_digests,
     damaged_inputs,
-    plan_problems,
 )
 from reviewsum_assets.errors import ReviewsumError, first_names
 from reviewsum_assets.job.models import directory
@@ -218,7 +217,10 @@ def verify_lake(lake: Lake) -> list[str]:
         PlanError: there is no plan to verify against.
     """
     plan = require_plan(lake)
-    problems = plan_problems(lake, plan)
+    problems = [
+        f"{planned.partition_key}: its grouped reviews {planned.input_key} are not those planned"
+        for planned in damaged_inputs(lake, plan)
+    ]
     expected: set[str] = set()
     selected = read_table(lake, plan).filter("selected").select("product_id", "checkpoint")
     holders = dict(selected.iter_rows())
