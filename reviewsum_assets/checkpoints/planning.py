@@ -51,17 +51,10 @@ _SCHEMA = pl.Schema({"product_id": pl.String, "input_hash": pl.String, "checkpoi
 def earlier_holders(
     lake: Lake, plan: Plan, table: pl.DataFrame, wanted: pl.DataFrame, recipe: str
 ) -> pl.DataFrame:
-    """The valid checkpoint of each wanted product, if there is one: product_id, checkpoint.
+    """The valid checkpoint of each product in ``wanted`` (product_id, input_hash), if there is one.
 
-    Of several it is the newest, but one that is live for other products comes before retired ones.
-    Only manifests of checkpoints that hold more than current products are read.
-
-    Args:
-        lake: with the manifests.
-        plan: its live and retired checkpoints are searched.
-        table: the plan's, in ``TABLE_SCHEMA``.
-        wanted: product_id, input_hash.
-        recipe: key of the recipe of the input hashes.
+    The newest one, but live ones before retired ones; ``table`` is the plan's, ``recipe`` the key
+    of the recipe. Only manifests of checkpoints that hold more than current products are read.
     """
     current = dict(table.group_by("checkpoint").len().iter_rows())
     candidates = [
@@ -301,7 +294,7 @@ def _vanished(
     """Products lost since the previous plan; None if there is none."""
     if parent is None:
         return None
-    before = read_table(lake, parent).filter("selected").select("product_id")
+    before = read_table(lake, parent).filter("selected")
     gone = before.join(selection, on="product_id", how="anti")
     below_top_k = short = 0
     if not gone.is_empty():
@@ -408,6 +401,5 @@ def _write_inputs(
 
 
 def _rows_by_checkpoint(planned: pl.DataFrame) -> Iterator[tuple[int, list[tuple[str, str]]]]:
-    parts = planned.partition_by("checkpoint", as_dict=True, maintain_order=True)
-    for (number,), part in parts.items():
+    for (number,), part in planned.group_by("checkpoint", maintain_order=True):
         yield int(number), list(part.select("product_id", "input_hash").iter_rows())
