@@ -1,6 +1,6 @@
-"""Read a lake once and judge it: checkpoints, merged table, damage, and differences from settings.
+"""One reading and judgment of a lake, shared by runs, ``status``, ``verify`` and pages of assets.
 
-A run, ``status``, ``verify``, merge and the pages of assets share this reading.
+It covers checkpoints, merged table, damage, and differences between the plan and the settings.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -30,7 +30,6 @@ from reviewsum_assets.checkpoints.merge import (
 )
 from reviewsum_assets.checkpoints.plan import (
     Plan,
-    PlannedCheckpoint,
     partition_key,
     plan_times,
     read_plan,
@@ -42,7 +41,6 @@ from reviewsum_assets.checkpoints.validity import (
     check_checkpoints,
     checkpoint_digests,
     damaged_inputs,
-    plan_problems,
 )
 from reviewsum_assets.errors import ReviewsumError, first_names
 from reviewsum_assets.job.models import directory
@@ -57,56 +55,42 @@ from reviewsum_assets.storage.records import file_sha256
 from reviewsum_assets.storage.tables import UNREADABLE, first_line, require_columns
 
 
-@dataclass(frozen=True)
-class Totals:
-    """Sums over the products of a checkpoint; tokens are those of the model."""
+class Totals(NamedTuple):
+    """Sums over the products of a checkpoint; tokens of the model's tokenizer."""
 
-    chunks: int
-    chunks_reused: int
-    tokens_in: int
-    tokens_out: int
+    chunks: int = 0
+    chunks_reused: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
 
 
 @dataclass(frozen=True)
 class JudgedCheckpoint:
-    """A checkpoint as judged, small enough to keep 10,000 of them in memory.
-
-    ``state`` has no rows and, where it is valid, the manifest without its products; ``totals`` are
-    theirs.
-    """
+    """A judged checkpoint without rows and products, so that 10,000 of them fit in memory."""
 
     state: CheckpointState
     totals: Totals
 
     @classmethod
     def of(cls, state: CheckpointState) -> JudgedCheckpoint:
-        """Drop what would fill the memory."""
+        """Keep the sums and drop rows and products."""
         manifest = state.manifest
         if manifest is None:
-            return cls(CheckpointState(state.planned, state.validity, state.reason), _NO_TOTALS)
-        return cls(
-            CheckpointState(
-                state.planned, state.validity, manifest=manifest.model_copy(update={"products": ()})
-            ),
-            Totals(**{name: getattr(manifest, name) for name in Totals.__dataclass_fields__}),
-        )
-
-
-_NO_TOTALS = Totals(0, 0, 0, 0)
+            return cls(replace(state, rows=()), Totals())
+        totals = Totals(*(getattr(manifest, name) for name in Totals._fields))
+        manifest = manifest.model_copy(update={"products": ()})
+        return cls(replace(state, rows=(), manifest=manifest), totals)
 
 
 @dataclass(frozen=True)
 class LakeStatus:
-    """Every checkpoint of a plan; product counts are of selected products only.
-
-    ``content`` is the ``content_digest`` of the valid checkpoints.
-    """
+    """Every checkpoint of a plan, counts of selected products, and the merged table."""
 
     plan: Plan
     checkpoints: tuple[JudgedCheckpoint, ...]
     summarized: int
     quarantined: int
-    content: str
+    content: str  # content_digest of the valid checkpoints
     merged: MergedTable | None
 
     @property
@@ -116,7 +100,7 @@ class LakeStatus:
 
     @property
     def manifests(self) -> list[tuple[CheckpointState, Manifest]]:
-        """The valid checkpoints with their manifests, which lack the products."""
+        """The valid checkpoints with their manifests, without products."""
         return [(s, s.manifest) for s in self.states if s.manifest is not None]
 
     @property
@@ -136,15 +120,14 @@ class LakeStatus:
 
     @property
     def is_merged(self) -> bool:
-        """Whether the merged table is the current plan's and lacks nothing."""
+        """Whether the merged table is complete and of the current plan and checkpoints."""
         return self.merged is not None and self.merged.is_whole(self.plan, self.content)
 
 
 class LakeState:
     """One reading of a lake, shared by all steps of a process.
 
-    Plans never change, and checkpoints only with the digest of their files: both are read again
-    only when a listing shows others.
+    Plans and checkpoints are read again only when a listing shows other ones.
     """
 
     def __init__(self, lake: Lake) -> None:
@@ -172,11 +155,12 @@ class LakeState:
             LakeError: the lake is out of reach.
         """
         digests = checkpoint_digests(self.lake)
-        judged = {
-            planned.number: known
-            for planned in plan.checkpoints
-            if (known := self._known(planned, digests.get(planned.number))) is not None
-        }
+        judged = {}
+        for planned in plan.checkpoints:
+            digest, known = self._judged.get(planned.number, (None, None))
+            is_same = known is not None and known.state.planned == planned
+            if known is not None and is_same and digest == digests.get(planned.number):
+                judged[planned.number] = known
         unknown = [planned for planned in plan.checkpoints if planned.number not in judged]
         for state in check_checkpoints(self.lake, unknown):
             number = state.planned.number
@@ -220,12 +204,6 @@ class LakeState:
             merged=current_merged_table(self.lake),
         )
 
-    def _known(self, planned: PlannedCheckpoint, digest: str | None) -> JudgedCheckpoint | None:
-        known = self._judged.get(planned.number)
-        if known is None or known[0] != digest or known[1].state.planned != planned:
-            return None
-        return known[1]
-
 
 def lake_status(lake: Lake) -> LakeStatus | None:
     """Judge every checkpoint of the current plan, or None before the first plan."""
@@ -233,40 +211,34 @@ def lake_status(lake: Lake) -> LakeStatus | None:
 
 
 def verify_lake(lake: Lake) -> list[str]:
-    """Everything that is off on the lake, one sentence each; empty if all is well.
+    """Problems of plan, checkpoints and merged table, a sentence each.
 
     Raises:
         PlanError: there is no plan to verify against.
     """
     plan = require_plan(lake)
-    problems = plan_problems(lake, plan)
+    problems = [
+        f"{planned.partition_key}: its grouped reviews {planned.input_key} are not those planned"
+        for planned in damaged_inputs(lake, plan)
+    ]
     expected: set[str] = set()
-    holders = dict(
-        read_table(lake, plan).filter("selected").select("product_id", "checkpoint").iter_rows()
-    )
+    selected = read_table(lake, plan).filter("selected").select("product_id", "checkpoint")
+    holders = dict(selected.iter_rows())
     for state in check_checkpoints(lake, plan.checkpoints):
         if not state.is_valid:
             problems.append(state.describe())
-        expected.update(
-            row.product_id
-            for row in state.rows
-            if holders.get(row.product_id) == state.planned.number
-        )
+        ids = (row.product_id for row in state.rows)
+        expected.update(name for name in ids if holders.get(name) == state.planned.number)
     return problems + _merged_problems(lake, plan, expected)
 
 
 def merged_file_problems(lake: Lake, *, thorough: bool = True) -> list[str]:
-    """How the files of the last merge differ from what was merged; by their sizes if not thorough.
-
-    Thorough is to read them whole.
-    """
+    """Differences between the merged files and their record: by hash, else by size only."""
     merged = current_merged_table(lake)
     if merged is None:
         return ["merged_summaries has no readable record: materialize it"]
-    if not thorough:
-        return _size_problems(lake, merged)
     with tempfile.TemporaryDirectory(prefix="reviewsum-verify-") as scratch:
-        return _file_problems(lake, merged, Path(scratch))
+        return _file_problems(lake, merged, Path(scratch) if thorough else None)
 
 
 def _merged_problems(lake: Lake, plan: Plan, expected: set[str]) -> list[str]:
@@ -279,50 +251,42 @@ def _merged_problems(lake: Lake, plan: Plan, expected: set[str]) -> list[str]:
         return _file_problems(lake, merged, Path(scratch)) or _row_problems(Path(scratch), expected)
 
 
-def _size_problems(lake: Lake, merged: MergedTable) -> list[str]:
+def _file_problems(lake: Lake, merged: MergedTable, scratch: Path | None) -> list[str]:
+    """Compare hashes of the merged files, copied to ``scratch``; sizes if there is no scratch."""
     problems = []
-    for key, size in (
-        (places.MERGED_CSV, merged.csv_bytes),
-        (places.MERGED_PARQUET, merged.parquet_bytes),
+    for key, size, sha256 in (
+        (places.MERGED_CSV, merged.csv_bytes, merged.csv_sha256),
+        (places.MERGED_PARQUET, merged.parquet_bytes, merged.parquet_sha256),
+        (places.MERGED_SPREADSHEET, None, merged.spreadsheet_sha256),
     ):
+        if not sha256 or (scratch is None and size is None):
+            continue
         found = lake.head(key)
         if found is None:
             problems.append(f"{key} is missing")
-        elif found.size != size:
-            problems.append(f"{key} has {found.size:,} bytes, {size:,} were merged")
-    return problems
-
-
-def _file_problems(lake: Lake, merged: MergedTable, scratch: Path) -> list[str]:
-    """Copy the merged files to ``scratch`` and compare their hashes."""
-    problems = []
-    for key, sha256 in (
-        (places.MERGED_CSV, merged.csv_sha256),
-        (places.MERGED_PARQUET, merged.parquet_sha256),
-        (places.MERGED_SPREADSHEET, merged.spreadsheet_sha256),
-    ):
-        if not sha256:
-            continue
-        path = scratch / Path(key).name
-        if lake.head(key) is None:
-            problems.append(f"{key} is missing")
-            continue
-        lake.download(key, path)
-        if file_sha256(path) != sha256:
-            problems.append(f"{key} is not the file that was merged: its SHA-256 differs")
+        elif scratch is None:
+            if found.size != size:
+                problems.append(f"{key} has {found.size:,} bytes, {size:,} were merged")
+        else:
+            path = scratch / Path(key).name
+            lake.download(key, path)
+            if file_sha256(path) != sha256:
+                problems.append(f"{key} is not the file that was merged: its SHA-256 differs")
     return problems
 
 
 def _row_problems(scratch: Path, expected: set[str]) -> list[str]:
-    """Whether the table holds every expected product once, in both formats."""
+    """Whether CSV and Parquet contain every expected product once."""
     csv_path = scratch / Path(places.MERGED_CSV).name
     parquet_path = scratch / Path(places.MERGED_PARQUET).name
     try:
         with csv_path.open(encoding="utf-8", newline="") as file:
             found = Counter(row.product_id for row in read_rows(file))
-        rows = _parquet_rows(parquet_path)
-    except ValueError as error:
-        return [f"merged_summaries cannot be read: {error}"]
+        parquet = pl.scan_parquet(parquet_path)
+        require_columns(parquet.collect_schema(), MERGED_PARQUET_SCHEMA)
+        rows = parquet.select(pl.len()).collect().item()
+    except (*UNREADABLE, ValueError) as error:
+        return [f"merged_summaries cannot be read: {first_line(error)}"]
     problems = [
         f"merged_summaries {what}: {first_names(sorted(ids))}"
         for what, ids in (
@@ -337,45 +301,41 @@ def _row_problems(scratch: Path, expected: set[str]) -> list[str]:
     return problems
 
 
-def _parquet_rows(path: Path) -> int:
-    """How many rows there are.
-
-    Raises:
-        ValueError: it is damaged, or has other columns.
-    """
-    try:
-        parquet = pl.scan_parquet(path)
-        require_columns(parquet.collect_schema(), MERGED_PARQUET_SCHEMA)
-        rows: int = parquet.select(pl.len()).collect().item()
-    except UNREADABLE as error:
-        raise ValueError(first_line(error)) from error
-    return rows
-
-
 _DECIDING = ("top_k", "min_review_chars", "min_reviews", "model")
 
 
 def plan_differences(lake: Lake, plan: Plan, settings: Settings) -> list[str]:
-    """What was planned otherwise, as people name it: dumps, model, settings with both values.
+    """Differences between plan and settings: dumps, model, settings with both values.
 
-    Reads neither dumps nor model files, and changes nothing. What cannot be found now is a
-    difference too, and says why.
+    Reads neither dumps nor model files, and changes nothing. An error is a difference too.
     """
-    return [
-        *_dumps(lake, plan, settings),
-        *_model(lake, plan, settings),
-        *_settings(plan, settings),
-    ]
+    found = []
+    try:
+        record = grouping.current_grouped_reviews(lake)
+        is_current = grouping.is_current(lake, settings)
+        if not is_current or record is None or record.version != plan.grouped_version:
+            found.append("dumps, or how they are read")
+    except ReviewsumError as error:
+        found.append(f"dumps ({error})")
+    try:
+        is_same = directory.is_current(lake, settings) and (
+            directory.ready_model(lake, settings)[0].version
+            == plan.recipes[plan.recipe].model_version
+        )
+        found += [] if is_same else ["model"]
+    except ReviewsumError as error:
+        found.append(f"model ({error})")
+    return found + _settings(plan, settings)
 
 
 def planned_settings(settings: Settings) -> str:
-    """Fingerprint of the settings that decide a plan, dumps apart."""
+    """Fingerprint of the settings that decide a plan, without dumps."""
     content = json.dumps(_deciding(settings), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def setting_differences(environment: Settings, settings: Settings) -> list[str]:
-    """The settings that decide a plan and that a run has otherwise than its environment."""
+    """The settings that decide a plan and differ between a run and its environment."""
     changes = _changes(_deciding(environment), _deciding(settings))
     dumps = [] if settings.dumps == environment.dumps else ["other dumps"]
     return dumps + [f"{name} {now} (environment: {usual})" for name, usual, now in changes]
@@ -408,33 +368,10 @@ def _deciding(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _dumps(lake: Lake, plan: Plan, settings: Settings) -> list[str]:
-    try:
-        record = grouping.current_grouped_reviews(lake)
-        is_current = grouping.is_current(lake, settings)
-    except ReviewsumError as error:
-        return [f"dumps ({error})"]
-    if is_current and record is not None and record.version == plan.grouped_version:
-        return []
-    return ["dumps, or how they are read"]
-
-
-def _model(lake: Lake, plan: Plan, settings: Settings) -> list[str]:
-    try:
-        if directory.is_current(lake, settings):
-            model, _ = directory.ready_model(lake, settings)
-            if model.version == plan.recipes[plan.recipe].model_version:
-                return []
-    except ReviewsumError as error:
-        return [f"model ({error})"]
-    return ["model"]
-
-
 def _settings(plan: Plan, settings: Settings, names: Container[str] | None = None) -> list[str]:
-    """The settings, or those with these names, that differ from the plan's, with both values."""
-    planned, wanted = plan.recipes[plan.recipe].settings, settings.summary_settings()
-    before = {"top_k": plan.top_k, **planned.deciding()}
-    now = {"top_k": settings.top_k, **wanted.deciding()}
+    """The settings (or those of ``names``) that differ from the plan's, with both values."""
+    before = {"top_k": plan.top_k, **plan.recipes[plan.recipe].settings.deciding()}
+    now = {"top_k": settings.top_k, **settings.summary_settings().deciding()}
     return [
         f"{name} {was} -> {is_now}"
         for name, was, is_now in _changes(before, now)
@@ -452,7 +389,7 @@ def _changes(
 
 
 def verify(lake: Lake) -> list[str]:
-    """Everything that is off on the lake, a sentence each; empty if all is well. Reads it all.
+    """Every problem of the lake, a sentence each; reads the whole lake.
 
     Raises:
         PlanError: there is no plan to verify against.
@@ -472,12 +409,10 @@ def verify(lake: Lake) -> list[str]:
 
 
 def remove_damaged(lake: Lake, plan: Plan) -> None:
-    """Remove what is damaged of the sources of results, and canary references: all is made again.
+    """Remove damaged inputs, models and canary references of a lake on a disk: they are made again.
 
-    Damaged chunk summaries stay: only `explain` needs them, and a computation would be paid for.
-
-    Only on a disk, where bytes change by themselves. S3 keeps checksums of its own, and reading
-    gigabytes from it would make every run wait.
+    Damaged chunk summaries stay: only ``explain`` needs them, and their computation costs money.
+    S3 keeps checksums, and reading gigabytes from it would delay every run.
     """
     if lake.directory is not None:
         inputs = [planned.input_key for planned in damaged_inputs(lake, plan)]
@@ -486,6 +421,6 @@ def remove_damaged(lake: Lake, plan: Plan) -> None:
 
 
 def _damaged_sources(lake: Lake, plan: Plan) -> list[str]:
-    """Keys of grouped tables and files of the model that are gone or not what was written."""
+    """Keys of grouped tables and model files that are missing or damaged."""
     model = plan.recipes[plan.recipe].model_version
     return damaged_tables(lake) + damaged_model(lake, model) + damaged_conversion(lake, model)

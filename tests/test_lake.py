@@ -12,7 +12,8 @@ import pytest
 from reviewsum_assets.errors import LakeError
 from reviewsum_assets.reviews.dumps import find_dumps
 from reviewsum_assets.settings import load_settings
-from reviewsum_assets.storage.lake import Lake, LakeObject, Overlay
+from reviewsum_assets.storage.lake import Lake, LakeObject
+from reviewsum_assets.storage.overlay import Overlay
 from reviewsum_assets.storage.tables import as_parquet
 
 

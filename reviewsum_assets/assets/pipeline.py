@@ -14,7 +14,8 @@ import dagster as dg
 from reviewsum_assets.compute import Compute, compute_for
 from reviewsum_assets.lake_state import LakeState
 from reviewsum_assets.settings import AutomationSettings, Settings, load_settings
-from reviewsum_assets.storage.lake import Lake, Overlay
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.overlay import Overlay
 
 
 @dataclass(frozen=True)

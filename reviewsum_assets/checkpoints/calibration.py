@@ -1,7 +1,7 @@
-"""How fast checkpoints were computed so far, from their manifests: what the next ones will take.
+"""Measured speed of finished checkpoints, from which the cost of the next ones is estimated.
 
-A manifest's timings are seconds of the one worker that computed it, so the figures here are too.
-Chunks whose summary was reused cost nothing and do not count.
+Timings are seconds of the one worker that computed a checkpoint. Chunks with a reused summary cost
+nothing and do not count.
 """
 
 from __future__ import annotations
@@ -15,25 +15,22 @@ from reviewsum_assets.checkpoints.validity import finished_numbers
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 
-# Enough for a steady mean, and read in well under a second from S3 too.
+# Enough for a steady mean; read in less than a second, from S3 too.
 _NEWEST_MANIFESTS = 50
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """What a worker's speed depends on; ``device`` is ``cpu`` or ``cuda``.
-
-    ``engine`` is the one that is chosen: where it fails, another one sets the pace each time.
-    """
+    """The conditions that decide the speed of a worker."""
 
     instance_type: str
-    device: str
-    engine: str
-    dtype: str  # auto: whatever the newest checkpoint was computed with
+    device: str  # cpu or cuda
+    engine: str  # the chosen one, even if it fails on this device and another takes over
+    dtype: str  # auto: that of the newest checkpoint
     model_version: str
 
     def made(self, producer: Producer) -> bool:
-        """Whether a checkpoint was computed at a workplace like this."""
+        """Whether a checkpoint was computed under these conditions."""
         asked = (self.instance_type, self.device, self.engine, self.model_version)
         found = (
             producer.instance_type,
@@ -46,7 +43,7 @@ class Workplace:
 
 @dataclass(frozen=True)
 class Rate:
-    """Seconds a worker needs for one thing: mean, and standard deviation among checkpoints."""
+    """Seconds of a worker per unit: mean, and standard deviation among checkpoints."""
 
     mean: float
     spread: float
@@ -54,7 +51,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the finished checkpoints of one workplace say."""
+    """Measurements of the finished checkpoints of a workplace."""
 
     checkpoints: int
     per_chunk: Rate
@@ -63,60 +60,45 @@ class Calibration:
     load_seconds: float
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """One checkpoint's work, without what was reused."""
-
-    seconds: float
-    chunks: float
-    tokens: float
-
-
 def calibrate(lake: Lake, workplace: Workplace) -> Calibration | None:
-    """Learn from the newest checkpoints of a workplace; None if there are none."""
+    """Measure the newest checkpoints of a workplace; None if there are none."""
     manifests = [m for m in _newest_manifests(lake) if workplace.made(m.producer)]
     manifests = [m for m in manifests if m.producer.dtype == manifests[0].producer.dtype]
-    done = [(manifest, sample) for manifest in manifests if (sample := _sample(manifest)).chunks]
+    done = [(m, *_fresh(m)) for m in manifests if m.chunks > m.chunks_reused]
     if not done:
         return None
-    samples = [sample for _, sample in done]
+    seconds = [manifest.worker_seconds for manifest, _, _ in done]
     return Calibration(
         checkpoints=len(done),
-        per_chunk=_rate(samples, [sample.chunks for sample in samples]),
-        per_token=_rate(samples, [sample.tokens for sample in samples]),
-        tokens_out_per_chunk=sum(m.tokens_out for m, _ in done) / sum(m.chunks for m, _ in done),
-        load_seconds=sum(m.timings.load for m, _ in done) / len(done),
+        per_chunk=_rate(seconds, [chunks for _, chunks, _ in done]),
+        per_token=_rate(seconds, [tokens for _, _, tokens in done]),
+        tokens_out_per_chunk=sum(m.tokens_out for m, *_ in done) / sum(m.chunks for m, *_ in done),
+        load_seconds=sum(m.timings.load for m, *_ in done) / len(done),
     )
 
 
 def _newest_manifests(lake: Lake) -> Iterator[Manifest]:
-    """The readable ones among the manifests with the highest numbers, highest first."""
+    """The readable manifests among those with the highest numbers, highest first."""
     numbers = finished_numbers(lake)[: -_NEWEST_MANIFESTS - 1 : -1]
     for content in lake.get_many([places.checkpoint_manifest(number) for number in numbers]):
         try:
             yield Manifest.unsealed(content or b"")
         except ValueError:
-            continue  # it is invalid, and computed again before long
+            continue  # an invalid checkpoint is computed again
 
 
-def _sample(manifest: Manifest) -> _Sample:
-    computed = [p for p in manifest.products if p.chunks]
-    fresh = [(p, p.chunks - p.chunks_reused) for p in computed]
-    return _Sample(
-        seconds=manifest.worker_seconds,
-        chunks=sum(chunks for _, chunks in fresh),
-        tokens=sum(p.tokens_in * chunks / p.chunks for p, chunks in fresh),
-    )
+def _fresh(manifest: Manifest) -> tuple[float, float]:
+    """Chunks and tokens of a checkpoint without the reused ones."""
+    fresh = [(p, p.chunks - p.chunks_reused) for p in manifest.products if p.chunks]
+    tokens = sum(p.tokens_in * chunks / p.chunks for p, chunks in fresh)
+    return sum(chunks for _, chunks in fresh), tokens
 
 
-def _rate(samples: Sequence[_Sample], units: Sequence[float]) -> Rate:
-    """Mean and spread of seconds a unit, weighted by units: small checkpoints say little."""
+def _rate(seconds: Sequence[float], units: Sequence[float]) -> Rate:
+    """Mean and spread of seconds per unit, weighted by units."""
     total = sum(units)
-    mean = sum(sample.seconds for sample in samples) / total
-    if len(samples) == 1:
+    mean = sum(seconds) / total
+    if len(units) == 1:
         return Rate(mean, 0.0)
-    squares = sum(
-        unit * (sample.seconds / unit - mean) ** 2
-        for sample, unit in zip(samples, units, strict=True)
-    )
-    return Rate(mean, math.sqrt(squares / total * len(samples) / (len(samples) - 1)))
+    squares = sum(n * (s / n - mean) ** 2 for s, n in zip(seconds, units, strict=True))
+    return Rate(mean, math.sqrt(squares / total * len(units) / (len(units) - 1)))

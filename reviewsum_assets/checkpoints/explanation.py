@@ -1,4 +1,4 @@
-"""What is behind one product's summary: the reviews that were read, every chunk, its maker."""
+"""The origin of one product's summary: reviews, chunks, settings, engine, and job."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from reviewsum_assets.storage.tables import first_line, parse_table
 
 
 class NotPlannedError(PlanError):
-    """The current plan does not know the product at all."""
+    """The product is not in the current plan."""
 
 
 class _Part(BaseModel):
@@ -38,7 +38,7 @@ class _Part(BaseModel):
 
 
 class ReadReview(_Part):
-    """One review as the model read it; ``cut``: not all of it. ``rating`` in stars, if known."""
+    """One review as the model read it, with stars if known; ``cut``: only its beginning."""
 
     rating: float | None
     cut: bool
@@ -46,11 +46,10 @@ class ReadReview(_Part):
 
 
 class ExplainedChunk(_Part):
-    """One chunk and its summary.
+    """One chunk as the model read it, and its summary.
 
-    On level 1 it is made of the words ``first`` to ``last`` of the reviews, above it of those
-    summaries of the level below; both count from 1. ``text`` is what the model read. A chunk that
-    is ``carried`` was not generated: it is that summary of the level below as it was.
+    ``first`` and ``last`` count from 1: words of the reviews on level 1, above it summaries of the
+    level below. A ``carried`` chunk is the last summary of the level below, not generated again.
     """
 
     level: int
@@ -64,12 +63,10 @@ class ExplainedChunk(_Part):
 
 
 class Explanation(_Part):
-    """All that is known of one summary.
+    """All known facts of one summary.
 
-    ``review_count`` is what the current plan says; of the ``reviews`` there were when the summary
-    was made, so many were read, cut and left out, None where that is not known. ``read`` holds
-    those that were read or cut, in their order; where reviews cannot be told apart all of them are
-    one. ``chunks`` is None if they were not kept.
+    ``review_count`` is that of the current plan, ``reviews`` that of the time of the summary, with
+    those read, cut and left out, if known. ``chunks`` is None if the lake has no chunk summaries.
     """
 
     product_id: str
@@ -95,10 +92,10 @@ def explain(lake: Lake, product_id: str) -> Explanation:
     """Explain the summary of a product of the current plan.
 
     Raises:
-        NotPlannedError: the plan does not know this product.
-        PlanError: there is no plan, or it does not select this product any more.
-        CheckpointError: the product has no summary: its checkpoint is not valid, or it is in
-            quarantine; or its reviews are gone or damaged.
+        NotPlannedError: the product is not in the plan.
+        PlanError: there is no plan, or it no longer selects this product.
+        CheckpointError: the checkpoint is not valid, the product is in quarantine, or its reviews
+            are missing or damaged.
     """
     plan = require_plan(lake)
     review_count, planned = _planned(lake, plan, product_id)
@@ -128,7 +125,7 @@ def explain(lake: Lake, product_id: str) -> Explanation:
 
 
 def _planned(lake: Lake, plan: Plan, product_id: str) -> tuple[int, PlannedCheckpoint]:
-    """A selected product's reviews, and the checkpoint that holds it."""
+    """A selected product's review count and checkpoint."""
     rows = read_table(lake, plan).filter(pl.col("product_id") == product_id)
     if rows.is_empty():
         raise NotPlannedError(f"product {product_id!r} is not in the current plan {plan.plan_id}")
@@ -160,7 +157,7 @@ def _summarized(state: CheckpointState, product_id: str) -> tuple[Manifest, Summ
 def _window(
     lake: Lake, planned: PlannedCheckpoint, product_id: str
 ) -> tuple[str, tuple[int, ...] | None, list[float | None]]:
-    """What the model read of a product: text, cut lines if they are known, and ratings of lines."""
+    """A product's text as read, its cut lines if known, and ratings of its lines."""
     content = lake.get(planned.input_key)
     try:
         table = parse_table(content or b"", INPUT_SCHEMA, nullable=INPUT_NULLABLE)

@@ -1,4 +1,7 @@
-"""The checkpoint file: a CSV with exactly the columns that users of the summaries rely on."""
+"""The files of a checkpoint: summaries as CSV, chunk summaries, and the manifest that commits both.
+
+The columns of the CSV are a contract with the users of the summaries.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,13 @@ from reviewsum_assets.storage.records import Count, PlaceName, SealedRecord
 
 COLUMNS = ("product_id", "abstracted_summary", "review_count")
 
-# The csv module refuses fields above 128 KiB unless told otherwise.
+# The default limit of the csv module is 128 KiB per field.
 csv.field_size_limit(2**31 - 1)
-_HEADER_CHARS = 200  # shown of a header that is another
+_HEADER_CHARS = 200  # shown of an unexpected header
 
 
 class SummaryRow(NamedTuple):
-    """One product's summary; a tuple, since a merge goes through millions of them."""
+    """One product's summary; a tuple, since a merge reads millions."""
 
     product_id: str
     abstracted_summary: str
@@ -84,7 +87,7 @@ def read_rows(file: Iterable[str]) -> Iterator[SummaryRow]:
         raise ValueError(f"line {reader.line_num} is not a summary row: {error}") from error
 
 
-# Bounds that real figures are far from, so that no sum or quotient of them overflows.
+# Far beyond real figures, so that no sum or quotient overflows.
 Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
@@ -93,37 +96,32 @@ class _Record(BaseModel):
 
 
 class SummarizedProduct(_Record):
-    """What one product cost, and how many of its reviews went in.
+    """The cost of one product, and how many of its reviews the model read.
 
-    Tokens are those of the model's tokenizer. A review counts as read if all of it was in the
-    window that the model reads, and as cut if only a beginning was; the rest of ``reviews`` was
-    left out. Both are None where grouped reviews do not tell one review from the next.
-
-    ``chunks_by_level`` are the chunks of the reviews and, where chunk summaries were summarized
-    again, those of each level above; they add up to ``chunks``.
+    Reviews are read in full, cut, or left out; None if the grouped reviews are not separable.
     """
 
     product_id: str
     input_hash: str
     chunks: Count
-    chunks_reused: Count  # chunks whose summary another, identical chunk had paid for
+    chunks_reused: Count  # chunks with the summary of an identical chunk
     tokens_in: Count
     tokens_out: Count
     reviews: Count
     reviews_read: Count | None
     reviews_cut: Count | None
-    chunks_by_level: tuple[Count, ...]
+    chunks_by_level: tuple[Count, ...]  # level 1: chunks of reviews; above: of summaries
 
     @property
     def reviews_left_out(self) -> int | None:
-        """Reviews of which the window held nothing, if that is known."""
+        """Reviews outside of the window, if known."""
         if self.reviews_read is None or self.reviews_cut is None:
             return None
         return self.reviews - self.reviews_read - self.reviews_cut
 
 
 class QuarantinedProduct(_Record):
-    """A product that could not be summarized, and why; the rest of its checkpoint could."""
+    """A product that could not be summarized, unlike the rest of its checkpoint."""
 
     product_id: str
     input_hash: str
@@ -131,13 +129,9 @@ class QuarantinedProduct(_Record):
 
 
 class Timings(_Record):
-    """Seconds of a checkpoint's stages; ``load`` is the model's, paid once a worker.
+    """Seconds of a checkpoint's stages; on a GPU they overlap the generation of others."""
 
-    On a GPU, reading and tokenizing overlap the generation of the checkpoints before, assembling
-    and writing that of those after.
-    """
-
-    load: Seconds
+    load: Seconds  # of the model, once per worker
     read: Seconds
     tokenize: Seconds
     generate: Seconds
@@ -146,21 +140,19 @@ class Timings(_Record):
 
 
 class Producer(SealedRecord):
-    """What made the checkpoint: enough to reproduce or to distrust it."""
+    """The origin of a checkpoint, which is needed to reproduce it."""
 
     job_name: PlaceName
     host: str
     instance_type: str
     engine: str
-    engine_reason: str = ""  # why it was not the faster engine; empty if it was
-    failed_engine: str = ""  # the one that was chosen first and failed on this device, if any
+    engine_reason: str = ""  # why the faster engine was not used, if so
+    failed_engine: str = ""  # the chosen engine, if it failed on this device
     device: str
     dtype: str
     model_version: str
     package_versions: dict[str, str]
-    canary_summaries: dict[str, str] = Field(
-        default_factory=dict
-    )  # by a hash of the text; empty: it was not asked
+    canary_summaries: dict[str, str] = Field(default_factory=dict)  # by a hash of the text
 
 
 class Manifest(SealedRecord):
@@ -176,7 +168,7 @@ class Manifest(SealedRecord):
     reviews: Count
     producer: Producer
     timings: Timings
-    seconds: Seconds  # from the start of work on it to its CSV being written
+    seconds: Seconds  # from the start of work to the written CSV
     predicted_seconds: Seconds | None  # of one worker, to tokenize and generate it
     finished_at: str  # ISO 8601, UTC
     chunks_sha256: str | None  # of the file of chunk summaries; None: there are no chunks
@@ -191,12 +183,12 @@ class Manifest(SealedRecord):
 
     @property
     def worker_seconds(self) -> float:
-        """What tokenizing and generating took one worker; to be held against the prediction."""
+        """Seconds of one worker to tokenize and generate, comparable with the prediction."""
         return self.timings.tokenize + self.timings.generate
 
     @property
     def reviews_read(self) -> int | None:
-        """Reviews read whole, of the products for which that is known; None if for none."""
+        """Reviews read in full, of products for which it is known; None if for none."""
         known = [p.reviews_read for p in self.products if p.reviews_read is not None]
         return sum(known) if known else None
 
@@ -207,22 +199,22 @@ class Manifest(SealedRecord):
 
     @property
     def chunks_reused(self) -> int:
-        """Chunks whose summary another, identical chunk had paid for."""
+        """Chunks with the summary of an identical chunk."""
         return sum(product.chunks_reused for product in self.products)
 
     @property
     def tokens_in(self) -> int:
-        """Source tokens the model read."""
+        """Source tokens."""
         return sum(product.tokens_in for product in self.products)
 
     @property
     def tokens_out(self) -> int:
-        """Summary tokens the model wrote."""
+        """Summary tokens."""
         return sum(product.tokens_out for product in self.products)
 
 
 def read_manifests(lake: Lake, checkpoints: Iterable[PlannedCheckpoint]) -> Iterator[Manifest]:
-    """Every manifest that can be read; whether its checkpoint is valid is not asked."""
+    """Every readable manifest, whether or not its checkpoint is valid."""
     keys = (places.checkpoint_manifest(planned.number) for planned in checkpoints)
     for _, content in lake.contents(keys):
         try:
@@ -246,9 +238,8 @@ CHUNK_SCHEMA = pl.Schema(
 class ChunkRecord(NamedTuple):
     """One chunk of a product, in its order within ``level``, and its summary.
 
-    On level 1 a chunk is made of so many ``parts`` words of the reviews, above it of so many
-    summaries of the level below. One without parts was not generated: it is the last summary of
-    the level below, which was left alone. Tokens are those of the model.
+    ``parts`` counts words of the reviews on level 1, above it summaries of the level below; 0: the
+    last summary of the level below was carried over, without generation.
     """
 
     product_id: str
@@ -265,10 +256,7 @@ def chunk_table(records: Iterable[ChunkRecord]) -> pl.DataFrame:
 
 
 def read_chunks(lake: Lake, manifest: Manifest) -> pl.DataFrame | None:
-    """The chunk summaries of a checkpoint in ``CHUNK_SCHEMA``.
-
-    None if none were kept, or the file is missing or damaged.
-    """
+    """The chunk summaries in ``CHUNK_SCHEMA``; None if absent or damaged."""
     key = _key_of(manifest)
     content = None if key is None else lake.get(key)
     if content is None or hashlib.sha256(content).hexdigest() != manifest.chunks_sha256:
@@ -277,10 +265,9 @@ def read_chunks(lake: Lake, manifest: Manifest) -> pl.DataFrame | None:
 
 
 def damaged_chunks(lake: Lake, plan: Plan) -> dict[int, str]:
-    """Keys of the files that are missing or damaged, by checkpoint; reads them all.
+    """Keys of missing or damaged chunk summaries by checkpoint; reads them all.
 
-    Sound beside a job that computes a checkpoint again: its file has another key, and is written
-    before the manifest that names it.
+    A job may run meanwhile: its file has another key and is written before its manifest.
     """
     written = {
         key: (manifest.checkpoint, manifest.chunks_sha256)
@@ -302,17 +289,16 @@ def _key_of(manifest: Manifest) -> str | None:
 
 
 def record_reference(lake: Lake, recipe_key: str, producer: Producer) -> None:
-    """Record a worker and what it said, unless another one was first.
+    """Record the first worker of a recipe with its canary summaries.
 
     Raises:
         LakeError: it cannot be written.
     """
-    key = places.canary_reference(recipe_key)
-    lake.create(key, producer.sealed())
+    lake.create(places.canary_reference(recipe_key), producer.sealed())
 
 
 def read_reference(lake: Lake, recipe_key: str) -> Producer | None:
-    """The reference of a recipe; None if there is none that can be read."""
+    """The reference of a recipe, if there is a readable one."""
     try:
         return Producer.unsealed(lake.get(places.canary_reference(recipe_key)) or b"")
     except ValueError:
@@ -320,6 +306,6 @@ def read_reference(lake: Lake, recipe_key: str) -> Producer | None:
 
 
 def damaged_references(lake: Lake) -> list[str]:
-    """Keys of the references that cannot be read."""
+    """Keys of unreadable references."""
     found = [item.key for item in lake.list(places.CANARY_SUMMARIES)]
     return [key for key in found if read_reference(lake, PurePosixPath(key).stem) is None]

@@ -1,8 +1,6 @@
-"""The merged table for spreadsheets, which take a cell that begins like a formula for one.
+"""The merged table: every selected product's newest summary, as CSV and Parquet.
 
-What a review or a product id says would then be executed by whoever opens the table. So such a
-cell gets an apostrophe in front, as OWASP advises:
-https://owasp.org/www-community/attacks/CSV_Injection
+Also as CSV for spreadsheets, on request. All of it streams: memory holds ids, not summaries.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field
 
-from reviewsum_assets.checkpoints.manifest import COLUMNS, SummaryRow, SummaryWriter, read_rows
+from reviewsum_assets.checkpoints.manifest import COLUMNS, SummaryWriter, read_rows
 from reviewsum_assets.checkpoints.plan import Plan, read_table
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import CheckpointError, first_names
@@ -29,19 +27,21 @@ from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.records import Count, SealedRecord, file_sha256
 from reviewsum_assets.storage.tables import UNREADABLE, first_line, require_columns
 
-# Some spreadsheets take the signs of full width for the others, and leave out spaces before them.
+# Spreadsheets execute cells that begin like a formula, and a review may be one. An apostrophe in
+# front prevents it: https://owasp.org/www-community/attacks/CSV_Injection. Some spreadsheets also
+# accept signs of full width, and spaces before the sign.
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")  # noqa: RUF001 - meant as they are
 
 
 def as_text(cell: str) -> str:
-    """A cell's content as no spreadsheet takes it for a formula."""
+    """A cell's content, which no spreadsheet executes."""
     return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
 def write_spreadsheet(merged_csv: Path, path: Path) -> None:
-    """Write the merged CSV anew, with texts quoted and without formulas.
+    """Copy the merged CSV with quoted texts, without formulas.
 
-    It begins with a byte order mark, without which Excel takes UTF-8 for something else.
+    Excel needs the byte order mark to detect UTF-8.
     """
     with (
         merged_csv.open(encoding="utf-8", newline="") as source,
@@ -58,14 +58,14 @@ def write_spreadsheet(merged_csv: Path, path: Path) -> None:
 MERGED_SCHEMA = pl.Schema(
     {"product_id": pl.String, "abstracted_summary": pl.String, "review_count": pl.Int64}
 )
-# The Parquet table's further columns, see ``SummarizedProduct``; null where not known.
+# Additional columns of the Parquet table, see ``SummarizedProduct``; null if unknown.
 COVERAGE_COLUMNS = pl.Schema({"reviews_read": pl.Int64, "reviews_cut": pl.Int64})
 MERGED_PARQUET_SCHEMA = pl.Schema({**MERGED_SCHEMA, **COVERAGE_COLUMNS})
 _MAKE_IT = "use `reviewsum run`, or materialize merged_summaries"
 
 
 class MergedTable(SealedRecord):
-    """What the merged table holds; sizes in bytes."""
+    """The record of a merge; sizes in bytes."""
 
     plan_id: str
     selected: Annotated[Count, Field(ge=1)]
@@ -85,13 +85,13 @@ class MergedTable(SealedRecord):
         return (self.rows + self.quarantined) / self.selected
 
     def is_whole(self, plan: Plan, content: str) -> bool:
-        """Whether this is that plan's table, of this ``content_digest``, and lacks nothing."""
+        """Whether this is the complete table of a plan, with this ``content_digest``."""
         is_of_plan = self.plan_id == plan.plan_id and self.merged_from == content
         return is_of_plan and not self.incomplete_checkpoints
 
 
 def content_digest(checksums: Mapping[int, str]) -> str:
-    """Hash of the CSV checksums of checkpoints, by number: a recomputed one changes it."""
+    """Hash of the CSV checksums of checkpoints by number."""
     return hashlib.sha256(json.dumps(sorted(checksums.items())).encode()).hexdigest()
 
 
@@ -103,8 +103,8 @@ def merge_checkpoints(
     Args:
         lake: read from and written to.
         plan: the current plan.
-        allow_incomplete: merge what is valid, and record what is not.
-        spreadsheet: write it once more, without formulas; else that file is removed.
+        allow_incomplete: merge the valid checkpoints, and record the others.
+        spreadsheet: also write the table for spreadsheets; otherwise remove it.
 
     Raises:
         CheckpointError: a checkpoint is missing or invalid and ``allow_incomplete`` is not set,
@@ -115,8 +115,15 @@ def merge_checkpoints(
         coverage_path = Path(scratch, "coverage.csv")
         rows, quarantined, bad, checksums = _write_csv(lake, plan, csv_path, coverage_path)
         if bad and (not allow_incomplete or len(bad) == len(plan.checkpoints)):
-            raise CheckpointError(_cannot_merge(plan, bad))
-        _write_parquet(csv_path, coverage_path, parquet_path)
+            names = first_names([state.describe() for state in bad])
+            raise CheckpointError(
+                f"{len(bad)} of {len(plan.checkpoints)} checkpoints cannot be merged: {names}. To "
+                "compute and merge them: launch the job refresh (`reviewsum run`). To merge "
+                "without them: set allow_incomplete."
+            )
+        table = pl.scan_csv(csv_path, schema=MERGED_SCHEMA, empty_string_is_null=False)
+        coverage = pl.scan_csv(coverage_path, schema=COVERAGE_COLUMNS)
+        pl.concat([table, coverage], how="horizontal").sink_parquet(parquet_path)
         spreadsheet_path = Path(scratch, "spreadsheet.csv")
         if spreadsheet:
             write_spreadsheet(csv_path, spreadsheet_path)
@@ -144,7 +151,7 @@ def merge_checkpoints(
 
 
 def current_merged_table(lake: Lake) -> MergedTable | None:
-    """The record of the last merge, or None if there is none that can be read."""
+    """The record of the last merge, or None if there is no readable one."""
     try:
         return MergedTable.unsealed(lake.get(places.MERGED_MANIFEST) or b"")
     except ValueError:
@@ -152,12 +159,10 @@ def current_merged_table(lake: Lake) -> MergedTable | None:
 
 
 def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
-    """The merged table, so many rows at a time, in its order; of an empty one a slice of no rows.
-
-    Columns are those of ``MERGED_PARQUET_SCHEMA``.
+    """The merged table in ``MERGED_PARQUET_SCHEMA``, ``rows`` at a time; at least one slice.
 
     Raises:
-        CheckpointError: there is none, or it cannot be read.
+        CheckpointError: there is no table, or it cannot be read.
     """
     uri = lake.uri_of(places.MERGED_PARQUET)
     if lake.head(places.MERGED_PARQUET) is None:
@@ -174,12 +179,17 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
 def _write_csv(
     lake: Lake, plan: Plan, path: Path, coverage_path: Path
 ) -> tuple[int, int, list[CheckpointState], dict[int, str]]:
-    """Write every newest row, and beside it how many of the product's reviews were read.
+    """Write every newest row, and the reviews read of its product to a second file.
 
     Returns:
-        Rows, quarantined products, checkpoints that are not valid, and checksums of the others.
+        Rows, quarantined products, invalid checkpoints, and checksums of the valid ones.
     """
-    review_counts = _review_counts(lake, plan)
+    # By checkpoint, the present review counts of the products that it is newest for.
+    review_counts: dict[int, dict[str, int]] = {}
+    selected = read_table(lake, plan).filter("selected")
+    products = selected.select("checkpoint", "product_id", "review_count")
+    for number, product_id, count in products.iter_rows():
+        review_counts.setdefault(number, {})[product_id] = count
     rows = quarantined = 0
     bad: list[CheckpointState] = []
     checksums: dict[int, str] = {}
@@ -197,51 +207,19 @@ def _write_csv(
             checksums[state.planned.number] = state.manifest.csv_sha256
             newest = review_counts.pop(state.planned.number)
             read = {p.product_id: (p.reviews_read, p.reviews_cut) for p in state.manifest.products}
-            for row in _newest_rows(state, newest):
-                writer.write(row)
-                coverage_writer.writerow(read[row.product_id])
-                rows += 1
+            for row in state.rows:
+                if row.product_id in newest:
+                    writer.write(row._replace(review_count=newest[row.product_id]))
+                    coverage_writer.writerow(read[row.product_id])
+                    rows += 1
             quarantined += sum(q.product_id in newest for q in state.manifest.quarantined)
     return rows, quarantined, bad, checksums
-
-
-def _write_parquet(csv_path: Path, coverage_path: Path, path: Path) -> None:
-    """Put the two side by side, some rows at a time."""
-    table = pl.scan_csv(csv_path, schema=MERGED_SCHEMA, empty_string_is_null=False)
-    coverage = pl.scan_csv(coverage_path, schema=COVERAGE_COLUMNS)
-    pl.concat([table, coverage], how="horizontal").sink_parquet(path)
-
-
-def _review_counts(lake: Lake, plan: Plan) -> dict[int, dict[str, int]]:
-    """For each checkpoint, the current review counts of the products it is newest for."""
-    table = read_table(lake, plan).filter("selected")
-    counts: dict[int, dict[str, int]] = {}
-    for number, product_id, count in table.select(
-        "checkpoint", "product_id", "review_count"
-    ).iter_rows():
-        counts.setdefault(number, {})[product_id] = count
-    return counts
-
-
-def _newest_rows(state: CheckpointState, newest: dict[str, int]) -> Iterator[SummaryRow]:
-    """A checkpoint's rows that no newer checkpoint replaces, with the plan's review_count."""
-    for row in state.rows:
-        if row.product_id in newest:
-            yield SummaryRow(row.product_id, row.abstracted_summary, newest[row.product_id])
-
-
-def _cannot_merge(plan: Plan, bad: list[CheckpointState]) -> str:
-    return (
-        f"{len(bad)} of {len(plan.checkpoints)} checkpoints cannot be merged: "
-        f"{first_names([state.describe() for state in bad])}. To compute and merge them: launch "
-        "the job refresh (`reviewsum run`). To merge without them: set allow_incomplete."
-    )
 
 
 _ROWS_A_SLICE = 50_000
 _MOST_BINS = 12
 _NICE_WIDTHS = (5, 10, 20, 25, 50, 100, 250, 500, 1000)
-# Products by reviews: from so many on, up to the next; those below the first are a class too.
+# Lower limits of the classes of products by reviews; the first class is below the first limit.
 _CLASSES = (5, 10, 20, 50, 100, 200, 500, 1000, 5000)
 
 
@@ -268,9 +246,9 @@ class ReviewClass:
 
 @dataclass(frozen=True)
 class ReadClass:
-    """Summarized products of ``fewest`` to ``most`` reviews, and what the model read of them.
+    """Summarized products of ``fewest`` to ``most`` reviews with known coverage.
 
-    Reviews are those of products for which that is known; ``read`` and ``cut`` are part of them.
+    ``read`` and ``cut`` are parts of ``reviews``.
     """
 
     fewest: int
@@ -282,10 +260,7 @@ class ReadClass:
 
 @dataclass(frozen=True)
 class MergedStatistics:
-    """Lengths in words; ``classes`` is empty if the grouped reviews are gone.
-
-    ``reads`` is empty if of no product it is known how many of its reviews were read.
-    """
+    """Lengths in words; without grouped reviews no ``classes``, without coverage no ``reads``."""
 
     words: int
     lengths: tuple[LengthBin, ...]
@@ -295,17 +270,15 @@ class MergedStatistics:
 
     @property
     def review_coverage(self) -> float | None:
-        """Share of all grouped reviews that are of a product with a summary."""
+        """Share of all grouped reviews whose product has a summary."""
         reviews = sum(found.reviews for found in self.classes)
         return sum(found.reviews_covered for found in self.classes) / reviews if reviews else None
 
 
 def merged_statistics(lake: Lake, grouped: pl.LazyFrame | None) -> MergedStatistics:
-    """Count words and reviews; memory holds four numbers a product.
+    """Count words and reviews; ``grouped`` has one row per product with review_count.
 
-    Args:
-        lake: holds the merged table.
-        grouped: one row a product with review_count, if there still is such a table.
+    Memory holds four numbers per product.
     """
     rows = pl.concat(
         slice_.select(
@@ -351,7 +324,7 @@ def _reads(merged: pl.LazyFrame) -> tuple[ReadClass, ...]:
 
 
 def _limits(place: int) -> tuple[int, int | None]:
-    """Of the class above so many lower limits."""
+    """Fewest and most reviews of a class."""
     limits = (0, *_CLASSES)
     return limits[place], limits[place + 1] - 1 if place < len(_CLASSES) else None
 

@@ -1,7 +1,7 @@
-"""The plan: which product belongs to which checkpoint, and the hash of what the model will see.
+"""The plan: the checkpoint of each product, and the hash of the product's input.
 
-Plans are documents numbered 1, 2, ...; the highest number is current. A plan is never changed:
-the next one is created beside it, and the creation fails if another planner was first.
+Plans are documents numbered 1, 2, ...; the highest number is current. A plan never changes; the
+next one is created beside it, which fails if another planner was first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REMEDY = (
 )
 _PARTITION_KEY = re.compile(r"checkpoint_([0-9]{5,18})")
 
-# All that str.split() splits at, as UTF-8; nothing above the ideographic space is white.
+# The separators of str.split() as UTF-8; the ideographic space is the last one.
 _SPACES = tuple(chr(code).encode() for code in range(0x3001) if chr(code).isspace())
 _TO_SPACE = bytes(ord(" ") if bytes([byte]) in _SPACES else byte for byte in range(256))
 _WIDE_SPACES = re.compile(b"|".join(re.escape(space) for space in _SPACES if len(space) > 1))
@@ -62,7 +62,7 @@ INPUT_NULLABLE = ("all_reviews", *COVERAGE)
 
 
 class Recipe(BaseModel):
-    """Everything but a product's text that decides what its summary says."""
+    """Everything except a product's text that decides its summary."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -85,7 +85,7 @@ class Recipe(BaseModel):
 
 
 class PlannedCheckpoint(BaseModel):
-    """One checkpoint as planned; it never changes once its plan is current."""
+    """One planned checkpoint, unchanged once its plan is current."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -98,17 +98,17 @@ class PlannedCheckpoint(BaseModel):
 
     @property
     def partition_key(self) -> str:
-        """The Dagster partition that stands for this checkpoint."""
+        """The Dagster partition of this checkpoint."""
         return partition_key(self.number)
 
     @property
     def input_key(self) -> str:
-        """Where the grouped reviews of this checkpoint lie."""
+        """Key of the grouped reviews of this checkpoint."""
         return places.checkpoint_input(self.plan_id, self.number)
 
 
 class Vanished(BaseModel):
-    """Products that the plan before selects and the next one does not, by cause."""
+    """Products of the previous plan that the next one does not select, by cause."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -124,7 +124,7 @@ class Vanished(BaseModel):
 
     @property
     def by_cause(self) -> dict[str, int]:
-        """The counts by what they are called in metadata and JSON."""
+        """The counts by their names in metadata and JSON."""
         return {
             "products_in_no_dump_any_more": self.absent,
             "products_with_too_few_reviews": self.too_few,
@@ -152,7 +152,7 @@ class Plan(SealedRecord):
     last_number: int = Field(ge=1, le=2**53)
     selected: int = Field(ge=1, le=2**53)
     table_sha256: str = ""  # set when the plan is stored
-    # How it differs from the plan before; a pruned plan keeps these.
+    # Differences from the previous plan; a pruned plan keeps them.
     new: Count = 0
     changed: Count = 0
     vanished: Vanished | None = None  # None: there was no plan before
@@ -169,13 +169,13 @@ class Plan(SealedRecord):
         return self
 
     def answers(self, grouped_version: str, top_k: int, recipe: Recipe) -> bool:
-        """Whether this plan was made from just this input, so that planning again is needless."""
+        """Whether this plan was made from this input, so that planning again is needless."""
         asked = (grouped_version, top_k, recipe.key)
         return asked == (self.grouped_version, self.top_k, self.recipe)
 
     @property
     def input_version(self) -> str:
-        """Hash of what this plan was made from: grouped reviews, top_k and recipe."""
+        """Hash of the plan's input: grouped reviews, top_k and recipe."""
         return _digest(json.dumps([self.grouped_version, self.top_k, self.recipe]))[:12]
 
     def checkpoint(self, number: int) -> PlannedCheckpoint:
@@ -207,10 +207,10 @@ class Plan(SealedRecord):
 def require_recipes(
     recipes: Mapping[str, Recipe], checkpoints: Iterable[PlannedCheckpoint]
 ) -> None:
-    """Prove that every checkpoint's recipe is there.
+    """Require the recipe of every checkpoint.
 
     Raises:
-        ValueError: one is not.
+        ValueError: a recipe is missing.
     """
     for planned in checkpoints:
         if planned.recipe not in recipes:
@@ -240,7 +240,7 @@ def checkpoint_number(key: str) -> int:
 
 
 def words_of(text: str) -> bytes:
-    """``" ".join(text.split())`` as UTF-8, for most texts without making a string of each word."""
+    """``" ".join(text.split())`` as UTF-8, faster for most texts."""
     content = text.encode("utf-8", "surrogatepass")
     if any(byte in content for byte in _FIRST_BYTES) and _WIDE_SPACES.search(content):
         return " ".join(text.split()).encode("utf-8", "surrogatepass")
@@ -251,10 +251,7 @@ def words_of(text: str) -> bytes:
 
 
 def data_version(inputs: Iterable[tuple[str, str]]) -> str:
-    """Hash of a checkpoint's (product_id, input_hash) pairs, whatever their order.
-
-    It covers the ids, so equal data versions mean the same products with the same input.
-    """
+    """Hash of a checkpoint's (product_id, input_hash) pairs in any order."""
     return _digest(json.dumps(sorted(inputs)))[:32]
 
 
@@ -305,14 +302,10 @@ def require_plan(lake: Lake) -> Plan:
 
 
 def require_plan_of(lake: Lake, input_version: str) -> Plan:
-    """The current plan, which another one may have replaced if it was made from the same.
-
-    Args:
-        lake: holds the plans.
-        input_version: ``Plan.input_version`` of the plan that a run made or found.
+    """The current plan, if its ``Plan.input_version`` is that of the plan that a run made or found.
 
     Raises:
-        PlanError: the current plan was made from something else.
+        PlanError: the current plan was made from other input.
     """
     plan = require_plan(lake)
     if plan.input_version != input_version:
@@ -324,62 +317,42 @@ def require_plan_of(lake: Lake, input_version: str) -> Plan:
 
 
 def read_table(lake: Lake, plan: Plan) -> pl.DataFrame:
-    """The plan's products, one row each, in ``TABLE_SCHEMA``.
+    """The plan's products, one per row, in ``TABLE_SCHEMA``.
 
     Raises:
         PlanError: the table is missing, damaged, or that of another plan.
     """
     key = places.plan_table(plan.plan_id)
-    content = lake.get(key)
     try:
-        table = parse_table(_intact(content, plan.table_sha256), TABLE_SCHEMA)
-        _require_table_of(plan, table)
+        return _table_of(plan, lake.get(key))
     except ValueError as error:
         raise PlanError(
             f"table {lake.uri_of(key)} of {places.plan_document(plan.sequence)} cannot be read "
             f"({error}). {_REMEDY}"
         ) from error
-    return table
 
 
-def _intact(content: bytes | None, sha256: str) -> bytes:
+def _table_of(plan: Plan, content: bytes | None) -> pl.DataFrame:
     if content is None:
         raise ValueError("it is missing")
-    if hashlib.sha256(content).hexdigest() != sha256:
+    if hashlib.sha256(content).hexdigest() != plan.table_sha256:
         raise ValueError("its checksum differs")
-    return content
-
-
-def _require_table_of(plan: Plan, table: pl.DataFrame) -> None:
+    table = parse_table(content, TABLE_SCHEMA)
     live = set(table.filter("selected")["checkpoint"].unique())
     if live != {planned.number for planned in plan.checkpoints}:
         raise ValueError("it names other checkpoints than the plan")
+    return table
 
 
 def new_plan_id(parent: Plan | None, table: pl.DataFrame) -> str:
-    """Hash of a plan's content: a planner killed half-way writes the same objects again.
-
-    Args:
-        parent: the plan before.
-        table: in ``TABLE_SCHEMA``.
-    """
-    rows = table.select(
-        pl.format("{}|{}|{}", "checkpoint", "review_count", "selected"), "product_id", "input_hash"
-    )
-    return data_version(
-        [
-            (parent.plan_id if parent else "", ""),
-            *((f"{a}|{b}", c) for a, b, c in rows.iter_rows()),
-        ]
-    )[:12]
+    """Hash of the previous plan's id and a table: after a kill the same objects are written."""
+    columns = ("checkpoint", "review_count", "selected", "product_id")
+    rows = table.select(pl.format("{}|{}|{}|{}", *columns), "input_hash").iter_rows()
+    return data_version([(parent.plan_id if parent else "", ""), *rows])[:12]
 
 
 def make_current(lake: Lake, plan: Plan, table: pl.DataFrame) -> Plan | None:
-    """Store a plan with its table, and make it current.
-
-    Returns:
-        The plan as it is stored; None if another plan of its number is there already.
-    """
+    """Store a plan with its table and make it current; None if another planner was first."""
     content = as_parquet(table)
     plan = plan.model_copy(update={"table_sha256": hashlib.sha256(content).hexdigest()})
     lake.put(places.plan_table(plan.plan_id), content)

@@ -1,8 +1,7 @@
-"""Finds complete summaries of just the wanted input in checkpoints that a plan has moved on from.
+"""The planner: which products need a summary, in which new checkpoints, and what stays valid.
 
-Who tries other settings, another model or other dumps and then goes back finds that the newest
-checkpoints of the products are of what was tried. Those from before it are still there: they are
-found by what their manifests name, and nothing of them is computed again.
+A product whose input is unchanged keeps its checkpoint. Checkpoints of earlier plans are searched
+too: after a trial of other settings, models or dumps, the way back computes nothing again.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -43,23 +43,18 @@ from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.tables import as_parquet
 
 _INPUT_HASH = re.compile(rb'"input_hash":\s*"([0-9a-f]+)"')
+_PARALLEL_WRITES = 8
+_RACES = 5
 _SCHEMA = pl.Schema({"product_id": pl.String, "input_hash": pl.String, "checkpoint": pl.Int64})
 
 
 def earlier_holders(
     lake: Lake, plan: Plan, table: pl.DataFrame, wanted: pl.DataFrame, recipe: str
 ) -> pl.DataFrame:
-    """The valid checkpoint of each wanted product that one holds: product_id, checkpoint.
+    """The valid checkpoint of each product in ``wanted`` (product_id, input_hash), if there is one.
 
-    Of several it is the newest; before all others one that current products keep in the plan
-    anyway.
-
-    Args:
-        lake: whose manifests are read, of those checkpoints alone that hold more than is current.
-        plan: its checkpoints and its retired ones are searched.
-        table: the plan's, in ``TABLE_SCHEMA``.
-        wanted: product_id, input_hash.
-        recipe: key of the one that the input hashes are of.
+    The newest one, but live ones before retired ones; ``table`` is the plan's, ``recipe`` the key
+    of the recipe. Only manifests of checkpoints that hold more than current products are read.
     """
     current = dict(table.group_by("checkpoint").len().iter_rows())
     candidates = [
@@ -85,9 +80,9 @@ def earlier_holders(
 def _naming(
     lake: Lake, candidates: Iterable[PlannedCheckpoint], hashes: set[bytes]
 ) -> Iterator[PlannedCheckpoint]:
-    """The checkpoints whose manifest names any of these input hashes.
+    """The checkpoints whose manifest contains any of these input hashes.
 
-    It is looked at as bytes: to parse all manifests of a large lake takes ten times as long.
+    Searched as bytes, which takes a tenth of the time of parsing.
     """
     by_key = {places.checkpoint_manifest(planned.number): planned for planned in candidates}
     for key, content in lake.contents(by_key):
@@ -95,29 +90,22 @@ def _naming(
             yield by_key[key]
 
 
-_PARALLEL_WRITES = 8
-_RACES = 5
-
-
 @dataclass(frozen=True)
 class PlanOutcome:
-    """A current plan, and how it differs from the one before.
-
-    No product changes by the order of its reviews alone: see ``review_window``.
-    """
+    """A current plan, and its differences from the previous one."""
 
     plan: Plan
     made: bool
     new: int = 0
     changed: int = 0
-    changed_recipe: int = 0  # of the changed ones: model or settings differ, maybe the text too
+    changed_recipe: int = 0  # of the changed ones: model or settings differ, perhaps also the text
     unchanged: int = 0
     retired: tuple[int, ...] = ()
     added: tuple[int, ...] = ()
 
     @property
     def changed_text(self) -> int:
-        """Changed products whose model and settings are the same, so that the text differs."""
+        """Changed products with the same model and settings, so that the text differs."""
         return self.changed - self.changed_recipe
 
     def __str__(self) -> str:
@@ -129,7 +117,7 @@ class PlanOutcome:
 
     @property
     def vanished(self) -> Vanished | None:
-        """What the plan loses of the one before; None if it is that one, or the first."""
+        """Products lost since the previous plan; None if no plan was made, or the first."""
         return self.plan.vanished if self.made else None
 
 
@@ -146,17 +134,16 @@ def make_plan(
 
     Args:
         lake: where plans, their tables and checkpoint inputs are written.
-        grouped: one row a product, as ``review_window.windows`` takes it.
-        grouped_version: names the state of ``grouped``, for the record.
-        model_version: the model the summaries will come from.
+        grouped: one row per product, as for ``review_window.windows``.
+        grouped_version: version of ``grouped``, for the record.
+        model_version: version of the model.
         settings: top_k, checkpoint_size, max_vanished_share and all that changes a summary.
-        too_few: product_id of those that are not in ``grouped`` for want of reviews.
+        too_few: product_id of products that ``grouped`` lacks because they have too few reviews.
 
     Raises:
-        PlanError: no product is left to plan, more products would vanish than
-            ``max_vanished_share``, reviews have no ratings to be sampled by, or other planners won
-            every race.
-        LakeError: the store lets two planners win, see ``Lake.require_exclusive_create``.
+        PlanError: no product is left, more products than ``max_vanished_share`` would vanish,
+            required ratings are missing, or other planners won every race.
+        LakeError: see ``Lake.require_exclusive_create``.
     """
     recipe = Recipe(model_version=model_version, settings=settings.summary_settings())
     chosen = _most_reviewed(grouped, settings.top_k)
@@ -183,8 +170,8 @@ def make_plan(
                 lake.require_exclusive_create()
             plan_id = new_plan_id(parent, draft.table)
             inputs = _write_inputs(lake, plan_id, texts, draft.planned)
-            draft_plan = draft.plan(parent, grouped_version, settings.top_k, recipe, inputs)
-            draft_plan = draft_plan.model_copy(update={"vanished": vanished})
+            record = {"grouped_version": grouped_version, "top_k": settings.top_k}
+            draft_plan = draft.plan(parent, plan_id, recipe, inputs, vanished=vanished, **record)
             plan = make_current(lake, draft_plan, draft.table)
             if plan is not None:
                 return draft.outcome(parent, plan)
@@ -211,7 +198,7 @@ class _Draft:
         if parent is not None:
             all_planned = (*parent.checkpoints, *parent.retired)
             other_recipe = [one.number for one in all_planned if one.recipe != recipe.key]
-            # What can never be computed is planned again, in checkpoints of its own.
+            # Products of lost checkpoints are planned again, in new checkpoints.
             is_lost = pl.col("checkpoint").is_in(lost_checkpoints(lake, parent))
             before = read_table(lake, parent).filter(~is_lost)
         known = before.select(
@@ -232,15 +219,11 @@ class _Draft:
         used = _used_otherwise(lake, first, planned)
         if used:
             planned = _numbered(fresh, max(used) + 1, size)
-        unselected = before.join(selection, on="product_id", how="anti").with_columns(
-            selected=pl.lit(value=False)
-        )
+        unselected = before.join(selection, on="product_id", how="anti")
+        parts = [(kept, True), (planned, True), (unselected, False)]
         table = pl.concat(
-            [
-                kept.with_columns(selected=pl.lit(value=True)).select(TABLE_SCHEMA.names()),
-                planned.with_columns(selected=pl.lit(value=True)).select(TABLE_SCHEMA.names()),
-                unselected.select(TABLE_SCHEMA.names()),
-            ]
+            part.with_columns(selected=pl.lit(is_selected)).select(TABLE_SCHEMA.names())
+            for part, is_selected in parts
         ).sort("checkpoint", "product_id")
         return cls(
             table,
@@ -252,13 +235,11 @@ class _Draft:
     def plan(
         self,
         parent: Plan | None,
-        grouped_version: str,
-        top_k: int,
+        plan_id: str,
         recipe: Recipe,
-        inputs: dict[int, str],
+        inputs: dict[int, str],  # SHA-256 by checkpoint
+        **record: Any,
     ) -> Plan:
-        sequence = 1 if parent is None else parent.sequence + 1
-        plan_id = new_plan_id(parent, self.table)
         added = [
             PlannedCheckpoint(
                 number=number,
@@ -273,21 +254,19 @@ class _Draft:
         before = () if parent is None else (*parent.checkpoints, *parent.retired)
         known = sorted((*before, *added), key=lambda planned: planned.number)
         live = set(self.table.filter("selected")["checkpoint"].unique())
-        recipes = {} if parent is None else parent.recipes
         return Plan(
-            sequence=sequence,
             plan_id=plan_id,
-            grouped_version=grouped_version,
-            top_k=top_k,
+            sequence=1 if parent is None else parent.sequence + 1,
             recipe=recipe.key,
-            recipes={**recipes, recipe.key: recipe},
+            recipes={**({} if parent is None else parent.recipes), recipe.key: recipe},
             checkpoints=tuple(planned for planned in known if planned.number in live),
             retired=tuple(planned for planned in known if planned.number not in live),
-            # The parent's own may be higher: a pruned lake forgets the checkpoints it retired.
+            # The parent's may be higher: a pruned lake forgets the checkpoints it retired.
             last_number=max(known[-1].number, 0 if parent is None else parent.last_number),
             selected=int(self.table["selected"].sum()),
             new=self.new,
             changed=self.planned.height - self.new,
+            **record,
         )
 
     def outcome(self, parent: Plan | None, plan: Plan) -> PlanOutcome:
@@ -312,18 +291,17 @@ def _vanished(
     grouped: pl.LazyFrame,
     too_few: pl.LazyFrame | None,
 ) -> Vanished | None:
-    """What the next plan loses of the one before; None if there is none before."""
+    """Products lost since the previous plan; None if there is none."""
     if parent is None:
         return None
-    before = read_table(lake, parent).filter("selected").select("product_id")
+    before = read_table(lake, parent).filter("selected")
     gone = before.join(selection, on="product_id", how="anti")
-    if gone.is_empty():
-        return Vanished(absent=0, too_few=0, below_top_k=0, before=before.height)
-    below = gone.lazy().join(grouped.select("product_id"), on="product_id", how="semi")
-    below_top_k = below.collect(engine="streaming").height
-    short = 0
-    if too_few is not None:
-        short = gone.lazy().join(too_few, on="product_id", how="semi").collect().height
+    below_top_k = short = 0
+    if not gone.is_empty():
+        below = gone.lazy().join(grouped.select("product_id"), on="product_id", how="semi")
+        below_top_k = below.collect(engine="streaming").height
+        if too_few is not None:
+            short = gone.lazy().join(too_few, on="product_id", how="semi").collect().height
     return Vanished(
         absent=gone.height - below_top_k - short,
         too_few=short,
@@ -333,10 +311,10 @@ def _vanished(
 
 
 def refuse_vanished(vanished: Vanished | None, share: float) -> None:
-    """Refuse a plan that loses more of the products before than this share of them.
+    """Refuse a plan that loses more than this share of the previous products.
 
     Raises:
-        PlanError: it does; says how many, by cause.
+        PlanError: names the lost products by cause.
     """
     if vanished is not None and vanished.total > share * vanished.before:
         raise PlanError(
@@ -349,15 +327,15 @@ def refuse_vanished(vanished: Vanished | None, share: float) -> None:
 
 
 def _numbered(fresh: pl.DataFrame, first: int, size: int) -> pl.DataFrame:
-    """Give products, most-reviewed first, a checkpoint each, numbered from ``first``."""
+    """Assign products, most-reviewed first, to checkpoints numbered from ``first``."""
     return fresh.with_columns(checkpoint=(pl.int_range(pl.len(), dtype=pl.Int64) // size) + first)
 
 
 def _used_otherwise(lake: Lake, first: int, planned: pl.DataFrame) -> list[int]:
-    """Numbers from ``first`` on, if on the lake any of them is a checkpoint of other products.
+    """Finished checkpoints from ``first`` on, if the input of one differs from the planned one.
 
-    A lake that was restored from a backup may hold checkpoints of a plan that it has lost. They
-    are reused where they are those planned now, and else left alone.
+    A lake restored from a backup may hold checkpoints of a lost plan: they are reused if they are
+    the planned ones, otherwise kept.
     """
     later = [number for number in finished_numbers(lake) if number >= first]
     if not later:
@@ -368,7 +346,7 @@ def _used_otherwise(lake: Lake, first: int, planned: pl.DataFrame) -> list[int]:
         try:
             found = Manifest.unsealed(content or b"").data_version
         except ValueError:
-            continue  # nothing that could be reused, or lost
+            continue  # not readable, so neither reused nor lost
         if versions.get(number) != found:
             return later
     return []
@@ -376,7 +354,7 @@ def _used_otherwise(lake: Lake, first: int, planned: pl.DataFrame) -> list[int]:
 
 def _most_reviewed(grouped: pl.LazyFrame, top_k: int) -> pl.DataFrame:
     """The ``top_k`` products with most reviews: product_id, review_count."""
-    # Among equals the id decides, so that every run selects the same products.
+    # The id decides among equal counts, so that every run selects the same products.
     return (
         grouped.select("product_id", pl.col("review_count").cast(pl.Int64))
         .sort("review_count", "product_id", descending=[True, False])
@@ -400,11 +378,7 @@ def _with_hashes(chosen: pl.DataFrame, texts: SelectedTexts, recipe: Recipe) -> 
 def _write_inputs(
     lake: Lake, plan_id: str, texts: SelectedTexts, planned: pl.DataFrame
 ) -> dict[int, str]:
-    """Write each new checkpoint's products: hash, text and what of the reviews is in it.
-
-    Returns:
-        The SHA-256 of each, by the checkpoint's number.
-    """
+    """Write the input of each new checkpoint; returns SHA-256 by number."""
     written: dict[int, str] = {}
 
     def write(number: int, rows: pl.DataFrame) -> None:
@@ -427,6 +401,5 @@ def _write_inputs(
 
 
 def _rows_by_checkpoint(planned: pl.DataFrame) -> Iterator[tuple[int, list[tuple[str, str]]]]:
-    parts = planned.partition_by("checkpoint", as_dict=True, maintain_order=True)
-    for (number,), part in parts.items():
+    for (number,), part in planned.group_by("checkpoint", maintain_order=True):
         yield int(number), list(part.select("product_id", "input_hash").iter_rows())

@@ -1,4 +1,7 @@
-"""What a check finds: how many of how many, and the first few by name."""
+"""Quality of the merged table: defects of summaries, unsupported numbers, missing products.
+
+All of it streams over slices of the table; findings keep a count and a few examples.
+"""
 
 from __future__ import annotations
 
@@ -25,23 +28,22 @@ MOST_EXAMPLES = 20
 
 @dataclass
 class Finding:
-    """Products something is wrong with; ``examples`` are (product_id, what is wrong)."""
+    """Products with a problem; ``examples`` are (product_id, problem)."""
 
     count: int = 0
     examples: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, count: int, examples: list[tuple[str, str]]) -> None:
-        """Add what another part of the table holds."""
+        """Add the findings of another part of the table."""
         self.count += count
         self.examples += examples[: MOST_EXAMPLES - len(self.examples)]
 
     def share(self, total: int) -> float:
-        """Of so many; all of it, if there is something where nothing should be."""
+        """Share of ``total``, at most 1."""
         return self.count / max(1, total, self.count)
 
 
-# "one" is left out: it is a pronoun more often than a number. So are "hundred" and "thousand",
-# which are figures of speech.
+# Without "one", mostly a pronoun, and "hundred" and "thousand", mostly figures of speech.
 _SMALL = (
     "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen"
@@ -62,16 +64,16 @@ _NUMBER = "|".join(
 
 
 def unsupported_numbers(summary: pl.Expr, source: pl.Expr) -> pl.Expr:
-    """The numbers of a summary that its source does not name; a list, empty if all is well.
+    """The numbers of a summary that its source lacks, as a list.
 
-    Numbers count by value: ``$1,000`` is ``1000.00``, and ``two`` is ``2``. Units and compounds
-    are not looked at: ``twenty-five`` is 20 and 5.
+    Numbers are compared by value: ``$1,000`` is ``1000.00``, ``two`` is ``2``, and ``twenty-five``
+    is 20 and 5.
     """
     return _numbers(summary).list.set_difference(_numbers(source))
 
 
 def has_number(text: pl.Expr) -> pl.Expr:
-    """Whether a text names any number at all."""
+    """Whether a text contains a number."""
     return text.str.to_lowercase().str.contains(_NUMBER)
 
 
@@ -93,10 +95,10 @@ class Defect(str, Enum):
 
 _WORD = r"[\p{L}\p{N}]+(?:['\x{2019}]\p{L}+)*"
 
-# A sentence's end, and what may follow it: quotes, brackets, emoji. An emoji ends one by itself.
+# The end of a sentence (also an emoji), and possible quotes, brackets, and emoji after it.
 _ENDED = r"[.!?…。\x{FF01}\x{FF1F}\p{Extended_Pictographic}][^\p{L}\p{N}]*$"
 
-# Marks of tokenizers, remains of web pages, and what people write where there is no review.
+# Marks of tokenizers, remains of web pages, and phrases for absent reviews.
 _PLACEHOLDERS = (
     r"</?(?:n|s|unk|pad|bos|eos|cls|sep|mask)(?:_\d+)?>",
     r"<extra_id_\d+>",
@@ -112,7 +114,7 @@ _PLACEHOLDERS = (
 )
 _PLACEHOLDER = f"(?i){'|'.join(_PLACEHOLDERS)}"
 
-# Frequent in any English text of some length and, unlike "in" or "a", no words of its neighbours.
+# Frequent in English texts and, unlike "in" or "a", absent from related languages.
 _ENGLISH = (
     "the and is of to it this that for with but not are very they have has had you were from be my "
     "its it's these those would which when than if there all just will can your we what"
@@ -122,21 +124,16 @@ _LEAST_ENGLISH_SHARE = 0.08
 # Shorter texts need no such word: "Great sound, poor battery."
 _WORDS_TO_JUDGE_LANGUAGE = 12
 
-# Chunks of one product are summarized one by one and may well say the same in the same words; a
-# model that is caught in a loop says little else.
+# Summaries of several chunks may repeat a phrase; a model in a loop produces little else.
 _LEAST_REPETITIONS = 4
 _MOST_REPEATED_SHARE = 1 / 8
 _PHRASE_WORDS = 3
 
 
 def with_defects(summaries: pl.DataFrame, settings: QualitySettings) -> pl.DataFrame:
-    """Each summary with its count of ``words`` and, named by ``Defect``, whether it has a defect.
+    """Summaries (``abstracted_summary``) with ``words`` and a Boolean column per ``Defect``.
 
-    An empty summary has that defect only. Memory is some ten times that of the texts.
-
-    Args:
-        summaries: with a column ``abstracted_summary``, which stays, as all others do.
-        settings: bounds of a summary's length, and whether it has to be English.
+    An empty summary has that defect only. Memory is about ten times that of the texts.
     """
     text = pl.col("abstracted_summary").fill_null("").str.strip_chars()
     split = summaries.with_columns(
@@ -159,7 +156,7 @@ def with_defects(summaries: pl.DataFrame, settings: QualitySettings) -> pl.DataF
 
 
 def _is_foreign() -> pl.Expr:
-    """Mostly other letters than Latin ones, or hardly any word of those that English abounds in."""
+    """Whether most letters are not Latin, or frequent English words are rare."""
     letters = pl.col("_text").str.count_matches(r"\p{L}")
     latin = pl.col("_text").str.count_matches(r"\p{Latin}")
     english = pl.col("_words").list.eval(pl.element().is_in(_ENGLISH.split()).sum()).list.first()
@@ -170,7 +167,7 @@ def _is_foreign() -> pl.Expr:
 
 
 def _is_repetitive(words: pl.Series) -> pl.Series:
-    """For each text, whether one phrase of three words makes up much of it."""
+    """For each text, whether a phrase of three words makes up much of it."""
     spoken = (
         pl.DataFrame({"word": words})
         .with_row_index("row")
@@ -200,11 +197,7 @@ _REVIEWS_SCHEMA = pl.Schema({"product_id": pl.String, "all_reviews": pl.String})
 
 @dataclass
 class QualityReport:
-    """How many summaries have which defect.
-
-    ``compared`` are the summaries that were held against their reviews: those that name a number
-    and whose reviews are still on the lake, and readable.
-    """
+    """Counts of defects; ``compared``: summaries with a number and readable reviews."""
 
     summaries: int = 0
     compared: int = 0
@@ -242,7 +235,7 @@ def _rows_a_slice(plan: Plan) -> int:
 
 
 def _beside_reviews(lake: Lake, plan: Plan, rows: pl.DataFrame) -> pl.DataFrame:
-    """The summaries that name a number, and the reviews that each was made from."""
+    """The summaries that contain a number, with their reviews."""
     numeric = rows.filter(has_number(pl.col("abstracted_summary")))
     chosen = set(numeric["checkpoint"].unique())
     keys = [planned.input_key for planned in plan.checkpoints if planned.number in chosen]
@@ -251,10 +244,10 @@ def _beside_reviews(lake: Lake, plan: Plan, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _reviews(content: bytes | None) -> pl.DataFrame:
-    """product_id and all_reviews of a checkpoint; none where they are gone, or damaged."""
+    """product_id and all_reviews of a checkpoint; empty if missing or damaged."""
     try:
         table = parse_table(content or b"", INPUT_SCHEMA, nullable=INPUT_NULLABLE)
-    except ValueError:  # a job that needs them says so
+    except ValueError:  # reported by the job that needs them
         table = pl.DataFrame(schema=INPUT_SCHEMA)
     return table.select("product_id", "all_reviews")
 
@@ -265,7 +258,7 @@ def _add(finding: Finding, rows: pl.DataFrame, detail: pl.Expr) -> None:
 
 
 def _excerpt(defect: Defect) -> pl.Expr:
-    """The part of a summary that shows the defect."""
+    """The part of a summary with the defect."""
     if defect is Defect.TRUNCATED:
         text = pl.col("abstracted_summary").fill_null("")
         return pl.concat_str(pl.lit("… "), text.str.tail(_EXCERPT_CHARS))
@@ -293,7 +286,7 @@ _COVERED_ROWS = 100_000
 
 @dataclass(frozen=True)
 class MergedCoverage:
-    """Where each selected product is; ``missing_checkpoints`` hold the missing ones."""
+    """The place of each selected product; ``missing_checkpoints`` contain the missing ones."""
 
     selected: int
     rows: int

@@ -34,8 +34,8 @@ import polars as pl
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.settings import SummarySettings
 
-# Beside a window's text: how many reviews it holds whole; which of its lines, counted from 0, are
-# the beginning of a review and not all of it; and the lines' ratings in stars.
+# Reviews that a window contains in full; its lines, counted from 0, that are only the beginning of
+# a review; ratings of its lines in stars.
 COVERAGE = pl.Schema(
     [
         ("reviews_read", pl.Int64()),
@@ -50,16 +50,15 @@ _OF_EACH_REVIEW = ("review_ratings", "review_places")
 def windows(grouped: pl.LazyFrame, settings: SummarySettings) -> pl.LazyFrame:
     """product_id, ``text`` and ``COVERAGE`` of grouped reviews.
 
-    A review that a window cuts is not read but cut; one of which it holds nothing is neither. So
-    read, cut and left out add up to ``review_count``.
+    Reviews read in full, cut, and left out add up to ``review_count``.
 
     Args:
-        grouped: one row a product with product_id, all_reviews, review_count and, where reviews
-            can be separated, review_ratings and review_places.
+        grouped: one row per product with product_id, all_reviews, review_count and, for separable
+            reviews, review_ratings and review_places.
         settings: characters and order of the window.
 
     Raises:
-        PlanError: the order is to be representative, and ratings are not known.
+        PlanError: a representative order needs ratings, which are unknown.
     """
     if _are_separable(grouped):
         window = _laid(settings.window_chars, by_side=settings.review_order == "representative")
@@ -184,10 +183,7 @@ _ROWS_A_GROUP = 10_000
 
 @dataclass(frozen=True)
 class SelectedTexts:
-    """The window of each selected product's reviews, in no particular order.
-
-    ``directory`` is a local one that holds nothing else. So many products are held in memory.
-    """
+    """The windows of selected products in a local ``directory`` of their own, unordered."""
 
     directory: Path
     products_in_memory: int
@@ -200,14 +196,7 @@ class SelectedTexts:
         settings: SummarySettings,
         directory: Path,
     ) -> SelectedTexts:
-        """Copy the texts of ``products`` out of the grouped reviews.
-
-        Args:
-            grouped: one row a product, as ``review_window.windows`` takes it.
-            products: those to take, by product_id.
-            settings: say which part of each text is taken.
-            directory: where to.
-        """
+        """Copy the windows of ``products`` (product_id) from grouped reviews (see ``windows``)."""
         texts = cls(directory, max(1, CHARS_IN_MEMORY // settings.window_chars))
         # Not a semi-join, which holds all texts in memory.
         is_chosen = pl.col("product_id").is_in(products["product_id"].implode())
@@ -219,23 +208,22 @@ class SelectedTexts:
         return texts
 
     def batches(self) -> Iterator[pl.DataFrame]:
-        """``review_window.windows``, of as many products at a time as memory bears."""
+        """Rows of ``windows``, ``products_in_memory`` at a time."""
         scan = pl.scan_parquet(self._path)
         rows = scan.select(pl.len()).collect().item()
         for start in range(0, rows, self.products_in_memory):
             yield scan.slice(start, self.products_in_memory).collect()
 
     def beside(self, planned: pl.DataFrame) -> Iterator[pl.DataFrame]:
-        """Rows of ``planned`` with the columns of ``windows``; a checkpoint's rows come together.
+        """Rows of ``planned`` with the columns of ``windows``, whole checkpoints at a time.
 
-        Args:
-            planned: product_id and checkpoint, in the order of checkpoints; its order is kept.
+        ``planned`` has product_id and checkpoint, in the order of checkpoints, which is kept.
         """
         if planned.is_empty():
             return
         largest = planned.group_by("checkpoint").len()["len"].max()
         assert isinstance(largest, int)
-        # Slices end between checkpoints; one checkpoint too large for memory is a slice by itself.
+        # Slices end between checkpoints; a checkpoint too large for memory is one slice.
         place = pl.col("checkpoint") - planned["checkpoint"].min()
         sliced = planned.with_columns(slice=place // max(1, self.products_in_memory // largest))
         self._scatter(sliced)
@@ -247,7 +235,7 @@ class SelectedTexts:
             yield rows.join(texts, on="product_id", how="left", maintain_order="left")
 
     def _scatter(self, sliced: pl.DataFrame) -> None:
-        """Write the texts of each slice to a folder of its own."""
+        """Write the texts of each slice to its folder."""
         for count, batch in enumerate(self.batches()):
             found = batch.join(sliced.select("product_id", "slice"), on="product_id")
             parts = found.partition_by("slice", as_dict=True, include_key=False)

@@ -1,18 +1,19 @@
-"""Judge checkpoints: orchestrator, job, merge and status ask here whether one is valid.
+"""The one judge of checkpoints, for orchestrator, job, merge, and status.
 
-A checkpoint is valid when its manifest exists and parses, names the CSV's SHA-256 and size and
-the CSV matches, product ids summarized and quarantined are those planned, and its data version
-is the plan's. Dagster's state and a job's exit code decide nothing.
+A checkpoint is valid when its manifest exists and parses, the CSV has the SHA-256 and size in it,
+product ids summarized and quarantined are those planned, and its data version is that of the plan.
+Dagster's state and a job's exit code decide nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 
 from reviewsum_assets.checkpoints.manifest import Manifest, SummaryRow, decode_rows
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint, data_version
@@ -30,10 +31,10 @@ def finished_numbers(lake: Lake) -> list[int]:
 
 
 def checkpoint_digests(lake: Lake) -> dict[int, str]:
-    """Return a digest of the e_tags and sizes of manifest and CSV, by checkpoint number.
+    """A digest of the e_tags and sizes of manifest and CSV, by the number of the checkpoint.
 
-    One listing tells that none of 10,000 checkpoints has changed; reading them takes minutes.
-    Checkpoints of which a file is missing are left out.
+    A listing shows whether any of 10,000 checkpoints changed; reading them takes minutes.
+    Checkpoints without one of the files are left out.
 
     Raises:
         LakeError: the lake cannot be listed.
@@ -43,19 +44,19 @@ def checkpoint_digests(lake: Lake) -> dict[int, str]:
         for prefix in (places.CHECKPOINT_MANIFESTS, places.CHECKPOINT_FILES)
     )
     return {
-        number: _digest([manifests[number], files[number]])
+        number: _digest(manifests[number], files[number])
         for number in manifests.keys() & files.keys()
         if number is not None
     }
 
 
-def _digest(items: Iterable[LakeObject]) -> str:
+def _digest(*items: LakeObject) -> str:
     lines = "\n".join(f"{item.e_tag} {item.size}" for item in items)
     return hashlib.sha256(lines.encode()).hexdigest()[:_DIGEST_CHARS]
 
 
 class Validity(str, Enum):
-    """A checkpoint's state as the lake tells it."""
+    """A checkpoint's state on the lake."""
 
     VALID = "valid"
     MISSING = "missing"
@@ -64,7 +65,7 @@ class Validity(str, Enum):
 
 @dataclass(frozen=True)
 class CheckpointState:
-    """What the lake holds for a planned checkpoint; manifest and rows only if it is valid."""
+    """A planned checkpoint as judged; with manifest and rows only if it is valid."""
 
     planned: PlannedCheckpoint
     validity: Validity
@@ -102,19 +103,20 @@ def check_checkpoint(lake: Lake, planned: PlannedCheckpoint) -> CheckpointState:
 def check_checkpoints(
     lake: Lake, planned: Iterable[PlannedCheckpoint]
 ) -> Iterator[CheckpointState]:
-    """Judge several checkpoints side by side, in their order, a bounded number at a time."""
+    """Judge several checkpoints in parallel, in their order, a bounded number at a time."""
+    left = iter(planned)
     with ThreadPoolExecutor(_PARALLEL_CHECKS) as pool:
-        for some in _slices(list(planned), 4 * _PARALLEL_CHECKS):
+        while some := list(islice(left, 4 * _PARALLEL_CHECKS)):
             yield from pool.map(lambda one: check_checkpoint(lake, one), some)
 
 
 def _matching_rows(
     planned: PlannedCheckpoint, manifest: Manifest, csv_content: bytes | None
 ) -> tuple[SummaryRow, ...]:
-    """The CSV's rows if all agrees.
+    """The rows of a CSV that agrees with manifest and plan.
 
     Raises:
-        ValueError: what does not agree.
+        ValueError: names the difference.
     """
     if csv_content is None:
         raise ValueError("the manifest is there, its CSV is not")
@@ -134,32 +136,20 @@ def _matching_rows(
     return rows
 
 
-def _slices(items: Sequence[PlannedCheckpoint], size: int) -> Iterator[Sequence[PlannedCheckpoint]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def plan_problems(lake: Lake, plan: Plan) -> list[str]:
-    """What is damaged of the current plan, a sentence each; reads every checkpoint's input."""
-    return [
-        f"{planned.partition_key}: its grouped reviews {planned.input_key} are not those planned"
-        for planned in damaged_inputs(lake, plan)
-    ]
-
-
 def damaged_inputs(lake: Lake, plan: Plan) -> list[PlannedCheckpoint]:
-    """The checkpoints whose grouped reviews are there and not those planned; reads them all."""
+    """The checkpoints whose grouped reviews exist and differ from the plan; reads them all."""
+    contents = lake.contents(planned.input_key for planned in plan.checkpoints)
     return [
         planned
-        for planned, content in _inputs(lake, plan.checkpoints)
+        for planned, (_, content) in zip(plan.checkpoints, contents, strict=True)
         if content is not None and not _is_input_of(planned, content)
     ]
 
 
 def lost_checkpoints(lake: Lake, plan: Plan) -> list[int]:
-    """Numbers of the checkpoints that are not valid and whose grouped reviews are not there.
+    """Numbers of invalid checkpoints whose grouped reviews are missing or, on a disk, damaged.
 
-    Reads only what, by the listing, may be one; on S3 no grouped reviews, which may be much.
+    Reads only suspects by the listing: on S3 no grouped reviews, which may be large.
     """
     listed = {
         item.key
@@ -173,22 +163,13 @@ def lost_checkpoints(lake: Lake, plan: Plan) -> list[int]:
         if planned.input_key not in listed
         or (is_disk and places.checkpoint_manifest(planned.number) not in listed)
     ]
+    contents = lake.contents(planned.input_key for planned in suspects)
     return [
         planned.number
-        for planned, content in _inputs(lake, suspects)
+        for planned, (_, content) in zip(suspects, contents, strict=True)
         if (content is None or not _is_input_of(planned, content))
         and not check_checkpoint(lake, planned).is_valid
     ]
-
-
-def _inputs(
-    lake: Lake, checkpoints: Sequence[PlannedCheckpoint]
-) -> Iterator[tuple[PlannedCheckpoint, bytes | None]]:
-    """Checkpoints with the bytes of their grouped reviews, some at a time."""
-    found = lake.contents(planned.input_key for planned in checkpoints)
-    yield from (
-        (planned, content) for planned, (_, content) in zip(checkpoints, found, strict=True)
-    )
 
 
 def _is_input_of(planned: PlannedCheckpoint, content: bytes) -> bool:

@@ -15,7 +15,8 @@ from reviewsum_assets.demo import SAMPLE_DUMP, SAMPLE_DUMP_NAME
 from reviewsum_assets.errors import DumpError, first_names
 from reviewsum_assets.settings import Settings
 from reviewsum_assets.storage import places
-from reviewsum_assets.storage.lake import Lake, LakeObject, refuse_credentials
+from reviewsum_assets.storage.lake import Lake, LakeObject
+from reviewsum_assets.storage.stores import refuse_credentials
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where every object lies on the lake: the keys, relative to its root."""
+"""The key of every object of the lake, relative to its root, in one place."""
 
 from __future__ import annotations
 
@@ -43,15 +43,12 @@ def checkpoint_manifest(number: int) -> str:
 
 
 def checkpoint_chunks(number: int, sha256: str) -> str:
-    """Key of the chunk summaries of one computation of a checkpoint, by the hash of their file.
-
-    A second computation never replaces what the manifest of the first one names.
-    """
+    """Key of a computation's chunk summaries, by hash: the manifest of another keeps its own."""
     return f"{CHECKPOINT_CHUNKS}/checkpoint_file_{number}/{sha256}.parquet"
 
 
 def checkpoint_number_of(key: str) -> int | None:
-    """The number of the checkpoint whose CSV, manifest or chunks lie at a key, if it is one."""
+    """The checkpoint whose CSV, manifest or chunks have this key, if any."""
     match = _CHECKPOINT_KEY.fullmatch(key)
     return None if match is None else int(match[1] or match[2])
 
@@ -72,7 +69,7 @@ def plan_table(plan_id: str) -> str:
 
 
 def canary_reference(recipe_key: str) -> str:
-    """Key of what the first worker of a recipe said of the canary texts."""
+    """Key of the canary summaries of a recipe's first worker."""
     return f"{CANARY_SUMMARIES}/{recipe_key}.json"
 
 
@@ -82,8 +79,5 @@ def model_directory(version: str) -> str:
 
 
 def converted_model_directory(version: str) -> str:
-    """Prefix of a model's conversion for CTranslate2; beside the model, so that a job copies one.
-
-    Its name begins with the model's, but no listing of that folder holds it.
-    """
+    """Prefix of a model's conversion for CTranslate2: a sibling of the model's own folder."""
     return f"{MODELS}/{version}.ctranslate2"

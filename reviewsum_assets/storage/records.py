@@ -1,7 +1,7 @@
-"""Types of fields of records: of those that become part of a place, and of counts.
+"""Records with a checksum, and field types that keep hostile records in their folder.
 
-Whoever can write to the lake can write a record: what it names must not lead out of the folder
-that it is meant for, there or on a local disk.
+A record may have been written by others: the names in it must not lead out of the folder that they
+belong to, on the lake or on a local disk.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _PART = "[A-Za-z0-9_][A-Za-z0-9_.+-]*"
 
-# One part of a place, or nothing where there is no name yet.
+# One part of a place; empty: there is no name yet.
 PlaceName = Annotated[str, Field(pattern=f"^({_PART})?$")]
 # A file below a folder.
 FileName = Annotated[str, Field(pattern=f"^{_PART}(/{_PART})*$")]
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
-
 
 _SEALED = re.compile(rb'(?P<body>.*),"seal":"(?P<seal>[0-9a-f]{64})"\}', re.DOTALL)
 _SEAL = "seal"
@@ -38,7 +37,7 @@ def file_sha256(path: Path) -> str:
 
 
 class SealedRecord(BaseModel):
-    """A record that is written sealed."""
+    """A record that ends with the SHA-256 of its content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -48,7 +47,7 @@ class SealedRecord(BaseModel):
         return {k: v for k, v in data.items() if k != _SEAL} if isinstance(data, dict) else data
 
     def sealed(self) -> bytes:
-        """The record as a sealed document."""
+        """The document: JSON with its checksum as the last field."""
         body = self.model_dump_json(indent=1).encode().removesuffix(b"}").rstrip()
         return b'%s,"seal":"%s"}' % (body, hashlib.sha256(body).hexdigest().encode())
 
@@ -57,7 +56,7 @@ class SealedRecord(BaseModel):
         """The record of a document.
 
         Raises:
-            ValueError: it is not what was written, or of another kind.
+            ValueError: the content differs from what was written, or is of another kind.
         """
         found = _SEALED.fullmatch(content)
         if found is None:

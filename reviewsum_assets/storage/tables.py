@@ -1,6 +1,6 @@
-"""Parquet tables of the lake: read whole, with the columns they are meant to have, or not at all.
+"""Parquet tables of the lake, read with the expected columns or not at all.
 
-Anybody who can write to the lake can have written them.
+They may have been written by others.
 """
 
 from __future__ import annotations
@@ -9,23 +9,17 @@ import io
 
 import polars as pl
 
-# Damaged files make polars panic now and then, which is no Exception.
+# Polars may panic on damaged files; its panic is not an Exception.
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 def parse_table(
     content: bytes, schema: pl.Schema, *, nullable: tuple[str, ...] = ()
 ) -> pl.DataFrame:
-    """The columns of ``schema``, in its order.
-
-    Args:
-        content: of the object.
-        schema: names and types of the columns that are needed; others are left out.
-        nullable: those of them that may have no value in some rows.
+    """The columns of ``schema`` in its order; only ``nullable`` ones may have null values.
 
     Raises:
-        ValueError: it is damaged, lacks a column, or one is of another type or has holes; says so
-            in one sentence.
+        ValueError: the table is damaged, or a column is missing, of another type, or has nulls.
     """
     try:
         table = pl.read_parquet(io.BytesIO(content))
@@ -42,7 +36,7 @@ def require_columns(found: pl.Schema, schema: pl.Schema) -> None:
     """Refuse a table with other columns.
 
     Raises:
-        ValueError: what it has and what it should have.
+        ValueError: names the present and the expected columns.
     """
     if dict(found) != dict(schema):
         raise ValueError(f"it has the columns {_named(found)} instead of {_named(schema)}")
@@ -56,7 +50,7 @@ def as_parquet(frame: pl.DataFrame) -> bytes:
 
 
 def first_line(error: BaseException) -> str:
-    """What polars says, without the query that follows."""
+    """The message of polars without the query plan that follows."""
     return str(error).partition("\n")[0]
 
 

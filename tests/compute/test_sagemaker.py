@@ -17,8 +17,7 @@ from reviewsum_assets.compute.launches import note_launch, noted_jobs, waiting_r
 from reviewsum_assets.compute.processing_job import ProcessingApi
 from reviewsum_assets.errors import PlanError, SettingsError
 from reviewsum_assets.job.spec import JobSpec
-from reviewsum_assets.storage import lake as lake_module
-from reviewsum_assets.storage import locks, places
+from reviewsum_assets.storage import locks, places, stores
 from reviewsum_assets.storage.lake import Lake
 from tests.compute.conftest import Planned
 from tests.support.clocks import FastClock
@@ -296,7 +295,7 @@ def test_a_job_that_was_noted_and_never_created_is_forgotten(
 def test_a_lake_that_is_out_of_reach_for_a_moment_stops_nothing(
     small: SmallPipeline, processing: ProcessingEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(lake_module._RETRIES, "max_retries", 5)
+    monkeypatch.setitem(stores._RETRIES, "max_retries", 5)
     processing.faults.slow_start(2)
     processing.faults.s3_errors(503, 13, "GET", "messages/1.json")
     assert small.summarize(1, 2).success

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reviewsum_assets.errors import LakeError
-from reviewsum_assets.storage import lake as module
 from reviewsum_assets.storage import places
+from reviewsum_assets.storage import stores as module
 from reviewsum_assets.storage.lake import Lake
 from tests.support.crashes import WarmCommand, WarmProcess
 from tests.support.processing import Faults, ProcessingEmulator
