@@ -147,8 +147,14 @@ def _print_table(
     """Print fields of rows; a value that was not measured is left empty."""
     table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     for field, header in columns.items():
-        table.add_column(header, no_wrap=field not in ("name", "size"))
+        table.add_column(header, no_wrap=field not in ("name", "size"), overflow="fold")
     for row in rows:
         values = (getattr(row, field) for field in columns)
-        table.add_row(*(f"{v:,.4g}" if isinstance(v, float) else str(v or "") for v in values))
+        table.add_row(*map(_shown, values))
     console.print(table)
+
+
+def _shown(value: float | str | None) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 1_000 else f"{value:.4g}"
+    return "" if value is None else str(value)
