@@ -7,7 +7,7 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,24 @@ from reviewsum_assets.job.devices import device_name
 _PARTS = ("engines", "stages")
 _LIBRARIES = ("ctranslate2", "torch", "transformers", "polars", "dagster")
 _DIFFERENCES_SHOWN = 5
-_SPEED = (
-    "name", "processes", "threads", "batch_tokens", "settled_tokens", "chunks_per_s",
-    "ratio_to_baseline", "peak_mb", "roofline_share",
-)  # fmt: skip
-_AGREEMENT = ("name", "agreement", "rouge_l", "rouge_l_to_baseline")
-_STAGES = ("name", "size", "seconds", "peak_mb", "baseline_seconds", "baseline_peak_mb", "ratio")
+# Headers by field, short enough for 80 columns.
+_SPEED = {
+    "name": "engine", "processes": "proc", "threads": "thr", "batch_tokens": "tokens",
+    "settled_tokens": "settled", "chunks_per_s": "chunks/s", "ratio_to_baseline": "ratio",
+    "peak_mb": "MB", "roofline_share": "roofline",
+}  # fmt: skip
+_AGREEMENT = {
+    "name": "engine", "agreement": "identical", "rouge_l": "ROUGE-L",
+    "rouge_l_to_baseline": "to predecessor",
+}  # fmt: skip
+_ROOFLINE = {
+    "gflop_per_chunk": "GFLOP/chunk", "mb_per_chunk": "MB/chunk", "device_gflops": "GFLOP/s",
+    "device_gb_per_s": "GB/s", "bound_chunks_per_s": "chunks/s", "bound_by": "bound by",
+}  # fmt: skip
+_STAGES = {
+    "name": "stage", "size": "of", "seconds": "s", "peak_mb": "MB", "baseline_seconds": "other s",
+    "baseline_peak_mb": "MB", "ratio": "ratio",
+}  # fmt: skip
 
 
 class BenchResult(EngineResults):
@@ -98,7 +110,7 @@ def print_report(console: Console, result: BenchResult) -> None:
         title = f"Agreement: {measured.compared_chunks:,} chunks, with transformers-float32"
         _print_table(console, title, rows, _AGREEMENT)
         for dtype, bound in result.rooflines.items():
-            _print_table(console, f"Roofline: {dtype}", [bound], tuple(type(bound).model_fields))
+            _print_table(console, f"Roofline: {dtype}", [bound], _ROOFLINE)
         for pair in result.differing[:_DIFFERENCES_SHOWN]:
             console.print(f"differs: {pair}", markup=False, highlight=False, soft_wrap=True)
         if more := result.differing[_DIFFERENCES_SHOWN:]:
@@ -130,13 +142,19 @@ def _machine(gpu: str) -> dict[str, Any]:
 
 
 def _print_table(
-    console: Console, title: str, rows: Sequence[BaseModel], columns: Sequence[str]
+    console: Console, title: str, rows: Sequence[BaseModel], columns: Mapping[str, str]
 ) -> None:
     """Print fields of rows; a value that was not measured is left empty."""
-    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
-    for column in columns:
-        table.add_column(column.replace("_", " "), no_wrap=column == "name")
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    for field, header in columns.items():
+        table.add_column(header, no_wrap=field not in ("name", "size"), overflow="fold")
     for row in rows:
-        values = (getattr(row, column) for column in columns)
-        table.add_row(*(f"{v:,.4g}" if isinstance(v, float) else str(v or "") for v in values))
+        values = (getattr(row, field) for field in columns)
+        table.add_row(*map(_shown, values))
     console.print(table)
+
+
+def _shown(value: float | str | None) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 1_000 else f"{value:.4g}"
+    return "" if value is None else str(value)
