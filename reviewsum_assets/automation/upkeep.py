@@ -112,7 +112,7 @@ def reconcile_checkpoints(
     found = reconcile(
         context.instance, pipeline, plan, _failures(context), seconds=_READING_SECONDS
     )
-    told = "; ".join(found.told())
+    told = "; ".join(found.sentences())
     if not found.did_nothing:
         context.log.warning(told)
     if found.merged.lost and found.is_complete:

@@ -199,7 +199,7 @@ def reconcile(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(reconcile_result(opened, found))
     else:
-        for sentence in found.told():
+        for sentence in found.sentences():
             out.say(sentence)
 
 

@@ -92,7 +92,7 @@ def test_a_second_call_does_nothing_and_says_so(world: World) -> None:
     before = (len(events(world.instance)), len(world.runs()))
     again = world.reconcile()
     assert again.did_nothing
-    assert again.told() == ["Dagster and the lake agree"]
+    assert again.sentences() == ["Dagster and the lake agree"]
     assert (len(events(world.instance)), len(world.runs())) == before
 
 

@@ -66,7 +66,7 @@ def test_ticks_share_what_is_too_much_for_one(
 ) -> None:
     monkeypatch.setattr(automation, "_READING_SECONDS", 0.0)
     complete(lake, plan_products(lake, products(6), checkpoint_size=2).plan)
-    assert "1 checkpoints adopted: checkpoint_00001; 2 still to be looked at" in tick()
+    assert "1 checkpoints adopted: checkpoint_00001; 2 still to be read" in tick()
     assert "1 checkpoints adopted: checkpoint_00002" in tick()
     assert "1 checkpoints adopted: checkpoint_00003" in tick()
     assert set(shown(tick.instance).values()) == {"MATERIALIZED"}
