@@ -24,11 +24,8 @@ PAGES = [ROOT / "README.md", *sorted((PACKAGE / "docs").glob("*.md"))]
 # present number (`python -m tests.test_english`) when its folder improves; never raise one.
 MOST_HITS = {
     "": 7,
-    "assets": 39,
-    "automation": 5,
     "bench": 8,
     "checkpoints": 12,
-    "cli": 8,
     "compute": 26,
     "evaluation": 5,
     "job": 14,

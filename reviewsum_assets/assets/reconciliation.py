@@ -374,10 +374,7 @@ def _reconcile_merged(
 
 
 def _shown_table(instance: dg.DagsterInstance) -> tuple[str, str]:
-    """Return the data version of the table that Dagster shows, and why it is suspected.
-
-    Both are empty for none; a lost table is not shown any more.
-    """
+    """Data version of the table that Dagster shows, and why it is suspected; empty for none."""
     made = instance.fetch_materializations(MERGED_SUMMARIES, limit=1).records
     noted = instance.fetch_observations(MERGED_SUMMARIES, limit=1).records
     event = made[0].asset_materialization if made else None

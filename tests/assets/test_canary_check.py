@@ -65,7 +65,7 @@ def test_workers_that_say_the_same_pass(small: SmallPipeline) -> None:
     found = verdict(small.execute("merge"))
     assert found.passed
     assert found.description == (
-        "1 checkpoints come from workers that say the same; 1 others were not asked"
+        "1 checkpoints come from workers that agree; 1 others were not compared"
     )
 
 

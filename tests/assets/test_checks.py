@@ -248,8 +248,8 @@ def test_a_dump_that_breaks_off_is_named(
     assert "dumps_are_whole" in failed(run)
     check = evaluations(run)["dumps_are_whole"]
     assert check.description == (
-        "1 of 1 dumps are damaged, what comes before the damage is read, the rest is lost: "
-        f"{dump}. Get them anew and put them in the place of the damaged ones"
+        "1 of 1 dumps are damaged; rows before the damage are read, the others are lost: "
+        f"{dump}. Download them again and replace the damaged ones"
     )
     assert "dump.csv.gz" in str(check.metadata["examples"].value)
 

@@ -85,7 +85,7 @@ class TestRecompute:
         self.in_the_way = f"{places.checkpoint_csv(2)}/in the way"
         self.lake.put(self.in_the_way, b"")
         self.failed = small.summarize(1, 2, **RECOMPUTE)
-        assert "What landed is kept: re-execute this run" in failure(self.failed)
+        assert "Checkpoints that landed are kept: re-execute this run" in failure(self.failed)
 
     def clear_the_way(self) -> None:
         self.lake.delete(self.in_the_way)

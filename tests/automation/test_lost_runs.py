@@ -20,7 +20,7 @@ from reviewsum_assets.assets.dagster_home import (
     last_run_of_this_process,
     locking_executor,
     run_tags,
-    tells_of_its_failure,
+    sends_own_alert,
 )
 from reviewsum_assets.compute.local import is_locked
 from reviewsum_assets.definitions import defs
@@ -159,7 +159,7 @@ def test_every_job_can_be_lost_and_noticed() -> None:
 
 def test_a_run_without_a_lock_in_this_home_is_left_alone(small: SmallPipeline) -> None:
     lost(small, "merge")
-    elsewhere = put_run(small, "merge", STARTED, run_tags(tells_of_failure=True))
+    elsewhere = put_run(small, "merge", STARTED, run_tags(sends_alert=True))
     fail_lost_runs(small.instance)
     assert status(small, elsewhere) is STARTED
 
@@ -186,14 +186,14 @@ def test_a_home_that_takes_no_locks_stops_no_run(
 def test_a_run_made_from_one_of_the_command_line_does_not_tell_of_its_failure(
     small: SmallPipeline,
 ) -> None:
-    run_id = put_run(small, "merge", STARTED, run_tags(tells_of_failure=True))
+    run_id = put_run(small, "merge", STARTED, run_tags(sends_alert=True))
     run = small.instance.get_run_by_id(run_id)
     assert run is not None
-    assert not tells_of_its_failure(run), "only the daemon tells of it"
+    assert not sends_own_alert(run), "only the daemon tells of it"
 
 
 def test_a_command_does_not_take_a_run_made_from_its_own_for_the_last(small: SmallPipeline) -> None:
-    tags = run_tags(tells_of_failure=True)
+    tags = run_tags(sends_alert=True)
     run_id = small.instance.create_run_for_job(defs.resolve_job_def("merge"), tags=tags).run_id
     put_run(small, "merge", STARTED, tags)
     last = last_run_of_this_process(small.instance)

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from reviewsum_assets.assets.dagster_home import fail_lost_runs, persistent_instance, run_tags
-from reviewsum_assets.automation.alerts import alert_on_failure, telling_of_failure
+from reviewsum_assets.automation.alerts import alert_of_failed_command, alert_on_failure
 from reviewsum_assets.cli.app import app
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.errors import DumpError, PlanError, RunInterrupted
@@ -93,7 +93,7 @@ def test_who_interrupts_a_run_is_not_told(mailbox: Mailbox) -> None:
     with (
         persistent_instance() as instance,
         pytest.raises(RunInterrupted),
-        telling_of_failure(instance, load_settings()),
+        alert_of_failed_command(instance, load_settings()),
     ):
         raise RunInterrupted("interrupted")
     assert mailbox.mails == []
@@ -104,7 +104,7 @@ def test_of_a_command_that_was_killed_the_daemon_tells(mailbox: Mailbox) -> None
         run = instance.create_run_for_job(
             defs.resolve_job_def("merge"),
             status=dg.DagsterRunStatus.STARTED,
-            tags=run_tags(tells_of_failure=True),
+            tags=run_tags(sends_alert=True),
         )
         lock = Path(instance.root_directory, "run_locks", run.run_id)
         lock.parent.mkdir()

@@ -162,7 +162,7 @@ def test_status_and_verify_tell_a_lake_that_is_complete(finished: Finished) -> N
     assert code == 0
     assert [c["state"] for c in status["checkpoints"]] == ["valid", "valid"]
     assert (status["products_summarized"], status["products_pending"]) == (3, 0)
-    assert command("verify")[:2] == (0, "all is well\n")
+    assert command("verify")[:2] == (0, "no problem found\n")
 
 
 def test_status_and_verify_name_what_is_off(finished: Finished, tmp_path: Path) -> None:
