@@ -11,7 +11,6 @@ import dagster as dg
 from reviewsum_assets.assets import display
 from reviewsum_assets.assets.display import link_metadata
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.compute.instances import checkpoint_usd
@@ -77,97 +76,69 @@ def materialization(
         reused: the run found the checkpoint complete and computed nothing.
         adopted: no run of this instance computed it.
     """
+    metadata = {**_metadata(pipeline, state), "reused": reused, "adopted": adopted or None}
     return dg.AssetMaterialization(
         asset_key=CHUNK_SUMMARIES,
         partition=state.planned.partition_key,
-        metadata={
-            **_metadata(pipeline, state),
-            "reused": reused,
-            **({"adopted": True} if adopted else {}),
-        },
+        metadata={name: value for name, value in metadata.items() if value is not None},
         tags={DATA_VERSION_TAG: shown_version(state.planned, digest)},
     )
 
 
 def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
-    manifest = state.manifest
+    """Metadata of a checkpoint; absent values are None.
+
+    So are some zeros: Dagster plots every number, and a curve of zeros carries no information.
+    """
+    manifest, planned = state.manifest, state.planned
     assert manifest is not None
     lake, producer = pipeline.lake, manifest.producer
     usd = checkpoint_usd(manifest, pipeline.settings.usd_per_hour)
-    return {
-        "products": f"{len(manifest.products):,} of {state.planned.products:,} summarized",
-        **_counted("quarantined", len(manifest.quarantined)),
-        "worker_seconds": round(manifest.worker_seconds, 3),
-        "products_per_hour": _products_per_hour(manifest),
-        **({} if usd is None else {"usd": round(usd, 6)}),
-        **_products(state, manifest),
-        **_amounts(manifest),
-        "seconds": _timings(manifest),
-        "engine": f"{producer.engine}, {producer.device}, {producer.dtype}",
-        **({"engine_reason": producer.engine_reason} if producer.engine_reason else {}),
-        "instance_type": producer.instance_type,
-        "job": producer.job_name,
-        **link_metadata(pipeline.compute.links_of(producer)),
-        "manifest": dg.MetadataValue.path(
-            lake.uri_of(places.checkpoint_manifest(state.planned.number))
-        ),
-        "dagster/partition_row_count": len(manifest.products),
-        "dagster/uri": lake.uri_of(places.checkpoint_csv(state.planned.number)),
+    hours = max(manifest.worker_seconds, 1e-9) / 3600
+    preview = (
+        (
+            row.product_id,
+            display.shortened(row.abstracted_summary, _PREVIEW_CHARS),
+            row.review_count,
+        )
+        for row in state.rows[:_PREVIEW_PRODUCTS]
+    )
+    quarantined = [(product.product_id, product.reason) for product in manifest.quarantined]
+    # Checkpoints of one pool are computed together, so that only ``worker_seconds`` add up.
+    seconds = {
+        "from start to end": manifest.seconds,
+        "predicted": manifest.predicted_seconds,
+        **manifest.timings.model_dump(),
     }
-
-
-def _counted(name: str, count: int) -> dict[str, int]:
-    """Nothing for zero: Dagster plots every number, and a curve of zeros carries no information."""
-    return {name: count} if count else {}
-
-
-def _amounts(manifest: Manifest) -> dict[str, float]:
     return {
+        "products": f"{len(manifest.products):,} of {planned.products:,} summarized",
+        "quarantined": len(quarantined) or None,
+        "worker_seconds": round(manifest.worker_seconds, 3),
+        "products_per_hour": round(len(manifest.products) / hours),
+        "usd": None if usd is None else round(usd, 6),
+        "preview": display.preview(["product_id", "abstracted_summary", "review_count"], preview),
+        "quarantined_products": (
+            display.table(["product_id", "reason"], quarantined) if quarantined else None
+        ),
         "reviews": manifest.reviews,
-        **({} if manifest.reviews_read is None else {"reviews_read": manifest.reviews_read}),
+        "reviews_read": manifest.reviews_read,
         "chunks": manifest.chunks,
-        **_counted("chunks_reused", manifest.chunks_reused),
+        "chunks_reused": manifest.chunks_reused or None,
         "tokens_in": manifest.tokens_in,
         "tokens_out": manifest.tokens_out,
         "compression_ratio": round(manifest.tokens_out / max(1, manifest.tokens_in), 4),
-    }
-
-
-def _timings(manifest: Manifest) -> dg.MarkdownMetadataValue:
-    """Seconds until the checkpoint was written, and of each stage.
-
-    Checkpoints of one pool are computed together, so that only ``worker_seconds`` add up.
-    """
-    predicted = manifest.predicted_seconds
-    seconds = {
-        "from start to end": manifest.seconds,
-        **({} if predicted is None else {"predicted": predicted}),
-        **manifest.timings.model_dump(),
-    }
-    return display.table(
-        ["stage", "seconds"], ((stage, f"{value:,.2f}") for stage, value in seconds.items())
-    )
-
-
-def _products_per_hour(manifest: Manifest) -> int:
-    return round(3600 * len(manifest.products) / max(manifest.worker_seconds, 1e-9))
-
-
-def _products(state: CheckpointState, manifest: Manifest) -> dict[str, dg.MarkdownMetadataValue]:
-    preview = display.preview(
-        ["product_id", "abstracted_summary", "review_count"],
-        (
-            (r.product_id, display.shortened(r.abstracted_summary, _PREVIEW_CHARS), r.review_count)
-            for r in state.rows[:_PREVIEW_PRODUCTS]
+        "seconds": display.table(
+            ["stage", "seconds"],
+            [(stage, f"{value:,.2f}") for stage, value in seconds.items() if value is not None],
         ),
-    )
-    if not manifest.quarantined:
-        return {"preview": preview}
-    return {
-        "preview": preview,
-        "quarantined_products": display.table(
-            ["product_id", "reason"], ((q.product_id, q.reason) for q in manifest.quarantined)
-        ),
+        "engine": f"{producer.engine}, {producer.device}, {producer.dtype}",
+        "engine_reason": producer.engine_reason or None,
+        "instance_type": producer.instance_type,
+        "job": producer.job_name,
+        **link_metadata(pipeline.compute.links_of(producer)),
+        "manifest": dg.MetadataValue.path(lake.uri_of(places.checkpoint_manifest(planned.number))),
+        "dagster/partition_row_count": len(manifest.products),
+        "dagster/uri": lake.uri_of(places.checkpoint_csv(planned.number)),
     }
 
 

@@ -34,7 +34,6 @@ from reviewsum_assets.cli.output import (
     print_run,
     print_status,
     reconcile_result,
-    run_result,
     show,
     status_result,
     warn_of_another_lake,
@@ -148,8 +147,8 @@ def run(
         pipeline = Pipeline(settings, on_progress=bars.update_stage, on_message=err.say)
         if put_sample(pipeline.lake, settings):
             err.say(f"{pipeline.lake.uri} is empty: using the sample reviews")
-        report = local_run.materialize_pending(instance, pipeline, log_level=level, say=err.say)
-    show(run_result(pipeline.lake, report), as_json, print_run)
+        result = local_run.materialize_pending(instance, pipeline, log_level=level, say=err.say)
+    show(result, as_json, print_run)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from reviewsum_assets.assets.reconciliation import Reconciliation, RecordedFailu
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
 from reviewsum_assets.checkpoints.planning import refuse_vanished
 from reviewsum_assets.checkpoints.validity import lost_checkpoints
+from reviewsum_assets.cli.output import RunResult
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.compute.estimate import order_job
 from reviewsum_assets.definitions import defs
@@ -43,29 +44,10 @@ from reviewsum_assets.lake_state import (
 )
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import put_sample
-from reviewsum_assets.reviews.grouping import GroupedReviews
 from reviewsum_assets.settings import Settings
 from reviewsum_assets.storage import places
 
 _NO_TELEMETRY = {"telemetry": {"enabled": False}}
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """Result of ``materialize_pending``, and the state of the lake after it."""
-
-    status: LakeStatus
-    computed: tuple[int, ...]
-    merged: bool
-    grouped: GroupedReviews
-    demo_model: bool
-    warnings: tuple[str, ...]  # of asset checks and engines; none stops a run
-    seconds: float
-
-    @property
-    def did_nothing(self) -> bool:
-        """Whether everything was up to date already."""
-        return not self.computed and not self.merged
 
 
 def materialize_pending(
@@ -74,7 +56,7 @@ def materialize_pending(
     *,
     log_level: str,
     say: Callable[[str], None] = lambda _: None,
-) -> RunReport:
+) -> RunResult:
     """Execute the job refresh, unless everything is up to date.
 
     Args:
@@ -93,8 +75,8 @@ def materialize_pending(
     if plan is not None:
         align_partitions(instance, plan)
     status = None if plan is None else pipeline.state.status_of(plan)
-    merged = status is None or not _is_done(pipeline, runs, status)
-    if merged:
+    is_executed = status is None or not _is_done(pipeline, runs, status)
+    if is_executed:
         # Before the dumps are read, which takes long.
         for notice in pipeline.compute.notices:
             say(f"warning: {notice}")
@@ -115,17 +97,28 @@ def materialize_pending(
             "lake since this one ended: run it again for a report of these"
         )
     model = status.plan.recipes[status.plan.recipe].model_version
-    return RunReport(
-        status=status,
-        computed=computed,
-        merged=merged,
-        grouped=grouped,
-        demo_model=directory.read_ready_model(pipeline.lake, model).is_demo,
-        warnings=(
+    quarantine = grouped.quarantine_key
+    lake = pipeline.lake
+    return RunResult(
+        lake=lake.uri,
+        merged_csv=lake.uri_of(places.MERGED_CSV),
+        merged_parquet=lake.uri_of(places.MERGED_PARQUET),
+        plan=status.plan.sequence,
+        checkpoints=len(status.plan.checkpoints),
+        checkpoints_computed=len(computed),
+        products=status.summarized,
+        products_quarantined=status.quarantined,
+        reviews=grouped.counts.reviews_kept,
+        rows_quarantined=grouped.counts.quarantined,
+        quarantine=None if quarantine is None else lake.uri_of(quarantine),
+        chunks=status.chunks,
+        demo_model=directory.read_ready_model(lake, model).is_demo,
+        warnings=[
             *(f"{check}: {text}" for check, text in runs.warnings.items()),
             *_failed_engines(status, computed),
-        ),
-        seconds=time.monotonic() - started,
+        ],
+        did_nothing=not computed and not is_executed,
+        seconds=round(time.monotonic() - started, 2),
     )
 
 

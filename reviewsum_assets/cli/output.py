@@ -26,13 +26,11 @@ from rich.text import Text
 from reviewsum_assets.checkpoints.validity import Validity
 from reviewsum_assets.lake_state import LakeStatus
 from reviewsum_assets.settings import Settings, load_settings
-from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 
 if TYPE_CHECKING:
     from reviewsum_assets.assets.pipeline import StageProgress
     from reviewsum_assets.assets.reconciliation import Reconciliation
-    from reviewsum_assets.cli.local_run import RunReport
     from reviewsum_assets.compute.estimate import Estimate
 
 
@@ -186,30 +184,6 @@ class ProgressBars(Progress):
         self.update(
             task.id, completed=stage.done, total=stage.total, rate=rate, detail=stage.detail
         )
-
-
-def run_result(lake: Lake, report: RunReport) -> RunResult:
-    """Result of a run."""
-    plan = report.status.plan
-    quarantine = report.grouped.quarantine_key
-    return RunResult(
-        lake=lake.uri,
-        merged_csv=lake.uri_of(places.MERGED_CSV),
-        merged_parquet=lake.uri_of(places.MERGED_PARQUET),
-        plan=plan.sequence,
-        checkpoints=len(plan.checkpoints),
-        checkpoints_computed=len(report.computed),
-        products=report.status.summarized,
-        products_quarantined=report.status.quarantined,
-        reviews=report.grouped.counts.reviews_kept,
-        rows_quarantined=report.grouped.counts.quarantined,
-        quarantine=None if quarantine is None else lake.uri_of(quarantine),
-        chunks=report.status.chunks,
-        demo_model=report.demo_model,
-        warnings=list(report.warnings),
-        did_nothing=report.did_nothing,
-        seconds=round(report.seconds, 2),
-    )
 
 
 def print_run(result: RunResult) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from reviewsum_assets.assets.pipeline import StageProgress
 from reviewsum_assets.checkpoints.plan import require_plan
-from reviewsum_assets.cli.local_run import RunReport, dry_run, first_request, materialize_pending
+from reviewsum_assets.cli.local_run import dry_run, first_request, materialize_pending
+from reviewsum_assets.cli.output import RunResult
 from reviewsum_assets.compute.estimate import estimate
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.lake_state import LakeStatus, lake_status
@@ -29,13 +30,13 @@ def test_a_table_for_spreadsheets_that_is_asked_for_later_is_written_once(
     assert small.execute("ingest").success
     complete(lake, require_plan(lake))
 
-    def run() -> RunReport:
+    def run() -> RunResult:
         return materialize_pending(instance, small.pipeline, log_level="ERROR")
 
-    assert run().merged
+    assert not run().did_nothing
     assert lake.head(places.MERGED_SPREADSHEET) is None
     small = small.with_settings(spreadsheet_csv=True)
-    assert run().merged
+    assert not run().did_nothing
     assert lake.head(places.MERGED_SPREADSHEET) is not None
     assert run().did_nothing
 
