@@ -15,7 +15,7 @@ from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.checkpoints.merge import MergedTable, current_merged_table
 from reviewsum_assets.checkpoints.plan import Plan
-from reviewsum_assets.checkpoints.quality import MOST_EXAMPLES, Finding, MergedCoverage, cover
+from reviewsum_assets.checkpoints.quality import MOST_EXAMPLES, Finding, cover
 from reviewsum_assets.errors import CheckpointError, DumpError
 from reviewsum_assets.reviews.grouping import (
     GroupedReviews,
@@ -40,7 +40,7 @@ class Rule:
     allowed: float = 0.0  # share of findings up to which the check passes
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
     subject: str = "product_id"  # heads of the table of examples
-    detail: str = "what is wrong"
+    detail: str = "problem"
     well: str = ""  # description if there is no finding
 
 
@@ -241,64 +241,64 @@ def merged_summaries_checks(
         for product in manifest.quarantined
     ]
     coverage = cover(pipeline.lake, plan, quarantined)
-    for result in (
-        _completeness(coverage, merged),
-        judged(
+    left_out = set(merged.incomplete_checkpoints)
+    was_allowed = bool(left_out) and coverage.missing_checkpoints <= left_out
+    stale = _stale(pipeline, plan, merged)
+    checks = (
+        (
+            _COMPLETE,
+            Rule(
+                "selected products are neither summarized nor in quarantine",
+                "Materialize the checkpoints named here, then merged_summaries; or use "
+                "`reviewsum run`",
+                severity=_WARN if was_allowed else _ERROR,
+                detail="checkpoint",
+            ),
+            coverage.missing,
+            coverage.selected,
+        ),
+        (
             _PLANNED,
             Rule("rows are of products that the plan does not select", _MERGE_AGAIN),
             coverage.unplanned,
             coverage.rows,
         ),
-        judged(
+        (
             _ONE_MERGED_ROW,
             Rule("products have more than one row", _MERGE_AGAIN),
             coverage.repeated,
             coverage.rows,
         ),
-        _quarantine(coverage, pipeline.settings.max_quarantined_share),
-        _freshness(pipeline, plan, merged),
-    ):
-        if dg.AssetCheckKey(MERGED_SUMMARIES, result.check_name or "") in (
-            context.selected_asset_check_keys
-        ):
-            yield result
-
-
-def _completeness(coverage: MergedCoverage, merged: MergedTable) -> dg.AssetCheckResult:
-    left_out = set(merged.incomplete_checkpoints)
-    was_allowed = bool(left_out) and coverage.missing_checkpoints <= left_out
-    rule = Rule(
-        "selected products are neither summarized nor in quarantine",
-        "Materialize the checkpoints named here, then merged_summaries; or use `reviewsum run`",
-        severity=_WARN if was_allowed else _ERROR,
-        detail="checkpoint",
+        (
+            _QUARANTINE,
+            Rule(
+                "selected products are in quarantine",
+                "Read the reasons; correct the model or the reviews, then materialize their "
+                "checkpoints with `recompute`, or raise max_quarantined_share",
+                allowed=pipeline.settings.max_quarantined_share,
+                severity=_WARN,
+                detail="reason",
+            ),
+            coverage.quarantined,
+            coverage.selected,
+        ),
+        (
+            _FRESH,
+            Rule(
+                "dumps or steps are newer than the table",
+                "Materialize grouped_reviews and all that depends on it, or use `reviewsum run`",
+                severity=_WARN,
+                subject="dump or step",
+                detail="newer content",
+                well="nothing is newer than the table",
+            ),
+            Finding(len(stale), stale),
+            len(stale),
+        ),
     )
-    return judged(_COMPLETE, rule, coverage.missing, coverage.selected)
-
-
-def _quarantine(coverage: MergedCoverage, allowed: float) -> dg.AssetCheckResult:
-    rule = Rule(
-        "selected products are in quarantine",
-        "Read the reasons; correct the model or the reviews, then materialize their checkpoints "
-        "with `recompute`, or raise max_quarantined_share",
-        allowed=allowed,
-        severity=_WARN,
-        detail="reason",
-    )
-    return judged(_QUARANTINE, rule, coverage.quarantined, coverage.selected)
-
-
-def _freshness(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dg.AssetCheckResult:
-    stale = _stale(pipeline, plan, merged)
-    rule = Rule(
-        "dumps or steps are newer than the table",
-        "Materialize grouped_reviews and all that depends on it, or use `reviewsum run`",
-        severity=_WARN,
-        subject="dump or step",
-        detail="what is newer",
-        well="nothing is newer than the table",
-    )
-    return judged(_FRESH, rule, Finding(len(stale), stale), len(stale))
+    for spec, rule, finding, total in checks:
+        if spec.key in context.selected_asset_check_keys:
+            yield judged(spec, rule, finding, total)
 
 
 def _stale(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> list[tuple[str, str]]:

@@ -194,7 +194,7 @@ def _canary_result(pipeline: Pipeline, comparison: CanaryComparison) -> dg.Asset
         "min_canary_rouge_l",
         severity=dg.AssetCheckSeverity.ERROR if is_fault else dg.AssetCheckSeverity.WARN,
         subject="worker",
-        detail="what differs",
+        detail="difference",
         well=f"{comparison.compared:,} checkpoints come from workers that agree{silent}",
     )
     examples = [

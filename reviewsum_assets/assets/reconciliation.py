@@ -229,7 +229,7 @@ class _Look:
     ) -> None:
         """Judge the checkpoints whose files are not those that Dagster shows, until the deadline.
 
-        Suspected ones come first, then those that Dagster does not show: none waits for ever.
+        Suspected ones come first, then those that Dagster does not show, so that each is judged.
         """
         changed = []
         for planned in idle:

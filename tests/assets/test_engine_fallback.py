@@ -21,7 +21,7 @@ def build(tmp_path: Path, name: str, instance: dg.DagsterInstance, model: Path) 
     return SmallPipeline.build(instance, lake, model, dump)
 
 
-def test_transformers_takes_over_with_the_same_bytes_and_everyone_is_told_why(
+def test_transformers_takes_over_with_the_same_bytes_and_the_reason_is_reported(
     tmp_path: Path,
     instance: dg.DagsterInstance,
     pegasus: Path,

@@ -42,7 +42,7 @@ def ended_run(small: SmallPipeline) -> str:
     return run_id
 
 
-def test_a_job_whose_run_is_gone_is_stopped_and_told(
+def test_a_job_whose_run_is_gone_is_stopped_and_reported(
     small: SmallPipeline, processing: ProcessingEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upkeep, "GRACE_SECONDS", -1.0)
@@ -90,7 +90,7 @@ def test_a_job_with_a_live_run_is_left_alone(
     assert processing.jobs[0].status == "InProgress"
 
 
-def test_a_job_of_another_instance_is_told_and_left_alone(
+def test_a_job_of_another_instance_is_reported_and_left_alone(
     small: SmallPipeline, processing: ProcessingEmulator
 ) -> None:
     start(small, "a-run-of-another-instance")

@@ -125,7 +125,7 @@ def lost(small: SmallPipeline, job: str) -> str:
     ],
     ids=["same", "another"],
 )
-def test_a_run_is_lost_once_its_process_is_gone_in_whichever_pid_namespace(
+def test_a_run_is_lost_once_its_process_is_gone_in_any_pid_namespace(
     small: SmallPipeline, start: Start, namespace: tuple[str, ...]
 ) -> None:
     run_id = put_run(small, "merge", STARTED)
@@ -183,16 +183,16 @@ def test_a_home_that_takes_no_locks_stops_no_run(
     fail_lost_runs(small.instance)
 
 
-def test_a_run_made_from_one_of_the_command_line_does_not_tell_of_its_failure(
+def test_a_copy_of_a_run_of_the_command_line_sends_no_own_alert(
     small: SmallPipeline,
 ) -> None:
     run_id = put_run(small, "merge", STARTED, run_tags(sends_alert=True))
     run = small.instance.get_run_by_id(run_id)
     assert run is not None
-    assert not sends_own_alert(run), "only the daemon tells of it"
+    assert not sends_own_alert(run), "only the daemon alerts"
 
 
-def test_a_command_does_not_take_a_run_made_from_its_own_for_the_last(small: SmallPipeline) -> None:
+def test_a_command_ignores_copies_of_its_runs(small: SmallPipeline) -> None:
     tags = run_tags(sends_alert=True)
     run_id = small.instance.create_run_for_job(defs.resolve_job_def("merge"), tags=tags).run_id
     put_run(small, "merge", STARTED, tags)

@@ -108,9 +108,9 @@ def test_a_checkpoint_and_a_table_that_another_instance_is_writing_are_not_lost(
     new = {key: lake.get(key) for key in last}
     for key, content in last.items():
         lake.put(key, content or b"")
-    told = tick()
-    assert "checkpoints suspected: checkpoint_00002" in told
-    assert "merged_summaries suspected" in told
+    message = tick()
+    assert "checkpoints suspected: checkpoint_00002" in message
+    assert "merged_summaries suspected" in message
     for key, content in new.items():
         lake.put(key, content or b"")
     assert tick() == "1 checkpoints adopted: checkpoint_00002; merged_summaries adopted"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -9,12 +11,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from typer.testing import CliRunner
 
 from reviewsum_assets.checkpoints.manifest import COLUMNS, Manifest, decode_rows
-from reviewsum_assets.cli.app import app
+from reviewsum_assets.cli.app import app, main
 from reviewsum_assets.compute.local import LocalCompute
 from reviewsum_assets.lake_state import lake_status, verify_lake
 from reviewsum_assets.reviews.grouping import RECORD
@@ -36,7 +39,7 @@ FAST = {
 
 @dataclass
 class Command:
-    """The console script in a process of its own, in a folder of its own."""
+    """The command in a folder of its own."""
 
     folder: Path
     model: Path
@@ -58,9 +61,18 @@ class Command:
         )
 
     def __call__(self, *arguments: str, lake: str = "") -> tuple[int, str, str]:
-        process = self.start(*arguments, lake=lake)
-        out, err = process.communicate(timeout=180)
-        return process.returncode, out, err
+        """Exit code, output and errors of a call in this process."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            patch.dict(os.environ, {**FAST, "REVIEWSUM_LAKE": lake or self.lake.uri}),
+            patch.object(sys, "argv", ["reviewsum", *arguments]),
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+        return int(ended.value.code or 0), out.getvalue(), err.getvalue()
 
     def run_arguments(self, dump: str, *more: str) -> list[str]:
         return ["run", "--dump", dump, "--model", str(self.model), *more]
@@ -155,7 +167,7 @@ def test_top_k_selects_the_most_reviewed(command: Command, tmp_path: Path) -> No
     assert [row.product_id for row in decode_rows(command.merged())] == ["B002"]
 
 
-def test_status_and_verify_tell_a_lake_that_is_complete(finished: Finished) -> None:
+def test_status_and_verify_of_a_complete_lake(finished: Finished) -> None:
     command = finished.command
     code, out, _ = command("status", "--json")
     status = json.loads(out)
@@ -165,7 +177,7 @@ def test_status_and_verify_tell_a_lake_that_is_complete(finished: Finished) -> N
     assert command("verify")[:2] == (0, "no problem found\n")
 
 
-def test_status_and_verify_name_what_is_off(finished: Finished, tmp_path: Path) -> None:
+def test_status_and_verify_name_damaged_checkpoints(finished: Finished, tmp_path: Path) -> None:
     command = finished.copy(tmp_path)
     command.lake.put(places.checkpoint_csv(1), b"tampered with")
     command.lake.delete(places.checkpoint_manifest(2))
@@ -201,7 +213,9 @@ def test_estimate_says_when_there_is_nothing_to_pay(command: Command, finished: 
     assert json.loads(finished.command("estimate", "--json")[1])["checkpoints"] == 0
 
 
-def test_what_is_off_is_computed_again_by_the_next_run(finished: Finished, tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_computed_again_by_the_next_run(
+    finished: Finished, tmp_path: Path
+) -> None:
     command, path = finished.copy(tmp_path), finished.dump
     before = command.merged()
     command.lake.put(places.checkpoint_csv(1), b"tampered with")
@@ -281,7 +295,7 @@ def test_a_demo_run_needs_nothing(tmp_path: Path, pegasus: Path) -> None:
     assert (result["products"], result["demo_model"]) == (3, True)
 
 
-def test_a_dry_run_tells_what_a_run_takes_and_changes_nothing(
+def test_a_dry_run_shows_the_estimate_and_changes_nothing(
     finished: Finished, tmp_path: Path
 ) -> None:
     command = finished.copy(tmp_path)
@@ -307,7 +321,7 @@ def test_a_dry_run_makes_neither_a_lake_nor_a_dagster_home(tmp_path: Path, pegas
 
 
 @pytest.mark.parametrize("asking", ["status", "estimate"])
-def test_whoever_looks_at_a_plan_is_told_what_a_run_would_plan_otherwise(
+def test_status_and_estimate_report_changed_input_since_the_plan(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asking: str
 ) -> None:
     command = finished.copy(tmp_path)
@@ -336,10 +350,10 @@ def test_status_says_what_the_last_plan_has_lost(lake: Lake) -> None:
     plan_products(lake, products(4))
     plan_products(lake, products(3), version="grouped-2")
     opened = ["status", "--lake", lake.uri]
-    told = CliRunner().invoke(app, opened, catch_exceptions=False)
-    assert "gone since the plan before: 1 products in no dump any more" in told.stdout
-    told = CliRunner().invoke(app, [*opened, "--json"], catch_exceptions=False)
-    assert json.loads(told.stdout)["products_gone"] == {
+    shown = CliRunner().invoke(app, opened, catch_exceptions=False)
+    assert "gone since the plan before: 1 products in no dump any more" in shown.stdout
+    shown = CliRunner().invoke(app, [*opened, "--json"], catch_exceptions=False)
+    assert json.loads(shown.stdout)["products_gone"] == {
         "products_in_no_dump_any_more": 1,
         "products_with_too_few_reviews": 0,
         "products_below_top_k": 0,
@@ -355,7 +369,9 @@ def files(folder: Path) -> dict[Path, tuple[int, bytes]]:
     }
 
 
-def test_what_jobs_lack_is_told_before_dumps_are_read(command: Command, tmp_path: Path) -> None:
+def test_a_lake_that_jobs_cannot_reach_is_reported_before_dumps_are_read(
+    command: Command, tmp_path: Path
+) -> None:
     code, _, err = command("run", "--compute", "sagemaker", "--dump", dump(tmp_path, 3))
     assert code == 2, err
     assert "set lake to s3://bucket/prefix" in " ".join(err.split())
@@ -419,7 +435,7 @@ def test_running_again_without_naming_dump_and_model_changes_nothing(
     assert command.merged() == before
 
 
-def test_rows_that_cannot_be_read_are_told(command: Command, tmp_path: Path) -> None:
+def test_rows_that_cannot_be_read_are_counted(command: Command, tmp_path: Path) -> None:
     path = Path(dump(tmp_path, 2))
     path.write_bytes(path.read_bytes() + b"{broken\n" * 3)
     code, out, err = command(*command.run_arguments(str(path)))

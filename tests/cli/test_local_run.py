@@ -77,10 +77,13 @@ def test_a_dry_run_plans_as_a_run_does_and_changes_nothing(
     others = {**dict(list(texts(6).items())[2:]), "P002": "Another text", "new": "A new one"}
     dump = write_dump(tmp_path / "other.csv", others)
     small = small.with_settings(dumps=(str(dump),), top_k=4, max_vanished_share=1)
-    told: list[str] = []
+    messages: list[str] = []
     stages: list[StageProgress] = []
     with dry_run(
-        small.pipeline.settings, log_level="CRITICAL", say=told.append, on_progress=stages.append
+        small.pipeline.settings,
+        log_level="CRITICAL",
+        say=messages.append,
+        on_progress=stages.append,
     ) as (pipeline, status):
         priced = estimate(
             pipeline.lake,
@@ -92,15 +95,15 @@ def test_a_dry_run_plans_as_a_run_does_and_changes_nothing(
     assert (contents(lake.directory), contents(tmp_path / "dagster_home")) == before
     assert {stage.stage for stage in stages} == {"grouped_reviews"}
     if prepare is merged_lake:
-        assert told[0] == "planning again: dumps, or how they are read; top_k 30700 -> 4"
-        assert told[1:3] == [
+        assert messages[0] == "planning again: dumps, or how they are read; top_k 30700 -> 4"
+        assert messages[1:3] == [
             "2 of 6 products are gone: 2 are in no dump any more, 0 have too few reviews, 0 are "
             "below top_k",
             "plan 2: 1 of 4 products need a summary: 0 are new, 1 changed in text, 0 in model or "
             "settings; 3 are unchanged",
         ]
     else:
-        assert told == [
+        assert messages == [
             "plan 1: 4 of 4 products need a summary: 4 are new, 0 changed in text, 0 in model or "
             "settings; 0 are unchanged"
         ]
