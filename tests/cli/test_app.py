@@ -132,13 +132,17 @@ def test_run_goes_from_a_dump_to_the_merged_table(finished: Finished) -> None:
     assert verify_lake(lake) == []
 
 
-def test_running_again_does_nothing_and_says_so(finished: Finished, tmp_path: Path) -> None:
+def test_running_again_with_or_without_dump_and_model_changes_nothing(
+    finished: Finished, tmp_path: Path
+) -> None:
     command = finished.copy(tmp_path)
+    before = command.merged()
     same = ("--checkpoint-size", "2")
-    code, out, _ = command(*command.run_arguments(finished.dump, *same))
-    assert code == 0
-    assert "Nothing to do" in out
     assert command.run(finished.dump, *same)["did_nothing"] is True
+    code, out, err = command("run", *same)
+    assert code == 0, err
+    assert "Nothing to do" in out
+    assert command.merged() == before
 
 
 def test_the_same_reviews_in_another_format_give_the_same_merged_table(
@@ -161,12 +165,6 @@ def test_a_second_dump_computes_only_what_changed(command: Command, tmp_path: Pa
     assert len(decode_rows(command.merged())) == 8
 
 
-def test_top_k_selects_the_most_reviewed(command: Command, tmp_path: Path) -> None:
-    extra = [Review("B002", "more", "One review more than the others have.")]
-    command.run(dump(tmp_path, 3, extra), "--top-k", "1")
-    assert [row.product_id for row in decode_rows(command.merged())] == ["B002"]
-
-
 def test_status_and_verify_of_a_complete_lake(finished: Finished) -> None:
     command = finished.command
     code, out, _ = command("status", "--json")
@@ -177,9 +175,13 @@ def test_status_and_verify_of_a_complete_lake(finished: Finished) -> None:
     assert command("verify")[:2] == (0, "no problem found\n")
 
 
-def test_status_and_verify_name_damaged_checkpoints(finished: Finished, tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_named_and_computed_again_by_the_next_run(
+    finished: Finished, tmp_path: Path
+) -> None:
     command = finished.copy(tmp_path)
+    before = command.merged()
     command.lake.put(places.checkpoint_csv(1), b"tampered with")
+    command.lake.put(places.MERGED_CSV, b"tampered with too")
     command.lake.delete(places.checkpoint_manifest(2))
     code, out, _ = command("status", "--json")
     assert code == 0
@@ -189,6 +191,9 @@ def test_status_and_verify_name_damaged_checkpoints(finished: Finished, tmp_path
     problems = " ".join(json.loads(out)["problems"])
     assert "checkpoint_00001 (invalid" in problems
     assert "checkpoint_00002 (missing" in problems
+    assert command.run(finished.dump, "--checkpoint-size", "2")["checkpoints_computed"] == 2
+    assert command.merged() == before
+    assert command("verify")[0] == 0
 
 
 def test_estimate_shows_what_the_pending_checkpoints_will_take(
@@ -205,24 +210,16 @@ def test_estimate_shows_what_the_pending_checkpoints_will_take(
     assert "wall-clock" in command("estimate")[1]
 
 
-def test_estimate_says_when_there_is_nothing_to_pay(command: Command, finished: Finished) -> None:
-    code, out, _ = command("estimate")
+def test_status_and_estimate_without_a_plan_or_pending_checkpoints(
+    command: Command, finished: Finished
+) -> None:
+    code, out, _ = command("status")
     assert code == 0
-    assert "there is no plan yet" in out
+    assert "holds no plan yet" in " ".join(out.split())
+    assert json.loads(command("status", "--json")[1])["plan"] is None
+    assert "there is no plan yet" in command("estimate")[1]
     assert "nothing is pending" in finished.command("estimate")[1]
     assert json.loads(finished.command("estimate", "--json")[1])["checkpoints"] == 0
-
-
-def test_damaged_checkpoints_are_computed_again_by_the_next_run(
-    finished: Finished, tmp_path: Path
-) -> None:
-    command, path = finished.copy(tmp_path), finished.dump
-    before = command.merged()
-    command.lake.put(places.checkpoint_csv(1), b"tampered with")
-    command.lake.put(places.MERGED_CSV, b"tampered with too")
-    assert command.run(path, "--checkpoint-size", "2")["checkpoints_computed"] == 1
-    assert command.merged() == before
-    assert command("verify")[0] == 0
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +343,7 @@ def test_a_dry_run_whose_run_would_be_refused_shows_the_bill_and_fails(
     assert "error: 1 of 3 products are gone: 0 are in no dump any more, 0 have too few" in err
 
 
-def test_status_says_what_the_last_plan_has_lost(lake: Lake) -> None:
+def test_status_shows_the_products_that_the_last_plan_lost(lake: Lake) -> None:
     plan_products(lake, products(4))
     plan_products(lake, products(3), version="grouped-2")
     opened = ["status", "--lake", lake.uri]
@@ -404,7 +401,7 @@ def test_the_sample_never_takes_the_place_of_a_lake_whose_record_is_lost(
         (["no-such-command"], 2, "No such command"),
     ],
 )
-def test_what_is_wrong_is_said_without_a_traceback(
+def test_errors_are_printed_without_a_traceback(
     command: Command, arguments: list[str], code: int, message: str
 ) -> None:
     found, _, err = command(*arguments)
@@ -413,26 +410,8 @@ def test_what_is_wrong_is_said_without_a_traceback(
     assert "Traceback" not in err
 
 
-def test_status_of_an_empty_lake_says_so(command: Command) -> None:
-    code, out, _ = command("status")
-    assert code == 0
-    assert "holds no plan yet" in " ".join(out.split())
-    assert json.loads(command("status", "--json")[1])["plan"] is None
-
-
 def manifests(lake: Lake) -> dict[str, bytes | None]:
     return {i.key: lake.get(i.key) for i in lake.list(places.CHECKPOINT_MANIFESTS)}
-
-
-def test_running_again_without_naming_dump_and_model_changes_nothing(
-    finished: Finished, tmp_path: Path
-) -> None:
-    command = finished.copy(tmp_path)
-    before = command.merged()
-    code, out, err = command("run", "--json", "--checkpoint-size", "2")
-    assert code == 0, err
-    assert json.loads(out)["did_nothing"] is True
-    assert command.merged() == before
 
 
 def test_rows_that_cannot_be_read_are_counted(command: Command, tmp_path: Path) -> None:
@@ -444,7 +423,7 @@ def test_rows_that_cannot_be_read_are_counted(command: Command, tmp_path: Path) 
     assert command.run(str(path))["rows_quarantined"] == 3
 
 
-def test_a_job_that_cannot_work_says_why(
+def test_a_job_without_its_device_fails_with_the_reason(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FAST, "REVIEWSUM_DEVICE", "cuda")
@@ -478,7 +457,7 @@ def test_a_mistyped_lake_is_not_made(command: Command, tmp_path: Path, name: str
     assert not (tmp_path / "typo").exists()
 
 
-def test_what_is_damaged_is_said_in_a_sentence_that_cannot_drive_the_terminal(
+def test_a_damaged_document_causes_one_sentence_that_cannot_control_the_terminal(
     command: Command,
 ) -> None:
     plan = plan_products(command.lake, products(2)).plan
