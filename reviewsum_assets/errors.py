@@ -47,7 +47,7 @@ class PlanError(ReviewsumError):
     """There is no plan, or another planner made one current first."""
 
 
-class RunInterrupted(ReviewsumError):  # noqa: N818 - nothing is wrong, somebody pressed Ctrl-C
+class RunInterrupted(ReviewsumError):  # noqa: N818 - not an error: a person pressed Ctrl-C
     """A run was interrupted; what it had finished is kept."""
 
 

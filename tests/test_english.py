@@ -20,20 +20,6 @@ PACKAGE = ROOT / "reviewsum_assets"
 GLOSSARY = PACKAGE / "docs" / "glossary.md"
 PAGES = [ROOT / "README.md", *sorted((PACKAGE / "docs").glob("*.md"))]
 
-# Upper bounds of the hits per folder of the package; "" is the package itself. Lower a bound to the
-# present number (`python -m tests.test_english`) when its folder improves; never raise one.
-MOST_HITS = {
-    "": 1,
-    "assets": 39,
-    "automation": 5,
-    "bench": 8,
-    "cli": 8,
-    "compute": 26,
-    "evaluation": 5,
-    "reviews": 11,
-    "storage": 4,
-}
-
 _BANNED_BLOCK = re.compile(r"<!-- banned -->\n```text\n(.*?)```\n", re.DOTALL)
 
 
@@ -42,26 +28,17 @@ def test_documentation_has_no_banned_word(page: Path) -> None:
     assert dict(_hits(_BANNED_BLOCK.sub("", page.read_text()))) == {}
 
 
-@pytest.mark.parametrize(
-    "folder", sorted({"", *MOST_HITS, *(path.parent.name for path in PACKAGE.glob("*/*.py"))})
-)
-def test_the_package_has_no_more_banned_words_than_before(folder: str) -> None:
-    hits = hits_of(folder)
-    bound = MOST_HITS.get(folder, 0)
-    assert sum(hits.values()) <= bound, (
-        f"write these differently (docs/glossary.md, Style): {sorted(hits.elements())}; "
-        f"lower MOST_HITS[{folder!r}] when the count falls below {bound}"
-    )
+def test_the_package_has_no_banned_word() -> None:
+    assert not hits_of_package(), "write these differently: see docs/glossary.md"
 
 
-def hits_of(folder: str) -> Counter[str]:
-    """Banned words of a folder, with their files."""
-    paths = (PACKAGE / folder).rglob("*.py") if folder else PACKAGE.glob("*.py")
-    return Counter(
+def hits_of_package() -> list[str]:
+    """Banned words of docstrings, comments and strings, with their files."""
+    return [
         f"{path.relative_to(PACKAGE)}: {word}"
-        for path in paths
+        for path in sorted(PACKAGE.rglob("*.py"))
         for word in _hits(_prose(path.read_text())).elements()
-    )
+    ]
 
 
 def _hits(text: str) -> Counter[str]:
@@ -84,9 +61,3 @@ def _prose(source: str) -> str:
     nodes = ast.walk(ast.parse(source))
     strings = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     return "\n".join([*comments, *strings])
-
-
-if __name__ == "__main__":
-    folders = sorted({"", *(path.parent.name for path in PACKAGE.glob("*/*.py"))})
-    counts = {folder: sum(hits_of(folder).values()) for folder in folders}
-    print({folder: count for folder, count in counts.items() if count})  # noqa: T201 - a command

@@ -1,4 +1,4 @@
-"""``checkpoint_plan``: which product belongs to which checkpoint; adds the partitions."""
+"""``checkpoint_plan``: assigns products to checkpoints and maintains the partitions."""
 
 from typing import Any
 
@@ -48,18 +48,18 @@ _DIGITS = 12  # of a hash, to tell it from others
     kinds={"polars", "parquet"},
     owners=["team:reviewsum"],
     description=(
-        "Shows the bill before it is paid. Selects the "
-        "`top_k` products with most reviews and packs those that are new or changed, by text, "
-        "model or settings, into **checkpoints** of 100 products. Each checkpoint is a partition "
-        "of `chunk_summaries`. Finished checkpoints are never touched; one that newer ones replace "
-        "entirely is retired, and its partition goes."
+        "Shows the cost before any job starts. Selects the `top_k` products with most reviews and "
+        "packs those that are new or changed, by text, model or settings, into **checkpoints** of "
+        "100 products. Each checkpoint is a partition of `chunk_summaries`. Finished checkpoints "
+        "do not change; one that newer ones replace entirely is retired, and its partition is "
+        "removed."
     ),
 )
 @fails_plainly
 def checkpoint_plan(
     context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.MaterializeResult[None]:
-    """Plan, and bring the partitions into line with the plan."""
+    """Make a plan and align the partitions with it."""
     grouped = _grouped_reviews_of_run(context, pipeline)
     model = _model_of_run(context, pipeline)
     try:
@@ -78,8 +78,9 @@ def checkpoint_plan(
         pipeline.say(context.log.warning, str(outcome.vanished))
     news = str(outcome) if outcome.made else "nothing is new or changed"
     pipeline.say(context.log.info, f"plan {outcome.plan.sequence}: {news}")
-    _warn_of_leaving(context, pipeline, outcome)
-    _warn_of_overrides(context, pipeline)
+    _warn_of_retired(context, pipeline, outcome)
+    for reason in unused_overrides(pipeline.overrides, pipeline.settings, load_settings()):
+        context.log.warning(f"override without effect: {reason}")
     align_partitions(context.instance, outcome.plan)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(outcome.plan.plan_id),
@@ -88,40 +89,34 @@ def checkpoint_plan(
     )
 
 
-def _warn_of_leaving(
+def _warn_of_retired(
     context: dg.AssetExecutionContext, pipeline: Pipeline, outcome: PlanOutcome
 ) -> None:
-    """Log how many complete partitions are retired, before they leave the list."""
+    """Log how many complete partitions are retired, before they are removed."""
     complete = sorted(set(outcome.retired).intersection(finished_numbers(pipeline.lake)))
     if complete:
         names = first_names([partition_key(number) for number in complete])
         pipeline.say(
             context.log.warning,
-            f"{len(complete):,} complete partitions leave the list, since the plan takes no "
-            f"product from them any more: {names}. Their files stay until `reviewsum prune`; "
-            "planning with the former dumps and settings brings them back",
+            f"{len(complete):,} complete partitions are removed, since the plan no longer uses "
+            f"any product of them: {names}. Their files stay until `reviewsum prune`; planning "
+            "with the former dumps and settings restores the partitions",
         )
-
-
-def _warn_of_overrides(context: dg.AssetExecutionContext, pipeline: Pipeline) -> None:
-    """Log the overrides of a run that change nothing."""
-    for reason in unused_overrides(pipeline.overrides, pipeline.settings, load_settings()):
-        context.log.warning(f"override without effect: {reason}")
 
 
 def plan_of_run(
     instance: dg.DagsterInstance, run: dg.DagsterRun, lake: Lake, before: Plan | None = None
 ) -> Plan:
-    """The current plan, provided that it was made from what this run read and is set to.
+    """The current plan, provided that it was made from the input and settings of this run.
 
     Args:
         instance: holds the run's events.
-        run: one without ``checkpoint_plan`` takes the plan as it is.
+        run: without the step ``checkpoint_plan`` it uses any current plan.
         lake: holds the plan.
-        before: the plan that a run without ``checkpoint_plan`` took earlier.
+        before: the plan that a run without this step used earlier.
 
     Raises:
-        PlanError: there is no plan, or another run made one from something else current.
+        PlanError: there is no plan, or another run made a different one current.
     """
     made = materialized_in(instance, run, "checkpoint_plan")
     if made is not None:
@@ -132,11 +127,7 @@ def plan_of_run(
 def _grouped_reviews_of_run(
     context: dg.AssetExecutionContext, pipeline: Pipeline
 ) -> GroupedReviews:
-    """The current grouped reviews, provided that they are those of this run.
-
-    Raises:
-        PlanError: there are none, or they were made from other dumps or settings.
-    """
+    """The current grouped reviews, provided that they are those of this run."""
     record = current_grouped_reviews(pipeline.lake)
     if record is None:
         raise PlanError("there are no grouped reviews yet: materialize grouped_reviews first")
@@ -155,16 +146,12 @@ def _grouped_reviews_of_run(
 
 
 def _model_of_run(context: dg.AssetExecutionContext, pipeline: Pipeline) -> ReadyModel:
-    """The model that the settings name, provided that it is the one that this run made ready.
-
-    Raises:
-        PlanError: it is another one by now.
-    """
+    """The model that the settings name, provided that it is the one that this run prepared."""
     model, _ = ready_model(pipeline.lake, pipeline.settings)
     made = materialized_in(context.instance, context.run, "summarizer_model")
     if made is not None and _data_version(made) != model.version:
         raise PlanError(
-            "the model is another one than this run made ready, since its files changed or "
+            "the model differs from the one that this run prepared, since its files changed or "
             "another run planned with another model in the meantime: launch refresh again"
         )
     return model
@@ -203,7 +190,7 @@ def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:
 def _bill(
     context: dg.AssetExecutionContext, pipeline: Pipeline, plan: Plan
 ) -> dict[str, dg.MetadataValue[Any]]:
-    """What the checkpoints that are not valid yet will take; a plan holds without it."""
+    """Estimate for the pending checkpoints; a plan is valid without it."""
     judged = pipeline.state.checkpoints(plan)
     pending = [one.state.planned for one in judged if not one.state.is_valid]
     try:
@@ -224,20 +211,14 @@ def _bill(
 
 
 def _estimate_table(found: Estimate) -> dg.MarkdownMetadataValue:
-    spans = {"GPU hours": found.gpu_hours, "hours": found.hours, "USD": found.usd}
     counts = {
         "products": found.products,
         "chunks": found.chunks,
         "tokens in": found.tokens_in,
         "tokens out": found.tokens_out,
     }
-    return display.table(
-        ["pending", "expected", "from", "to"],
-        [
-            *((name, f"{count:,}", "", "") for name, count in counts.items()),
-            *(
-                (name, *(f"{value:,.2f}" for value in (span.expected, span.low, span.high)))
-                for name, span in spans.items()
-            ),
-        ],
-    )
+    spans = {"GPU hours": found.gpu_hours, "hours": found.hours, "USD": found.usd}
+    rows = [(name, f"{count:,}", "", "") for name, count in counts.items()]
+    for name, span in spans.items():
+        rows.append((name, f"{span.expected:,.2f}", f"{span.low:,.2f}", f"{span.high:,.2f}"))
+    return display.table(["pending", "expected", "from", "to"], rows)

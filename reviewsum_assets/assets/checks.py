@@ -1,4 +1,4 @@
-"""Results of asset checks: how many of how many, which products, and what to do about it."""
+"""Asset checks of grouped reviews and of the merged table, and the form of all check results."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.checkpoints.merge import MergedTable, current_merged_table
 from reviewsum_assets.checkpoints.plan import Plan
-from reviewsum_assets.checkpoints.quality import MOST_EXAMPLES, Finding, MergedCoverage, cover
+from reviewsum_assets.checkpoints.quality import MOST_EXAMPLES, Finding, cover
 from reviewsum_assets.errors import CheckpointError, DumpError
 from reviewsum_assets.reviews.grouping import (
     GroupedReviews,
@@ -27,26 +27,21 @@ from reviewsum_assets.reviews.grouping import (
 from reviewsum_assets.reviews.rows import QuarantinedRow
 from reviewsum_assets.storage.lake import Lake
 
-# In a sentence; a table beside it has more.
+# Examples in the description; the table has more.
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a check says of its findings.
+    """Limits and wording of a check."""
 
-    ``trouble`` follows a count, as in "3 of 320 summaries **end in mid-sentence**"; ``advice`` is
-    what to do then; ``allowed`` the share of findings up to which all is well; ``subject`` and
-    ``detail`` head the table of examples; ``well`` is said in place of a count of none.
-    """
-
-    trouble: str
-    advice: str
-    allowed: float = 0.0
+    trouble: str  # after a count, as in "3 of 320 summaries *end in mid-sentence*"
+    advice: str  # the remedy
+    allowed: float = 0.0  # share of findings up to which the check passes
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
-    subject: str = "product_id"
-    detail: str = "what is wrong"
-    well: str = ""
+    subject: str = "product_id"  # heads of the table of examples
+    detail: str = "problem"
+    well: str = ""  # description if there is no finding
 
 
 def judged(
@@ -55,26 +50,37 @@ def judged(
     """The result of a check that looked at ``total`` rows or products."""
     share = finding.share(total)
     passed = share <= rule.allowed
+    metadata: dict[str, Any] = {
+        "found": finding.count,
+        "of": total,
+        "share": share,
+        "allowed_share": rule.allowed,
+    }
+    if finding.count:
+        metadata["examples"] = display.table([rule.subject, rule.detail], finding.examples)
+        metadata["what_to_do"] = rule.advice
+    description = f"{finding.count:,} of {total:,} {rule.trouble}"
+    if rule.well and not finding.count:
+        description = rule.well
+    elif not passed:
+        limit = f" ({share:.1%}; {rule.allowed:.1%} may)" if rule.allowed else ""
+        first = ", ".join(name for name, _ in finding.examples[:_NAMED])
+        more = f" and {finding.count - _NAMED:,} more" if finding.count > _NAMED else ""
+        description += f"{limit}: {first}{more}. {rule.advice}"
     return dg.AssetCheckResult(
         asset_key=spec.asset_key,
         check_name=spec.name,
         passed=passed,
         severity=rule.severity,
-        description=_description(rule, finding, total, passed=passed),
-        metadata={
-            "found": finding.count,
-            "of": total,
-            "share": share,
-            "allowed_share": rule.allowed,
-            **(_named(rule, finding) if finding.count else {}),
-        },
+        description=description,
+        metadata=metadata,
     )
 
 
 def failed_checks(
     instance: dg.DagsterInstance, run_id: str, *, is_blocking: bool
 ) -> dict[str, str]:
-    """What the failed checks of a run say, by asset and check; blocking ones, or the others."""
+    """Descriptions of a run's failed checks by asset and check; blocking ones, or the others."""
     evaluations = [
         entry.asset_check_evaluation
         for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
@@ -86,25 +92,6 @@ def failed_checks(
         and not found.passed
         # None where a run logged the evaluation itself.
         and is_blocking is bool(found.blocking and found.severity is dg.AssetCheckSeverity.ERROR)
-    }
-
-
-def _description(rule: Rule, finding: Finding, total: int, *, passed: bool) -> str:
-    if rule.well and not finding.count:
-        return rule.well
-    said = f"{finding.count:,} of {total:,} {rule.trouble}"
-    if passed:
-        return said
-    share = f" ({finding.share(total):.1%}; {rule.allowed:.1%} may)" if rule.allowed else ""
-    first = ", ".join(name for name, _ in finding.examples[:_NAMED])
-    more = f" and {finding.count - _NAMED:,} more" if finding.count > _NAMED else ""
-    return f"{said}{share}: {first}{more}. {rule.advice}"
-
-
-def _named(rule: Rule, finding: Finding) -> dict[str, Any]:
-    return {
-        "examples": display.table([rule.subject, rule.detail], finding.examples),
-        "what_to_do": rule.advice,
     }
 
 
@@ -124,7 +111,7 @@ _ROWS_READ = dg.AssetCheckSpec(
 _DUMPS_WHOLE = dg.AssetCheckSpec(
     "dumps_are_whole",
     asset=grouped_reviews,
-    description="No dump breaks off: how many reviews a damaged file has lost, nobody knows.",
+    description="No dump breaks off: how many reviews a damaged file has lost is unknown.",
 )
 
 
@@ -135,7 +122,7 @@ _DUMPS_WHOLE = dg.AssetCheckSpec(
 def grouped_reviews_checks(
     context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Look at the ids of the grouped table and at the record of what was read."""
+    """Check the ids of the grouped table and the record of the rows that were read."""
     record = current_grouped_reviews(pipeline.lake)
     if record is None:
         raise DumpError("there are no grouped reviews to check: materialize grouped_reviews first")
@@ -162,7 +149,7 @@ def _rows_could_be_read(pipeline: Pipeline, record: GroupedReviews) -> dg.AssetC
     where = pipeline.lake.uri_of(record.quarantine_key) if record.quarantine_key else ""
     rule = Rule(
         "rows of the dumps could not be read",
-        f"Look at the reasons in {where}; correct the dump or get it anew, or raise "
+        f"Read the reasons in {where}; correct the dump or download it again, or raise "
         "max_quarantined_share",
         allowed=pipeline.settings.max_quarantined_share,
         severity=dg.AssetCheckSeverity.WARN,
@@ -177,8 +164,8 @@ def _rows_could_be_read(pipeline: Pipeline, record: GroupedReviews) -> dg.AssetC
 def _dumps_are_whole(record: GroupedReviews) -> dg.AssetCheckResult:
     damaged = [(dump.name, dump.damage) for dump in record.dumps if dump.damage]
     rule = Rule(
-        "dumps are damaged, what comes before the damage is read, the rest is lost",
-        "Get them anew and put them in the place of the damaged ones",
+        "dumps are damaged; rows before the damage are read, the others are lost",
+        "Download them again and replace the damaged ones",
         severity=dg.AssetCheckSeverity.WARN,
         detail="where, and why",
         subject="dump",
@@ -198,8 +185,8 @@ def _first_rows(lake: Lake, key: str | None) -> list[tuple[str, str]]:
 
 _ERROR, _WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 _MERGE_AGAIN = (
-    "Materialize merged_summaries again; if that does not help, `reviewsum verify` names what is "
-    "wrong on the lake"
+    "Materialize merged_summaries again; if that does not help, `reviewsum verify` names the "
+    "damaged files"
 )
 
 _COMPLETE = dg.AssetCheckSpec(
@@ -215,7 +202,7 @@ _PLANNED = dg.AssetCheckSpec(
     blocking=True,
     description="Every row is of a product that the plan selects.",
 )
-_MERGED_SUMMARIES_CHECKS_ONE_ROW = dg.AssetCheckSpec(
+_ONE_MERGED_ROW = dg.AssetCheckSpec(
     "one_row_a_product",
     asset=MERGED_SUMMARIES,
     blocking=True,
@@ -224,7 +211,7 @@ _MERGED_SUMMARIES_CHECKS_ONE_ROW = dg.AssetCheckSpec(
 _QUARANTINE = dg.AssetCheckSpec(
     "few_in_quarantine",
     asset=MERGED_SUMMARIES,
-    description="The model could summarize all but a few products: at most "
+    description="The model summarizes all but a few products: at most "
     "`max_quarantined_share` are in quarantine.",
 )
 _FRESH = dg.AssetCheckSpec(
@@ -235,7 +222,7 @@ _FRESH = dg.AssetCheckSpec(
 
 
 @dg.multi_asset_check(
-    specs=[_COMPLETE, _PLANNED, _MERGED_SUMMARIES_CHECKS_ONE_ROW, _QUARANTINE, _FRESH],
+    specs=[_COMPLETE, _PLANNED, _ONE_MERGED_ROW, _QUARANTINE, _FRESH],
     name="merged_summaries_checks",
     can_subset=True,
 )
@@ -243,7 +230,7 @@ _FRESH = dg.AssetCheckSpec(
 def merged_summaries_checks(
     context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Hold the table against the plan, the manifests and the dumps."""
+    """Compare the table with the plan, the manifests and the dumps."""
     plan = plan_of_run(context.instance, context.run, pipeline.lake)
     merged = current_merged_table(pipeline.lake)
     if merged is None:
@@ -254,64 +241,64 @@ def merged_summaries_checks(
         for product in manifest.quarantined
     ]
     coverage = cover(pipeline.lake, plan, quarantined)
-    for result in (
-        _completeness(coverage, merged),
-        judged(
+    left_out = set(merged.incomplete_checkpoints)
+    was_allowed = bool(left_out) and coverage.missing_checkpoints <= left_out
+    stale = _stale(pipeline, plan, merged)
+    checks = (
+        (
+            _COMPLETE,
+            Rule(
+                "selected products are neither summarized nor in quarantine",
+                "Materialize the checkpoints named here, then merged_summaries; or use "
+                "`reviewsum run`",
+                severity=_WARN if was_allowed else _ERROR,
+                detail="checkpoint",
+            ),
+            coverage.missing,
+            coverage.selected,
+        ),
+        (
             _PLANNED,
             Rule("rows are of products that the plan does not select", _MERGE_AGAIN),
             coverage.unplanned,
             coverage.rows,
         ),
-        judged(
-            _MERGED_SUMMARIES_CHECKS_ONE_ROW,
+        (
+            _ONE_MERGED_ROW,
             Rule("products have more than one row", _MERGE_AGAIN),
             coverage.repeated,
             coverage.rows,
         ),
-        _quarantine(coverage, pipeline.settings.max_quarantined_share),
-        _freshness(pipeline, plan, merged),
-    ):
-        if dg.AssetCheckKey(MERGED_SUMMARIES, result.check_name or "") in (
-            context.selected_asset_check_keys
-        ):
-            yield result
-
-
-def _completeness(coverage: MergedCoverage, merged: MergedTable) -> dg.AssetCheckResult:
-    left_out = set(merged.incomplete_checkpoints)
-    was_allowed = bool(left_out) and coverage.missing_checkpoints <= left_out
-    rule = Rule(
-        "selected products are neither summarized nor in quarantine",
-        "Materialize the checkpoints named here, then merged_summaries; or use `reviewsum run`",
-        severity=_WARN if was_allowed else _ERROR,
-        detail="checkpoint",
+        (
+            _QUARANTINE,
+            Rule(
+                "selected products are in quarantine",
+                "Read the reasons; correct the model or the reviews, then materialize their "
+                "checkpoints with `recompute`, or raise max_quarantined_share",
+                allowed=pipeline.settings.max_quarantined_share,
+                severity=_WARN,
+                detail="reason",
+            ),
+            coverage.quarantined,
+            coverage.selected,
+        ),
+        (
+            _FRESH,
+            Rule(
+                "dumps or steps are newer than the table",
+                "Materialize grouped_reviews and all that depends on it, or use `reviewsum run`",
+                severity=_WARN,
+                subject="dump or step",
+                detail="newer content",
+                well="nothing is newer than the table",
+            ),
+            Finding(len(stale), stale),
+            len(stale),
+        ),
     )
-    return judged(_COMPLETE, rule, coverage.missing, coverage.selected)
-
-
-def _quarantine(coverage: MergedCoverage, allowed: float) -> dg.AssetCheckResult:
-    rule = Rule(
-        "selected products are in quarantine",
-        "Look at the reasons; correct the model or the reviews, then materialize their checkpoints "
-        "with `recompute`, or raise max_quarantined_share",
-        allowed=allowed,
-        severity=_WARN,
-        detail="reason",
-    )
-    return judged(_QUARANTINE, rule, coverage.quarantined, coverage.selected)
-
-
-def _freshness(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dg.AssetCheckResult:
-    stale = _stale(pipeline, plan, merged)
-    rule = Rule(
-        "dumps or steps are newer than the table",
-        "Materialize grouped_reviews and all that depends on it, or use `reviewsum run`",
-        severity=_WARN,
-        subject="dump or step",
-        detail="what is newer",
-        well="nothing is newer than the table",
-    )
-    return judged(_FRESH, rule, Finding(len(stale), stale), len(stale))
+    for spec, rule, finding, total in checks:
+        if spec.key in context.selected_asset_check_keys:
+            yield judged(spec, rule, finding, total)
 
 
 def _stale(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> list[tuple[str, str]]:

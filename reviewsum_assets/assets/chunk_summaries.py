@@ -1,8 +1,7 @@
-"""``chunk_summaries``: one partition a checkpoint; materializing runs a Processing job.
+"""``chunk_summaries``: one partition per checkpoint; materializing runs a Processing job.
 
-A partition is materialized the moment its manifest lands, so that partition state is checkpoint
-and resume state at once. Valid checkpoints are logged first and never computed again. All runs of
-a backfill share a job, see ``backfill_selection``.
+A partition is materialized as soon as its manifest lands, so that its state is also the state from
+which a run resumes.
 """
 
 from collections.abc import Iterator
@@ -38,16 +37,16 @@ class SummarizeConfig(dg.Config):
             owners=["team:reviewsum"],
             description=(
                 "To compute everything that is pending, launch the job **refresh**; materialize "
-                "partitions here to repair those that failed or are missing. The summaries "
-                "themselves, one partition per checkpoint: "
-                "`checkpoint_files/checkpoint_file_N.csv`. The reviews of a product are cut into "
-                "chunks, each chunk is summarized, and the chunk summaries are joined. A run or a "
-                "backfill, however scattered, starts one Processing job, on this machine or on "
+                "partitions here to repair those that failed or are missing. This asset holds the "
+                "summaries, one partition per checkpoint: "
+                "`checkpoint_files/checkpoint_file_N.csv`. The reviews of a product are divided "
+                "into chunks, each chunk is summarized, and the chunk summaries are joined. A run "
+                "or a backfill of any selection starts one Processing job, on this machine or on "
                 "SageMaker. A partition turns green when its checkpoint is complete; complete ones "
-                "are not computed again, unless the run's config says `recompute`. Partitions come "
+                "are not computed again, unless the run's config sets `recompute`. Partitions come "
                 "from `checkpoint_plan`: one added by hand cannot be computed. After a new plan "
-                "older partitions are called unsynced, but are up to date: changes are in new "
-                "partitions."
+                "Dagster calls older partitions unsynced, but they are up to date: changes are in "
+                "new partitions."
             ),
         )
     ],

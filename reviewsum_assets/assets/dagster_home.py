@@ -23,10 +23,10 @@ from reviewsum_assets.errors import SettingsError
 _log = logging.getLogger(__name__)
 
 DEFAULT_HOME = ".dagster_home"
-# Runs that start Processing jobs are in it; the instance says how many of them work at a time.
+# Pool of runs that start Processing jobs; the instance limits how many run at a time.
 GPU_POOL = "gpu_processing"
 
-# Written once into a new home; from then on it is the user's to change.
+# Written once into a new home; users may change it there.
 _CONFIGS = Path(__file__).parent / "instance"
 _POSTGRES = "DAGSTER_POSTGRES_URL"
 _LOGS = ("DAGSTER_LOGS_BUCKET", "DAGSTER_LOGS_PREFIX")
@@ -53,7 +53,7 @@ _NO_COMPUTE_LOGS = {
 
 
 def prepare_home() -> Path:
-    """Make the home, if there is none, and point ``DAGSTER_HOME`` at it: whole, for many to open.
+    """Make the home unless it exists, and set ``DAGSTER_HOME`` to it; safe in many processes.
 
     Raises:
         SettingsError: it cannot be made, or a variable that it needs is missing.
@@ -63,16 +63,16 @@ def prepare_home() -> Path:
         if not config.exists():
             _write_whole(config, _new_config().read_text(encoding="utf-8"))
     os.environ["DAGSTER_HOME"] = str(home)
-    # It makes its tables at the first opening, which two processes must not do at once.
+    # The first opening makes the tables, which two processes must not do at once.
     with _locked(home), dg.DagsterInstance.get() as instance:
         _limit_gpu_pool(instance)
     return home
 
 
 def note_lake(uri: str) -> str:
-    """Note whose partitions the home has from now on; another lake that it was of, if any.
+    """Note the lake that the home is used for; returns another one that was noted before, if any.
 
-    Partitions of two lakes have the same names: what one of them says undoes what the other said.
+    Partitions of two lakes have the same names, so that each replaces the states of the other.
     """
     with _writable_home() as home:
         note = home / _LAKE_NOTE
@@ -84,28 +84,28 @@ def note_lake(uri: str) -> str:
 
 
 def require_free_port(host: str, port: int) -> None:
-    """Find out before anything is started whether the UI could listen there.
+    """Check, before a process starts, that the UI can listen on an address.
 
     Raises:
-        SettingsError: it could not; says why.
+        SettingsError: it cannot.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        # A name may stand for an IPv6 address too, on a machine that has none.
+        # A name may include an IPv6 address on a machine without IPv6.
         for family, kind, _, _, address in [a for a in found if a[0] == socket.AF_INET] or found:
             with socket.socket(family, kind) as tried:
-                # As the server does it: connections that have just ended are not in its way.
+                # Equal to the server, which ignores connections that have just ended.
                 tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 tried.bind(address)
     except OSError as error:
         raise SettingsError(
-            f"the UI cannot listen on {host}, port {port} ({error.strerror}): end what does, or "
-            "name others with --port and --host"
+            f"the UI cannot listen on {host}, port {port} ({error.strerror}): end the process that "
+            "uses it, or choose others with --port and --host"
         ) from error
 
 
 def become_ui(home: Path, host: str, port: int) -> NoReturn:
-    """Go on as the Dagster UI and daemon, in place of this process, so that signals reach them."""
+    """Replace this process with the Dagster UI and daemon, so that signals reach them."""
     dagster = str(Path(sys.executable).with_name("dagster"))
     arguments = ["-w", str(workspace_file(home)), "--host", host, "--port", str(port)]
     os.execv(dagster, [dagster, "dev", *arguments])
@@ -119,11 +119,7 @@ def workspace_file(home: Path) -> Path:
 
 
 def _new_config() -> Path:
-    """The configuration of a new home: of one machine, or of a team if it names a PostgreSQL.
-
-    Raises:
-        SettingsError: a variable that a team's instance needs is missing.
-    """
+    """Configuration of a new home: for one machine, or for a team if PostgreSQL is named."""
     if _POSTGRES not in os.environ:
         return _CONFIGS / "local.yaml"
     missing = [name for name in _LOGS if not os.environ.get(name)]
@@ -137,11 +133,7 @@ def _new_config() -> Path:
 
 @contextmanager
 def _writable_home() -> Iterator[Path]:
-    """The home, made if need be, with nobody else who sets it up.
-
-    Raises:
-        SettingsError: it cannot be made or written to.
-    """
+    """The home, made if need be, while no other process sets it up."""
     home = Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME).absolute()
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -155,7 +147,7 @@ def _writable_home() -> Iterator[Path]:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Write a file of a locked home so that a kill leaves all of it, or what was there before."""
+    """Write a file of a locked home; a kill leaves the new or the former content, whole."""
     part = path.with_name(f"{path.name}.part")
     part.write_text(text, encoding="utf-8", errors="surrogateescape")
     part.replace(path)
@@ -173,8 +165,8 @@ def _locked(home: Path) -> Iterator[None]:
 def persistent_instance() -> Iterator[dg.DagsterInstance]:
     """The instance at ``DAGSTER_HOME``, or at ``.dagster_home`` in the working directory.
 
-    Runs whose process is gone are marked as failed first, so that no page shows them as running
-    for ever. What a run of the command line prints is in its terminal, and is not kept.
+    Runs whose process is gone are marked as failed first. The output of runs of the command line
+    is not kept: it is in the terminal.
     """
     home = prepare_home()
     ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": _NO_COMPUTE_LOGS})
@@ -186,7 +178,7 @@ def persistent_instance() -> Iterator[dg.DagsterInstance]:
 def _limit_gpu_pool(instance: dg.DagsterInstance) -> None:
     """Give the pool the instance's default limit, unless it has one.
 
-    The daemon does so too late: it lets the first runs that it sees of a pool through, all of them.
+    The daemon does so too late: it launches all of the first runs of a pool that it finds.
     """
     storage = instance.event_log_storage
     if instance.global_op_concurrency_default_limit is not None and not any(
@@ -195,16 +187,16 @@ def _limit_gpu_pool(instance: dg.DagsterInstance) -> None:
         storage.initialize_concurrency_limit_to_default(GPU_POOL)
 
 
-def run_tags(*, tells_of_failure: bool) -> dict[str, str]:
+def run_tags(*, sends_alert: bool) -> dict[str, str]:
     """Tags by which a run of this process is found again.
 
     Args:
-        tells_of_failure: whether this process alerts people if the run fails.
+        sends_alert: whether this process sends the alert if the run fails.
     """
     return {
         _PROCESS_TAG: _PROCESS,
-        _ALERTS_TAG: _BY_COMMAND if tells_of_failure else _BY_SENSOR,
-        # Whoever called the command calls it again; the daemon must not do so by itself.
+        _ALERTS_TAG: _BY_COMMAND if sends_alert else _BY_SENSOR,
+        # A person repeats the command; the daemon must not.
         "dagster/max_retries": "0",
     }
 
@@ -218,29 +210,29 @@ def last_run_of_this_process(instance: dg.DagsterInstance) -> dg.DagsterRun | No
 def is_of_command_line(run: dg.DagsterRun) -> bool:
     """Whether a process of the command line executes this run.
 
-    One that is made from such a run in the UI has all its tags, and was launched: it has an origin.
+    A copy of such a run that the UI launches has the same tags, but also an origin.
     """
     return _PROCESS_TAG in run.tags and run.remote_job_origin is None
 
 
-def tells_of_its_failure(run: dg.DagsterRun) -> bool:
-    """Whether the process of this run alerts people of its failure, so that nobody else need."""
+def sends_own_alert(run: dg.DagsterRun) -> bool:
+    """Whether the process of this run sends the alert of its failure."""
     return is_of_command_line(run) and run.tags.get(_ALERTS_TAG) == _BY_COMMAND
 
 
 def hold_run_lock(instance: dg.DagsterInstance, run_id: str) -> None:
     """Lock a run until the end of this process, which executes it.
 
-    The kernel releases the lock when the process ends, however it ends. A process that looks at the
-    lock needs neither a process id, which another PID namespace gives to another process, nor the
-    time of another host. In a home that cannot be written to, the run goes on without a lock.
+    The kernel releases the lock at the end of the process. The lock needs neither a process id,
+    which another PID namespace may use for another process, nor the time of another host. In a home
+    that cannot be written to, the run continues without a lock.
     """
     locks = _run_locks(instance)
     staged = locks / f".{uuid.uuid4().hex}"
     try:
         locks.mkdir(exist_ok=True)
         lock = staged.open("wb")
-        # Locked before it gets its name: there is no moment at which the run looks lost.
+        # Locked before it gets its name, so that the run never seems lost.
         fcntl.flock(lock, fcntl.LOCK_EX)
         staged.rename(locks / run_id)
     except OSError as error:
@@ -250,16 +242,16 @@ def hold_run_lock(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def fail_lost_runs(instance: dg.DagsterInstance) -> None:
-    """Mark runs of this home as failed whose process is gone, so that no sensor waits for them.
+    """Mark runs of this home as failed if their process is gone, so that no sensor waits for them.
 
-    Dagster notices the death of a process that it launched only while the code server that launched
-    it lives: after a power cut, both are gone. Runs without a lock in this home, such as those of
-    another home on the same PostgreSQL, are left to their home and to Dagster's run monitoring.
+    Dagster notices the death of a process only while the code server that launched it lives: after
+    a power cut, both are gone. Runs without a lock in this home, such as those of another home on
+    the same PostgreSQL, are left to their home and to Dagster's run monitoring.
     """
     for lock in _run_locks(instance).glob("[!.]*"):
         if is_locked(lock):
             continue
-        # Looked up only now: the end of a run is recorded before its lock is released.
+        # Read after the lock: the end of a run is recorded before its lock is released.
         run = instance.get_run_by_id(lock.name)
         if run is not None and not run.is_finished:
             instance.add_run_tags(run.run_id, {_ALERTS_TAG: _BY_SENSOR})

@@ -1,4 +1,4 @@
-"""Links to jobs and logs: URLs to click where there are any, paths otherwise."""
+"""Metadata values that the UI shows well: links, tables of any text, previews."""
 
 from __future__ import annotations
 
@@ -10,29 +10,27 @@ import dagster as dg
 def link_metadata(
     links: Mapping[str, str],
 ) -> dict[str, dg.UrlMetadataValue | dg.PathMetadataValue]:
-    """Metadata entries for links by what they show."""
+    """Metadata entries for links by name: URLs where there are any, paths otherwise."""
     return {
-        what: (
-            dg.MetadataValue.url(where)
-            if where.startswith("https://")
-            else dg.MetadataValue.path(where)
-        )
-        for what, where in links.items()
+        name: dg.MetadataValue.url(link)
+        if link.startswith("https://")
+        else dg.MetadataValue.path(link)
+        for name, link in links.items()
     }
 
 
-# The UI shows Markdown that is shorter than this in its place, and longer one after a click
-# (MetadataEntry in dagster-ui, 1.13.22).
+# The UI shows shorter Markdown inline, and longer one after a click (MetadataEntry in dagster-ui,
+# 1.13.22).
 SHOWN_CHARS = 1000
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MarkdownMetadataValue:
-    """A Markdown table; every cell is shown as it is, whatever characters it holds."""
+    """A Markdown table whose cells are shown literally, with any characters."""
     return dg.MetadataValue.md("\n".join([*_head(header), *map(_line, rows)]))
 
 
 def preview(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MarkdownMetadataValue:
-    """A table of the first rows, as many as are shown without a click, and at least one."""
+    """A table of the first rows that are shown without a click, at least one."""
     lines = _head(header)
     size = sum(len(line) + 1 for line in lines)
     for row in rows:
@@ -45,7 +43,7 @@ def preview(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.Markd
 
 
 def shortened(text: str, characters: int) -> str:
-    """The beginning of a text, with an ellipsis if there is more of it."""
+    """The beginning of a text, with an ellipsis if it is longer."""
     return text if len(text) <= characters else f"{text[:characters]} …"
 
 

@@ -1,4 +1,4 @@
-"""``grouped_reviews``: one row a product, from every dump on the lake."""
+"""``grouped_reviews``: one row per product, from every dump on the lake."""
 
 import time
 from typing import Any
@@ -24,10 +24,10 @@ _PREVIEW_CHARS = 160
     kinds={"polars", "parquet"},
     owners=["team:reviewsum"],
     description=(
-        "One row a product, made of every review of every dump: cleaned, duplicates counted once, "
-        "short reviews and products with few reviews dropped, the most helpful reviews first. Rows "
-        "that cannot be read are not lost: they are in quarantine, with file, line and reason. "
-        "Materialize it when dumps have come or changed; otherwise nothing is read again."
+        "One row per product, from all reviews of all dumps: cleaned, without duplicates, short "
+        "reviews and products with few reviews, the most helpful reviews first. Rows that cannot "
+        "be read are in quarantine, with file, line and reason. Materialize it when dumps were "
+        "added or changed; otherwise nothing is read again."
     ),
 )
 @fails_plainly
@@ -54,10 +54,7 @@ def grouped_reviews(
 
 
 def seed_empty_lake(context: dg.AssetExecutionContext, pipeline: Pipeline) -> None:
-    """Put the sample reviews on an empty lake, so that a first run shows a result.
-
-    Not where the jobs cost money: there a mistyped lake would be paid for.
-    """
+    """Put the sample reviews on an empty lake, except where a mistyped lake would cost money."""
     if pipeline.settings.compute == "local" and put_sample(pipeline.lake, pipeline.settings):
         context.log.warning(
             f"{pipeline.lake.uri} is empty: using the sample reviews. For your own, put dumps "
@@ -66,7 +63,7 @@ def seed_empty_lake(context: dg.AssetExecutionContext, pipeline: Pipeline) -> No
 
 
 class _Report:
-    """Logs reading progress now and then, and passes all of it on."""
+    """Passes on all reading progress, and logs it every few seconds."""
 
     def __init__(self, context: dg.AssetExecutionContext, pipeline: Pipeline) -> None:
         self._context = context
@@ -76,7 +73,7 @@ class _Report:
     def __call__(self, progress: Progress) -> None:
         done, total = progress.bytes_done, progress.bytes_total
         detail = f"{progress.rows:,} reviews"
-        self._pipeline.tell(StageProgress("grouped_reviews", done, total, "bytes", detail))
+        self._pipeline.report(StageProgress("grouped_reviews", done, total, "bytes", detail))
         if time.monotonic() - self._logged >= _LOG_EVERY_SECONDS:
             self._logged = time.monotonic()
             self._context.log.info(f"{progress.file}: {detail}, {done / max(1, total):.0%} read")

@@ -1,5 +1,6 @@
-"""Metadata of ``merged_summaries``: totals, tables of shares, a preview."""
+"""``merged_summaries``: the merged table, with totals, tables of shares and a preview."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -33,7 +34,7 @@ _PREVIEW_CHARS = 240
 
 
 def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict[str, Any]:
-    """Metadata of the merged table's materialization; reads the table and every manifest."""
+    """Metadata of the merged table; reads the table and every manifest."""
     lake = pipeline.lake
     grouped = current_grouped_reviews(lake)
     if grouped is not None and grouped.version != plan.grouped_version:
@@ -56,7 +57,7 @@ def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict
 
 
 def record_metadata(pipeline: Pipeline, merged: MergedTable) -> dict[str, Any]:
-    """What the record of the merge and the table's first rows say."""
+    """Metadata of the merged table from its record and its first rows."""
     lake = pipeline.lake
     return {
         "rows": merged.rows,
@@ -71,7 +72,7 @@ def record_metadata(pipeline: Pipeline, merged: MergedTable) -> dict[str, Any]:
         "dagster/column_schema": dg.TableSchema(
             [
                 dg.TableColumn("product_id", "string", "the product, once"),
-                dg.TableColumn("abstracted_summary", "string", "what its reviews say"),
+                dg.TableColumn("abstracted_summary", "string", "the summary of its reviews"),
                 dg.TableColumn("review_count", "int", "reviews in the current dumps"),
             ]
         ),
@@ -79,24 +80,16 @@ def record_metadata(pipeline: Pipeline, merged: MergedTable) -> dict[str, Any]:
 
 
 def _coverage(statistics: MergedStatistics) -> dict[str, Any]:
-    """How many reviews are of products with a summary, where the reviews are known."""
+    """Number of reviews whose product has a summary, where the reviews are known."""
     covered = {"reviews_covered": statistics.reviews_covered}
     if statistics.review_coverage is None:
         return covered
-    return {
-        **covered,
-        "coverage": display.table(
-            ["reviews per product", "reviews", "of products with a summary"],
-            (
-                (_class_label(one), f"{one.reviews:,}", _percent(one.reviews_covered, one.reviews))
-                for one in statistics.classes
-            ),
-        ),
-    }
+    rows = [(one, one.reviews_covered) for one in statistics.classes]
+    return {**covered, "coverage": _shares("of products with a summary", rows)}
 
 
 def _reads(statistics: MergedStatistics) -> dict[str, Any]:
-    """How much of the reviews the model read, of the products for which that is known."""
+    """Number of reviews that the model read, of products for which it is known."""
     if not statistics.reads:
         return {}
     reviews, read, cut = (
@@ -107,30 +100,28 @@ def _reads(statistics: MergedStatistics) -> dict[str, Any]:
         "reviews_cut": cut,
         "reviews_left_out": max(0, reviews - read - cut),
         "reviews_read_share": _share(read / max(1, reviews)),
-        "reads": display.table(
-            ["reviews per product", "reviews", "read by the model"],
-            (
-                (_class_label(one), f"{one.reviews:,}", _percent(one.read, one.reviews))
-                for one in statistics.reads
-            ),
-        ),
+        "reads": _shares("read by the model", [(one, one.read) for one in statistics.reads]),
     }
+
+
+def _shares(
+    heading: str, rows: Sequence[tuple[ReviewClass | ReadClass, int]]
+) -> dg.MarkdownMetadataValue:
+    """Table of the share of reviews, by the number of reviews per product."""
+    lines = []
+    for one, part in rows:
+        most = " or more" if one.most is None else f" to {one.most:,}"
+        share = f"{part / max(1, one.reviews):.0%}"
+        lines.append((f"{one.fewest:,}{most}", f"{one.reviews:,}", share))
+    return display.table(["reviews per product", "reviews", heading], lines)
 
 
 def _share(share: float | None) -> float | str:
     return "unknown" if share is None else round(share, 4)
 
 
-def _percent(part: int, whole: int) -> str:
-    return f"{part / max(1, whole):.0%}"
-
-
-def _class_label(one: ReviewClass | ReadClass) -> str:
-    return f"{one.fewest:,} or more" if one.most is None else f"{one.fewest:,} to {one.most:,}"
-
-
 def _totals(pipeline: Pipeline, plan: Plan) -> dict[str, float]:
-    """What all checkpoints of the plan took together, whichever jobs computed them."""
+    """Sums over all checkpoints of the plan, from any job."""
     sums: dict[str, float] = dict.fromkeys(
         ("chunks", "chunks_reused", "tokens_in", "tokens_out", "worker_seconds", "usd"), 0
     )
@@ -160,8 +151,8 @@ def _preview(pipeline: Pipeline) -> dg.MarkdownMetadataValue:
     )
 
 
-# Not `chunk_summaries` as the dependency: Dagster asks for a confirmation before it launches a run,
-# here refresh, that leaves out an asset which was never materialized and that another one needs.
+# A dependency on `chunk_summaries` would make Dagster ask for a confirmation before each refresh,
+# since that job omits an asset that was never materialized and that another one needs.
 checkpoint_files = dg.AssetSpec(
     "checkpoint_files",
     deps=[CHUNK_SUMMARIES],
@@ -169,9 +160,9 @@ checkpoint_files = dg.AssetSpec(
     kinds={"csv"},
     owners=["team:reviewsum"],
     description=(
-        "The checkpoints on the lake, whichever run, host or Dagster instance computed them: "
+        "The checkpoints on the lake, from any run, host or Dagster instance: "
         "`checkpoint_files/checkpoint_file_N.csv`, each with its manifest. The merge reads them. "
-        "They are made by `chunk_summaries` and cannot be materialized here."
+        "`chunk_summaries` writes them; they cannot be materialized here."
     ),
 )
 
@@ -197,8 +188,8 @@ class MergeConfig(dg.Config):
         "names, as CSV and Parquet under `summarized_dataset/`. To bring it up to date, launch the "
         "job **refresh**. *Materialize all* in the graph fixes its partitions before the plan adds "
         "new ones: it fails, naming them, while checkpoints are missing or invalid, unless the "
-        "run's config says `allow_incomplete`. The checks say whether the table is complete, up "
-        "to date, and worth reading."
+        "run's config sets `allow_incomplete`. The checks report whether the table is complete, "
+        "up to date and of good quality."
     ),
 )
 @fails_plainly
@@ -207,7 +198,7 @@ def merged_summaries(
     config: MergeConfig,
     pipeline: dg.ResourceParam[Pipeline],
 ) -> dg.MaterializeResult[None]:
-    """Merge all checkpoints of the current plan; in refresh, compute what is pending before."""
+    """Merge all checkpoints of the current plan; refresh first computes the pending ones."""
     plan = plan_of_run(context.instance, context.run, pipeline.lake)
     is_refresh = context.run.job_name == REFRESH
     if is_refresh:

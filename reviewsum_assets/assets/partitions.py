@@ -1,7 +1,4 @@
-"""The partitions of ``chunk_summaries``: what Dagster is told and asked of checkpoints and runs.
-
-A checkpoint of the plan is a dynamic partition.
-"""
+"""The partitions of ``chunk_summaries``, one per checkpoint, and questions about runs over them."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ import dagster as dg
 from reviewsum_assets.assets import display
 from reviewsum_assets.assets.display import link_metadata
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.compute.instances import checkpoint_usd
@@ -29,12 +25,13 @@ UNLISTED = "unlisted"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 
-checkpoint_partitions = dg.DynamicPartitionsDefinition(name="checkpoints")
+PARTITIONS = "checkpoints"
+checkpoint_partitions = dg.DynamicPartitionsDefinition(name=PARTITIONS)
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Partitions that were added, and those that left since their checkpoints are retired."""
+    """Partitions that were added, and those that were removed with their retired checkpoints."""
 
     added: tuple[str, ...]
     retired: tuple[str, ...]
@@ -42,16 +39,14 @@ class Alignment:
 
 def align_partitions(instance: dg.DagsterInstance, plan: Plan) -> Alignment:
     """Give the instance the partitions of ``plan`` and no others."""
-    name = checkpoint_partitions.name
-    assert name is not None
     planned = [checkpoint.partition_key for checkpoint in plan.checkpoints]
-    known = set(instance.get_dynamic_partitions(name))
+    known = set(instance.get_dynamic_partitions(PARTITIONS))
     missing = [key for key in planned if key not in known]
     surplus = sorted(known.difference(planned))
     if missing:
-        instance.add_dynamic_partitions(name, missing)
+        instance.add_dynamic_partitions(PARTITIONS, missing)
     for key in surplus:
-        instance.delete_dynamic_partition(name, key)
+        instance.delete_dynamic_partition(PARTITIONS, key)
     return Alignment(tuple(missing), tuple(surplus))
 
 
@@ -60,11 +55,7 @@ _PREVIEW_CHARS = 240
 
 
 def shown_version(planned: PlannedCheckpoint, digest: str) -> str:
-    """Return the data version of a partition: that of the plan, and the digest of its files.
-
-    Dagster can be asked for the data versions of all partitions by one query, so that these tell
-    which files it shows.
-    """
+    """Data version of a partition; names the files that Dagster shows, for one query over all."""
     return f"{planned.data_version}:{digest}"
 
 
@@ -85,97 +76,69 @@ def materialization(
         reused: the run found the checkpoint complete and computed nothing.
         adopted: no run of this instance computed it.
     """
+    metadata = {**_metadata(pipeline, state), "reused": reused, "adopted": adopted or None}
     return dg.AssetMaterialization(
         asset_key=CHUNK_SUMMARIES,
         partition=state.planned.partition_key,
-        metadata={
-            **_metadata(pipeline, state),
-            "reused": reused,
-            **({"adopted": True} if adopted else {}),
-        },
+        metadata={name: value for name, value in metadata.items() if value is not None},
         tags={DATA_VERSION_TAG: shown_version(state.planned, digest)},
     )
 
 
 def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
-    manifest = state.manifest
+    """Metadata of a checkpoint; absent values are None.
+
+    So are some zeros: Dagster plots every number, and a curve of zeros carries no information.
+    """
+    manifest, planned = state.manifest, state.planned
     assert manifest is not None
     lake, producer = pipeline.lake, manifest.producer
     usd = checkpoint_usd(manifest, pipeline.settings.usd_per_hour)
-    return {
-        "products": f"{len(manifest.products):,} of {state.planned.products:,} summarized",
-        **_counted("quarantined", len(manifest.quarantined)),
-        "worker_seconds": round(manifest.worker_seconds, 3),
-        "products_per_hour": _products_per_hour(manifest),
-        **({} if usd is None else {"usd": round(usd, 6)}),
-        **_products(state, manifest),
-        **_amounts(manifest),
-        "seconds": _timings(manifest),
-        "engine": f"{producer.engine}, {producer.device}, {producer.dtype}",
-        **({"engine_reason": producer.engine_reason} if producer.engine_reason else {}),
-        "instance_type": producer.instance_type,
-        "job": producer.job_name,
-        **link_metadata(pipeline.compute.links_of(producer)),
-        "manifest": dg.MetadataValue.path(
-            lake.uri_of(places.checkpoint_manifest(state.planned.number))
-        ),
-        "dagster/partition_row_count": len(manifest.products),
-        "dagster/uri": lake.uri_of(places.checkpoint_csv(state.planned.number)),
+    hours = max(manifest.worker_seconds, 1e-9) / 3600
+    preview = (
+        (
+            row.product_id,
+            display.shortened(row.abstracted_summary, _PREVIEW_CHARS),
+            row.review_count,
+        )
+        for row in state.rows[:_PREVIEW_PRODUCTS]
+    )
+    quarantined = [(product.product_id, product.reason) for product in manifest.quarantined]
+    # Checkpoints of one pool are computed together, so that only ``worker_seconds`` add up.
+    seconds = {
+        "from start to end": manifest.seconds,
+        "predicted": manifest.predicted_seconds,
+        **manifest.timings.model_dump(),
     }
-
-
-def _counted(name: str, count: int) -> dict[str, int]:
-    """Nothing for zero, because Dagster plots every number, and a curve of zeros says nothing."""
-    return {name: count} if count else {}
-
-
-def _amounts(manifest: Manifest) -> dict[str, float]:
     return {
+        "products": f"{len(manifest.products):,} of {planned.products:,} summarized",
+        "quarantined": len(quarantined) or None,
+        "worker_seconds": round(manifest.worker_seconds, 3),
+        "products_per_hour": round(len(manifest.products) / hours),
+        "usd": None if usd is None else round(usd, 6),
+        "preview": display.preview(["product_id", "abstracted_summary", "review_count"], preview),
+        "quarantined_products": (
+            display.table(["product_id", "reason"], quarantined) if quarantined else None
+        ),
         "reviews": manifest.reviews,
-        **({} if manifest.reviews_read is None else {"reviews_read": manifest.reviews_read}),
+        "reviews_read": manifest.reviews_read,
         "chunks": manifest.chunks,
-        **_counted("chunks_reused", manifest.chunks_reused),
+        "chunks_reused": manifest.chunks_reused or None,
         "tokens_in": manifest.tokens_in,
         "tokens_out": manifest.tokens_out,
         "compression_ratio": round(manifest.tokens_out / max(1, manifest.tokens_in), 4),
-    }
-
-
-def _timings(manifest: Manifest) -> dg.MarkdownMetadataValue:
-    """Seconds until the checkpoint was written, and of each stage.
-
-    Checkpoints of one pool are computed together, so that only ``worker_seconds`` add up.
-    """
-    predicted = manifest.predicted_seconds
-    seconds = {
-        "from start to end": manifest.seconds,
-        **({} if predicted is None else {"predicted": predicted}),
-        **manifest.timings.model_dump(),
-    }
-    return display.table(
-        ["stage", "seconds"], ((stage, f"{value:,.2f}") for stage, value in seconds.items())
-    )
-
-
-def _products_per_hour(manifest: Manifest) -> int:
-    return round(3600 * len(manifest.products) / max(manifest.worker_seconds, 1e-9))
-
-
-def _products(state: CheckpointState, manifest: Manifest) -> dict[str, dg.MarkdownMetadataValue]:
-    preview = display.preview(
-        ["product_id", "abstracted_summary", "review_count"],
-        (
-            (r.product_id, display.shortened(r.abstracted_summary, _PREVIEW_CHARS), r.review_count)
-            for r in state.rows[:_PREVIEW_PRODUCTS]
+        "seconds": display.table(
+            ["stage", "seconds"],
+            [(stage, f"{value:,.2f}") for stage, value in seconds.items() if value is not None],
         ),
-    )
-    if not manifest.quarantined:
-        return {"preview": preview}
-    return {
-        "preview": preview,
-        "quarantined_products": display.table(
-            ["product_id", "reason"], ((q.product_id, q.reason) for q in manifest.quarantined)
-        ),
+        "engine": f"{producer.engine}, {producer.device}, {producer.dtype}",
+        "engine_reason": producer.engine_reason or None,
+        "instance_type": producer.instance_type,
+        "job": producer.job_name,
+        **link_metadata(pipeline.compute.links_of(producer)),
+        "manifest": dg.MetadataValue.path(lake.uri_of(places.checkpoint_manifest(planned.number))),
+        "dagster/partition_row_count": len(manifest.products),
+        "dagster/uri": lake.uri_of(places.checkpoint_csv(planned.number)),
     }
 
 
@@ -185,13 +148,12 @@ _IN_PROGRESS = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-# The last asset of each job: whoever materializes it on its page does what the job would.
+# The last asset of each job: materializing it on its page does the work of the job.
 _LAST_ASSETS: Mapping[str, dg.AssetKey] = {
     "ingest": dg.AssetKey("checkpoint_plan"),
     "summarize": CHUNK_SUMMARIES,
     "merge": dg.AssetKey("merged_summaries"),
 }
-# The job that does the work of all the others.
 REFRESH = "refresh"
 
 
@@ -199,26 +161,20 @@ def run_in_progress(instance: dg.DagsterInstance, *jobs: str) -> str:
     """``run ID of JOB``, for a run that does the work of one of these jobs; empty if none does."""
     for run in instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS)):
         for job in jobs:
-            if does_work_of(run, job):
+            is_of_job = run.job_name in (job, REFRESH)
+            if is_of_job or _LAST_ASSETS.get(job) in (run.asset_selection or ()):
                 return f"run {run.run_id} of {job}"
     return ""
 
 
-def does_work_of(run: dg.DagsterRun, job: str) -> bool:
-    """Whether a run is one of this job, or materializes on its page what the job is there for."""
-    if run.job_name in (job, REFRESH):
-        return True
-    return job in _LAST_ASSETS and _LAST_ASSETS[job] in (run.asset_selection or ())
-
-
-# What is looked for comes before all partitions, of which there may be 10,000.
+# The materialization searched for precedes those of partitions, of which there may be 10,000.
 _EVENTS_AT_A_TIME = 1_000
 
 
 def earlier_attempts(instance: dg.DagsterInstance, run: dg.DagsterRun) -> frozenset[str]:
     """Ids of the failed runs that a run is the next attempt of, with the same options.
 
-    A run that succeeded left nothing to go on with: whoever executes it again wants all of it.
+    A run that succeeded left nothing to go on with: executing it again means all of it.
     """
     found: set[str] = set()
     attempt = run
@@ -234,7 +190,7 @@ def earlier_attempts(instance: dg.DagsterInstance, run: dg.DagsterRun) -> frozen
 def materialized_in(
     instance: dg.DagsterInstance, run: dg.DagsterRun, asset: str
 ) -> dg.AssetMaterialization | None:
-    """What a run, else the one that it is the next attempt of, materialized of an asset first."""
+    """First materialization of an asset in a run, or else in the run that it is a retry of."""
     attempt: dg.DagsterRun | None = run
     while attempt is not None:
         cursor, has_more = None, True
@@ -256,7 +212,7 @@ def materialized_in(
 
 
 def _options(run: dg.DagsterRun) -> object:
-    """What a run's config says of ``chunk_summaries``, such as ``recompute``."""
+    """Config of ``chunk_summaries`` in a run, such as ``recompute``."""
     ops = run.run_config.get("ops")
     return ops.get(CHUNK_SUMMARIES.to_user_string()) if isinstance(ops, dict) else None
 
@@ -282,10 +238,10 @@ def pending_elsewhere(
 
     Args:
         instance: knows the backfill and its runs.
-        lake: what is valid there is left out.
-        plan: what is not in it, or not any more, is left out.
-        run: the run that asks; one outside a backfill, or of one that has ended, gets nothing.
-        requested: what the run was asked for itself.
+        lake: checkpoints that are valid there are left out.
+        plan: checkpoints that it does not name are left out.
+        run: outside a backfill that is in progress it gets nothing.
+        requested: checkpoints that the run itself was asked for.
     """
     keys = _unfinished_keys(instance, run) - {planned.partition_key for planned in requested}
     others = [planned for planned in plan.checkpoints if planned.partition_key in keys]
@@ -294,10 +250,9 @@ def pending_elsewhere(
 
 
 def _unfinished_keys(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
-    """The selection of a run's backfill, less what its finished runs were asked for.
+    """The selection of a run's backfill, less that of its finished runs.
 
-    Taken from the backfill and not from its queued runs, since the first run may start before the
-    last one is created.
+    Queued runs do not give it: the first run may start before the last one is created.
     """
     backfill_id = run.tags.get(BACKFILL_TAG)
     backfill = instance.get_backfill(backfill_id) if backfill_id else None
@@ -309,9 +264,7 @@ def _unfinished_keys(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[st
         subsets = backfill.asset_backfill_data.target_subset.partitions_subsets_by_asset_key
         subset = subsets.get(CHUNK_SUMMARIES)
         selected = set() if subset is None else set(subset.get_partition_keys())
-    name = checkpoint_partitions.name
-    assert name is not None
-    ordered = list(instance.get_dynamic_partitions(name))
+    ordered = list(instance.get_dynamic_partitions(PARTITIONS))
     finished = dg.RunsFilter(tags={BACKFILL_TAG: backfill.backfill_id}, statuses=_FINISHED)
     for other in instance.get_runs(finished):
         selected.difference_update(_keys_of(other, ordered))

@@ -20,7 +20,7 @@ from reviewsum_assets.storage.overlay import Overlay
 
 @dataclass(frozen=True)
 class StageProgress:
-    """How far a stage is; ``total`` may grow while it runs."""
+    """Progress of a stage; ``total`` may grow while it runs."""
 
     stage: str
     done: float
@@ -31,19 +31,15 @@ class StageProgress:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The resource behind all assets.
+    """The resource behind all assets."""
 
-    ``source`` is the settings, or loads them at first use: a resource that raised while it starts
-    would be shown by a stack trace and retried as a crash. ``overrides`` are the settings that the
-    run's configuration gave, by name. With ``scratch``, an empty local directory, the lake stays as
-    it is: see ``lake.Overlay``.
-    """
-
+    # A function loads the settings at first use: an error in a resource that starts would be
+    # shown with a stack trace and retried as a crash.
     source: Settings | Callable[[], Settings]
     on_progress: Callable[[StageProgress], None] | None = None
     on_message: Callable[[str], None] | None = None
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    scratch: Path | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # settings of the run's config
+    scratch: Path | None = None  # an empty directory: the lake stays unchanged, see lake.Overlay
 
     @cached_property
     def settings(self) -> Settings:
@@ -63,7 +59,7 @@ class Pipeline:
 
     @cached_property
     def state(self) -> LakeState:
-        """What was read of the lake so far."""
+        """State of the lake; each part is read once."""
         return LakeState(self.lake)
 
     @cached_property
@@ -77,7 +73,7 @@ class Pipeline:
         if self.on_message is not None:
             self.on_message(sentence)
 
-    def tell(self, progress: StageProgress) -> None:
+    def report(self, progress: StageProgress) -> None:
         """Pass progress on to a receiver outside Dagster."""
         if self.on_progress is not None:
             self.on_progress(progress)

@@ -1,20 +1,18 @@
 """Make Dagster's state agree with the lake, which decides.
 
-A valid checkpoint that Dagster does not show is adopted: materialized without a run. A checkpoint
-that Dagster shows and that is missing or invalid turns red, by a recorded run that executed nothing
-and gives the reason. Partitions of runs in progress are left to these runs.
-
-Dagster's event log is the memory. The data version of a partition names the files that were judged:
-one listing and three queries tell which checkpoints have to be read. Another instance may be
-writing a checkpoint or the merged table, so that an invalid one is observed first, and lost only if
-a second look finds the same files and the same fault.
+A valid checkpoint that Dagster does not show is adopted: materialized without a run. A missing or
+invalid one that it shows turns red, by a recorded run that gives the reason; since another instance
+may be writing it, only after a second look. Data versions of partitions name the files that were
+judged, so that one listing and three queries give the checkpoints that have to be read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 
 import dagster as dg
 from dagster._core.remote_origin import (
@@ -30,6 +28,7 @@ from reviewsum_assets.assets.partitions import (
     CHUNK_SUMMARIES,
     DATA_VERSION_TAG,
     MERGED_SUMMARIES,
+    PARTITIONS,
     RANGE_END_TAG,
     RANGE_START_TAG,
     REFRESH,
@@ -56,7 +55,7 @@ from reviewsum_assets.lake_state import merged_file_problems
 SECOND_LOOK_SECONDS = 1.0
 # A call with a time limit records about as many losses, each of which takes 0.1 s.
 _LOSSES_AT_ONCE = 30
-# As in workspace.yaml.
+# Equal to workspace.yaml.
 _LOCATION = InProcessCodeLocationOrigin(
     LoadableTargetOrigin(module_name="reviewsum_assets.definitions"),
     location_name="reviewsum_assets",
@@ -65,10 +64,7 @@ _LOCATION = InProcessCodeLocationOrigin(
 
 @dataclass(frozen=True)
 class RecordedFailures:
-    """Record failed runs of the jobs of a repository: only a run can turn an asset red.
-
-    Such a run can be re-executed and causes an alert, like any other.
-    """
+    """Record failed runs of the jobs of a repository: only a run can turn an asset red."""
 
     repository: dg.RepositoryDefinition
     location: CodeLocationOrigin = _LOCATION
@@ -91,31 +87,26 @@ class RecordedFailures:
 
 @dataclass(frozen=True)
 class MergedChange:
-    """Change of the merged table's state; ``lost`` and ``suspected`` are reasons or empty."""
+    """Change of the merged table's state; ``lost`` and ``suspected`` are reasons, or empty."""
 
     adopted: bool = False
     lost: str = ""
     failed_run: str = ""  # the recorded run that gives the reason
-    suspected: str = ""  # the next look decides
+    suspected: str = ""  # the next call decides
 
 
 @dataclass
 class Reconciliation:
-    """Changes of Dagster's state.
-
-    ``suspected`` checkpoints are decided by the next call; ``left`` were not looked at for lack of
-    time; ``in_progress`` are left to runs. ``is_complete``: the files of every planned checkpoint
-    are there.
-    """
+    """Changes of Dagster's state."""
 
     alignment: Alignment
-    is_complete: bool
-    in_progress: int
+    is_complete: bool  # the files of every planned checkpoint are there
+    in_progress: int  # left to runs
     adopted: list[str] = field(default_factory=list)
     lost: list[CheckpointState] = field(default_factory=list)
-    suspected: list[CheckpointState] = field(default_factory=list)
+    suspected: list[CheckpointState] = field(default_factory=list)  # the next call decides
     merged: MergedChange = field(default_factory=MergedChange)
-    left: int = 0
+    left: int = 0  # not read for lack of time
 
     @property
     def did_nothing(self) -> bool:
@@ -124,32 +115,29 @@ class Reconciliation:
         changed = (alignment.added, alignment.retired, self.adopted, self.lost)
         return not any(changed) and not merged.adopted and not merged.lost
 
-    def told(self) -> list[str]:
-        """Return a sentence per kind of change, with names and reasons; at least one."""
-        told = [
-            f"{len(keys)} {what}: {first_names(keys)}"
-            for what, keys in (
-                ("partitions added", self.alignment.added),
-                ("partitions retired", self.alignment.retired),
-                ("checkpoints adopted", self.adopted),
-                ("checkpoints lost", [state.describe() for state in self.lost]),
-                ("checkpoints suspected", [state.describe() for state in self.suspected]),
-            )
-            if keys
-        ]
+    def sentences(self) -> list[str]:
+        """Return one sentence per kind of change, with names and reasons; at least one."""
+        lines = {
+            "partitions added": self.alignment.added,
+            "partitions retired": self.alignment.retired,
+            "checkpoints adopted": self.adopted,
+            "checkpoints lost": [state.describe() for state in self.lost],
+            "checkpoints suspected": [state.describe() for state in self.suspected],
+        }
+        found = [f"{len(keys)} {kind}: {first_names(keys)}" for kind, keys in lines.items() if keys]
         if self.merged.adopted:
-            told.append("merged_summaries adopted")
+            found.append("merged_summaries adopted")
         if self.merged.lost:
-            told.append(f"merged_summaries lost: {self.merged.lost}")
+            found.append(f"merged_summaries lost: {self.merged.lost}")
         if self.merged.suspected:
-            told.append(f"merged_summaries suspected: {self.merged.suspected}")
-        if self.did_nothing and not (self.left or self.suspected or self.merged.suspected):
-            told.append("Dagster and the lake agree")
+            found.append(f"merged_summaries suspected: {self.merged.suspected}")
+        if not found and not self.left:
+            found.append("Dagster and the lake agree")
         if self.in_progress:
-            told.append(f"{self.in_progress} left to runs in progress")
+            found.append(f"{self.in_progress} left to runs in progress")
         if self.left:
-            told.append(f"{self.left} still to be looked at")
-        return told
+            found.append(f"{self.left} still to be read")
+        return found
 
 
 def reconcile(
@@ -163,20 +151,20 @@ def reconcile(
     """Adopt, fail, add and retire until Dagster shows what the lake holds.
 
     Args:
-        instance: whose state is changed.
+        instance: its state is changed.
         pipeline: its lake decides.
         plan: the current plan.
-        failures: record the runs of lost checkpoints and of a lost table.
+        failures: records the runs of lost checkpoints and of a lost table.
         seconds: time to read what may have changed, one checkpoint at least; the merged table is
-            judged by its size, and invalid files are left to a second call. None: read everything,
-            and look a second time at invalid files after a pause.
+            judged by its size, and a second call decides about invalid files. None: read
+            everything, and judge invalid files twice, after a pause.
 
     Raises:
-        LakeError: the lake is out of reach. Nothing is called lost because of that.
+        LakeError: the lake cannot be reached; then nothing is marked as lost.
     """
     alignment = align_partitions(instance, plan)
-    look = _Look(instance, pipeline, checkpoint_digests(pipeline.lake), _Shown.of(instance, plan))
-    idle = [planned for planned in plan.checkpoints if not look.shown.is_in_progress(planned)]
+    look = _Look(instance, pipeline, plan)
+    idle = [planned for planned in plan.checkpoints if not look.is_in_progress(planned)]
     found = Reconciliation(
         alignment=alignment,
         is_complete=all(planned.number in look.digests for planned in plan.checkpoints),
@@ -191,22 +179,20 @@ def reconcile(
     return found
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """Dagster's state of the partitions, by partition key: status, and data versions of events.
+class _Look:
+    """One look at the checkpoints of a plan: their files, and the state that Dagster shows.
 
-    ``observed`` is the version of the files that were last found invalid.
+    The latest observation of a partition holds the version of files that were found invalid.
     """
 
-    statuses: Mapping[str, dg.AssetPartitionStatus | None]
-    materialized: Mapping[str, Mapping[str, str]]
-    observed: Mapping[str, Mapping[str, str]]
-    is_refreshing: bool
-
-    @classmethod
-    def of(cls, instance: dg.DagsterInstance, plan: Plan) -> _Shown:
+    def __init__(self, instance: dg.DagsterInstance, pipeline: Pipeline, plan: Plan) -> None:
+        self._instance, self._pipeline = instance, pipeline
+        self.digests = checkpoint_digests(pipeline.lake)
         keys = [planned.partition_key for planned in plan.checkpoints]
-        materialized, observed = (
+        self._statuses = (
+            instance.get_status_by_partition(CHUNK_SUMMARIES, keys, checkpoint_partitions) or {}
+        )
+        self._materialized, self._observed = (
             # One query each; asking for the latest event of each partition would take 10,000.
             instance.event_log_storage.get_latest_tags_by_partition(
                 CHUNK_SUMMARIES, kind, [DATA_VERSION_TAG]
@@ -216,61 +202,26 @@ class _Shown:
                 dg.DagsterEventType.ASSET_OBSERVATION,
             )
         )
-        statuses = instance.get_status_by_partition(CHUNK_SUMMARIES, keys, checkpoint_partitions)
-        is_refreshing = bool(run_in_progress(instance, REFRESH))
-        return cls(statuses or {}, materialized, observed, is_refreshing)
+        self._is_refreshing = bool(run_in_progress(instance, REFRESH))
 
     def is_in_progress(self, planned: PlannedCheckpoint) -> bool:
-        """Whether a run may be working on it."""
-        status = self.statuses.get(planned.partition_key)
-        is_open = self.is_refreshing and status is not dg.AssetPartitionStatus.MATERIALIZED
-        return is_open or status is dg.AssetPartitionStatus.IN_PROGRESS
-
-    def is_green(self, planned: PlannedCheckpoint) -> bool:
-        status = self.statuses.get(planned.partition_key)
-        return status is dg.AssetPartitionStatus.MATERIALIZED
-
-    def version(self, planned: PlannedCheckpoint, digest: str | None) -> str:
-        """Return the data version of files; of absent ones it names those that Dagster shows."""
-        if digest is None:
-            return f"{self._tag(self.materialized, planned)} is gone"
-        return shown_version(planned, digest)
-
-    def is_settled(self, planned: PlannedCheckpoint, version: str) -> bool:
-        """Whether Dagster shows these files already, as valid or as invalid."""
-        events = self.materialized if self.is_green(planned) else self.observed
-        return self._tag(events, planned) == version
-
-    def is_suspected(self, planned: PlannedCheckpoint, version: str) -> bool:
-        """Whether the last call found these files invalid where Dagster shows valid ones."""
-        return self.is_green(planned) and self._tag(self.observed, planned) == version
-
-    @staticmethod
-    def _tag(versions: Mapping[str, Mapping[str, str]], planned: PlannedCheckpoint) -> str:
-        return versions.get(planned.partition_key, {}).get(DATA_VERSION_TAG, "")
-
-
-@dataclass(frozen=True)
-class _Look:
-    """One look at the checkpoints; ``digests`` are of their files, by number."""
-
-    instance: dg.DagsterInstance
-    pipeline: Pipeline
-    digests: Mapping[int, str]
-    shown: _Shown
+        """Whether a run may be working on a checkpoint."""
+        if self._is_refreshing and not self._is_green(planned):
+            return True
+        return self._statuses.get(planned.partition_key) is dg.AssetPartitionStatus.IN_PROGRESS
 
     def read_all(self, found: Reconciliation, idle: Sequence[PlannedCheckpoint]) -> None:
         """Judge every checkpoint; a green one that is invalid is judged twice, after a pause."""
         suspected = []
-        for state in check_checkpoints(self.pipeline.lake, idle):
-            is_green = self.shown.is_green(state.planned)
+        for state in check_checkpoints(self._pipeline.lake, idle):
+            is_green = self._is_green(state.planned)
             if not state.is_valid:
                 suspected += [state.planned] if is_green else []
-            elif not is_green or not self.shown.is_settled(state.planned, self._version(state)):
+            elif not is_green or not self._is_settled(state.planned):
                 self._adopt(found, state)
         if suspected:
             time.sleep(SECOND_LOOK_SECONDS)
-            states = check_checkpoints(self.pipeline.lake, suspected)
+            states = check_checkpoints(self._pipeline.lake, suspected)
             found.lost += [_without_content(state) for state in states if not state.is_valid]
 
     def read_changed(
@@ -278,21 +229,21 @@ class _Look:
     ) -> None:
         """Judge the checkpoints whose files are not those that Dagster shows, until the deadline.
 
-        Suspected ones come first, then those that Dagster does not show: none waits for ever.
+        Suspected ones come first, then those that Dagster does not show, so that each is judged.
         """
         changed = []
         for planned in idle:
-            digest, is_green = self.digests.get(planned.number), self.shown.is_green(planned)
-            version = self.shown.version(planned, digest)
-            if (digest or is_green) and not self.shown.is_settled(planned, version):
-                changed.append((not self.shown.is_suspected(planned, version), is_green, planned))
+            is_green = self._is_green(planned)
+            if (is_green or planned.number in self.digests) and not self._is_settled(planned):
+                version = _tag(self._observed, planned)
+                is_suspected = is_green and version == self._version(planned)
+                changed.append((not is_suspected, is_green, planned))
         if not changed:
             return
-        changed.sort(key=lambda one: one[:2])
-        states = check_checkpoints(self.pipeline.lake, [planned for *_, planned in changed])
-        for count, (state, (is_new, is_green, _)) in enumerate(
-            zip(states, changed, strict=True), 1
-        ):
+        changed.sort(key=itemgetter(0, 1))
+        states = check_checkpoints(self._pipeline.lake, [planned for *_, planned in changed])
+        looks = zip(states, changed, strict=True)
+        for count, (state, (is_new, is_green, _)) in enumerate(looks, 1):
             if state.is_valid:
                 self._adopt(found, state)
             elif is_green and not is_new:
@@ -306,10 +257,16 @@ class _Look:
                 return
 
     def show_as_failed(self, failures: RecordedFailures, lost: Sequence[CheckpointState]) -> None:
-        """Turn partitions red, with the reason on each and in the recorded run."""
-        for some in _contiguous(self.instance, lost):
+        """Turn partitions red, with the reason on each and in a recorded run per range."""
+        keys = self._instance.get_dynamic_partitions(PARTITIONS)
+        place = {key: index for index, key in enumerate(keys)}
+        placed = sorted(
+            ((place[state.planned.partition_key], state) for state in lost), key=itemgetter(0)
+        )
+        ranges = groupby(enumerate(placed), key=lambda one: one[1][0] - one[0])
+        for some in ([state for _, (_, state) in members] for _, members in ranges):
             run = failures.record(
-                self.instance,
+                self._instance,
                 "summarize",
                 "these checkpoints were complete, and on the lake they are not any more: "
                 f"{first_names([state.describe() for state in some])}. Re-execute this run, or "
@@ -322,50 +279,49 @@ class _Look:
             for state in some:
                 self._observe(state, {"failed_run": dg.MetadataValue.dagster_run(run.run_id)})
 
-    def _version(self, state: CheckpointState) -> str:
-        return self.shown.version(state.planned, self.digests.get(state.planned.number))
+    def _is_green(self, planned: PlannedCheckpoint) -> bool:
+        status = self._statuses.get(planned.partition_key)
+        return status is dg.AssetPartitionStatus.MATERIALIZED
+
+    def _version(self, planned: PlannedCheckpoint) -> str:
+        """Return the data version of the files; of absent ones it names those that are shown."""
+        digest = self.digests.get(planned.number)
+        if digest is None:
+            return f"{_tag(self._materialized, planned)} is gone"
+        return shown_version(planned, digest)
+
+    def _is_settled(self, planned: PlannedCheckpoint) -> bool:
+        """Whether Dagster shows these files already, as valid or as invalid."""
+        events = self._materialized if self._is_green(planned) else self._observed
+        return _tag(events, planned) == self._version(planned)
 
     def _adopt(self, found: Reconciliation, state: CheckpointState) -> None:
         digest = self.digests.get(state.planned.number, UNLISTED)
-        event = materialization(self.pipeline, state, digest, reused=True, adopted=True)
-        self.instance.report_runless_asset_event(event)
+        event = materialization(self._pipeline, state, digest, reused=True, adopted=True)
+        self._instance.report_runless_asset_event(event)
         found.adopted.append(state.planned.partition_key)
 
     def _observe(
         self, state: CheckpointState, metadata: Mapping[str, dg.DagsterRunMetadataValue]
     ) -> None:
         """Note on a partition which files are invalid, and why."""
-        self.instance.report_runless_asset_event(
+        self._instance.report_runless_asset_event(
             dg.AssetObservation(
                 CHUNK_SUMMARIES,
                 partition=state.planned.partition_key,
                 description=f"not valid: {state.reason}",
                 metadata={"state": state.validity.value, "reason": state.reason, **metadata},
-                tags={DATA_VERSION_TAG: self._version(state)},
+                tags={DATA_VERSION_TAG: self._version(state.planned)},
             )
         )
 
 
+def _tag(versions: Mapping[str, Mapping[str, str]], planned: PlannedCheckpoint) -> str:
+    return versions.get(planned.partition_key, {}).get(DATA_VERSION_TAG, "")
+
+
 def _without_content(state: CheckpointState) -> CheckpointState:
     return CheckpointState(state.planned, state.validity, state.reason)
-
-
-def _contiguous(
-    instance: dg.DagsterInstance, lost: Sequence[CheckpointState]
-) -> Iterator[list[CheckpointState]]:
-    """Group checkpoints that follow each other in Dagster's order: a run takes a range."""
-    name = checkpoint_partitions.name
-    assert name is not None
-    place = {key: index for index, key in enumerate(instance.get_dynamic_partitions(name))}
-    some: list[CheckpointState] = []
-    for state in sorted(lost, key=lambda state: place[state.planned.partition_key]):
-        here = place[state.planned.partition_key]
-        if some and place[some[-1].planned.partition_key] + 1 != here:
-            yield some
-            some = []
-        some.append(state)
-    if some:
-        yield some
 
 
 def _reconcile_merged(
@@ -418,10 +374,7 @@ def _reconcile_merged(
 
 
 def _shown_table(instance: dg.DagsterInstance) -> tuple[str, str]:
-    """Return the data version of the table that Dagster shows, and why it is suspected.
-
-    Both are empty for none; a lost table is not shown any more.
-    """
+    """Data version of the table that Dagster shows, and why it is suspected; empty for none."""
     made = instance.fetch_materializations(MERGED_SUMMARIES, limit=1).records
     noted = instance.fetch_observations(MERGED_SUMMARIES, limit=1).records
     event = made[0].asset_materialization if made else None

@@ -1,4 +1,4 @@
-"""``review_dumps``: the raw files, observed; they come from outside and are never written."""
+"""``review_dumps``: the raw files, which are observed and never written."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,8 +17,8 @@ from reviewsum_assets.reviews.dumps import Dump, find_dumps, listing_fingerprint
         "The input: files of raw reviews, one review per row, under `review_dumps/` of the lake. "
         "Amazon Reviews 2014, 2018 and 2023 JSON lines, AWS review TSV or Parquet, or CSV, plain "
         "or gzip; the format is detected from the content. Each ingest observes the files that it "
-        "read. **Observe** this asset to record the files that lie there now: a new data version "
-        "means that `grouped_reviews` is out of date; launch the job `refresh`."
+        "read. **Observe** this asset to record the present files: a new data version means that "
+        "`grouped_reviews` is out of date; launch the job `refresh`."
     ),
 )
 @fails_plainly
@@ -31,7 +31,7 @@ def review_dumps(pipeline: dg.ResourceParam[Pipeline]) -> dg.ObserveResult:
 
 
 def observation(pipeline: Pipeline) -> dg.AssetObservation:
-    """The same observation, for a run that has just read the dumps."""
+    """Observation of the dumps, for a run that has read them."""
     dumps = find_dumps(pipeline.lake, pipeline.settings)
     return dg.AssetObservation(
         review_dumps.key,

@@ -1,6 +1,6 @@
-"""Failures as Dagster shows them: the sentence first, no stack trace, no retry.
+"""Failures as Dagster shows them: the message first, no stack trace, no retry.
 
-Of all exceptions Dagster shows only ``dg.Failure`` with its message first on a run's page.
+Dagster shows the message first on a run's page for ``dg.Failure`` only.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ T = TypeVar("T")
 
 
 def fails_plainly(compute: Callable[P, T]) -> Callable[P, T]:
-    """Turn the errors of this package into failures, for the function of an asset or a check.
+    """Turn errors of this package into failures, for the function of an asset or a check.
 
-    The error stays the failure's context, and is not shown as its cause.
+    The error remains the failure's context and is not shown as its cause.
     """
 
     def plain(error: ReviewsumError) -> dg.Failure:
-        # The page of a run shows this kind below the sentence, before any stack trace.
         metadata = {"error": type(error).__name__}
         return dg.Failure(description=str(error), metadata=metadata, allow_retries=False)
 
@@ -56,10 +55,7 @@ def fails_plainly(compute: Callable[P, T]) -> Callable[P, T]:
 
 
 def skips_on_error(evaluate: Callable[P, T]) -> Callable[P, T | dg.SkipReason]:
-    """Turn the errors of this package into skip reasons, for the function of a sensor.
-
-    The page of a sensor shows the reason of a skipped tick, and a stack trace of a failed one.
-    """
+    """Turn errors of this package into skip reasons, shown without a stack trace, of a sensor."""
 
     @wraps(evaluate)
     def call(*args: P.args, **kwargs: P.kwargs) -> T | dg.SkipReason:
@@ -81,18 +77,18 @@ def not_landed(
     job: RunningJob | None,
     usd: float,
 ) -> dg.Failure:
-    """The failure of a run that lacks some of the checkpoints it was asked for.
+    """Failure of a run without some of its requested checkpoints.
 
     Args:
-        failure: why the run gave up.
-        missing: what did not land, by number.
-        reasons: what the job said of single checkpoints.
-        requested: how many checkpoints the run was asked for.
-        recompute: whether to compute them again.
-        job: the last one that it followed, if any.
-        usd: what its jobs have cost.
+        failure: reason why the run gave up.
+        missing: checkpoints that did not land, by number.
+        reasons: the job's reasons, by number of the checkpoint.
+        requested: number of checkpoints that were requested.
+        recompute: whether the run was to compute valid checkpoints again.
+        job: the last one that the run followed, if any.
+        usd: cost of its jobs.
     """
-    # Only a re-execution still knows which checkpoints are to be computed again.
+    # Only a re-execution knows which checkpoints remain to be computed again.
     go_on = "re-execute this run" if recompute else "launch refresh again (`reviewsum run`)"
     is_left = failure.kind is FailureKind.BUDGET
     default = "still pending" if is_left else "it did not land"
@@ -102,8 +98,8 @@ def not_landed(
             f"{len(why)} of {requested} requested checkpoints did not "
             f"land ({failure.kind.value}: {failure.reason}). "
             f"{first_names([f'{key}: {reason}' for key, reason in why.items()], '; ')}. "
-            f"What to do: {failure.advice}. What "
-            f"landed is kept: {go_on} to compute the rest.{where_to_look(job)}"
+            f"What to do: {failure.advice}. Checkpoints "
+            f"that landed are kept: {go_on} to compute the rest.{job_links(job)}"
         ),
         metadata={
             "failure": failure.kind.value,
@@ -119,10 +115,9 @@ def not_landed(
     )
 
 
-def where_to_look(job: RunningJob | None) -> str:
+def job_links(job: RunningJob | None) -> str:
     """Links to a job and its log, for the end of a message."""
-    links = {} if job is None else job.links
-    return "".join(f" {what}: {where}" for what, where in links.items())
+    return "".join(f" {name}: {link}" for name, link in (job.links if job else {}).items())
 
 
 def _job_metadata(job: RunningJob | None) -> dict[str, Any]:
@@ -131,6 +126,6 @@ def _job_metadata(job: RunningJob | None) -> dict[str, Any]:
     return {
         "job": job.spec.name,
         **link_metadata(job.links),
-        # A log that ended the fence would be shown as Markdown from there on.
+        # A fence within the log would end the block, and the rest would be shown as Markdown.
         "job_log_tail": dg.MetadataValue.md(f"```\n{job.log_tail().replace('```', '` ` `')}\n```"),
     }

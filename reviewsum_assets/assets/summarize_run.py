@@ -1,4 +1,4 @@
-"""Brings a job's Pipes messages (log lines, progress) into the run that waits for it."""
+"""A run over checkpoints: attaches to live jobs or starts them, and logs what lands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reviewsum_assets.assets.partitions import (
 )
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.assets.quality_checks import log_canaries
-from reviewsum_assets.assets.run_failure import not_landed, where_to_look
+from reviewsum_assets.assets.run_failure import job_links, not_landed
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import (
     CheckpointState,
@@ -31,7 +31,7 @@ from reviewsum_assets.checkpoints.validity import (
 )
 from reviewsum_assets.compute import JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.base import Tolerance
-from reviewsum_assets.compute.estimate import JobOrder, estimate, order_job
+from reviewsum_assets.compute.estimate import estimate, order_job
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
 from reviewsum_assets.compute.launches import note_waiting, waiting_runs
 from reviewsum_assets.errors import LakeError, ReviewsumError
@@ -42,11 +42,10 @@ from reviewsum_assets.storage.lake import Lake
 
 
 class JobMessages:
-    """Passes on what a job has said, from its first message on, whichever run started it.
+    """Passes on the Pipes messages of a job from the first one, whichever run started it.
 
-    ``dg.open_pipes_session`` would demand a materialization from the process for every output,
-    and read in a thread of its own; here partitions are materialized by what lies on the lake,
-    and messages are read whenever the job is looked at.
+    ``dg.open_pipes_session`` would require a materialization from the process for every output and
+    read in its own thread; here partitions are materialized from the lake.
     """
 
     def __init__(self, context: dg.AssetExecutionContext, lake: Lake, job: str) -> None:
@@ -57,18 +56,17 @@ class JobMessages:
         self._next = 1
 
     def pass_on(self) -> None:
-        """Pass on what has come since the last call."""
+        """Pass on the messages since the last call."""
         while (content := self._lake.get(message_key(self._job, self._next))) is not None:
             number, self._next = self._next, self._next + 1
             try:
                 self._handler.handle_message(json.loads(content))
-            except Exception as error:  # whatever a damaged message makes the handler raise
-                # Messages are a courtesy: work that goes on must not end for one.
+            except Exception as error:  # a damaged message must not end the work
                 self._log.warning(f"message {number} of the job cannot be read: {error!r}")
 
 
 def pipes_context(context: dg.AssetExecutionContext) -> str:
-    """What the process is told of its run, as JSON: the job spec holds all else."""
+    """Pipes context of the process, as JSON: its run; the job spec holds the rest."""
     return json.dumps(
         PipesContextData(
             asset_keys=[context.asset_key.to_user_string()],
@@ -86,7 +84,7 @@ def pipes_context(context: dg.AssetExecutionContext) -> str:
 
 
 class _NoReader(dg.PipesMessageReader):
-    """The handler wants a reader; ``JobMessages`` reads by itself."""
+    """Reads nothing: the handler requires a reader, and ``JobMessages`` reads the lake."""
 
     @contextmanager
     def read_messages(self, handler: dg.PipesMessageHandler) -> Iterator[PipesParams]:  # noqa: ARG002
@@ -97,16 +95,16 @@ class _NoReader(dg.PipesMessageReader):
 
 
 _LOG_EVERY_SECONDS = 10.0
-# How long the lake may be out of reach before a run gives up; its job goes on.
+# Time without access to the lake after which a run gives up; its job continues.
 _UNREACHABLE_SECONDS = 900.0
-_NO_FAILURE = JobFailure(FailureKind.JOB, "it ended, and did not land everything")
+_NO_FAILURE = JobFailure(FailureKind.JOB, "it ended without all checkpoints")
 
 
 def summarize_pending(context: dg.AssetExecutionContext, pipeline: Pipeline, plan: Plan) -> None:
-    """Compute the checkpoints of a plan that are not valid; each partition lands as it does.
+    """Compute the checkpoints of a plan that are not valid, and log each one as it lands.
 
     Raises:
-        dg.Failure: some did not land; says which, why and what to do.
+        dg.Failure: some did not land; names them, the reason and the remedy.
     """
     judged = pipeline.state.checkpoints(plan)
     pending = [one.state.planned for one in judged if not one.state.is_valid]
@@ -130,15 +128,15 @@ class SummarizeRun:
     requested: list[PlannedCheckpoint]
     recompute: bool
     _pending: dict[int, PlannedCheckpoint] = field(init=False)
-    # Of other runs of the same backfill: taken along, but not required.
+    # Of other runs of the same backfill: computed too, but not required.
     _elsewhere: dict[int, PlannedCheckpoint] = field(default_factory=dict)
     _reasons: dict[int, str] = field(default_factory=dict)
-    _looked_at: dict[int, str] = field(default_factory=dict)  # digests of the files that were read
-    _read_beside_a_job: bool = False  # what is pending, while a job that computes it was live
+    _digests: dict[int, str] = field(default_factory=dict)  # of the files that were read
+    _read_beside_a_job: bool = False  # a job was live while the pending checkpoints were read
     _failure: JobFailure | None = None
     _job: RunningJob | None = None
     _usd: float = 0.0
-    _told: float = 0.0
+    _logged: float = 0.0
     _canaries: CanaryComparison = field(init=False)
 
     def __post_init__(self) -> None:
@@ -146,9 +144,9 @@ class SummarizeRun:
         self._pending = {planned.number: planned for planned in self.requested}
 
     def log_reused(self) -> None:
-        """Log what is done before a job starts: a later failure cannot paint it failed.
+        """Log complete checkpoints before a job starts, so that its failure does not affect them.
 
-        What is valid is done; to be computed again, what earlier attempts of this run have.
+        Those are the valid ones; with ``recompute``, the results of earlier attempts of this run.
         """
         earlier: frozenset[str] = frozenset()
         if self.recompute:
@@ -172,9 +170,9 @@ class SummarizeRun:
                 self._materialized(state, digests.get(state.planned.number, UNLISTED), reused=True)
 
     def compute_missing(self) -> None:
-        """Attach to a live job that computes any of it, then start jobs for what remains.
+        """Attach to a live job that computes pending checkpoints, then start jobs for the rest.
 
-        Only what passes by itself is tried again, after a pause that doubles each time.
+        Only a temporary failure is tried again, after a pause that doubles each time.
         """
         settings = self.pipeline.settings
         attempt = 1
@@ -194,11 +192,11 @@ class SummarizeRun:
             attempt += 1
 
     def log_canaries(self) -> None:
-        """Log whether the workers of what landed, or was there, say the same of the canaries."""
+        """Log whether the workers of the complete checkpoints agree on the canary texts."""
         log_canaries(self.context, self.pipeline, self._canaries)
 
     def require_all(self) -> None:
-        """Fail, with names and reasons, if a requested checkpoint did not land."""
+        """Fail, with names and reasons, if requested checkpoints did not land."""
         if not self._pending:
             return
         raise not_landed(
@@ -216,15 +214,11 @@ class SummarizeRun:
         return self.pipeline.lake
 
     def _attempt(self) -> JobFailure | None:
-        """Follow a live job, or start one, to its end.
-
-        Returns:
-            Why not to go on with what is still pending; None to look again.
-        """
+        """Follow a live job, or start one, to its end; None if the run is to continue."""
         try:
             live = self._live_job()
             if live is None and self._read_beside_a_job:
-                self.log_reused()  # it has ended, perhaps after landing what was read as missing
+                self.log_reused()  # it may have landed checkpoints that were read as missing
                 return None
             if live is None:
                 return self._start_and_follow()
@@ -243,15 +237,8 @@ class SummarizeRun:
         return None
 
     def _start_and_follow(self) -> JobFailure | None:
-        """Start a job for what is pending, in this run and its backfill; follow it to its end.
-
-        Returns:
-            Why to give up on what is still pending; None to look again.
-
-        Raises:
-            LaunchError: it cannot be started.
-        """
-        compute = self.pipeline.compute
+        """Start one job for the pending checkpoints of this run and its backfill, and follow it."""
+        compute, run = self.pipeline.compute, self.context.run
         for notice in compute.notices:
             self.context.log.warning(notice)
         order = order_job(
@@ -262,46 +249,7 @@ class SummarizeRun:
             compute=compute,
             recompute=self.recompute,
         )
-        job = compute.start(order.spec, self._launch(order))
-        if job.attached:
-            self._elsewhere = {}  # whoever started it logs them
-        end = self._follow(job)
-        if self._elsewhere:
-            self.context.log.warning(
-                f"{len(self._elsewhere)} checkpoints of other runs of this backfill did not land: "
-                "those runs try again"
-            )
-        return self._failure_of(job, end)
-
-    def _failure_of(self, job: RunningJob, end: JobEnd) -> JobFailure | None:
-        """Why not to go on with what is pending after a job; None to look again."""
-        asked = {planned.number for planned in job.spec.checkpoints}
-        # What another process asked of a job says nothing of the rest. And one that was stopping
-        # is not for us: whoever stopped it did not want it, we do.
-        if job.was_stopping or asked.isdisjoint(self._pending):
-            return None
-        return end.failure or (None if job.attached else _NO_FAILURE)
-
-    def _for_one_job(self) -> tuple[PlannedCheckpoint, ...]:
-        """What is pending here and, unless it is to be computed again, elsewhere in the backfill.
-
-        Sorted, so that runs that start side by side order the very same job.
-        """
-        context = self.context
-        if not self.recompute:
-            self._elsewhere = pending_elsewhere(
-                context.instance, self._lake, self.plan, context.run, self.requested
-            )
-        if self._elsewhere:
-            context.log.info(
-                f"taking along {len(self._elsewhere)} checkpoints that other runs of this backfill "
-                "are to compute: one job for all"
-            )
-        return tuple(planned for _, planned in sorted({**self._pending, **self._elsewhere}.items()))
-
-    def _launch(self, order: JobOrder) -> Launch:
-        run = self.context.run
-        return Launch(
+        launch = Launch(
             run_id=run.run_id,
             pipes_context=pipes_context(self.context),
             tags={
@@ -312,9 +260,43 @@ class SummarizeRun:
             },
             time_limit_seconds=order.time_limit_seconds,
         )
+        job = compute.start(order.spec, launch)
+        if job.attached:
+            self._elsewhere = {}  # logged by the run that started the job
+        end = self._follow(job)
+        if self._elsewhere:
+            self.context.log.warning(
+                f"{len(self._elsewhere)} checkpoints of other runs of this backfill did not land: "
+                "those runs compute them"
+            )
+        return self._failure_of(job, end)
+
+    def _failure_of(self, job: RunningJob, end: JobEnd) -> JobFailure | None:
+        """Reason to give up after a job; None to continue with the pending checkpoints."""
+        asked = {planned.number for planned in job.spec.checkpoints}
+        # A job for other checkpoints, or one that another process stopped, is no reason.
+        if job.was_stopping or asked.isdisjoint(self._pending):
+            return None
+        return end.failure or (None if job.attached else _NO_FAILURE)
+
+    def _for_one_job(self) -> tuple[PlannedCheckpoint, ...]:
+        """Pending checkpoints of this run and, unless it recomputes, of its backfill.
+
+        Sorted, so that runs that start at the same time order the same job.
+        """
+        context = self.context
+        if not self.recompute:
+            self._elsewhere = pending_elsewhere(
+                context.instance, self._lake, self.plan, context.run, self.requested
+            )
+        if self._elsewhere:
+            context.log.info(
+                f"the job includes {len(self._elsewhere)} checkpoints of this backfill's other runs"
+            )
+        return tuple(planned for _, planned in sorted({**self._pending, **self._elsewhere}.items()))
 
     def _follow(self, job: RunningJob) -> JobEnd:
-        """Log each checkpoint as it lands until the job ends; stop it if this run is stopped."""
+        """Log each checkpoint as it lands until the job ends; stop the job with this run."""
         self._job = job
         self.context.log.info(
             f"job {job.spec.name} is running; "
@@ -327,21 +309,21 @@ class SummarizeRun:
                 with tolerance.of(LakeError):
                     messages.pass_on()
                     self._log_landed(job)
-                    self._tell(job)
+                    self._report(job)
                 time.sleep(self.pipeline.compute.poll_seconds)
         except (KeyboardInterrupt, SystemExit, dg.DagsterExecutionInterruptedError):
-            # Nobody would wait for the job any more. After any other error it goes on: its
-            # checkpoints are wanted, and the next run attaches to it.
+            # No run would wait for the job. After any other error it continues: the next run
+            # attaches to it.
             self._stop(job)
             raise
-        is_told = False
-        while not is_told:
+        is_complete = False
+        while not is_complete:
             with tolerance.of(LakeError):
                 messages.pass_on()
-                self._looked_at.clear()
+                self._digests.clear()
                 self._log_landed(job)
-                is_told = True
-            if not is_told:
+                is_complete = True
+            if not is_complete:
                 time.sleep(self.pipeline.compute.poll_seconds)
         self._usd += end.usd
         if end.result is not None:
@@ -349,11 +331,11 @@ class SummarizeRun:
         return end
 
     def _stop(self, job: RunningJob) -> None:
-        """Stop a job; what goes wrong with that must not hide why it is stopped."""
+        """Stop a job; a failure of that is logged, so that it does not hide the interruption."""
         self.context.log.warning(f"stopping job {job.spec.name}")
         try:
             job.stop()
-            self._looked_at.clear()
+            self._digests.clear()
             self._log_landed(job)
             self.context.log.warning(
                 f"stopped: {len(self.requested) - len(self._pending)} of {len(self.requested)} "
@@ -361,14 +343,14 @@ class SummarizeRun:
                 "to compute the rest"
             )
         except ReviewsumError as error:
-            self.context.log.error(f"{error}.{where_to_look(job)}")  # noqa: TRY400 - no traceback for users
+            self.context.log.error(f"{error}.{job_links(job)}")  # noqa: TRY400 - no traceback for users
 
     def _log_landed(self, job: RunningJob) -> None:
         digests = checkpoint_digests(self._lake)
         for number, planned in [*self._pending.items(), *self._elsewhere.items()]:
             found = digests.get(number)
-            if found is not None and self._looked_at.get(number) != found:
-                self._looked_at[number] = found
+            if found is not None and self._digests.get(number) != found:
+                self._digests[number] = found
                 state = check_checkpoint(self._lake, planned)
                 if state.manifest is not None and (
                     not self.recompute or state.manifest.producer.job_name == job.spec.name
@@ -382,12 +364,12 @@ class SummarizeRun:
         self._canaries.add(state.planned.recipe, state.manifest)
         self.context.log_event(materialization(self.pipeline, state, digest, reused=reused))
 
-    def _tell(self, job: RunningJob) -> None:
-        """Pass on how far the job is, and what it has cost."""
+    def _report(self, job: RunningJob) -> None:
+        """Pass on the progress and the cost of a job."""
         progress = read_progress(self._lake, job.spec.name)
         if progress is None:
             return
-        self.pipeline.tell(
+        self.pipeline.report(
             StageProgress(
                 "chunk_summaries",
                 progress.products_done,
@@ -396,7 +378,7 @@ class SummarizeRun:
                 f"{progress.checkpoints_done}/{progress.checkpoints} checkpoints",
             )
         )
-        if time.monotonic() - self._told >= _LOG_EVERY_SECONDS:
-            self._told = time.monotonic()
+        if time.monotonic() - self._logged >= _LOG_EVERY_SECONDS:
+            self._logged = time.monotonic()
             usd = job.usd_so_far()
             self.context.log.info(f"{progress}{f', {usd:.2f} USD so far' if usd else ''}")

@@ -1,4 +1,4 @@
-"""``summarizer_model``: the model, checked and ready to be loaded by a job."""
+"""``summarizer_model``: the model, checked and ready for jobs."""
 
 import dagster as dg
 
@@ -18,7 +18,7 @@ from reviewsum_assets.storage import places
         "`pegasus_model/`, a directory or the Hugging Face hub. Materializing checks it, converts "
         "it to safe weights and for CTranslate2, which is several times faster, and publishes both "
         "under `models/`, once. Its data version is the hash of weights, tokenizer and "
-        "configuration: another model means new summaries of everything."
+        "configuration: with another model, every product is summarized again."
     ),
 )
 @fails_plainly
@@ -44,7 +44,7 @@ def summarizer_model(
         metadata={
             "source": model.source,
             "family": model.family,
-            # As text: Dagster plots numbers, and these never change.
+            # Text, since Dagster plots numbers, and these are constant.
             "parameters": f"{model.parameters:,}",
             "size": f"{model.bytes / 1e6:,.0f} MB",
             "demo_model": model.is_demo,

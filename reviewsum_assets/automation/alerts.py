@@ -1,4 +1,4 @@
-"""Brings an alert to Slack and e-mail, as far as the settings name somebody there."""
+"""Alerts of failed runs, to Slack and e-mail; equal reasons within an hour are one alert."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import smtplib
 import socket
 import ssl
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.message import EmailMessage
+from typing import Any
 
 import dagster as dg
 from dagster._core.events import JobFailureData, RunFailureReason
 
 from reviewsum_assets.assets.checks import failed_checks
-from reviewsum_assets.assets.dagster_home import last_run_of_this_process, tells_of_its_failure
+from reviewsum_assets.assets.dagster_home import last_run_of_this_process, sends_own_alert
 from reviewsum_assets.automation.jobs import PURPOSE_TAG
 from reviewsum_assets.errors import RunInterrupted, SettingsError
 from reviewsum_assets.settings import (
@@ -36,9 +37,9 @@ _SMTP_SECONDS = 60.0
 
 
 def deliver(text: str, settings: AutomationSettings, log: logging.Logger) -> None:
-    """Send an alert, whose first line says what it is about, to everybody whom the settings name.
+    """Send an alert, whose first line is the subject, to all receivers in the settings.
 
-    What goes wrong with that is logged and raises nothing: it must not hide what the alert is of.
+    Errors are logged and not raised, so that they do not hide the failure.
     """
     for send, receivers in (
         (_send_to_slack, settings.slack_channel),
@@ -47,7 +48,7 @@ def deliver(text: str, settings: AutomationSettings, log: logging.Logger) -> Non
         if receivers:
             try:
                 send(text, settings)
-            except Exception as error:  # whatever the libraries raise: the other one still gets it
+            except Exception as error:  # any error of a library: the other receivers get the alert
                 why = f"{type(error).__name__}: {error}"
                 log.error(f"the alert could not be sent to {receivers}: {why}")  # noqa: TRY400
             else:
@@ -61,7 +62,7 @@ def _send_to_slack(text: str, settings: AutomationSettings) -> None:
         raise SettingsError("slack_channel needs the extra `slack`") from error
     client = SlackResource(token=_secret(SLACK_TOKEN_VARIABLE)).get_client()
     client.base_url = f"{settings.slack_api_url.rstrip('/')}/"
-    # Unescaped, the name of a dump could call everybody, or hide where a link leads:
+    # Unescaped, the name of a dump could notify a whole channel, or disguise a link:
     # https://docs.slack.dev/messaging/formatting-message-text#escaping
     client.chat_postMessage(channel=settings.slack_channel, text=html.escape(text, quote=False))
 
@@ -72,23 +73,20 @@ def _send_by_email(text: str, settings: AutomationSettings) -> None:
     mail["From"] = settings.alert_email_from
     mail["To"] = ", ".join(settings.alert_email_to)
     mail.set_content(text)
-    with _mail_server(settings) as server:
+    security, context = settings.smtp_security, ssl.create_default_context()
+    port = settings.smtp_port or _SMTP_PORTS[security]
+    server: smtplib.SMTP
+    if security == "SSL":
+        server = smtplib.SMTP_SSL(settings.smtp_host, port, timeout=_SMTP_SECONDS, context=context)
+    else:
+        server = smtplib.SMTP(settings.smtp_host, port, timeout=_SMTP_SECONDS)
+    with server:
+        if security == "STARTTLS":
+            server.starttls(context=context)
         server.login(
             settings.smtp_user or settings.alert_email_from, _secret(SMTP_PASSWORD_VARIABLE)
         )
         server.send_message(mail)
-
-
-def _mail_server(settings: AutomationSettings) -> smtplib.SMTP:
-    """A connection that is encrypted already."""
-    security = settings.smtp_security
-    port = settings.smtp_port or _SMTP_PORTS[security]
-    context = ssl.create_default_context()
-    if security == "SSL":
-        return smtplib.SMTP_SSL(settings.smtp_host, port, timeout=_SMTP_SECONDS, context=context)
-    server = smtplib.SMTP(settings.smtp_host, port, timeout=_SMTP_SECONDS)
-    server.starttls(context=context)
-    return server
 
 
 def _secret(variable: str) -> str:
@@ -100,24 +98,20 @@ def _secret(variable: str) -> str:
 
 @dataclass(frozen=True)
 class RunFailure:
-    """The first failed step with its message, and the metadata that the failure carries.
-
-    ``step``, ``kind`` and ``what_to_do`` are empty where the failure does not say.
-    """
+    """The first failed step with its message, and the metadata of its failure."""
 
     message: str
     step: str = ""
-    kind: str = ""
-    what_to_do: str = ""
-    landed: int | None = None
-    missing: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_run_failure(instance: dg.DagsterInstance, run_id: str) -> RunFailure:
-    """Read the failure of a run; of a run whose process died, what Dagster noticed."""
+    """Read the failure of a run, or Dagster's own reason if its process died."""
     ends = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
     end = ends[-1].event_log_entry.dagster_event if ends else None
-    if end is not None and _is_interruption(end):
+    data = end.event_specific_data if end else None
+    reason = data.failure_reason if isinstance(data, JobFailureData) else None
+    if reason is RunFailureReason.UNEXPECTED_TERMINATION:  # by Ctrl-C or a signal
         return RunFailure("its process was interrupted. Launch it again")
     steps = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
     if steps:
@@ -126,43 +120,24 @@ def read_run_failure(instance: dg.DagsterInstance, run_id: str) -> RunFailure:
         return _step_failure(event)
     checks = failed_checks(instance, run_id, is_blocking=True)
     if checks:
-        return RunFailure("; ".join(checks.values()), step=next(iter(checks)))
+        return RunFailure("; ".join(checks.values()), next(iter(checks)))
     noticed = ends[-1].event_log_entry.user_message if ends else ""
     return RunFailure((end and end.message) or noticed or "it ended without a reason")
 
 
-def _is_interruption(end: dg.DagsterEvent) -> bool:
-    """Whether a run failed by Ctrl-C or a signal to its process, as Dagster notes it."""
-    data = end.event_specific_data
-    reason = data.failure_reason if isinstance(data, JobFailureData) else None
-    return reason is RunFailureReason.UNEXPECTED_TERMINATION
-
-
 def _step_failure(event: dg.DagsterEvent) -> RunFailure:
     data, step = event.step_failure_data, event.step_key or ""
-    error = data.error
-    if error is not None and error.cause is not None:
-        error = error.cause
-    message = event.message or "" if error is None else _without_class(error.message)
-    raised = data.user_failure_data
+    error, raised = data.error, data.user_failure_data
+    message = event.message or ""
+    if error is not None:
+        message = (error.cause or error).message.strip()
+        # The name of the exception's class repeats the message.
+        name, separator, rest = message.partition(": ")
+        message = rest if separator and " " not in name and "." in name else message
     if raised is None:
         return RunFailure(message, step)
     metadata = {name: value.value for name, value in raised.metadata.items()}
-    landed, missing = metadata.get("landed"), metadata.get("missing")
-    return RunFailure(
-        message=raised.description or message,
-        step=step,
-        kind=str(metadata.get("failure", "")),
-        what_to_do=str(metadata.get("what_to_do", "")),
-        landed=landed if isinstance(landed, int) else None,
-        missing=missing if isinstance(missing, int) else None,
-    )
-
-
-def _without_class(message: str) -> str:
-    """``reviewsum_assets.errors.ModelError: no weights`` says it with the last part alone."""
-    head, separator, rest = message.strip().partition(": ")
-    return rest if separator and " " not in head and "." in head else message.strip()
+    return RunFailure(raised.description or message, step, metadata)
 
 
 _log = logging.getLogger("reviewsum.alerts")
@@ -183,12 +158,12 @@ _SUBJECT_CHARS = 120
     ),
 )
 def alert_on_failure(context: dg.RunFailureSensorContext) -> None:
-    """Log the alert first, so that it can be read there if the delivery fails."""
+    """Log the alert first, so that the log has it if the delivery fails."""
     settings = load_automation_settings()
     run = context.dagster_run
     text = failure_text(context.instance, run, settings.webserver_url)
     context.log.error(text)
-    if tells_of_its_failure(run):
+    if sends_own_alert(run):
         return
     reason = _reason(text)
     alike = _alerted_alike(context.instance, run, reason)
@@ -200,15 +175,15 @@ def alert_on_failure(context: dg.RunFailureSensorContext) -> None:
 
 
 @contextmanager
-def telling_of_failure(
+def alert_of_failed_command(
     instance: dg.DagsterInstance, settings: AutomationSettings
 ) -> Iterator[None]:
-    """Send an alert if ``reviewsum run`` fails in this context; no daemon is needed for it."""
+    """Send an alert, without a daemon, if ``reviewsum run`` fails in this context."""
     try:
         yield
-    except RunInterrupted:  # the person who interrupted it knows
+    except RunInterrupted:  # by the person at the terminal
         raise
-    except Exception as error:  # any error is reported and raised again
+    except Exception as error:  # raised again
         run = last_run_of_this_process(instance)
         if run is not None and run.status is dg.DagsterRunStatus.FAILURE:
             text = failure_text(instance, run, settings.webserver_url)
@@ -221,15 +196,15 @@ def telling_of_failure(
 def failure_text(instance: dg.DagsterInstance, run: dg.DagsterRun, webserver_url: str) -> str:
     """Alert of a failed run; its first line, the subject, names the asset and the reason."""
     failure = read_run_failure(instance, run.run_id)
-    purpose = run.tags.get(PURPOSE_TAG)
-    landed = "" if failure.landed is None else f", {failure.landed} partitions landed"
-    missing = "" if failure.missing is None else f", {failure.missing} are missing"
-    reason = failure.kind or _shortened(failure.message)
+    known, purpose = failure.metadata, run.tags.get(PURPOSE_TAG)
+    landed = f", {known['landed']} partitions landed" if "landed" in known else ""
+    missing = f", {known['missing']} are missing" if "missing" in known else ""
+    reason = known.get("failure") or _shortened(failure.message)
     where = f"{webserver_url.rstrip('/')}/runs/{run.run_id}" if webserver_url else run.run_id
     lines = [
         f"{failure.step or run.job_name} failed: {reason}{landed}{missing}",
         f"Why: {failure.message}",
-        f"What to do: {failure.what_to_do}" if failure.what_to_do else "",
+        f"What to do: {known['what_to_do']}" if known.get("what_to_do") else "",
         f"Launched for: {purpose}" if purpose else "",
         f"Run: {where} of {run.job_name}",
     ]
@@ -237,18 +212,17 @@ def failure_text(instance: dg.DagsterInstance, run: dg.DagsterRun, webserver_url
 
 
 def _shortened(message: str) -> str:
-    """The beginning of a message, for a subject."""
     return textwrap.shorten(message, _SUBJECT_CHARS, placeholder=" ...")
 
 
 def _reason(text: str) -> str:
-    """Digest of asset and reason; numbers and names of partitions differ from run to run."""
+    """Digest of asset and reason, without numbers, which differ from run to run."""
     subject, why = text.splitlines()[:2]
     return hashlib.sha256(re.sub(r"\d+", "", subject + why).encode()).hexdigest()[:16]
 
 
 def _alerted_alike(instance: dg.DagsterInstance, run: dg.DagsterRun, reason: str) -> str:
-    """Id of another run that an alert was sent of, for this reason, within the last hour."""
+    """Id of another run with an alert for this reason within the last hour, or ``""``."""
     recent = dg.RunsFilter(
         tags={_REASON_TAG: reason},
         updated_after=datetime.now(timezone.utc) - timedelta(seconds=_GROUPED_SECONDS),

@@ -14,7 +14,7 @@ from reviewsum_assets.errors import SettingsError
 
 PURPOSE_TAG = "reviewsum/purpose"
 
-# Before working hours in Europe, and in the night in America.
+# Before working hours in Europe, at night in America.
 _DAILY = "0 5 * * *"
 
 refresh = dg.define_asset_job(
@@ -23,21 +23,21 @@ refresh = dg.define_asset_job(
         grouped_reviews, summarizer_model, checkpoint_plan, merged_summaries
     ),
     description=(
-        "Costs money where jobs run on AWS. Does everything: reads the dumps, plans what is new or "
-        "changed, logs the cost, computes with one Processing job, and merges. Partitions of "
-        "chunk_summaries turn green as they land. max_cost_usd limits the cost. On an empty lake "
-        "with local compute it starts from the sample reviews."
+        "Costs money where jobs run on AWS. Does everything: reads the dumps, plans new and "
+        "changed products, logs the cost, computes with one Processing job, and merges. Partitions "
+        "of chunk_summaries turn green as they land. max_cost_usd limits the cost. On an empty "
+        "lake with local compute it uses the sample reviews."
     ),
 )
 ingest = dg.define_asset_job(
     "ingest",
     selection=dg.AssetSelection.assets(grouped_reviews, summarizer_model, checkpoint_plan),
-    description="Free of cost. Reads the dumps, makes the model ready and plans what is new or "
-    "changed; step one of refresh.",
+    description="Free of cost. Reads the dumps, prepares the model and plans new and changed "
+    "products; step one of refresh.",
 )
 summarize = dg.define_asset_job(
     "summarize",
-    # A run logs what its check would find, see ``log_canaries``.
+    # A run logs the result of its check itself, see ``log_canaries``.
     selection=dg.AssetSelection.assets(chunk_summaries).without_checks(),
     description="Costs money where jobs run on AWS. Computes the chosen checkpoints with one "
     "Processing job; step two of refresh.",

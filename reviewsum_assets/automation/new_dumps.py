@@ -1,4 +1,4 @@
-"""Sensor that launches refresh when dumps or settings have changed."""
+"""Sensor that launches refresh when dumps or settings change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Seen(BaseModel):
 
     @classmethod
     def of_cursor(cls, cursor: str | None) -> Seen:
-        """Read a cursor; an absent or foreign one is empty."""
+        """Read a cursor; an absent or unknown one is empty."""
         try:
             return cls.model_validate_json(cursor or "{}")
         except ValidationError:
@@ -46,8 +46,8 @@ class Seen(BaseModel):
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.STOPPED,
     description=(
-        "Costs money where jobs run on AWS: launches refresh when a dump on the lake is new, "
-        "changed or gone, or when the settings of the environment have changed. Two ticks in a row "
+        "Costs money where jobs run on AWS: launches refresh when a dump on the lake is added, "
+        "changed or removed, or when the settings of the environment change. Two ticks in a row "
         "must find the same files, so that no partial upload is read. Launches one run per change; "
         "after a failed run it waits for the next change or for a person. Set max_cost_usd first."
     ),
@@ -87,14 +87,14 @@ def new_dumps(
         return dg.SkipReason(f"waiting for {running}")
     context.update_cursor(Seen(last=now, handled=now).model_dump_json())
     return dg.RunRequest(
-        # The same input may come back after another plan, and is planned again then.
+        # The same input may return after another plan, and is then planned again.
         run_key=f"{now} after plan {plan.plan_id if plan else 'none'}",
         tags={PURPOSE_TAG: f"new dumps: {why}", INPUT_TAG: _tag(now)},
     )
 
 
 def _last_run(instance: dg.DagsterInstance, now: str) -> str:
-    """What became of the run that was requested for an input, unless it succeeded."""
+    """Sentence on the run that was requested for an input; empty if it succeeded."""
     for run in instance.get_runs(dg.RunsFilter(tags={INPUT_TAG: _tag(now)}), limit=1):
         if run.status is dg.DagsterRunStatus.FAILURE:
             failure = read_run_failure(instance, run.run_id)
@@ -110,7 +110,7 @@ def _last_run(instance: dg.DagsterInstance, now: str) -> str:
 
 
 def _left_alone(why: str) -> str:
-    """Another run has planned other input: two environments must not undo each other's plans."""
+    """Reason for a skip, since two environments must not undo each other's plans."""
     return (
         f"the current plan differs from this environment ({why}), and neither dumps nor settings "
         "have changed since they were last handled here. To plan again from this environment: "
@@ -119,5 +119,4 @@ def _left_alone(why: str) -> str:
 
 
 def _tag(now: str) -> str:
-    """Fingerprint of an input, as short as a tag has to be."""
     return hashlib.sha256(now.encode()).hexdigest()[:_DIGITS]

@@ -1,7 +1,7 @@
 """The engines beside the loop of the replaced script, on the same texts and the same model.
 
 Every contender works end to end, from text to summaries. Contenders alternate, so that a
-disturbance of the machine concerns all of them; a ratio is the median of those within a turn.
+disturbance of the machine concerns all of them; a ratio is the median of those within one round.
 """
 
 from __future__ import annotations

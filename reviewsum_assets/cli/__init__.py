@@ -1,1 +1,4 @@
-""""""
+"""The commands of ``reviewsum``.
+
+In: options, ``REVIEWSUM_*`` variables, the lake. Out: text or JSON, and an exit code.
+"""

@@ -1,7 +1,7 @@
 """``reviewsum``: the command line.
 
-Exit codes: 0 all is well; 1 something failed or is off, and was named; 2 the call itself is
-wrong; 130 interrupted.
+Exit codes: 0 success; 1 a failure, or a problem that was found; 2 wrong call or settings; 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from reviewsum_assets.cli.output import (
     print_run,
     print_status,
     reconcile_result,
-    run_result,
     show,
     status_result,
     warn_of_another_lake,
@@ -49,17 +48,14 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 class PrunedKind(BaseModel):
-    """How much of one kind was removed."""
+    """Number and size of removed objects of one kind."""
 
     objects: int
     bytes: int
 
 
 class PruneResult(BaseModel):
-    """What ``reviewsum prune --json`` prints; ``keys`` are the objects that were removed.
-
-    Copies of models on this machine are named by their paths.
-    """
+    """Output of ``reviewsum prune --json``; ``keys`` has paths for copies of models."""
 
     lake: str
     dry_run: bool
@@ -73,8 +69,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="From raw product reviews to one trustworthy summary per product.",
-    epilog="Exit codes: 0 all is well, 1 something failed or is off, 2 wrong call, "
-    "130 interrupted.",
+    epilog="Exit codes: 0 success, 1 failure or problem found, 2 wrong call, 130 interrupted.",
 )
 
 
@@ -102,8 +97,8 @@ def run(
         bool,
         typer.Option(
             "--dry-run",
-            help="Change nothing: print what a run would plan and what that takes, or the request "
-            "to SageMaker.",
+            help="Change nothing: print the plan of a run and its estimate, or the request to "
+            "SageMaker.",
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -111,13 +106,13 @@ def run(
         bool, typer.Option("--verbose", "-v", help="Show Dagster's log on standard error.")
     ] = False,
 ) -> None:
-    """Read dumps, plan, summarize what is missing and merge; run again to resume or to update."""
-    # Dagster takes a second to import, which status and verify need not pay.
-    # Its warnings are for developers of assets, not for users of the command.
+    """Read dumps, plan, summarize missing products and merge; run again to resume or update."""
+    # Dagster takes a second to import, which status and verify do not need. Its warnings are for
+    # developers of assets.
     warnings.filterwarnings("ignore", module="dagster")
     from reviewsum_assets.assets.dagster_home import persistent_instance
     from reviewsum_assets.assets.pipeline import Pipeline
-    from reviewsum_assets.automation.alerts import telling_of_failure
+    from reviewsum_assets.automation.alerts import alert_of_failed_command
     from reviewsum_assets.cli import local_run
 
     settings = chosen_settings(
@@ -133,7 +128,7 @@ def run(
     if dry_run:
         with (
             ProgressBars() as bars,
-            local_run.foreseen(
+            local_run.dry_run(
                 settings, log_level=level, say=err.say, on_progress=bars.update_stage
             ) as (pipeline, found),
         ):
@@ -146,19 +141,19 @@ def run(
     warn_of_another_lake(Lake.open(settings.lake).uri)
     with (
         persistent_instance() as instance,
-        telling_of_failure(instance, settings),
+        alert_of_failed_command(instance, settings),
         ProgressBars() as bars,
     ):
         pipeline = Pipeline(settings, on_progress=bars.update_stage, on_message=err.say)
         if put_sample(pipeline.lake, settings):
             err.say(f"{pipeline.lake.uri} is empty: using the sample reviews")
-        report = local_run.materialize_pending(instance, pipeline, log_level=level, say=err.say)
-    show(run_result(pipeline.lake, report), as_json, print_run)
+        result = local_run.materialize_pending(instance, pipeline, log_level=level, say=err.say)
+    show(result, as_json, print_run)
 
 
 @app.command()
 def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
-    """Show every checkpoint's state, from the lake alone, and whether a run would plan anew."""
+    """Show every checkpoint's state, from the lake alone, and whether a run would plan again."""
     settings = chosen_settings(lake=lake)
     opened = Lake.open(settings.lake, create=False)
     found = lake_status(opened)
@@ -168,7 +163,7 @@ def status(lake: LakeOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def verify(lake: LakeOption = None, as_json: JsonOption = False) -> None:
-    """Read every byte that a run has written: is it what was written, and what was planned?"""
+    """Read every file of the lake and compare it with the plan and the recorded hashes."""
     from reviewsum_assets.lake_state import verify as problems_of
 
     opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
@@ -178,14 +173,14 @@ def verify(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     else:
         for problem in problems:
             out.say(problem, "red")
-        out.say(f"{len(problems)} problems" if problems else "all is well")
+        out.say(f"{len(problems)} problems" if problems else "no problem found")
     if problems:
         raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
 def reconcile(lake: LakeOption = None, as_json: JsonOption = False) -> None:
-    """Make Dagster's partition states those of the lake: adopt, fail, retire; compute nothing."""
+    """Make Dagster's partition states agree with the lake; compute nothing."""
     warnings.filterwarnings("ignore", module="dagster")
     from reviewsum_assets.assets.dagster_home import persistent_instance
     from reviewsum_assets.assets.pipeline import Pipeline
@@ -199,7 +194,7 @@ def reconcile(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(reconcile_result(opened, found))
     else:
-        for sentence in found.told():
+        for sentence in found.sentences():
             out.say(sentence)
 
 
@@ -207,11 +202,11 @@ def reconcile(lake: LakeOption = None, as_json: JsonOption = False) -> None:
 def prune(
     lake: LakeOption = None,
     older_than: Annotated[
-        float, typer.Option(help="Hours; what was written or retired later stays.", min=0)
+        float, typer.Option(help="Hours; objects that were written or retired later stay.", min=0)
     ] = 24.0,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="List what would be removed, with sizes; remove nothing."),
+        typer.Option("--dry-run", help="List the objects and their sizes; remove nothing."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -258,18 +253,15 @@ def prune(
     out.print("nothing was removed: this was a dry run" if dry_run else "removed")
 
 
-app.command()(doctor)
-app.command()(estimate)
-app.command()(explain)
-app.command()(bench)
-app.command()(evaluate)
+for command in (doctor, estimate, explain, bench, evaluate):
+    app.command()(command)
 
 
 @app.command()
 def package(
-    directory: Annotated[Path, typer.Argument(help="Where to write; made if need be.")],
+    directory: Annotated[Path, typer.Argument(help="Output directory; made if need be.")],
 ) -> None:
-    """Write what a Processing job started by other means needs: code, requirements, archive."""
+    """Write code, requirements and archive for a Processing job that is started by other means."""
     from reviewsum_assets.compute.job_package import build_package, write
 
     built = build_package()
@@ -283,12 +275,12 @@ def ui(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 3000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Start the Dagster UI and daemon on the instance that `reviewsum run` keeps its runs in."""
+    """Start the Dagster UI and daemon on the instance of `reviewsum run`."""
     warnings.filterwarnings("ignore", module="dagster")
     from reviewsum_assets.assets.dagster_home import become_ui, prepare_home, require_free_port
     from reviewsum_assets.automation.jobs import refresh_schedule
 
-    # Once it has started, what is wrong is said on a page without assets.
+    # After the start, a wrong setting would be shown on a page without assets.
     settings = chosen_settings(lake=lake)
     refresh_schedule(settings.refresh_cron)
     require_free_port(host, port)
@@ -316,18 +308,11 @@ def options(
 
 
 def main() -> None:
-    """Entry point of the console script: errors end it with their message, not a traceback."""
+    """Entry point of the console script: errors end it with their message, without a traceback."""
     escape_what_terminals_lack()
     try:
         app()
-    except SettingsError as error:
-        _fail(error, EXIT_USAGE)
-    except RunInterrupted as error:
-        _fail(error, EXIT_INTERRUPTED)
     except ReviewsumError as error:
-        _fail(error, EXIT_FAILED)
-
-
-def _fail(message: object, code: int) -> None:
-    err.say(f"error: {message}", "red")
-    sys.exit(code)
+        err.say(f"error: {error}", "red")
+        codes = {SettingsError: EXIT_USAGE, RunInterrupted: EXIT_INTERRUPTED}
+        sys.exit(codes.get(type(error), EXIT_FAILED))

@@ -1,4 +1,4 @@
-"""``reviewsum bench``: how fast engines and stages are."""
+"""``reviewsum bench`` and ``reviewsum evaluate``: speed of engines, quality of summaries."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def bench(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure engines and stages beside the script they replace; nothing of a lake is touched."""
+    """Measure engines and stages beside the script they replace, without using a lake."""
     from reviewsum_assets.bench.engines import EngineOptions
     from reviewsum_assets.bench.report import measure_all, print_report
     from reviewsum_assets.bench.stages import DEFAULT, FULL

@@ -1,4 +1,4 @@
-"""Commands that look and change nothing: ``doctor``, ``estimate`` and ``explain``."""
+"""Commands that read and change nothing: ``doctor``, ``estimate`` and ``explain``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
-from rich.markup import escape
 
 from reviewsum_assets.checkpoints.plan import checkpoint_number, current_plan, require_plan
 from reviewsum_assets.cli.output import (
@@ -54,14 +53,17 @@ def doctor(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check settings, lake, credentials, devices and model; compute and pay for nothing."""
+    """Check settings, lake, credentials, devices and model, free of cost."""
+    options = {"lake": lake, "dumps": tuple(dump or ()) or None, "model": model, "compute": compute}
     findings: list[Finding] = []
-    for found in _findings(
-        lake=lake, dumps=tuple(dump or ()) or None, model=model, compute=compute
-    ):
+    for found in _findings(**options):
         findings.append(found)
         if not as_json:
-            _show(found)
+            style = _STYLES[found.state]
+            out.print(f"[{style}]{found.state:>8}[/]  [bold]{found.subject}[/]: ", end="")
+            out.say(found.text)
+            if found.remedy:
+                out.say(f"{'':>10}to fix: {found.remedy}")
     has_problem = any(found.state == "problem" for found in findings)
     if as_json:
         print_json(DoctorResult(ok=not has_problem, findings=findings))
@@ -77,22 +79,15 @@ def _findings(**options: Any) -> Iterator[Finding]:
             subject="settings", state="problem", text=str(error), remedy="correct the settings"
         )
         return
-    yield Finding(subject="settings", state="ok", text="all values can work")
+    yield Finding(subject="settings", state="ok", text="all values are valid")
     yield from diagnose(settings)
-
-
-def _show(found: Finding) -> None:
-    out.print(f"[{_STYLES[found.state]}]{found.state:>8}[/]  [bold]{found.subject}[/]: ", end="")
-    out.say(found.text)
-    if found.remedy:
-        out.say(f"{'':>10}to fix: {found.remedy}")
 
 
 def estimate(
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the pending checkpoints will take, in time and money, before it is spent."""
+    """Show the estimated time and cost of the pending checkpoints."""
     settings = chosen_settings(lake=lake)
     opened = Lake.open(settings.lake, create=False)
     plan = current_plan(opened)
@@ -102,7 +97,7 @@ def estimate(
 
 
 def show_estimate(lake: Lake, found: LakeStatus | None, settings: Settings, as_json: bool) -> None:
-    """Print what the pending checkpoints of a lake will take."""
+    """Print the estimate of the pending checkpoints of a lake."""
     from reviewsum_assets.compute import compute_for
     from reviewsum_assets.compute.estimate import estimate as estimate_pending
 
@@ -124,14 +119,14 @@ _EXCERPT_CHARS = 160
 
 
 def explain(
-    product: Annotated[str, typer.Argument(help="Its id, as in the merged table.")],
+    product: Annotated[str, typer.Argument(help="Id, as in the merged table.")],
     lake: LakeOption = None,
     full: Annotated[
         bool, typer.Option("--full", help="Every review and chunk, and all of their text.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a product's summary was made of: reviews, chunks, model, settings and job."""
+    """Show the origin of a product's summary: reviews, chunks, model, settings and job."""
     from reviewsum_assets.checkpoints import explanation
 
     opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
@@ -143,7 +138,7 @@ def explain(
 
 
 def _why_not_planned(lake: Lake, product: str) -> str:
-    """What is known of a product that the plan does not know, and what to do."""
+    """Reason why a product is not in the plan, and the remedy."""
     import polars as pl
 
     from reviewsum_assets.reviews.grouping import (
@@ -175,17 +170,17 @@ def _why_not_planned(lake: Lake, product: str) -> str:
 
 
 def _print(lake: Lake, found: Explanation, *, full: bool) -> None:
-    _line(found.product_id, f"{found.checkpoint}, finished {found.finished_at}")
-    _line("summary", found.summary)
+    out.entry(found.product_id, f"{found.checkpoint}, finished {found.finished_at}")
+    out.entry("summary", found.summary)
     out.print()
-    _line("reviews", _coverage(found))
+    out.entry("reviews", _coverage(found))
     if stars := _stars(found.read):
-        _line("stars", stars)
+        out.entry("stars", stars)
     _print_reviews(found.read, full=full)
     out.print()
-    _line("chunks", _chunk_counts(found))
+    out.entry("chunks", _chunk_counts(found))
     if found.chunks is None:
-        _line("", "the file of their summaries is missing or damaged")
+        out.entry("", "the file of their summaries is missing or damaged")
     else:
         for _, level in groupby(found.chunks, key=lambda chunk: chunk.level):
             _print_level(list(level), full=full)
@@ -201,7 +196,7 @@ def _print(lake: Lake, found: Explanation, *, full: bool) -> None:
         ("plan", found.plan_id),
         ("manifest", lake.uri_of(places.checkpoint_manifest(number))),
     ):
-        _line(name, value)
+        out.entry(name, value)
 
 
 def _model(lake: Lake, version: str) -> str:
@@ -215,13 +210,9 @@ def _model(lake: Lake, version: str) -> str:
 
 
 def _settings(found: Explanation) -> str:
-    """All but what the strategy does not look at."""
+    """All settings that the strategy uses."""
     idle = "hierarchical_chars" if found.settings["strategy"] == "join" else "max_chars"
     return ", ".join(f"{name} {value}" for name, value in found.settings.items() if name != idle)
-
-
-def _line(name: str, text: str) -> None:
-    out.print(f"[dim]{escape(name):>12}[/dim]  {escape(text)}", soft_wrap=True, highlight=False)
 
 
 def _coverage(found: Explanation) -> str:
@@ -236,7 +227,7 @@ def _coverage(found: Explanation) -> str:
 
 
 def _stars(reviews: Sequence[ReadReview]) -> str:
-    """How often each rating was read: ``5 x 520, 4 x 100, of those read``."""
+    """Number of reviews read per rating: ``5 x 520, 4 x 100, of those read``."""
     counts = Counter(review.rating for review in reviews if review.rating is not None)
     found = [f"{rating:g} x {counts[rating]:,}" for rating in sorted(counts, reverse=True)]
     return ", ".join([*found, "of those read"]) if found else ""
@@ -247,7 +238,7 @@ def _print_reviews(reviews: Sequence[ReadReview], *, full: bool) -> None:
         unit = "star" if review.rating == 1 else "stars"
         stars = "" if review.rating is None else f"{review.rating:g} {unit}  "
         cut = "(cut)  " if review.cut else ""
-        _line(str(place), f"{stars}{cut}{_shown(review.text, full=full)}")
+        out.entry(str(place), f"{stars}{cut}{_shown(review.text, full=full)}")
     _say_more(len(reviews) - _FIRST_REVIEWS, "reviews", full=full)
 
 
@@ -265,12 +256,12 @@ def _print_level(chunks: Sequence[ExplainedChunk], *, full: bool) -> None:
     for place, chunk in enumerate(chunks if full else chunks[:_FIRST_CHUNKS], 1):
         name = f"{chunk.level}.{place}"
         if chunk.carried:
-            _line(name, f"{what} {chunk.first}, as it is")
+            out.entry(name, f"{what} {chunk.first}, as it is")
             continue
-        _line(name, f"{what} {chunk.first} to {chunk.last}, {chunk.tokens_in} tokens")
+        out.entry(name, f"{what} {chunk.first} to {chunk.last}, {chunk.tokens_in} tokens")
         if full or chunk.level == 1:
-            _line("reads", _shown(chunk.text, full=full))
-        _line("says", chunk.summary)
+            out.entry("reads", _shown(chunk.text, full=full))
+        out.entry("says", chunk.summary)
     _say_more(len(chunks) - _FIRST_CHUNKS, "chunks", full=full)
 
 
@@ -280,4 +271,4 @@ def _shown(text: str, *, full: bool) -> str:
 
 def _say_more(count: int, what: str, *, full: bool) -> None:
     if count > 0 and not full:
-        _line("…", f"{count:,} more {what}: --full shows all, in full")
+        out.entry("…", f"{count:,} more {what}: --full shows all, in full")

@@ -1,4 +1,4 @@
-"""Materializes whatever is out of date, in order, on the persistent instance, in this process."""
+"""Runs of the command line: the jobs of the definitions, executed in this process."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from reviewsum_assets.assets.reconciliation import Reconciliation, RecordedFailu
 from reviewsum_assets.checkpoints.plan import Plan, current_plan, require_plan
 from reviewsum_assets.checkpoints.planning import refuse_vanished
 from reviewsum_assets.checkpoints.validity import lost_checkpoints
+from reviewsum_assets.cli.output import RunResult
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.compute.estimate import order_job
 from reviewsum_assets.definitions import defs
@@ -43,29 +44,10 @@ from reviewsum_assets.lake_state import (
 )
 from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import put_sample
-from reviewsum_assets.reviews.grouping import GroupedReviews
 from reviewsum_assets.settings import Settings
 from reviewsum_assets.storage import places
 
 _NO_TELEMETRY = {"telemetry": {"enabled": False}}
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """What a call of ``materialize_pending`` did, and what the lake holds after it."""
-
-    status: LakeStatus
-    computed: tuple[int, ...]
-    merged: bool
-    grouped: GroupedReviews
-    demo_model: bool
-    warnings: tuple[str, ...]  # of asset checks and engines; none stops a run
-    seconds: float
-
-    @property
-    def did_nothing(self) -> bool:
-        """Whether everything was up to date already."""
-        return not self.computed and not self.merged
 
 
 def materialize_pending(
@@ -74,17 +56,17 @@ def materialize_pending(
     *,
     log_level: str,
     say: Callable[[str], None] = lambda _: None,
-) -> RunReport:
-    """Ingest and plan if the input changed, compute what is not valid, merge if that changed.
+) -> RunResult:
+    """Execute the job refresh, unless everything is up to date.
 
     Args:
-        instance: where the runs are kept.
-        pipeline: what they work on.
+        instance: keeps the runs.
+        pipeline: resource of the assets.
         log_level: of Dagster's log on standard error.
-        say: told in a sentence what a plan that was there already was not made from.
+        say: receives sentences on changed input and on shortcomings of the compute.
 
     Raises:
-        ReviewsumError: what could not be done; checkpoints that did not land are named.
+        ReviewsumError: the run failed; checkpoints that did not land are named.
     """
     started = time.monotonic()
     runs = _Runs(instance, pipeline, log_level)
@@ -93,9 +75,9 @@ def materialize_pending(
     if plan is not None:
         align_partitions(instance, plan)
     status = None if plan is None else pipeline.state.status_of(plan)
-    merged = status is None or not _is_done(pipeline, runs, status)
-    if merged:
-        # What a job lacks is said now, not after all dumps were read.
+    is_executed = status is None or not _is_done(pipeline, runs, status)
+    if is_executed:
+        # Before the dumps are read, which takes long.
         for notice in pipeline.compute.notices:
             say(f"warning: {notice}")
         plan = runs.execute(REFRESH)
@@ -114,51 +96,64 @@ def materialize_pending(
             "another run has grouped or planned other dumps, settings or another model on this "
             "lake since this one ended: run it again for a report of these"
         )
-    return RunReport(
-        status=status,
-        computed=computed,
-        merged=merged,
-        grouped=grouped,
-        demo_model=_uses_demo_model(pipeline, status.plan),
-        warnings=(
-            *(f"{check}: {said}" for check, said in runs.warnings.items()),
+    model = status.plan.recipes[status.plan.recipe].model_version
+    quarantine = grouped.quarantine_key
+    lake = pipeline.lake
+    return RunResult(
+        lake=lake.uri,
+        merged_csv=lake.uri_of(places.MERGED_CSV),
+        merged_parquet=lake.uri_of(places.MERGED_PARQUET),
+        plan=status.plan.sequence,
+        checkpoints=len(status.plan.checkpoints),
+        checkpoints_computed=len(computed),
+        products=status.summarized,
+        products_quarantined=status.quarantined,
+        reviews=grouped.counts.reviews_kept,
+        rows_quarantined=grouped.counts.quarantined,
+        quarantine=None if quarantine is None else lake.uri_of(quarantine),
+        chunks=status.chunks,
+        demo_model=directory.read_ready_model(lake, model).is_demo,
+        warnings=[
+            *(f"{check}: {text}" for check, text in runs.warnings.items()),
             *_failed_engines(status, computed),
-        ),
-        seconds=time.monotonic() - started,
+        ],
+        did_nothing=not computed and not is_executed,
+        seconds=round(time.monotonic() - started, 2),
     )
 
 
 def reconcile_lake(instance: dg.DagsterInstance, pipeline: Pipeline) -> Reconciliation:
-    """Read every checkpoint and make Dagster say what the lake says.
+    """Read every checkpoint and make Dagster's state agree with the lake.
 
     Raises:
         PlanError: there is no plan yet.
     """
-    plan = require_plan(pipeline.lake)
-    return reconcile(instance, pipeline, plan, RecordedFailures(defs.get_repository_def()))
+    failures = RecordedFailures(defs.get_repository_def())
+    return reconcile(instance, pipeline, require_plan(pipeline.lake), failures)
 
 
 @contextmanager
-def foreseen(
+def dry_run(
     settings: Settings,
     *,
     log_level: str,
     say: Callable[[str], None],
     on_progress: Callable[[StageProgress], None] | None = None,
 ) -> Iterator[tuple[Pipeline, LakeStatus]]:
-    """What a run would plan, for as long as the context lasts; what it would compute is pending.
+    """The plan of a run without its job; what the run would compute is pending.
 
-    Dumps are read and planned as in a run, on an overlay of the lake and an instance of its own:
-    neither lake nor Dagster is changed. A plan that takes too much away is shown too.
+    Dumps are read and planned on an overlay of the lake, which lasts as long as the context, and on
+    a temporary instance: neither the lake nor Dagster changes. A plan that loses too many products
+    is shown too.
 
     Args:
         settings: of the run.
         log_level: of Dagster's log on standard error.
-        say: told in a sentence what is new, and what is gone.
-        on_progress: told how far reading is.
+        say: receives sentences on new and vanished products.
+        on_progress: receives the progress of reading.
 
     Raises:
-        ReviewsumError: what could not be done; on leaving, that the run would refuse this plan.
+        ReviewsumError: planning failed; on leaving the context, the run would refuse this plan.
     """
     with tempfile.TemporaryDirectory(prefix="reviewsum-dry-run-") as scratch:
         shown = settings.model_copy(update={"max_vanished_share": 1.0})
@@ -168,13 +163,13 @@ def foreseen(
         plan = _standing_plan(pipeline, say)
         vanished = None
         if plan is None:
-            _ = pipeline.compute  # what it lacks is said now, not after all dumps were read
+            _ = pipeline.compute  # fails before the dumps are read, which takes long
             before = current_plan(pipeline.lake)
             with dg.DagsterInstance.ephemeral(settings=_NO_TELEMETRY) as instance:
                 runs = _Runs(instance, pipeline, log_level)
                 plan = runs.execute("ingest")
-            for check, said in runs.warnings.items():
-                say(f"warning: {check}: {said}")
+            for check, text in runs.warnings.items():
+                say(f"warning: {check}: {text}")
             if before is None or plan.plan_id != before.plan_id:
                 vanished = plan.vanished
         yield pipeline, _status(pipeline)
@@ -182,14 +177,13 @@ def foreseen(
 
 
 def first_request(pipeline: Pipeline, status: LakeStatus) -> dict[str, Any]:
-    """What a run would ask of SageMaker.
-
-    Returns:
-        The CreateProcessingJob request, field by field; empty if nothing is to be computed.
+    """CreateProcessingJob request of a run; empty if nothing is pending.
 
     Raises:
         SettingsError: the request breaks a limit of the service.
     """
+    from reviewsum_assets.compute.sagemaker import SageMakerCompute
+
     compute = pipeline.compute
     if not status.incomplete:
         return {}
@@ -200,11 +194,8 @@ def first_request(pipeline: Pipeline, status: LakeStatus) -> dict[str, Any]:
         settings=pipeline.settings,
         compute=compute,
     )
-    launch = Launch(time_limit_seconds=order.time_limit_seconds)
-    from reviewsum_assets.compute.sagemaker import SageMakerCompute
-
     assert isinstance(compute, SageMakerCompute)
-    return compute.request(order.spec, launch)
+    return compute.request(order.spec, Launch(time_limit_seconds=order.time_limit_seconds))
 
 
 @dataclass(frozen=True)
@@ -217,50 +208,45 @@ class _Runs:
     warnings: dict[str, str] = field(default_factory=dict)  # by check; of each the last
 
     def execute(self, job: str) -> Plan:
-        """Execute one job that plans, and note what its asset checks warn of.
-
-        Returns:
-            The current plan, made from what the job read.
+        """Execute a job that plans, note the warnings of its checks, and return its plan.
 
         Raises:
             CheckpointError: checkpoints did not land.
             CheckError: a blocking asset check failed.
             RunInterrupted: by Ctrl-C or SIGTERM.
-            ReviewsumError: what an asset raised.
+            ReviewsumError: an asset raised it.
         """
         run_id = str(uuid.uuid4())
         hold_run_lock(self.instance, run_id)
-        tells = self.pipeline.settings.sends_alerts
         try:
             defs.resolve_job_def(job).execute_in_process(
                 run_id=run_id,
                 instance=self.instance,
                 resources={"pipeline": self.pipeline},
-                tags=run_tags(tells_of_failure=tells),
-                run_config={
-                    "loggers": {"console": {"config": {"log_level": self.log_level}}},
-                },
+                tags=run_tags(sends_alert=self.pipeline.settings.sends_alerts),
+                run_config={"loggers": {"console": {"config": {"log_level": self.log_level}}}},
             )
         except dg.Failure as failure:
             if isinstance(failure.__context__, ReviewsumError):
                 raise failure.__context__ from None
             raise CheckpointError(failure.description) from failure
         except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt) as error:
-            raise RunInterrupted("interrupted; run it again to go on where it stopped") from error
+            raise RunInterrupted(
+                "interrupted; run it again to continue where it stopped"
+            ) from error
         except dg.DagsterError as error:
             blocking = failed_checks(self.instance, run_id, is_blocking=True)
             if not blocking:
                 raise
-            raise CheckError(
-                "; ".join(f"{check}: {said}" for check, said in blocking.items())
-            ) from error
+            failed = "; ".join(f"{check}: {text}" for check, text in blocking.items())
+            raise CheckError(failed) from error
         self.warnings.update(failed_checks(self.instance, run_id, is_blocking=False))
         run = self.instance.get_run_by_id(run_id)
-        assert run is not None  # it was executed just now
+        assert run is not None
         return plan_of_run(self.instance, run, self.pipeline.lake)
 
     def failed_last(self, *jobs: str) -> bool:
-        """Whether the last run of any of these jobs failed, so that its table cannot be trusted."""
+        """Whether the last run of these jobs failed, so that the table may lack its checks."""
         records = [
             record
             for job in jobs
@@ -271,7 +257,7 @@ class _Runs:
 
 
 def _standing_plan(pipeline: Pipeline, say: Callable[[str], None]) -> Plan | None:
-    """The current plan if it is of what there is now; else None, and why is said."""
+    """The current plan if it agrees with dumps, settings and model; else None, with a message."""
     lake = pipeline.lake
     plan = current_plan(lake)
     if plan is None:
@@ -286,29 +272,30 @@ def _standing_plan(pipeline: Pipeline, say: Callable[[str], None]) -> Plan | Non
 
 def _is_done(pipeline: Pipeline, runs: _Runs, status: LakeStatus) -> bool:
     """Whether every checkpoint of the plan is valid and merged."""
+    has_spreadsheet = status.merged is not None and bool(status.merged.spreadsheet_sha256)
     return (
         not status.incomplete
         and status.is_merged
         and not merged_file_problems(pipeline.lake)
-        and not _lacks_spreadsheet(pipeline, status)
+        and (has_spreadsheet or not pipeline.settings.spreadsheet_csv)
         and not runs.failed_last(REFRESH, "merge")
     )
 
 
 def _manifests(pipeline: Pipeline) -> dict[str, object]:
-    """Tells the manifests that lie on the lake now from those of another time, by key."""
+    """Tag and time of each manifest, by key; they change whenever it is written."""
     listed = pipeline.lake.list(places.CHECKPOINT_MANIFESTS)
     return {item.key: (item.e_tag, item.last_modified) for item in listed}
 
 
 def _is_converted(pipeline: Pipeline, plan: Plan) -> bool:
-    """Whether the plan's model is converted, if the engine may want that."""
+    """Whether the plan's model is converted, if the engine may need that."""
     model = plan.recipes[plan.recipe].model_version
     return pipeline.settings.engine == "transformers" or is_converted(pipeline.lake, model)
 
 
 def _failed_engines(status: LakeStatus, computed: Collection[int]) -> Iterator[str]:
-    """Why checkpoints were computed by a slower engine than the chosen one, each reason once."""
+    """Sentences on checkpoints computed by a slower engine than the chosen one, per reason."""
     reasons = Counter(
         manifest.producer.engine_reason
         for state, manifest in status.manifests
@@ -318,17 +305,7 @@ def _failed_engines(status: LakeStatus, computed: Collection[int]) -> Iterator[s
         yield f"the slower engine computed {count} checkpoints: {reason}"
 
 
-def _lacks_spreadsheet(pipeline: Pipeline, status: LakeStatus) -> bool:
-    has_one = status.merged is not None and bool(status.merged.spreadsheet_sha256)
-    return pipeline.settings.spreadsheet_csv and not has_one
-
-
-def _uses_demo_model(pipeline: Pipeline, plan: Plan) -> bool:
-    version = plan.recipes[plan.recipe].model_version
-    return directory.read_ready_model(pipeline.lake, version).is_demo
-
-
 def _status(pipeline: Pipeline) -> LakeStatus:
     status = pipeline.state.status()
-    assert status is not None  # there is a plan by now
+    assert status is not None
     return status

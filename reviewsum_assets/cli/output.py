@@ -1,4 +1,4 @@
-"""What commands share: options, consoles that hostile text cannot drive, results for ``--json``."""
+"""Options, consoles that hostile text cannot control, and results that commands share."""
 
 from __future__ import annotations
 
@@ -26,13 +26,11 @@ from rich.text import Text
 from reviewsum_assets.checkpoints.validity import Validity
 from reviewsum_assets.lake_state import LakeStatus
 from reviewsum_assets.settings import Settings, load_settings
-from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 
 if TYPE_CHECKING:
     from reviewsum_assets.assets.pipeline import StageProgress
     from reviewsum_assets.assets.reconciliation import Reconciliation
-    from reviewsum_assets.cli.local_run import RunReport
     from reviewsum_assets.compute.estimate import Estimate
 
 
@@ -56,13 +54,18 @@ _CONTROLS = {
 
 
 class _Console(Console):
-    """Shows control characters as escapes: text of dumps must not drive a terminal."""
+    """Shows control characters as escapes: text of dumps must not control a terminal."""
 
     def say(self, text: str, style: str | None = None, end: str = "\n") -> None:
-        """Print a text as it is, unbroken, so that people can copy paths."""
+        """Print a text literally and unbroken, so that paths can be copied."""
         self.print(
             printable(text), style=style, end=end, markup=False, highlight=False, soft_wrap=True
         )
+
+    def entry(self, name: str, text: str) -> None:
+        """Print a name and a text; a table would break paths at the edge of the terminal."""
+        line = f"[dim]{escape(name):>12}[/dim]  {escape(text)}"
+        self.print(line, soft_wrap=True, highlight=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(text.translate(_CONTROLS), **options)
@@ -74,7 +77,7 @@ err = _Console(stderr=True)
 
 
 def warn_of_another_lake(uri: str) -> None:
-    """Warn if the Dagster home was used for another lake last; from now on it is this one's."""
+    """Assign the Dagster home to a lake; warn if another one used it last."""
     from reviewsum_assets.assets.dagster_home import note_lake
 
     if before := note_lake(uri):
@@ -86,7 +89,7 @@ def warn_of_another_lake(uri: str) -> None:
 
 
 class RunResult(BaseModel):
-    """What ``reviewsum run --json`` prints."""
+    """Output of ``reviewsum run --json``."""
 
     lake: str
     merged_csv: str
@@ -116,7 +119,7 @@ class CheckpointReport(BaseModel):
 
 
 class StatusResult(BaseModel):
-    """What ``reviewsum status --json`` prints; no plan yet: everything zero."""
+    """Output of ``reviewsum status --json``; without a plan all numbers are zero."""
 
     lake: str
     plan: int | None = None
@@ -126,15 +129,15 @@ class StatusResult(BaseModel):
     products_quarantined: int = 0
     products_pending: int = 0
     merged: bool = False
-    # How the plan differs from the one before; products gone by cause, none before the second plan.
+    # Difference from the plan before; products gone by cause, empty before the second plan.
     products_new: int = 0
     products_changed: int = 0
     products_gone: dict[str, int] = {}
-    planned_otherwise: list[str] = []  # what there is now that the plan was not made from
+    planned_otherwise: list[str] = []  # changed input and settings since the plan
 
 
 class VerifyResult(BaseModel):
-    """What ``reviewsum verify --json`` prints."""
+    """Output of ``reviewsum verify --json``."""
 
     lake: str
     ok: bool
@@ -142,7 +145,7 @@ class VerifyResult(BaseModel):
 
 
 class ReconcileResult(BaseModel):
-    """What ``reviewsum reconcile --json`` prints; checkpoints by partition key."""
+    """Output of ``reviewsum reconcile --json``; checkpoints by partition key."""
 
     lake: str
     did_nothing: bool
@@ -156,7 +159,7 @@ class ReconcileResult(BaseModel):
 
 
 class ProgressBars(Progress):
-    """One bar a stage on standard error, with rate and time left."""
+    """One bar per stage on standard error, with rate and time left."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -173,7 +176,7 @@ class ProgressBars(Progress):
         self._stages: dict[str, TaskID] = {}
 
     def update_stage(self, stage: StageProgress) -> None:
-        """Show how far a stage is."""
+        """Show the progress of a stage."""
         if stage.stage not in self._stages:
             self._stages[stage.stage] = self.add_task(stage.stage, rate="", detail="")
         task = self.tasks[self._stages[stage.stage]]
@@ -183,32 +186,8 @@ class ProgressBars(Progress):
         )
 
 
-def run_result(lake: Lake, report: RunReport) -> RunResult:
-    """What a run gives, for `--json` and the table."""
-    plan = report.status.plan
-    quarantine = report.grouped.quarantine_key
-    return RunResult(
-        lake=lake.uri,
-        merged_csv=lake.uri_of(places.MERGED_CSV),
-        merged_parquet=lake.uri_of(places.MERGED_PARQUET),
-        plan=plan.sequence,
-        checkpoints=len(plan.checkpoints),
-        checkpoints_computed=len(report.computed),
-        products=report.status.summarized,
-        products_quarantined=report.status.quarantined,
-        reviews=report.grouped.counts.reviews_kept,
-        rows_quarantined=report.grouped.counts.quarantined,
-        quarantine=None if quarantine is None else lake.uri_of(quarantine),
-        chunks=report.status.chunks,
-        demo_model=report.demo_model,
-        warnings=list(report.warnings),
-        did_nothing=report.did_nothing,
-        seconds=round(report.seconds, 2),
-    )
-
-
 def print_run(result: RunResult) -> None:
-    """Print what a run gives."""
+    """Print the result of a run."""
     if result.did_nothing:
         out.print("Nothing to do: everything is up to date.")
     rows = f"{result.reviews:,}"
@@ -223,41 +202,33 @@ def print_run(result: RunResult) -> None:
         ("checkpoints", f"{result.checkpoints:,} ({result.checkpoints_computed:,} computed now)"),
         ("seconds", f"{result.seconds:,.1f}"),
     ):
-        # Not a table: it would break paths, which people copy, at the terminal's edge.
-        out.print(f"[dim]{name:>12}[/dim]  {escape(value)}", soft_wrap=True, highlight=False)
+        out.entry(name, value)
     for warning in result.warnings:
         out.say(f"warning: {warning}", "yellow")
     if result.demo_model:
         out.say(
-            "These summaries come from the demo model. For real ones name a real model, e.g. "
+            "These summaries come from the demo model. For real ones choose a real model, e.g. "
             "--model DIRECTORY_OF_google/pegasus-cnn_dailymail.",
             "yellow",
         )
 
 
+_RETIRED = "newer checkpoints hold its products, or none is selected"
+
+
 def status_result(
     lake: Lake, found: LakeStatus | None, differences: Sequence[str] = ()
 ) -> StatusResult:
-    """Every checkpoint, the counts, and how the plan differs; zero before the first plan."""
+    """State of every checkpoint, counts, and differences; zero before the first plan."""
     if found is None:
         return StatusResult(lake=lake.uri)
+    states = [(state.planned, state.validity.value, state.reason) for state in found.states]
+    states += [(planned, "retired", _RETIRED) for planned in found.plan.retired]
     reports = [
         CheckpointReport(
-            checkpoint=state.planned.number,
-            state=state.validity.value,
-            reason=state.reason,
-            products=state.planned.products,
+            checkpoint=planned.number, state=state, reason=reason, products=planned.products
         )
-        for state in found.states
-    ]
-    reports += [
-        CheckpointReport(
-            checkpoint=planned.number,
-            state="retired",
-            reason="newer checkpoints hold its products, or none is selected",
-            products=planned.products,
-        )
-        for planned in found.plan.retired
+        for planned, state, reason in states
     ]
     return StatusResult(
         lake=lake.uri,
@@ -306,7 +277,7 @@ def print_status(result: StatusResult) -> None:
 
 
 def print_differences(differences: Sequence[str]) -> None:
-    """Warn that the output describes a plan that the next run replaces."""
+    """Warn that the next run replaces the plan that the output describes."""
     err.say(
         "the current plan was made from other input than that of this environment: "
         f"{'; '.join(differences)}. `reviewsum run` plans again; with --dry-run it shows the bill "
@@ -316,7 +287,7 @@ def print_differences(differences: Sequence[str]) -> None:
 
 
 def reconcile_result(lake: Lake, found: Reconciliation) -> ReconcileResult:
-    """Changes of Dagster's state."""
+    """Result of a reconciliation."""
     return ReconcileResult(
         lake=lake.uri,
         did_nothing=found.did_nothing,
@@ -331,7 +302,7 @@ def reconcile_result(lake: Lake, found: Reconciliation) -> ReconcileResult:
 
 
 def print_estimate(result: Estimate) -> None:
-    """Print the bill as a table."""
+    """Print an estimate as a table."""
     table = Table("pending", Column(justify="right"), Column("range", justify="right"), box=None)
     for name, count in (
         ("checkpoints", result.checkpoints),
@@ -355,7 +326,7 @@ def print_estimate(result: Estimate) -> None:
 
 
 def printable(text: str) -> str:
-    """A text in which no name of a file or product can drive the terminal: escapes are shown."""
+    """A text with escapes in place of control characters, so that it cannot control a terminal."""
     return "".join(
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
         for char in text
@@ -371,5 +342,5 @@ def show(result: BaseModel, as_json: bool, print_it: Callable[[Any], None]) -> N
 
 
 def print_json(result: BaseModel) -> None:
-    """Print one JSON object on standard output, in ASCII: the same in every encoding."""
+    """Print one JSON object on standard output, in ASCII, which is equal in every encoding."""
     sys.stdout.write(json.dumps(json.loads(result.model_dump_json()), indent=2) + "\n")

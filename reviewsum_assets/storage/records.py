@@ -22,8 +22,8 @@ FileName = Annotated[str, Field(pattern=f"^{_PART}(/{_PART})*$")]
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
-_SEALED = re.compile(rb'(?P<body>.*),"seal":"(?P<seal>[0-9a-f]{64})"\}', re.DOTALL)
-_SEAL = "seal"
+_CHECKSUM = "checksum"
+_DOCUMENT = re.compile(rb'(?P<body>.*),"checksum":"(?P<sha256>[0-9a-f]{64})"\}', re.DOTALL)
 Record = TypeVar("Record", bound="SealedRecord")
 
 
@@ -43,13 +43,13 @@ class SealedRecord(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_seal(cls, data: Any) -> Any:
-        return {k: v for k, v in data.items() if k != _SEAL} if isinstance(data, dict) else data
+    def _without_checksum(cls, data: Any) -> Any:
+        return {k: v for k, v in data.items() if k != _CHECKSUM} if isinstance(data, dict) else data
 
     def sealed(self) -> bytes:
         """The document: JSON with its checksum as the last field."""
         body = self.model_dump_json(indent=1).encode().removesuffix(b"}").rstrip()
-        return b'%s,"seal":"%s"}' % (body, hashlib.sha256(body).hexdigest().encode())
+        return b'%s,"checksum":"%s"}' % (body, hashlib.sha256(body).hexdigest().encode())
 
     @classmethod
     def unsealed(cls: type[Record], content: bytes) -> Record:
@@ -58,9 +58,9 @@ class SealedRecord(BaseModel):
         Raises:
             ValueError: the content differs from what was written, or is of another kind.
         """
-        found = _SEALED.fullmatch(content)
+        found = _DOCUMENT.fullmatch(content)
         if found is None:
-            raise ValueError("it is not what was written: its seal is missing or broken")
-        if hashlib.sha256(found["body"]).hexdigest().encode() != found["seal"]:
-            raise ValueError("it is not what was written: its seal is another")
+            raise ValueError("it is not what was written: its checksum is missing")
+        if hashlib.sha256(found["body"]).hexdigest().encode() != found["sha256"]:
+            raise ValueError("it is not what was written: its checksum differs")
         return cls.model_validate_json(content)

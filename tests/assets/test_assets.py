@@ -11,7 +11,7 @@ from reviewsum_assets.assets import summarize_run
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.review_dumps import review_dumps
 from reviewsum_assets.checkpoints.manifest import decode_rows
-from reviewsum_assets.checkpoints.plan import require_plan
+from reviewsum_assets.checkpoints.plan import partition_key, require_plan
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.compute import Launch
 from reviewsum_assets.definitions import defs
@@ -27,21 +27,8 @@ from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
 from tests.support.waiting import wait_until
 
 
-@pytest.fixture
-def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path) -> SmallPipeline:
-    """Six products in three checkpoints, planned."""
-    dump = write_dump(tmp_path / "dump.csv", texts(6))
-    small = SmallPipeline.build(instance, lake, pegasus, dump)
-    assert small.execute("ingest").success
-    return small
-
-
 def partitions(small: SmallPipeline) -> list[str]:
     return list(small.instance.get_dynamic_partitions("checkpoints"))
-
-
-def test_the_plan_adds_a_partition_a_checkpoint(small: SmallPipeline) -> None:
-    assert partitions(small) == ["checkpoint_00001", "checkpoint_00002", "checkpoint_00003"]
 
 
 def test_ingest_says_what_it_read_and_planned(
@@ -61,6 +48,7 @@ def test_ingest_says_what_it_read_and_planned(
     assert found["checkpoint_plan"]["products_changed_in_text"] == 0
     assert found["checkpoint_plan"]["products_changed_in_model_or_settings"] == 0
     assert found["checkpoint_plan"]["checkpoints_added"] == 3
+    assert partitions(small) == ["checkpoint_00001", "checkpoint_00002", "checkpoint_00003"]
 
 
 def test_a_run_over_a_range_materializes_every_checkpoint_with_its_metadata(
@@ -124,10 +112,6 @@ def test_what_is_valid_is_logged_first_and_not_computed_again(small: SmallPipeli
         "checkpoint_00003": False,
     }
     assert small.pipeline.lake.get(places.checkpoint_manifest(2)) == before
-
-
-def test_a_run_over_valid_checkpoints_starts_no_job(small: SmallPipeline) -> None:
-    small.summarize(1, 3)
     jobs = len(small.pipeline.lake.list(places.PROCESSING_JOBS))
     assert small.summarize(1, 3).success
     assert len(small.pipeline.lake.list(places.PROCESSING_JOBS)) == jobs
@@ -153,11 +137,6 @@ def test_a_checkpoint_that_does_not_land_fails_the_run_by_name_and_keeps_the_oth
     assert "1 of 3 requested checkpoints did not land" in message
     assert "checkpoint_00002: cannot write" in message
     assert sorted(small.materializations(run)) == ["checkpoint_00001", "checkpoint_00003"]
-
-
-def test_a_failed_partition_shows_as_failed_and_a_landed_one_does_not(small: SmallPipeline) -> None:
-    small.pipeline.lake.put(f"{places.checkpoint_csv(2)}/in the way", b"")
-    small.summarize(1, 3)
     status = small.instance.get_materialized_partitions(dg.AssetKey("chunk_summaries"))
     assert status == {"checkpoint_00001", "checkpoint_00003"}
 
@@ -216,15 +195,11 @@ def test_the_merge_shows_totals_and_shares(small: SmallPipeline) -> None:
     ]
 
 
-def test_a_merge_without_a_checkpoint_fails_with_its_name(small: SmallPipeline) -> None:
-    small.summarize(1, 2)
-    run = small.execute("merge")
-    assert not run.success
-    assert "checkpoint_00003 (missing: no manifest)" in failure(run)
-
-
-def test_an_incomplete_merge_can_be_allowed_and_is_stamped(small: SmallPipeline) -> None:
-    small.summarize(1, 2)
+def test_a_merge_without_a_checkpoint_fails_with_its_name_unless_it_is_allowed(
+    small: SmallPipeline, lake: Lake
+) -> None:
+    complete(lake, require_plan(lake), [1, 2])
+    assert "checkpoint_00003 (missing: no manifest)" in failure(small.execute("merge"))
     run = small.execute("merge", merged_summaries={"config": {"allow_incomplete": True}})
     assert small.materializations(run)["merged_summaries"]["completeness"] == pytest.approx(4 / 6)
 
@@ -386,13 +361,34 @@ def warnings_of(small: SmallPipeline, job: str, **overrides: Any) -> list[str]:
     return [entry.user_message for entry in small.instance.all_logs(run.run_id)]
 
 
-def test_complete_partitions_that_leave_the_list_are_reported_first(
+def test_complete_partitions_are_reported_before_they_are_removed(
     small: SmallPipeline, lake: Lake
 ) -> None:
     complete(lake, require_plan(lake))
     other = small.with_settings(max_length=20)
     run = other.execute("ingest")
     lines = [entry.user_message for entry in small.instance.all_logs(run.run_id)]
-    assert any("3 complete partitions leave the list" in line for line in lines)
+    assert any("3 complete partitions are removed" in line for line in lines)
     found = other.materializations(run)["checkpoint_plan"]
     assert "max_length 20 (environment: 128)" in found["other_settings_than_the_environment"]
+
+
+def test_one_run_goes_from_dumps_to_the_table_and_lands_partitions(
+    instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    dump = write_dump(tmp_path / "dump.csv", texts(5))
+    small = SmallPipeline.build(instance, lake, pegasus, dump)
+    run = small.refresh()
+    assert run.success
+    assert (lake.get(places.MERGED_CSV) or b"").count(b"\n") == 6
+    keys = [partition_key(number) for number in (1, 2, 3)]
+    assert set(keys) <= set(small.materializations(run))
+    statuses = instance.get_materialized_partitions(dg.AssetKey("chunk_summaries"))
+    assert statuses == set(keys)
+    messages = [entry.user_message for entry in instance.all_logs(run.run_id)]
+    assert any("3 checkpoints are pending: 5 products" in message for message in messages)
+    before = {item.key: item.e_tag for item in lake.list(places.CHECKPOINT_MANIFESTS)}
+    again = small.refresh()
+    assert again.success
+    assert {item.key: item.e_tag for item in lake.list(places.CHECKPOINT_MANIFESTS)} == before
+    assert not set(keys) & set(small.materializations(again))

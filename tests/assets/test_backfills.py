@@ -14,21 +14,19 @@ from reviewsum_assets.assets.partitions import pending_elsewhere
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
+from tests.assets.conftest import Planned
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.partitions import backfill, planned_run, range_tags, shown
-from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
+from tests.support.pipeline import SmallPipeline, failure
 
 GREEN, RED, MISSING = "MATERIALIZED", "FAILED", "MISSING"
 IN_BACKFILL = {"dagster/backfill": "backfill"}
 
 
 @pytest.fixture
-def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path) -> SmallPipeline:
+def small(planned: Planned) -> SmallPipeline:
     """Sixteen products in eight checkpoints, planned."""
-    dump = write_dump(tmp_path / "dump.csv", texts(16))
-    small = SmallPipeline.build(instance, lake, pegasus, dump, engine="transformers")
-    assert small.execute("ingest").success
-    return small
+    return planned(16)
 
 
 def run_range(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
-import dagster as dg
 import pytest
 
 from reviewsum_assets.assets.pipeline import Pipeline
@@ -15,17 +13,7 @@ from reviewsum_assets.compute import Capacity, JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.local import LocalJob
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.storage import places
-from reviewsum_assets.storage.lake import Lake
-from tests.support.pipeline import SmallPipeline, failure, failure_metadata, texts, write_dump
-
-
-@pytest.fixture
-def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path) -> SmallPipeline:
-    """Six products in three checkpoints, planned."""
-    dump = write_dump(tmp_path / "dump.csv", texts(6))
-    small = SmallPipeline.build(instance, lake, pegasus, dump)
-    assert small.execute("ingest").success
-    return small
+from tests.support.pipeline import SmallPipeline, failure, failure_metadata
 
 
 def test_the_plan_shows_the_bill_for_what_is_pending(small: SmallPipeline) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -17,8 +16,9 @@ from reviewsum_assets.errors import CheckError
 from reviewsum_assets.job.engines.base import CANARY_TEXTS, canary_key
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
+from tests.assets.conftest import Planned
 from tests.support.checkpoints import PRODUCER, complete
-from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
+from tests.support.pipeline import SmallPipeline, failure, texts
 
 GOOD = "Buyers say that the sound is good, but not the battery."
 FIRST = PRODUCER.model_copy(
@@ -38,11 +38,9 @@ def drifted(*said: str) -> Producer:
 
 
 @pytest.fixture
-def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path) -> SmallPipeline:
-    """Four products in two checkpoints, planned, and what the first worker said."""
-    dump = write_dump(tmp_path / "dump.csv", texts(4))
-    small = SmallPipeline.build(instance, lake, pegasus, dump, engine="transformers")
-    assert small.execute("ingest").success
+def small(planned: Planned, lake: Lake) -> SmallPipeline:
+    """Four products in two checkpoints, planned, and the summaries of the first worker."""
+    small = planned(4)
     record_reference(lake, require_plan(lake).recipe, FIRST)
     return small
 
@@ -65,7 +63,7 @@ def test_workers_that_say_the_same_pass(small: SmallPipeline) -> None:
     found = verdict(small.execute("merge"))
     assert found.passed
     assert found.description == (
-        "1 checkpoints come from workers that say the same; 1 others were not asked"
+        "1 checkpoints come from workers that agree; 1 others were not compared"
     )
 
 
@@ -118,7 +116,7 @@ def test_nor_is_it_merged_by_a_run_of_the_table_alone(small: SmallPipeline) -> N
     assert current_merged_table(small.pipeline.lake) is None
 
 
-def test_a_run_tells_of_drift_at_once_and_keeps_what_it_paid_for(small: SmallPipeline) -> None:
+def test_a_run_reports_drift_and_keeps_its_checkpoints(small: SmallPipeline) -> None:
     run = small.summarize(1, 2)
     assert run.success
     found = verdict(run)

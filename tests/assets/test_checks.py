@@ -20,6 +20,7 @@ from reviewsum_assets.errors import CheckError
 from reviewsum_assets.reviews.grouping import RECORD, current_grouped_reviews
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
+from tests.assets.conftest import Planned
 from tests.support.checkpoints import complete
 from tests.support.lake_records import rewrite
 from tests.support.pipeline import SmallPipeline, texts, write_dump
@@ -29,14 +30,9 @@ GOOD = "Buyers say that the sound is good, but not the battery."
 
 
 @pytest.fixture
-def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path) -> SmallPipeline:
-    """Eight products in four checkpoints, planned; the first bad one is one too many."""
-    dump = write_dump(tmp_path / "dump.csv", texts(8))
-    small = SmallPipeline.build(
-        instance, lake, pegasus, dump, engine="transformers", max_defective_share=0.0
-    )
-    assert small.execute("ingest").success
-    return small
+def small(planned: Planned) -> SmallPipeline:
+    """Eight products in four checkpoints, planned; no defect is allowed."""
+    return planned(8, max_defective_share=0.0)
 
 
 def summarized(small: SmallPipeline, bad: Mapping[str, str] | None = None, **how: Any) -> None:
@@ -55,7 +51,7 @@ def failed(run: Any) -> set[str]:
 
 
 def check_again(small: SmallPipeline, *names: str) -> Any:
-    """Execute checks of the merged table by themselves, all or some, as the UI does."""
+    """Execute checks of the merged table without an asset, all or some, as the UI does."""
     keys = [dg.AssetCheckKey(dg.AssetKey("merged_summaries"), name) for name in names]
     chosen = dg.AssetSelection.checks(*keys) if keys else dg.AssetSelection.all_asset_checks()
     job = dg.Definitions(
@@ -141,7 +137,7 @@ def test_a_run_stops_at_an_empty_summary_says_so_and_does_not_forget(small: Smal
             materialize_pending(small.instance, small.pipeline, log_level="CRITICAL")
 
 
-def test_a_run_tells_of_warnings_and_ends_well(small: SmallPipeline) -> None:
+def test_a_run_reports_warnings_and_succeeds(small: SmallPipeline) -> None:
     summarized(small, {"P004": "It is good."})
     report = materialize_pending(small.instance, small.pipeline, log_level="CRITICAL")
     (warning,) = report.warnings
@@ -150,7 +146,7 @@ def test_a_run_tells_of_warnings_and_ends_well(small: SmallPipeline) -> None:
     assert again.did_nothing
 
 
-def test_an_allowed_incomplete_merge_warns_of_who_is_missing(small: SmallPipeline) -> None:
+def test_an_allowed_incomplete_merge_warns_of_missing_products(small: SmallPipeline) -> None:
     summarized(small, numbers=(1, 2, 4))
     run = small.execute("merge", merged_summaries={"config": {"allow_incomplete": True}})
     assert run.success
@@ -248,8 +244,8 @@ def test_a_dump_that_breaks_off_is_named(
     assert "dumps_are_whole" in failed(run)
     check = evaluations(run)["dumps_are_whole"]
     assert check.description == (
-        "1 of 1 dumps are damaged, what comes before the damage is read, the rest is lost: "
-        f"{dump}. Get them anew and put them in the place of the damaged ones"
+        "1 of 1 dumps are damaged; rows before the damage are read, the others are lost: "
+        f"{dump}. Download them again and replace the damaged ones"
     )
     assert "dump.csv.gz" in str(check.metadata["examples"].value)
 

@@ -35,6 +35,13 @@ class World:
     def complete(self, *numbers: int) -> None:
         complete(self.lake, self.plan, numbers or None)
 
+    def agree(self, *numbers: int, merged: bool = False) -> None:
+        """Complete checkpoints, or all, and let the instance know."""
+        self.complete(*numbers)
+        if merged:
+            merge_checkpoints(self.lake, self.plan)
+        self.reconcile()
+
     def reconcile(self, seconds: float | None = None) -> Reconciliation:
         failures = RecordedFailures(defs.get_repository_def())
         pipeline = Pipeline(load_settings(lake=self.lake.uri))
@@ -85,14 +92,13 @@ def test_a_new_instance_adopts_what_is_valid_with_the_usual_metadata(world: Worl
 
 
 def test_a_second_call_does_nothing_and_says_so(world: World) -> None:
-    world.complete(1, 2, 3)
-    world.reconcile()
+    world.agree(1, 2, 3)
     world.lake.delete(places.checkpoint_manifest(2))
     world.reconcile()
     before = (len(events(world.instance)), len(world.runs()))
     again = world.reconcile()
     assert again.did_nothing
-    assert again.told() == ["Dagster and the lake agree"]
+    assert again.sentences() == ["Dagster and the lake agree"]
     assert (len(events(world.instance)), len(world.runs())) == before
 
 
@@ -110,8 +116,7 @@ def test_what_a_job_finished_after_its_run_had_ended_is_adopted(
 
 
 def test_a_checkpoint_that_is_gone_shows_as_failed_with_the_reason(world: World) -> None:
-    world.complete()
-    world.reconcile()
+    world.agree()
     world.lake.delete(places.checkpoint_csv(3))
     found = world.reconcile()
     assert [state.planned.number for state in found.lost] == [3]
@@ -130,8 +135,7 @@ def test_a_damaged_checkpoint_shows_as_failed_on_any_lake(
     instance: dg.DagsterInstance, any_lake: Lake
 ) -> None:
     world = world_on(instance, any_lake)
-    world.complete(1, 2)
-    world.reconcile()
+    world.agree(1, 2)
     content = any_lake.get(places.checkpoint_csv(2)) or b""
     any_lake.put(places.checkpoint_csv(2), content.replace(b"summary", b"SUMMARY"))
     assert world.reconcile(60).lost == []
@@ -143,8 +147,7 @@ def test_a_damaged_checkpoint_shows_as_failed_on_any_lake(
 
 
 def test_scattered_losses_leave_their_neighbours_alone(world: World) -> None:
-    world.complete()
-    world.reconcile()
+    world.agree()
     for number in (2, 3, 5):
         world.lake.delete(places.checkpoint_manifest(number))
     world.reconcile()
@@ -153,8 +156,7 @@ def test_scattered_losses_leave_their_neighbours_alone(world: World) -> None:
 
 
 def test_a_lost_checkpoint_that_is_back_turns_green(world: World) -> None:
-    world.complete()
-    world.reconcile()
+    world.agree()
     manifest = world.lake.get(places.checkpoint_manifest(4)) or b""
     world.lake.delete(places.checkpoint_manifest(4))
     world.reconcile()
@@ -163,7 +165,9 @@ def test_a_lost_checkpoint_that_is_back_turns_green(world: World) -> None:
     assert shown(world.instance)[4] == GREEN
 
 
-def test_the_run_of_a_lost_checkpoint_is_not_retried_by_itself(lake: Lake, tmp_path: Path) -> None:
+def test_the_run_of_a_lost_checkpoint_is_not_retried_automatically(
+    lake: Lake, tmp_path: Path
+) -> None:
     config = {"telemetry": {"enabled": False}, "run_retries": {"enabled": True, "max_retries": 3}}
     with dg.DagsterInstance.local_temp(str(tmp_path), config) as instance:
         world = world_on(instance, lake)
@@ -176,8 +180,7 @@ def test_the_run_of_a_lost_checkpoint_is_not_retried_by_itself(lake: Lake, tmp_p
 
 
 def test_what_a_run_works_on_is_left_to_it(world: World) -> None:
-    world.complete()
-    world.reconcile()
+    world.agree()
     planned_run(world.instance, 1, 3, dg.DagsterRunStatus.STARTED)
     world.lake.delete(places.checkpoint_manifest(2))
     world.lake.delete(places.checkpoint_manifest(5))
@@ -202,8 +205,7 @@ def test_a_partition_of_another_lake_is_not_taken_for_this_ones(
 
 
 def test_a_retired_checkpoint_leaves_and_a_new_one_comes(world: World) -> None:
-    world.complete()
-    world.reconcile()
+    world.agree()
     changed = {**products(12), "P000000": "All new", "P000001": "All new too"}
     world.plan = plan_products(world.lake, changed, version="grouped-2", checkpoint_size=2).plan
     found = world.reconcile()
@@ -242,9 +244,7 @@ def test_a_merged_table_that_is_damaged_or_of_an_older_plan_is_not_adopted(world
 def test_a_merged_table_that_is_gone_fails_once_and_is_adopted_when_it_is_back(
     world: World, key: str, seconds: float | None
 ) -> None:
-    world.complete()
-    merge_checkpoints(world.lake, world.plan)
-    world.reconcile()
+    world.agree(merged=True)
     content = world.lake.get(key) or b""
     world.lake.delete(key)
     found = world.reconcile(seconds)
@@ -265,9 +265,7 @@ def test_a_merged_table_that_is_gone_fails_once_and_is_adopted_when_it_is_back(
 
 
 def test_a_merged_table_that_was_cut_short_fails(world: World) -> None:
-    world.complete()
-    merge_checkpoints(world.lake, world.plan)
-    world.reconcile()
+    world.agree(merged=True)
     table = world.lake.get(places.MERGED_CSV) or b""
     world.lake.put(places.MERGED_CSV, table[:-1])
     world.reconcile(60)
@@ -276,9 +274,7 @@ def test_a_merged_table_that_was_cut_short_fails(world: World) -> None:
 
 
 def test_a_merged_table_that_a_run_writes_is_left_to_it(world: World) -> None:
-    world.complete()
-    merge_checkpoints(world.lake, world.plan)
-    world.reconcile()
+    world.agree(merged=True)
     job = defs.resolve_job_def("merge")
     run = world.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     world.lake.delete(places.MERGED_CSV)
@@ -288,8 +284,7 @@ def test_a_merged_table_that_a_run_writes_is_left_to_it(world: World) -> None:
 
 
 def test_what_has_not_changed_since_is_not_read_again(world: World) -> None:
-    world.complete()
-    world.reconcile()
+    world.agree()
     # Other content under the same inode, size and time: only reading it can tell.
     path = (world.lake.directory or Path()) / places.checkpoint_csv(3)
     stat = path.stat()
@@ -312,8 +307,7 @@ def test_one_call_records_no_more_losses_than_it_has_time_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciliation, "_LOSSES_AT_ONCE", 4)
-    world.complete()
-    world.reconcile()
+    world.agree()
     for number in range(1, 7):
         world.lake.delete(places.checkpoint_manifest(number))
     first = world.reconcile(seconds=60)
@@ -326,8 +320,7 @@ def test_one_call_records_no_more_losses_than_it_has_time_for(
 
 
 def test_a_checkpoint_that_is_lost_again_is_suspected_first_again(world: World) -> None:
-    world.complete()
-    world.reconcile()
+    world.agree()
     for _ in range(2):
         world.lake.delete(places.checkpoint_manifest(3))
         assert world.reconcile(seconds=60).lost == []
@@ -337,8 +330,7 @@ def test_a_checkpoint_that_is_lost_again_is_suspected_first_again(world: World) 
 
 
 def test_what_another_instance_computed_again_is_adopted_with_its_new_files(world: World) -> None:
-    world.complete()
-    world.reconcile()
+    world.agree()
     complete(world.lake, world.plan, [2], texts=dict.fromkeys(products(12), "other words"))
     assert world.reconcile(seconds=60).adopted == keys(2)
     assert world.reconcile(seconds=60).did_nothing
@@ -348,9 +340,7 @@ def test_what_another_instance_computed_again_is_adopted_with_its_new_files(worl
 def test_a_second_look_by_hand_finds_what_was_being_written(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.complete()
-    merge_checkpoints(world.lake, world.plan)
-    world.reconcile()
+    world.agree(merged=True)
     keys = (places.checkpoint_manifest(3), places.MERGED_CSV)
     last = {key: world.lake.get(key) for key in keys}
 

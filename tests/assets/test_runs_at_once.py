@@ -134,7 +134,7 @@ def test_a_run_that_goes_on_from_another_one_needs_the_plan_of_that_one(
     assert "2 of 2 checkpoints cannot be merged" in failure(small.execute("merge"))
 
 
-def test_a_step_for_itself_does_not_plan_other_dumps_than_it_is_set_to(
+def test_a_single_step_does_not_plan_other_dumps_than_its_settings_name(
     small: SmallPipeline, other: SmallPipeline, lake: Lake
 ) -> None:
     group_reviews(lake, other.pipeline.settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -10,25 +11,19 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from reviewsum_assets.assets.summarize_run import JobMessages
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.compute import Launch, RunningJob
 from reviewsum_assets.errors import LakeError
+from reviewsum_assets.job.spec import message_key
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake, LakeObject
 from tests.support.checkpoints import complete
+from tests.support.hostile import TEXTS
 from tests.support.partitions import range_tags
-from tests.support.pipeline import SmallPipeline, failure, failure_metadata, texts, write_dump
+from tests.support.pipeline import SmallPipeline, failure, failure_metadata
 
 RECOMPUTE = {"chunk_summaries": {"config": {"recompute": True}}}
-
-
-@pytest.fixture
-def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path) -> SmallPipeline:
-    """Six products in three checkpoints, planned."""
-    dump = write_dump(tmp_path / "dump.csv", texts(6))
-    small = SmallPipeline.build(instance, lake, pegasus, dump, engine="transformers")
-    assert small.execute("ingest").success
-    return small
 
 
 def test_a_lake_that_is_lost_at_a_jobs_end_is_asked_again_at_the_usual_pace(
@@ -69,9 +64,31 @@ def test_what_a_job_was_never_asked_for_is_computed_after_its_failure(
 def test_what_a_job_was_asked_for_and_failed_over_is_left_to_people(small: SmallPipeline) -> None:
     small.pipeline.lake.put(f"{places.checkpoint_csv(2)}/in the way", b"")
     job = start(small, 1, 2)
-    told = failure_metadata(small.summarize(2, 3))
-    assert told["failure"] == "checkpoints failed"
-    assert told["job"] == job.spec.name
+    found = failure_metadata(small.summarize(2, 3))
+    assert found["failure"] == "checkpoints failed"
+    assert found["job"] == job.spec.name
+
+
+def test_damaged_messages_do_not_end_the_run(lake: Lake, instance: dg.DagsterInstance) -> None:
+    message: dict[str, Any] = {"method": "log", "params": {"message": "after all", "level": "INFO"}}
+    damaged = [
+        *(b"", b"{", b"\xff", b"null", b"[" * 100_000),
+        *(json.dumps({"method": text, "params": {}}).encode() for text in TEXTS),
+        *(json.dumps({**message, "params": text}).encode() for text in TEXTS),
+        json.dumps({"method": "log", "params": {"message": 5, "level": "none"}}).encode(),
+    ]
+    for number, content in enumerate([*damaged, json.dumps(message).encode()], 1):
+        lake.put(message_key("job", number), content)
+
+    @dg.asset
+    def waiting(context) -> None:  # type: ignore[no-untyped-def]  # Dagster cannot read a string
+        JobMessages(context, lake, "job").pass_on()
+
+    run = dg.materialize([waiting], instance=instance)
+    logged = "\n".join(entry.user_message for entry in instance.all_logs(run.run_id))
+    for number in range(1, len(damaged) + 1):
+        assert f"message {number} of the job cannot be read" in logged
+    assert "after all" in logged
 
 
 class TestRecompute:
@@ -85,7 +102,7 @@ class TestRecompute:
         self.in_the_way = f"{places.checkpoint_csv(2)}/in the way"
         self.lake.put(self.in_the_way, b"")
         self.failed = small.summarize(1, 2, **RECOMPUTE)
-        assert "What landed is kept: re-execute this run" in failure(self.failed)
+        assert "Checkpoints that landed are kept: re-execute this run" in failure(self.failed)
 
     def clear_the_way(self) -> None:
         self.lake.delete(self.in_the_way)

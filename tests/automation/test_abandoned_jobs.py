@@ -42,7 +42,7 @@ def ended_run(small: SmallPipeline) -> str:
     return run_id
 
 
-def test_a_job_whose_run_is_gone_is_stopped_and_told(
+def test_a_job_whose_run_is_gone_is_stopped_and_reported(
     small: SmallPipeline, processing: ProcessingEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upkeep, "GRACE_SECONDS", -1.0)
@@ -81,20 +81,16 @@ def test_the_time_of_the_host_on_which_a_run_ended_does_not_matter(
     assert "stopped job" in sensor.skipped()
 
 
-def test_a_job_with_a_live_run_is_left_alone(
-    small: SmallPipeline, processing: ProcessingEmulator
+@pytest.mark.parametrize(
+    ("is_known", "reason"),
+    [(True, "has a run that waits for it"), (False, "not known here: left alone")],
+)
+def test_a_job_of_a_live_run_or_of_another_instance_is_left_alone(
+    small: SmallPipeline, processing: ProcessingEmulator, is_known: bool, reason: str
 ) -> None:
     run = small.instance.create_run_for_job(defs.resolve_job_def("merge"))
-    start(small, run.run_id)
-    assert "has a run that waits for it" in tick(small)
-    assert processing.jobs[0].status == "InProgress"
-
-
-def test_a_job_of_another_instance_is_told_and_left_alone(
-    small: SmallPipeline, processing: ProcessingEmulator
-) -> None:
-    start(small, "a-run-of-another-instance")
-    assert "not known here: left alone" in tick(small)
+    start(small, run.run_id if is_known else "a-run-of-another-instance")
+    assert reason in tick(small)
     assert processing.jobs[0].status == "InProgress"
 
 

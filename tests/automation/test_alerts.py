@@ -8,15 +8,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from reviewsum_assets.automation.alerts import alert_on_failure, failure_text
+from reviewsum_assets.automation.alerts import failure_text
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.storage import places
 from tests.support.checkpoints import complete, plan_products, products
-from tests.support.mail import HOST, PASSWORD, USER, mail_server
+from tests.support.mail import mail_server
 from tests.support.pipeline import SmallPipeline
 from tests.support.processing import ProcessingEmulator
 from tests.support.sagemaker import planned_pipeline
-from tests.support.sensors import put_run
+from tests.support.sensors import alert, put_run
 from tests.support.slack import CHANNEL, TOKEN, SlackServer, slack_server
 
 RECEIVERS = ["one@example.com", "two@example.com"]
@@ -39,17 +39,6 @@ def failed_merge(small: SmallPipeline) -> Any:
     run = small.execute("merge", {"reviewsum/purpose": "schedule"})
     assert not run.success
     return run
-
-
-def alert(small: SmallPipeline, run: Any) -> None:
-    """What the daemon does once it has seen the failure."""
-    context = dg.build_run_status_sensor_context(
-        sensor_name="alert_on_failure",
-        dagster_event=run.get_run_failure_event(),
-        dagster_instance=small.instance,
-        dagster_run=run.dagster_run,
-    ).for_run_failure()
-    alert_on_failure(context)
 
 
 def test_an_alert_says_what_failed_why_and_where(small: SmallPipeline) -> None:
@@ -79,16 +68,18 @@ def test_an_alert_of_a_job_says_what_landed_and_what_to_do(
     assert others[-1] == f"Run: {run.run_id} of summarize"
 
 
-def test_a_run_whose_process_died_is_told_as_dagster_noticed_it(small: SmallPipeline) -> None:
+def test_the_alert_of_a_run_whose_process_died_has_the_reason_that_dagster_recorded(
+    small: SmallPipeline,
+) -> None:
     run = small.instance.get_run_by_id(put_run(small, "merge", dg.DagsterRunStatus.STARTED))
     assert run is not None
     small.instance.report_run_failed(run, "its process ended without reporting an end")
-    told = failure_text(small.instance, run, "")
-    assert "Why: its process ended without reporting an end" in told
+    text = failure_text(small.instance, run, "")
+    assert "Why: its process ended without reporting an end" in text
 
 
 def test_an_alert_is_posted_to_slack(small: SmallPipeline, slack: SlackServer) -> None:
-    alert(small, failed_merge(small))
+    alert(small.instance, failed_merge(small).dagster_run)
     assert len(slack.texts) == 1
     assert slack.texts[0].startswith("merged_summaries failed: 1 of 3 checkpoints cannot be merged")
 
@@ -98,26 +89,20 @@ def test_runs_that_fail_for_the_same_reason_are_one_alert(
 ) -> None:
     first = failed_merge(small)
     for run in (first, small.execute("merge"), small.execute("merge")):
-        alert(small, run)
+        alert(small.instance, run.dagster_run)
     small.pipeline.lake.delete(places.checkpoint_manifest(1))
-    alert(small, small.execute("merge"))
+    alert(small.instance, small.execute("merge").dagster_run)
     assert [text.split(" failed: ")[0] for text in slack.texts] == ["merged_summaries"] * 2
     assert "2 of 3 checkpoints cannot be merged" in slack.texts[1]
 
 
-def test_a_name_in_an_alert_can_neither_call_everybody_nor_hide_a_link(
+def test_a_name_in_an_alert_can_neither_notify_a_channel_nor_disguise_a_link(
     small: SmallPipeline, slack: SlackServer
 ) -> None:
     run = small.instance.get_run_by_id(put_run(small, "ingest", dg.DagsterRunStatus.STARTED))
     assert run is not None
     small.instance.report_run_failed(run, "dump <!channel> <http://x|y>&.csv is empty")
-    context = dg.build_run_status_sensor_context(
-        sensor_name="alert_on_failure",
-        dagster_event=small.instance.all_logs(run.run_id)[-1].get_dagster_event(),
-        dagster_instance=small.instance,
-        dagster_run=run,
-    ).for_run_failure()
-    alert_on_failure(context)
+    alert(small.instance, run)
     (text,) = slack.texts
     assert "dump &lt;!channel&gt; &lt;http://x|y&gt;&amp;.csv is empty" in text
 
@@ -127,18 +112,10 @@ def test_an_alert_is_sent_by_email(
     small: SmallPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, security: str
 ) -> None:
     with mail_server(tmp_path, security) as mailbox:
-        for name, value in {
-            "SSL_CERT_FILE": str(tmp_path / "mail.pem"),
-            "SMTP_PASSWORD": PASSWORD,
-            "REVIEWSUM_ALERT_EMAIL_TO": ",".join(RECEIVERS),
-            "REVIEWSUM_ALERT_EMAIL_FROM": USER,
-            "REVIEWSUM_SMTP_HOST": HOST,
-            "REVIEWSUM_SMTP_PORT": str(mailbox.port),
-            "REVIEWSUM_SMTP_SECURITY": security,
-        }.items():
+        for name, value in mailbox.environment(tmp_path, security, *RECEIVERS).items():
             monkeypatch.setenv(name, value)
         run = failed_merge(small)
-        alert(small, run)
+        alert(small.instance, run.dagster_run)
     ((receivers, mail),) = mailbox.mails
     assert receivers == RECEIVERS
     assert "Subject: reviewsum: merged_summaries failed: 1 of 3 checkpoints" in mail
@@ -154,9 +131,9 @@ def test_an_alert_that_cannot_be_delivered_is_logged_and_fails_nothing(
     monkeypatch.setenv("REVIEWSUM_SLACK_CHANNEL", "#nowhere")
     run = failed_merge(small)
     capfd.readouterr()
-    alert(small, run)
-    told = capfd.readouterr().err
-    assert "\nWhy: 1 of 3 checkpoints cannot be merged" in told
-    assert "the alert could not be sent to #nowhere" in told
-    assert "channel_not_found" in told
+    alert(small.instance, run.dagster_run)
+    logged = capfd.readouterr().err
+    assert "\nWhy: 1 of 3 checkpoints cannot be merged" in logged
+    assert "the alert could not be sent to #nowhere" in logged
+    assert "channel_not_found" in logged
     assert slack.texts == []

@@ -20,7 +20,7 @@ from reviewsum_assets.assets.dagster_home import (
     last_run_of_this_process,
     locking_executor,
     run_tags,
-    tells_of_its_failure,
+    sends_own_alert,
 )
 from reviewsum_assets.compute.local import is_locked
 from reviewsum_assets.definitions import defs
@@ -91,10 +91,14 @@ def kill(process: Process) -> None:
     process.stdout.close()
 
 
-def status(small: SmallPipeline, run_id: str) -> dg.DagsterRunStatus:
+def run_of(small: SmallPipeline, run_id: str) -> dg.DagsterRun:
     run = small.instance.get_run_by_id(run_id)
     assert run is not None
-    return run.status
+    return run
+
+
+def status(small: SmallPipeline, run_id: str) -> dg.DagsterRunStatus:
+    return run_of(small, run_id).status
 
 
 def lock_of(small: SmallPipeline, run_id: str) -> Path:
@@ -108,6 +112,15 @@ def lost(small: SmallPipeline, job: str) -> str:
     lock.parent.mkdir(exist_ok=True)
     lock.touch()
     return run_id
+
+
+def require_failure_after_kill(small: SmallPipeline, process: Process, run_id: str) -> None:
+    fail_lost_runs(small.instance)
+    assert status(small, run_id) is STARTED
+    kill(process)
+    wait_until(lambda: not is_locked(lock_of(small, run_id)), "the kernel to release the lock")
+    fail_lost_runs(small.instance)
+    assert status(small, run_id) is FAILED
 
 
 @pytest.mark.parametrize(
@@ -125,18 +138,13 @@ def lost(small: SmallPipeline, job: str) -> str:
     ],
     ids=["same", "another"],
 )
-def test_a_run_is_lost_once_its_process_is_gone_in_whichever_pid_namespace(
+def test_a_run_is_lost_once_its_process_is_gone_in_any_pid_namespace(
     small: SmallPipeline, start: Start, namespace: tuple[str, ...]
 ) -> None:
     run_id = put_run(small, "merge", STARTED)
     process = start("hold", run_id, *namespace)
     assert process.stdout is not None and process.stdout.readline() == "held\n"
-    fail_lost_runs(small.instance)
-    assert status(small, run_id) is STARTED
-    kill(process)
-    wait_until(lambda: not is_locked(lock_of(small, run_id)), "the kernel to release the lock")
-    fail_lost_runs(small.instance)
-    assert status(small, run_id) is FAILED
+    require_failure_after_kill(small, process, run_id)
     assert not lock_of(small, run_id).exists()
 
 
@@ -144,12 +152,7 @@ def test_a_launched_run_without_its_process_fails(small: SmallPipeline, start: S
     run_id = small.instance.create_run_for_job(endless_job).run_id
     process = start("execute_endless_job", run_id)
     wait_until(lock_of(small, run_id).exists, "the lock of the run")
-    fail_lost_runs(small.instance)
-    assert status(small, run_id) is STARTED
-    kill(process)
-    wait_until(lambda: not is_locked(lock_of(small, run_id)), "the kernel to release the lock")
-    fail_lost_runs(small.instance)
-    assert status(small, run_id) is FAILED
+    require_failure_after_kill(small, process, run_id)
 
 
 def test_every_job_can_be_lost_and_noticed() -> None:
@@ -159,16 +162,14 @@ def test_every_job_can_be_lost_and_noticed() -> None:
 
 def test_a_run_without_a_lock_in_this_home_is_left_alone(small: SmallPipeline) -> None:
     lost(small, "merge")
-    elsewhere = put_run(small, "merge", STARTED, run_tags(tells_of_failure=True))
+    elsewhere = put_run(small, "merge", STARTED, run_tags(sends_alert=True))
     fail_lost_runs(small.instance)
     assert status(small, elsewhere) is STARTED
 
 
 def test_a_run_that_has_ended_stays_as_it_ended(small: SmallPipeline) -> None:
     run_id = lost(small, "merge")
-    run = small.instance.get_run_by_id(run_id)
-    assert run is not None
-    small.instance.report_run_canceled(run)
+    small.instance.report_run_canceled(run_of(small, run_id))
     fail_lost_runs(small.instance)
     assert status(small, run_id) is dg.DagsterRunStatus.CANCELED
     assert not lock_of(small, run_id).exists()
@@ -183,17 +184,15 @@ def test_a_home_that_takes_no_locks_stops_no_run(
     fail_lost_runs(small.instance)
 
 
-def test_a_run_made_from_one_of_the_command_line_does_not_tell_of_its_failure(
+def test_a_copy_of_a_run_of_the_command_line_sends_no_own_alert(
     small: SmallPipeline,
 ) -> None:
-    run_id = put_run(small, "merge", STARTED, run_tags(tells_of_failure=True))
-    run = small.instance.get_run_by_id(run_id)
-    assert run is not None
-    assert not tells_of_its_failure(run), "only the daemon tells of it"
+    run_id = put_run(small, "merge", STARTED, run_tags(sends_alert=True))
+    assert not sends_own_alert(run_of(small, run_id)), "only the daemon alerts"
 
 
-def test_a_command_does_not_take_a_run_made_from_its_own_for_the_last(small: SmallPipeline) -> None:
-    tags = run_tags(tells_of_failure=True)
+def test_a_command_ignores_copies_of_its_runs(small: SmallPipeline) -> None:
+    tags = run_tags(sends_alert=True)
     run_id = small.instance.create_run_for_job(defs.resolve_job_def("merge"), tags=tags).run_id
     put_run(small, "merge", STARTED, tags)
     last = last_run_of_this_process(small.instance)

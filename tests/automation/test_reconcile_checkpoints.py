@@ -66,7 +66,7 @@ def test_ticks_share_what_is_too_much_for_one(
 ) -> None:
     monkeypatch.setattr(automation, "_READING_SECONDS", 0.0)
     complete(lake, plan_products(lake, products(6), checkpoint_size=2).plan)
-    assert "1 checkpoints adopted: checkpoint_00001; 2 still to be looked at" in tick()
+    assert "1 checkpoints adopted: checkpoint_00001; 2 still to be read" in tick()
     assert "1 checkpoints adopted: checkpoint_00002" in tick()
     assert "1 checkpoints adopted: checkpoint_00003" in tick()
     assert set(shown(tick.instance).values()) == {"MATERIALIZED"}
@@ -108,9 +108,9 @@ def test_a_checkpoint_and_a_table_that_another_instance_is_writing_are_not_lost(
     new = {key: lake.get(key) for key in last}
     for key, content in last.items():
         lake.put(key, content or b"")
-    told = tick()
-    assert "checkpoints suspected: checkpoint_00002" in told
-    assert "merged_summaries suspected" in told
+    message = tick()
+    assert "checkpoints suspected: checkpoint_00002" in message
+    assert "merged_summaries suspected" in message
     for key, content in new.items():
         lake.put(key, content or b"")
     assert tick() == "1 checkpoints adopted: checkpoint_00002; merged_summaries adopted"

@@ -1,4 +1,4 @@
-"""Rewrites records of a lake, with valid seals and hashes."""
+"""Rewrites records of a lake, with valid checksums."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from reviewsum_assets.storage.lake import Lake
 
 
 def write_record(lake: Lake, key: str, document: Any) -> None:
-    """Write a record with a seal of its own."""
+    """Write a record with a checksum of its own."""
     body = json.dumps(document).encode()
     if isinstance(document, dict):
-        body = json.dumps({k: v for k, v in document.items() if k != "seal"}).encode()[:-1]
-        body = b'%s,"seal":"%s"}' % (body, hashlib.sha256(body).hexdigest().encode())
+        body = json.dumps({k: v for k, v in document.items() if k != "checksum"}).encode()[:-1]
+        body = b'%s,"checksum":"%s"}' % (body, hashlib.sha256(body).hexdigest().encode())
     lake.put(key, body)
 
 

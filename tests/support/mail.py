@@ -30,6 +30,18 @@ class Mailbox:
     port: int
     mails: list[tuple[list[str], str]] = field(default_factory=list)
 
+    def environment(self, folder: Path, security: str, *receivers: str) -> dict[str, str]:
+        """Variables by which alerts are sent to receivers over this server."""
+        return {
+            "SSL_CERT_FILE": str(folder / "mail.pem"),
+            "SMTP_PASSWORD": PASSWORD,
+            "REVIEWSUM_ALERT_EMAIL_TO": ",".join(receivers),
+            "REVIEWSUM_ALERT_EMAIL_FROM": USER,
+            "REVIEWSUM_SMTP_HOST": HOST,
+            "REVIEWSUM_SMTP_PORT": str(self.port),
+            "REVIEWSUM_SMTP_SECURITY": security,
+        }
+
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
         """Take a mail."""
         self.mails.append((envelope.rcpt_tos, envelope.content.decode("ascii")))

@@ -14,6 +14,7 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
+from reviewsum_assets.automation.alerts import alert_on_failure
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
@@ -68,6 +69,20 @@ class Sensor:
         run = self.small.execute(name, tags)
         self.launched.append(run)
         return run
+
+
+def alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Evaluate ``alert_on_failure`` as the daemon does after the failure of a run."""
+    failures = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    event = failures.records[-1].event_log_entry.dagster_event
+    assert event is not None
+    context = dg.build_run_status_sensor_context(
+        sensor_name="alert_on_failure",
+        dagster_event=event,
+        dagster_instance=instance,
+        dagster_run=run,
+    )
+    alert_on_failure(context.for_run_failure())
 
 
 def put_dump(lake: Lake, products: int, name: str = "a.csv") -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -9,12 +11,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from typer.testing import CliRunner
 
 from reviewsum_assets.checkpoints.manifest import COLUMNS, Manifest, decode_rows
-from reviewsum_assets.cli.app import app
+from reviewsum_assets.cli.app import app, main
 from reviewsum_assets.compute.local import LocalCompute
 from reviewsum_assets.lake_state import lake_status, verify_lake
 from reviewsum_assets.reviews.grouping import RECORD
@@ -36,7 +39,7 @@ FAST = {
 
 @dataclass
 class Command:
-    """The console script in a process of its own, in a folder of its own."""
+    """The command in a folder of its own."""
 
     folder: Path
     model: Path
@@ -58,9 +61,18 @@ class Command:
         )
 
     def __call__(self, *arguments: str, lake: str = "") -> tuple[int, str, str]:
-        process = self.start(*arguments, lake=lake)
-        out, err = process.communicate(timeout=180)
-        return process.returncode, out, err
+        """Exit code, output and errors of a call in this process."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            patch.dict(os.environ, {**FAST, "REVIEWSUM_LAKE": lake or self.lake.uri}),
+            patch.object(sys, "argv", ["reviewsum", *arguments]),
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+        return int(ended.value.code or 0), out.getvalue(), err.getvalue()
 
     def run_arguments(self, dump: str, *more: str) -> list[str]:
         return ["run", "--dump", dump, "--model", str(self.model), *more]
@@ -120,13 +132,17 @@ def test_run_goes_from_a_dump_to_the_merged_table(finished: Finished) -> None:
     assert verify_lake(lake) == []
 
 
-def test_running_again_does_nothing_and_says_so(finished: Finished, tmp_path: Path) -> None:
+def test_running_again_with_or_without_dump_and_model_changes_nothing(
+    finished: Finished, tmp_path: Path
+) -> None:
     command = finished.copy(tmp_path)
+    before = command.merged()
     same = ("--checkpoint-size", "2")
-    code, out, _ = command(*command.run_arguments(finished.dump, *same))
-    assert code == 0
-    assert "Nothing to do" in out
     assert command.run(finished.dump, *same)["did_nothing"] is True
+    code, out, err = command("run", *same)
+    assert code == 0, err
+    assert "Nothing to do" in out
+    assert command.merged() == before
 
 
 def test_the_same_reviews_in_another_format_give_the_same_merged_table(
@@ -149,25 +165,23 @@ def test_a_second_dump_computes_only_what_changed(command: Command, tmp_path: Pa
     assert len(decode_rows(command.merged())) == 8
 
 
-def test_top_k_selects_the_most_reviewed(command: Command, tmp_path: Path) -> None:
-    extra = [Review("B002", "more", "One review more than the others have.")]
-    command.run(dump(tmp_path, 3, extra), "--top-k", "1")
-    assert [row.product_id for row in decode_rows(command.merged())] == ["B002"]
-
-
-def test_status_and_verify_tell_a_lake_that_is_complete(finished: Finished) -> None:
+def test_status_and_verify_of_a_complete_lake(finished: Finished) -> None:
     command = finished.command
     code, out, _ = command("status", "--json")
     status = json.loads(out)
     assert code == 0
     assert [c["state"] for c in status["checkpoints"]] == ["valid", "valid"]
     assert (status["products_summarized"], status["products_pending"]) == (3, 0)
-    assert command("verify")[:2] == (0, "all is well\n")
+    assert command("verify")[:2] == (0, "no problem found\n")
 
 
-def test_status_and_verify_name_what_is_off(finished: Finished, tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_named_and_computed_again_by_the_next_run(
+    finished: Finished, tmp_path: Path
+) -> None:
     command = finished.copy(tmp_path)
+    before = command.merged()
     command.lake.put(places.checkpoint_csv(1), b"tampered with")
+    command.lake.put(places.MERGED_CSV, b"tampered with too")
     command.lake.delete(places.checkpoint_manifest(2))
     code, out, _ = command("status", "--json")
     assert code == 0
@@ -177,6 +191,9 @@ def test_status_and_verify_name_what_is_off(finished: Finished, tmp_path: Path) 
     problems = " ".join(json.loads(out)["problems"])
     assert "checkpoint_00001 (invalid" in problems
     assert "checkpoint_00002 (missing" in problems
+    assert command.run(finished.dump, "--checkpoint-size", "2")["checkpoints_computed"] == 2
+    assert command.merged() == before
+    assert command("verify")[0] == 0
 
 
 def test_estimate_shows_what_the_pending_checkpoints_will_take(
@@ -193,22 +210,16 @@ def test_estimate_shows_what_the_pending_checkpoints_will_take(
     assert "wall-clock" in command("estimate")[1]
 
 
-def test_estimate_says_when_there_is_nothing_to_pay(command: Command, finished: Finished) -> None:
-    code, out, _ = command("estimate")
+def test_status_and_estimate_without_a_plan_or_pending_checkpoints(
+    command: Command, finished: Finished
+) -> None:
+    code, out, _ = command("status")
     assert code == 0
-    assert "there is no plan yet" in out
+    assert "holds no plan yet" in " ".join(out.split())
+    assert json.loads(command("status", "--json")[1])["plan"] is None
+    assert "there is no plan yet" in command("estimate")[1]
     assert "nothing is pending" in finished.command("estimate")[1]
     assert json.loads(finished.command("estimate", "--json")[1])["checkpoints"] == 0
-
-
-def test_what_is_off_is_computed_again_by_the_next_run(finished: Finished, tmp_path: Path) -> None:
-    command, path = finished.copy(tmp_path), finished.dump
-    before = command.merged()
-    command.lake.put(places.checkpoint_csv(1), b"tampered with")
-    command.lake.put(places.MERGED_CSV, b"tampered with too")
-    assert command.run(path, "--checkpoint-size", "2")["checkpoints_computed"] == 1
-    assert command.merged() == before
-    assert command("verify")[0] == 0
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +292,7 @@ def test_a_demo_run_needs_nothing(tmp_path: Path, pegasus: Path) -> None:
     assert (result["products"], result["demo_model"]) == (3, True)
 
 
-def test_a_dry_run_tells_what_a_run_takes_and_changes_nothing(
+def test_a_dry_run_shows_the_estimate_and_changes_nothing(
     finished: Finished, tmp_path: Path
 ) -> None:
     command = finished.copy(tmp_path)
@@ -307,7 +318,7 @@ def test_a_dry_run_makes_neither_a_lake_nor_a_dagster_home(tmp_path: Path, pegas
 
 
 @pytest.mark.parametrize("asking", ["status", "estimate"])
-def test_whoever_looks_at_a_plan_is_told_what_a_run_would_plan_otherwise(
+def test_status_and_estimate_report_changed_input_since_the_plan(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asking: str
 ) -> None:
     command = finished.copy(tmp_path)
@@ -332,14 +343,14 @@ def test_a_dry_run_whose_run_would_be_refused_shows_the_bill_and_fails(
     assert "error: 1 of 3 products are gone: 0 are in no dump any more, 0 have too few" in err
 
 
-def test_status_says_what_the_last_plan_has_lost(lake: Lake) -> None:
+def test_status_shows_the_products_that_the_last_plan_lost(lake: Lake) -> None:
     plan_products(lake, products(4))
     plan_products(lake, products(3), version="grouped-2")
     opened = ["status", "--lake", lake.uri]
-    told = CliRunner().invoke(app, opened, catch_exceptions=False)
-    assert "gone since the plan before: 1 products in no dump any more" in told.stdout
-    told = CliRunner().invoke(app, [*opened, "--json"], catch_exceptions=False)
-    assert json.loads(told.stdout)["products_gone"] == {
+    shown = CliRunner().invoke(app, opened, catch_exceptions=False)
+    assert "gone since the plan before: 1 products in no dump any more" in shown.stdout
+    shown = CliRunner().invoke(app, [*opened, "--json"], catch_exceptions=False)
+    assert json.loads(shown.stdout)["products_gone"] == {
         "products_in_no_dump_any_more": 1,
         "products_with_too_few_reviews": 0,
         "products_below_top_k": 0,
@@ -355,7 +366,9 @@ def files(folder: Path) -> dict[Path, tuple[int, bytes]]:
     }
 
 
-def test_what_jobs_lack_is_told_before_dumps_are_read(command: Command, tmp_path: Path) -> None:
+def test_a_lake_that_jobs_cannot_reach_is_reported_before_dumps_are_read(
+    command: Command, tmp_path: Path
+) -> None:
     code, _, err = command("run", "--compute", "sagemaker", "--dump", dump(tmp_path, 3))
     assert code == 2, err
     assert "set lake to s3://bucket/prefix" in " ".join(err.split())
@@ -388,7 +401,7 @@ def test_the_sample_never_takes_the_place_of_a_lake_whose_record_is_lost(
         (["no-such-command"], 2, "No such command"),
     ],
 )
-def test_what_is_wrong_is_said_without_a_traceback(
+def test_errors_are_printed_without_a_traceback(
     command: Command, arguments: list[str], code: int, message: str
 ) -> None:
     found, _, err = command(*arguments)
@@ -397,29 +410,11 @@ def test_what_is_wrong_is_said_without_a_traceback(
     assert "Traceback" not in err
 
 
-def test_status_of_an_empty_lake_says_so(command: Command) -> None:
-    code, out, _ = command("status")
-    assert code == 0
-    assert "holds no plan yet" in " ".join(out.split())
-    assert json.loads(command("status", "--json")[1])["plan"] is None
-
-
 def manifests(lake: Lake) -> dict[str, bytes | None]:
     return {i.key: lake.get(i.key) for i in lake.list(places.CHECKPOINT_MANIFESTS)}
 
 
-def test_running_again_without_naming_dump_and_model_changes_nothing(
-    finished: Finished, tmp_path: Path
-) -> None:
-    command = finished.copy(tmp_path)
-    before = command.merged()
-    code, out, err = command("run", "--json", "--checkpoint-size", "2")
-    assert code == 0, err
-    assert json.loads(out)["did_nothing"] is True
-    assert command.merged() == before
-
-
-def test_rows_that_cannot_be_read_are_told(command: Command, tmp_path: Path) -> None:
+def test_rows_that_cannot_be_read_are_counted(command: Command, tmp_path: Path) -> None:
     path = Path(dump(tmp_path, 2))
     path.write_bytes(path.read_bytes() + b"{broken\n" * 3)
     code, out, err = command(*command.run_arguments(str(path)))
@@ -428,7 +423,7 @@ def test_rows_that_cannot_be_read_are_told(command: Command, tmp_path: Path) -> 
     assert command.run(str(path))["rows_quarantined"] == 3
 
 
-def test_a_job_that_cannot_work_says_why(
+def test_a_job_without_its_device_fails_with_the_reason(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FAST, "REVIEWSUM_DEVICE", "cuda")
@@ -462,7 +457,7 @@ def test_a_mistyped_lake_is_not_made(command: Command, tmp_path: Path, name: str
     assert not (tmp_path / "typo").exists()
 
 
-def test_what_is_damaged_is_said_in_a_sentence_that_cannot_drive_the_terminal(
+def test_a_damaged_document_causes_one_sentence_that_cannot_control_the_terminal(
     command: Command,
 ) -> None:
     plan = plan_products(command.lake, products(2)).plan

@@ -47,7 +47,7 @@ def test_a_kill_while_a_home_is_made_leaves_no_half_of_a_configuration(
     assert "pools:" in (prepare_home() / "dagster.yaml").read_text()
 
 
-def test_a_home_that_was_used_for_another_lake_is_told(
+def test_a_home_that_was_used_for_another_lake_causes_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))

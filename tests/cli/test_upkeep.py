@@ -18,7 +18,7 @@ from reviewsum_assets.lake_state import verify_lake
 from reviewsum_assets.settings import EngineSettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
-from tests.support.checkpoints import spread_out
+from tests.support.checkpoints import complete, plan_products, products, spread_out
 from tests.support.held_jobs import HeldJob
 
 
@@ -77,3 +77,13 @@ def test_a_lake_that_is_not_there_cannot_be_pruned(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["prune", "--lake", str(tmp_path / "nowhere")])
     assert result.exit_code == 1
     assert "does not exist" in str(result.exception)
+
+
+def test_reconcile_prints_what_it_adopted_and_what_failed(lake: Lake, home: Path) -> None:
+    complete(lake, plan_products(lake, products(4), checkpoint_size=2).plan)
+    adopted = CliRunner().invoke(app, ["reconcile", "--lake", lake.uri], catch_exceptions=False)
+    assert "2 checkpoints adopted: checkpoint_00001, checkpoint_00002" in adopted.stdout
+    lake.delete(places.checkpoint_csv(2))
+    result = reviewsum("reconcile", "--lake", lake.uri)
+    assert (result["did_nothing"], result["adopted"]) == (False, [])
+    assert result["failed"] == {"checkpoint_00002": "the manifest is there, its CSV is not"}

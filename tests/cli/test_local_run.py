@@ -8,7 +8,8 @@ import pytest
 
 from reviewsum_assets.assets.pipeline import StageProgress
 from reviewsum_assets.checkpoints.plan import require_plan
-from reviewsum_assets.cli.local_run import RunReport, first_request, foreseen, materialize_pending
+from reviewsum_assets.cli.local_run import dry_run, first_request, materialize_pending
+from reviewsum_assets.cli.output import RunResult
 from reviewsum_assets.compute.estimate import estimate
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.lake_state import LakeStatus, lake_status
@@ -29,13 +30,13 @@ def test_a_table_for_spreadsheets_that_is_asked_for_later_is_written_once(
     assert small.execute("ingest").success
     complete(lake, require_plan(lake))
 
-    def run() -> RunReport:
+    def run() -> RunResult:
         return materialize_pending(instance, small.pipeline, log_level="ERROR")
 
-    assert run().merged
+    assert not run().did_nothing
     assert lake.head(places.MERGED_SPREADSHEET) is None
     small = small.with_settings(spreadsheet_csv=True)
-    assert run().merged
+    assert not run().did_nothing
     assert lake.head(places.MERGED_SPREADSHEET) is not None
     assert run().did_nothing
 
@@ -60,7 +61,7 @@ def no_plan(small: SmallPipeline) -> None:
 
 
 @pytest.mark.parametrize("prepare", [merged_lake, no_plan, None])
-def test_what_is_foreseen_is_what_a_run_plans_and_changes_nothing(
+def test_a_dry_run_plans_as_a_run_does_and_changes_nothing(
     instance: dg.DagsterInstance,
     lake: Lake,
     pegasus: Path,
@@ -76,10 +77,13 @@ def test_what_is_foreseen_is_what_a_run_plans_and_changes_nothing(
     others = {**dict(list(texts(6).items())[2:]), "P002": "Another text", "new": "A new one"}
     dump = write_dump(tmp_path / "other.csv", others)
     small = small.with_settings(dumps=(str(dump),), top_k=4, max_vanished_share=1)
-    told: list[str] = []
+    messages: list[str] = []
     stages: list[StageProgress] = []
-    with foreseen(
-        small.pipeline.settings, log_level="CRITICAL", say=told.append, on_progress=stages.append
+    with dry_run(
+        small.pipeline.settings,
+        log_level="CRITICAL",
+        say=messages.append,
+        on_progress=stages.append,
     ) as (pipeline, status):
         priced = estimate(
             pipeline.lake,
@@ -91,15 +95,15 @@ def test_what_is_foreseen_is_what_a_run_plans_and_changes_nothing(
     assert (contents(lake.directory), contents(tmp_path / "dagster_home")) == before
     assert {stage.stage for stage in stages} == {"grouped_reviews"}
     if prepare is merged_lake:
-        assert told[0] == "planning again: dumps, or how they are read; top_k 30700 -> 4"
-        assert told[1:3] == [
+        assert messages[0] == "planning again: dumps, or how they are read; top_k 30700 -> 4"
+        assert messages[1:3] == [
             "2 of 6 products are gone: 2 are in no dump any more, 0 have too few reviews, 0 are "
             "below top_k",
             "plan 2: 1 of 4 products need a summary: 0 are new, 1 changed in text, 0 in model or "
             "settings; 3 are unchanged",
         ]
     else:
-        assert told == [
+        assert messages == [
             "plan 1: 4 of 4 products need a summary: 4 are new, 0 changed in text, 0 in model or "
             "settings; 0 are unchanged"
         ]
@@ -120,7 +124,7 @@ def test_of_dumps_that_have_not_changed_nothing_is_read(
     assert small.execute("ingest").success
     for settings in (small.pipeline.settings, small.with_settings(top_k=1).pipeline.settings):
         stages: list[StageProgress] = []
-        with foreseen(
+        with dry_run(
             settings, log_level="CRITICAL", say=lambda _: None, on_progress=stages.append
         ) as (_, status):
             assert status.plan.selected == min(2, settings.top_k)
@@ -139,7 +143,7 @@ def test_a_plan_that_a_run_would_refuse_is_shown_and_refused(
     shown: list[LakeStatus] = []
     with (
         pytest.raises(PlanError) as refused,
-        foreseen(settings, log_level="CRITICAL", say=lambda _: None) as (_, status),
+        dry_run(settings, log_level="CRITICAL", say=lambda _: None) as (_, status),
     ):
         shown.append(status)
     assert shown[0].plan.selected == 2
@@ -148,14 +152,14 @@ def test_a_plan_that_a_run_would_refuse_is_shown_and_refused(
     assert require_plan(lake).sequence == 1
 
 
-def test_the_request_that_is_foreseen_is_the_one_that_a_run_sends(
+def test_the_request_of_a_dry_run_is_the_one_that_a_run_sends(
     instance: dg.DagsterInstance, processing: ProcessingEmulator, pegasus: Path, tmp_path: Path
 ) -> None:
     lake = lake_on(processing)
     dump = write_dump(tmp_path / "dump.csv", texts(3))
     small = SmallPipeline.build(instance, lake, pegasus, dump, engine="transformers", **SETTINGS)
     before = {prefix: lake.list(prefix) for prefix in (places.MODELS, places.GROUPED_REVIEWS)}
-    with foreseen(small.pipeline.settings, log_level="CRITICAL", say=lambda _: None) as (
+    with dry_run(small.pipeline.settings, log_level="CRITICAL", say=lambda _: None) as (
         pipeline,
         status,
     ):

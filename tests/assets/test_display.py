@@ -23,7 +23,7 @@ RENDERER = MarkdownIt("commonmark", {"html": True}).enable("table")
         "line\n\n# heading",
     ],
 )
-def test_what_dumps_bring_is_shown_on_a_page_as_it_is(name: str) -> None:
+def test_text_of_dumps_is_shown_literally_on_a_page(name: str) -> None:
     page = RENDERER.render(display.table(["product_id", "n"], [(name, "1")]).value or "")
     shown = page.partition("<tbody>")[2].replace("&lt;", "<").replace("&gt;", ">")
     assert f"<td>{' '.join(name.split())}</td>\n<td>1</td>" in shown
