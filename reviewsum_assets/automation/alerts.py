@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from typing import Any
 
@@ -225,7 +225,7 @@ def _alerted_alike(instance: dg.DagsterInstance, run: dg.DagsterRun, reason: str
     """Id of another run with an alert for this reason within the last hour, or ``""``."""
     recent = dg.RunsFilter(
         tags={_REASON_TAG: reason},
-        updated_after=datetime.now(timezone.utc) - timedelta(seconds=_GROUPED_SECONDS),
+        updated_after=datetime.now(UTC) - timedelta(seconds=_GROUPED_SECONDS),
     )
     others = (other.run_id for other in instance.get_runs(recent) if other.run_id != run.run_id)
     return next(others, "")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 import polars as pl
 
@@ -82,7 +82,7 @@ def _numbers(text: pl.Expr) -> pl.Expr:
     return found.list.eval(pl.element().str.replace_all(",", "").replace(_WORDS).cast(pl.Float64))
 
 
-class Defect(str, Enum):
+class Defect(StrEnum):
     """A defect that a summary's own text shows."""
 
     EMPTY = "empty"

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from itertools import islice
 
 from reviewsum_assets.checkpoints.manifest import Manifest, SummaryRow, decode_rows
@@ -55,7 +55,7 @@ def _digest(*items: LakeObject) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()[:_DIGEST_CHARS]
 
 
-class Validity(str, Enum):
+class Validity(StrEnum):
     """A checkpoint's state on the lake."""
 
     VALID = "valid"

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, Protocol
@@ -92,7 +92,7 @@ class JobDescription:
         if ended is None:
             # The service's clock: this host's may show another time.
             date = self.raw["ResponseMetadata"]["HTTPHeaders"].get("date")
-            ended = parsedate_to_datetime(date) if date else datetime.now(timezone.utc)
+            ended = parsedate_to_datetime(date) if date else datetime.now(UTC)
         return max(0.0, float((ended - started).total_seconds()))
 
     @property

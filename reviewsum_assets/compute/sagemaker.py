@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import count
 from typing import Any
@@ -125,7 +125,7 @@ class SageMakerCompute:
     @property
     def notices(self) -> list[str]:
         """Warnings to show before a job starts, one sentence each."""
-        found = [self.image.outdated(datetime.now(timezone.utc).date())]
+        found = [self.image.outdated(datetime.now(UTC).date())]
         if self.settings.package_source == "lake" and not self.image.python:
             found.append(
                 f"the Python version of the image {self.image.uri} is not known, so that the job "

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -45,7 +45,7 @@ class Dump:
     @property
     def last_modified(self) -> datetime:
         """Time of the last change, in UTC."""
-        return self.listed.last_modified.astimezone(timezone.utc)
+        return self.listed.last_modified.astimezone(UTC)
 
     def open(self) -> AbstractContextManager[IO[bytes]]:
         """Open the file for reading its raw bytes.

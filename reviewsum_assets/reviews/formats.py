@@ -10,7 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import IO, cast
 
 from reviewsum_assets.errors import DumpError
@@ -34,7 +34,7 @@ _EXPECTED = (
 )
 
 
-class Layout(str, Enum):
+class Layout(StrEnum):
     """Layout of a dump's rows."""
 
     JSON_LINES = "JSON lines"
@@ -145,7 +145,7 @@ def _delimited(header: str, gzipped: bool) -> Format | None:
     columns = tuple(header.rstrip("\r\n").split("\t"))
     if _is_review(columns):
         return Format(Layout.TSV, gzipped, columns)
-    # Python 3.10's csv module refuses NUL.
+    # A name of a column holds no NUL.
     columns = tuple(next(csv.reader(io.StringIO(header.replace("\0", ""))), ()))
     if set(columns) >= _GROUPED_FIELDS:
         return Format(Layout.GROUPED_CSV, gzipped, columns)

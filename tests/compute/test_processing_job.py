@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -70,6 +70,6 @@ def test_the_cost_of_a_running_job_is_by_the_clock_of_the_service(
     processing: ProcessingEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = boto3.client("sagemaker").list_processing_jobs()
-    started = {"ProcessingStartTime": datetime.now(timezone.utc) - timedelta(seconds=90)}
+    started = {"ProcessingStartTime": datetime.now(UTC) - timedelta(seconds=90)}
     monkeypatch.setattr(processing_job, "datetime", FastClock)
     assert 80 < JobDescription({**answer, **started}).billed_seconds < 120

@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -165,4 +165,4 @@ def write(path: Path, content: bytes, *, zipped: bool = False) -> str:
 
 
 def _date(review: Review) -> datetime:
-    return datetime.fromtimestamp(review.day * DAY, tz=timezone.utc)
+    return datetime.fromtimestamp(review.day * DAY, tz=UTC)

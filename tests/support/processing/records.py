@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from moto.sagemaker.models import FakeProcessingJob, sagemaker_backends
@@ -80,7 +80,7 @@ def publish(record: JobRecord) -> None:
     """
     jobs = sagemaker_backends[ACCOUNT][REGION].processing_jobs
     job = jobs.get(record.name) or _new_job(record)
-    job.last_modified_time = datetime.now(timezone.utc)
+    job.last_modified_time = datetime.now(UTC)
     job.processing_start_time = _time(record.started)
     job.processing_end_time = _time(record.ended)
     job.failure_reason = record.failure_reason
@@ -112,4 +112,4 @@ def _new_job(record: JobRecord) -> Any:
 
 
 def _time(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
