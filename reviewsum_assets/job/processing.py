@@ -208,9 +208,14 @@ class _Crew:
                 lease = self._dealer.next_lease(member.held, len(self._members))
                 if not lease:
                     return
+                numbers = {planned.number for planned in lease}
+                try:
+                    member.connection.send(lease)
+                except OSError:  # it has just died, which the next look at its connection finds
+                    self._dealer.take_back(numbers, (), "")
+                    continue
                 member.idle = False
-                member.leases.append({planned.number for planned in lease})
-                member.connection.send(lease)
+                member.leases.append(numbers)
 
     def _bury(self, member: _Member) -> None:
         """Take back a dead worker's checkpoints, and replace it if there is work."""

@@ -16,7 +16,7 @@ from reviewsum_assets.job.models.loaded import WorkerOptions
 from reviewsum_assets.job.processing import run_job
 from reviewsum_assets.job.progress import JobResult, ProgressReporter
 from reviewsum_assets.job.spec import JobSpec
-from reviewsum_assets.job.worker import worker_main
+from reviewsum_assets.job.worker import Idle, worker_main
 from reviewsum_assets.storage.lake import Lake
 from tests.support.jobs import spec_for, texts
 
@@ -82,3 +82,28 @@ def test_a_deadly_checkpoint_takes_none_that_is_read_ahead_or_written(
     assert list(result.failed) == [failed]
     assert "signal 9" in result.failed[failed]
     assert {*result.landed} == {1, 2, 3} - {failed}
+
+
+def idle_worker_that_dies(connection: Connection, options: WorkerOptions) -> None:
+    """A worker that asks for work and ends before the work can come."""
+    connection.send(Idle())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_work_for_a_worker_that_has_just_died_is_dealt_again(
+    lake: Lake, pegasus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, spec = spec_for(lake, pegasus, texts(20))
+    deal = processing._Crew._deal
+
+    def deal_to_the_dead(self: Any) -> None:
+        for member in self._members:
+            if member.idle:
+                member.process.join()
+        deal(self)
+
+    monkeypatch.setattr(processing, "worker_main", idle_worker_that_dies)
+    monkeypatch.setattr(processing._Crew, "_deal", deal_to_the_dead)
+    result = run_job(lake, spec, ProgressReporter(lake, spec), lambda: False, "local")
+    assert {*result.failed} == {1, 2, 3, 4, 5}
+    assert all("no worker can work" in reason for reason in result.failed.values())
