@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewsum_assets.checkpoints.calibration import Workplace, calibrate
 from reviewsum_assets.checkpoints.merge import merge_checkpoints, merged_statistics
 from reviewsum_assets.checkpoints.plan import current_plan, require_plan
 from reviewsum_assets.checkpoints.quality import cover, judge_summaries
 from reviewsum_assets.checkpoints.validity import check_checkpoint
+from reviewsum_assets.compute.pace import Workplace, calibrate
 from reviewsum_assets.errors import CheckpointError, PlanError, ReviewsumError
 from reviewsum_assets.job.worker import read_input
 from reviewsum_assets.lake_state import lake_status, verify_lake

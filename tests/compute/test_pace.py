@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from reviewsum_assets.checkpoints import calibration
-from reviewsum_assets.checkpoints.calibration import Workplace, calibrate
+from reviewsum_assets.compute import pace
+from reviewsum_assets.compute.pace import Workplace, calibrate
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products, retime
@@ -93,7 +93,7 @@ def test_a_manifest_that_cannot_be_read_is_ignored(lake: Lake) -> None:
 def test_only_the_manifests_with_the_highest_numbers_are_read(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration, "_NEWEST_MANIFESTS", 2)
+    monkeypatch.setattr(pace, "_NEWEST_MANIFESTS", 2)
     finished(lake, *[400.0] * 9, 4.0, 4.0)
     found = calibrate(lake, HERE)
     assert found is not None
