@@ -107,6 +107,7 @@ def _rows(
             if detected.layout is Layout.TSV:
                 fields, more = named_rows(parse_tsv(lines, first, detected.columns))
             else:
+                assert detected.layout is Layout.JSON_LINES
                 fields, more = parse_json_lines(lines, first)
             yield fields, bad + more
 
