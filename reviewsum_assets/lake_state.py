@@ -30,6 +30,7 @@ from reviewsum_assets.checkpoints.merge import (
 )
 from reviewsum_assets.checkpoints.plan import (
     Plan,
+    PlannedCheckpoint,
     partition_key,
     plan_times,
     read_plan,
@@ -101,7 +102,7 @@ class LakeStatus:
     @property
     def manifests(self) -> list[tuple[CheckpointState, Manifest]]:
         """The valid checkpoints with their manifests, without products."""
-        return [(s, s.manifest) for s in self.states if s.manifest is not None]
+        return _manifests(self.checkpoints)
 
     @property
     def incomplete(self) -> tuple[CheckpointState, ...]:
@@ -169,6 +170,15 @@ class LakeState:
                 self._judged[number] = digests[number], judged[number]
         return tuple(judged[planned.number] for planned in plan.checkpoints)
 
+    def pending(self, plan: Plan) -> list[PlannedCheckpoint]:
+        """Return the checkpoints of a plan that are still to be computed."""
+        judged = self.checkpoints(plan)
+        return [one.state.planned for one in judged if not one.state.is_valid]
+
+    def manifests(self, plan: Plan) -> list[tuple[CheckpointState, Manifest]]:
+        """Return the valid checkpoints of a plan with their manifests, without products."""
+        return _manifests(self.checkpoints(plan))
+
     def status(self) -> LakeStatus | None:
         """Judge every checkpoint of the current plan; None before the first plan.
 
@@ -187,10 +197,10 @@ class LakeState:
         judged = self.checkpoints(plan)
         selected = read_table(self.lake, plan).filter("selected").select("product_id", "checkpoint")
         counts = dict(selected["checkpoint"].value_counts().iter_rows())
-        valid = [(s.planned.number, s.manifest) for one in judged if (s := one.state).manifest]
-        held = sum(counts.get(number, 0) for number, _ in valid)
+        valid = {state.planned.number: manifest for state, manifest in _manifests(judged)}
+        held = sum(counts.get(number, 0) for number in valid)
         failed = pl.DataFrame(
-            [(q.product_id, number) for number, m in valid if m for q in m.quarantined],
+            [(q.product_id, number) for number, m in valid.items() for q in m.quarantined],
             schema=selected.schema,
             orient="row",
         )
@@ -200,9 +210,14 @@ class LakeState:
             checkpoints=judged,
             summarized=held - quarantined,
             quarantined=quarantined,
-            content=content_digest({number: m.csv_sha256 for number, m in valid if m}),
+            content=content_digest({number: m.csv_sha256 for number, m in valid.items()}),
             merged=current_merged_table(self.lake),
         )
+
+
+def _manifests(judged: Iterable[JudgedCheckpoint]) -> list[tuple[CheckpointState, Manifest]]:
+    states = (one.state for one in judged)
+    return [(state, state.manifest) for state in states if state.manifest is not None]
 
 
 def lake_status(lake: Lake) -> LakeStatus | None:

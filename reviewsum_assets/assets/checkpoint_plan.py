@@ -191,8 +191,7 @@ def _bill(
     context: dg.AssetExecutionContext, pipeline: Pipeline, plan: Plan
 ) -> dict[str, dg.MetadataValue[Any]]:
     """Estimate for the pending checkpoints; a plan is valid without it."""
-    judged = pipeline.state.checkpoints(plan)
-    pending = [one.state.planned for one in judged if not one.state.is_valid]
+    pending = pipeline.state.pending(plan)
     try:
         found = estimate(pipeline.lake, plan, pending, pipeline.settings, pipeline.compute.capacity)
     except ReviewsumError as error:

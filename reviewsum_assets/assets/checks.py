@@ -237,7 +237,7 @@ def merged_summaries_checks(
         raise CheckpointError("there is nothing to check: materialize merged_summaries first")
     quarantined = [
         (product.product_id, state.planned.number, product.reason)
-        for state, manifest in pipeline.state.status_of(plan).manifests
+        for state, manifest in pipeline.state.manifests(plan)
         for product in manifest.quarantined
     ]
     coverage = cover(pipeline.lake, plan, quarantined)

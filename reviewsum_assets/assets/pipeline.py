@@ -100,6 +100,7 @@ def _config_type(name: str, annotation: Any) -> Any:
     if origin is tuple:
         return dg.Array(str)
     if origin is dict:
+        # Dagster leaves the constructors of Map and Shape without types.
         return dg.Map(str, str)  # type: ignore[no-untyped-call]
     return annotation
 
@@ -107,6 +108,7 @@ def _config_type(name: str, annotation: Any) -> Any:
 @dg.resource(
     config_schema={
         "overrides": dg.Field(
+            # Without types, as Map.
             dg.Shape(_override_fields()),  # type: ignore[no-untyped-call]
             default_value={},
             description="Settings of this run; the others come from REVIEWSUM_* variables.",

@@ -147,9 +147,8 @@ def require_agreeing_canaries(
 
 def _result_of_plan(pipeline: Pipeline, plan: Plan) -> dg.AssetCheckResult:
     comparison = CanaryComparison(pipeline.lake)
-    for one in pipeline.state.checkpoints(plan):
-        if one.state.manifest is not None:
-            comparison.add(one.state.planned.recipe, one.state.manifest)
+    for state, manifest in pipeline.state.manifests(plan):
+        comparison.add(state.planned.recipe, manifest)
     return _canary_result(pipeline, comparison)
 
 

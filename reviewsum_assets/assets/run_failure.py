@@ -42,6 +42,7 @@ def fails_plainly(compute: Callable[P, T]) -> Callable[P, T]:
             except ReviewsumError as error:
                 raise plain(error) from None
 
+        # What a generator function returns is its iterator, which T stands for here.
         return generate  # type: ignore[return-value]
 
     @wraps(compute)

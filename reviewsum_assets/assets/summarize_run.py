@@ -86,7 +86,7 @@ def pipes_context(context: dg.AssetExecutionContext) -> str:
 class _NoReader(dg.PipesMessageReader):
     """Reads nothing: the handler requires a reader, and ``JobMessages`` reads the lake."""
 
-    @contextmanager
+    @contextmanager  # the argument is unused: Dagster's interface names it
     def read_messages(self, handler: dg.PipesMessageHandler) -> Iterator[PipesParams]:  # noqa: ARG002
         yield {}
 
@@ -106,8 +106,7 @@ def summarize_pending(context: dg.AssetExecutionContext, pipeline: Pipeline, pla
     Raises:
         dg.Failure: some did not land; names them, the reason and the remedy.
     """
-    judged = pipeline.state.checkpoints(plan)
-    pending = [one.state.planned for one in judged if not one.state.is_valid]
+    pending = pipeline.state.pending(plan)
     if not pending:
         context.log.info(f"all {len(plan.checkpoints):,} checkpoints are valid")
         return
