@@ -316,7 +316,10 @@ def _row_problems(scratch: Path, expected: set[str]) -> list[str]:
     return problems
 
 
-_DECIDING = ("top_k", "min_review_chars", "min_reviews", "model")
+_DECIDING = (
+    *("top_k", "columns", "verified_only", "reviews_since", "min_review_chars", "min_reviews"),
+    "model",
+)
 
 
 def plan_differences(lake: Lake, plan: Plan, settings: Settings) -> list[str]:

@@ -11,6 +11,8 @@ import io
 import os
 import re
 import sys
+from datetime import date
+from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -57,6 +59,20 @@ def _split_pairs(value: object) -> object:
         # Without the value, which may be secret.
         raise ValueError("expected NAME=VALUE,NAME=VALUE")
     return {name.strip(): text.strip() for name, _, text in pairs}
+
+
+class ReviewField(StrEnum):
+    """Fields of a review, by the names that the setting ``columns`` takes."""
+
+    PRODUCT_ID = "product_id"
+    TEXT = "review_text"
+    REVIEWER = "reviewer_id"
+    TITLE = "review_title"
+    RATING = "rating"
+    VOTES = "helpful_votes"
+    STYLE = "style"
+    DATE = "review_date"
+    VERIFIED = "verified_purchase"
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
@@ -336,6 +352,13 @@ class Settings(
     dumps: Annotated[tuple[str, ...], NoDecode] = ()
     """Dump files to read in place of the lake's review_dumps/ (separated like PATH)."""
 
+    columns: Annotated[dict[ReviewField, str], NoDecode, BeforeValidator(_split_pairs)] = Field({})
+    """Columns of dumps in a layout of one's own, as FIELD=COLUMN,FIELD=COLUMN; they replace the
+    known names of the field."""
+    verified_only: bool = False
+    """Read only reviews of verified purchases."""
+    reviews_since: date | None = None
+    """Read only reviews of this day (YYYY-MM-DD) or later; reviews without a date are left out."""
     min_review_chars: _Natural = 20
     """Length in characters up to which reviews are dropped."""
     min_reviews: _Positive = 5

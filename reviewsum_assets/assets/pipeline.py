@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from types import UnionType
@@ -96,13 +97,13 @@ def _config_type(name: str, annotation: Any) -> Any:
         return dg.Enum(f"reviewsum_{name}", [dg.EnumValue(str(value)) for value in arguments])
     if origin is UnionType:
         (present,) = (one for one in arguments if one is not type(None))
-        return dg.Noneable(present)
+        return dg.Noneable(_config_type(name, present))
     if origin is tuple:
         return dg.Array(str)
     if origin is dict:
         # Dagster leaves the constructors of Map and Shape without types.
         return dg.Map(str, str)  # type: ignore[no-untyped-call]
-    return annotation
+    return str if annotation is date else annotation
 
 
 @dg.resource(

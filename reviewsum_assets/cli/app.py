@@ -80,6 +80,19 @@ def run(
         list[str] | None,
         typer.Option(help="Read this dump in place of the lake's review_dumps/; may be repeated."),
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns of dumps in a layout of your own: product_id=SKU,review_text=Comment,"
+            "rating=Grade,review_date=When."
+        ),
+    ] = None,
+    verified_only: Annotated[
+        bool | None, typer.Option("--verified-only", help="Only reviews of verified purchases.")
+    ] = None,
+    reviews_since: Annotated[
+        str | None, typer.Option(help="Only reviews of this day (YYYY-MM-DD) or later.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="Model directory, lake path, NAME@REVISION on the hub, or demo."),
@@ -118,6 +131,9 @@ def run(
     settings = chosen_settings(
         lake=lake,
         dumps=tuple(dump) if dump else None,
+        columns=columns,
+        verified_only=verified_only,
+        reviews_since=reviews_since,
         model=model,
         top_k=top_k,
         checkpoint_size=checkpoint_size,

@@ -11,13 +11,13 @@ import csv
 import io
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, TextIO
 
 import polars as pl
 
-from reviewsum_assets.reviews.fields import MEANINGFUL
-from reviewsum_assets.reviews.formats import DAMAGE
+from reviewsum_assets.reviews.containers import DamagedError
 from reviewsum_assets.reviews.rows import (
     BATCH_CHARS,
     BATCH_ROWS,
@@ -26,47 +26,88 @@ from reviewsum_assets.reviews.rows import (
     TOO_LONG,
     BadRow,
     Parsed,
+    as_windows_1252,
 )
 
 # The csv module refuses fields above 128 KiB by default.
 csv.field_size_limit(2**31 - 1)
 _ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
+_BACKSLASHED = re.compile(r"\\([\\\"])")
 
 CsvRow = tuple[int, list[str]]  # number of its first line, fields
 
 
-def read_csv(file: IO[bytes], columns: Sequence[str]) -> Iterator[Parsed]:
-    """Read CSV with quoting in batches of bounded size; a row may span lines."""
-    # Bytes that are not UTF-8 become surrogates, so that only their row is bad.
+@dataclass(frozen=True)
+class Dialect:
+    """How a table of text separates its fields.
+
+    Spark and MySQL escape a quote by a backslash (``has_backslashes``), others double it.
+    """
+
+    names: tuple[str, ...] = ()  # from the header
+    delimiter: str = ","
+    header_line: int = 1
+    is_quoted: bool = True
+    has_backslashes: bool = False
+
+    def __str__(self) -> str:
+        separators = {";": ", semicolons", "|": ", bars", "\t": ", quoted tabs"}
+        separator = separators.get(self.delimiter, "") if self.is_quoted else ""
+        return f"{separator}{', backslashed quotes' if self.has_backslashes else ''}"
+
+
+def read_csv(file: IO[bytes], dialect: Dialect, used: Collection[str]) -> Iterator[Parsed]:
+    """Read CSV with quoting in batches of bounded size; a row may span lines.
+
+    Args:
+        file: UTF-8.
+        dialect: of the file.
+        used: names of the columns to return.
+    """
+    places = _places(dialect.names, used)
+    # Bytes that are not UTF-8 become surrogates, so that only their row needs another look.
     with io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="") as text:
         rows: list[list[str]] = []
         lines: list[int] = []
         bad: list[BadRow] = []
-        chars = 0
-        for row in csv_rows(text, len(columns)):
+        chars = recoded = 0
+        for row in csv_rows(text, dialect):
             if isinstance(row, BadRow):
                 bad.append(row)
-            elif any(map(_ESCAPED_BYTES.search, row[1])):
-                bad.append(BadRow.of(row[0], "not UTF-8", ",".join(row[1])))
             else:
-                lines.append(row[0])
-                rows.append(row[1])
-                chars += sum(map(len, row[1]))
+                line, fields = row
+                if any(map(_ESCAPED_BYTES.search, fields)):
+                    if as_windows_1252(_raw("".join(fields))) is None:
+                        bad.append(BadRow.of(line, "not UTF-8", ",".join(fields)))
+                        continue
+                    fields = [_raw(each).decode("cp1252") for each in fields]
+                    recoded += 1
+                lines.append(line)
+                rows.append(fields)
+                chars += sum(map(len, fields))
             if len(rows) + len(bad) >= BATCH_ROWS or chars >= BATCH_CHARS:
-                yield Parsed(_frame(rows, columns), lines, bad)
-                rows, lines, bad, chars = [], [], [], 0
-        yield Parsed(_frame(rows, columns), lines, bad)
+                yield Parsed(_frame(rows, places, dialect), lines, bad, recoded)
+                rows, lines, bad, chars, recoded = [], [], [], 0, 0
+        yield Parsed(_frame(rows, places, dialect), lines, bad, recoded)
 
 
-def csv_rows(text: TextIO, width: int) -> Iterator[CsvRow | BadRow]:
+def _raw(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def csv_rows(text: TextIO, dialect: Dialect) -> Iterator[CsvRow | BadRow]:
     """Yield the rows after the header; empty lines are skipped.
 
     Args:
         text: opened with ``newline=""``.
-        width: number of fields per row.
+        dialect: of the text.
     """
-    lines = _Lines(text)
-    reader = csv.reader(lines)
+    width = len(dialect.names)
+    lines = _Lines(text, has_backslashes=dialect.has_backslashes)
+    for _ in range(dialect.header_line - 1):
+        next(lines, None)
+        lines.end_row()
+    reader = csv.reader(lines, delimiter=dialect.delimiter)
     next(reader, None)
     lines.end_row()
     while True:
@@ -80,7 +121,9 @@ def csv_rows(text: TextIO, width: int) -> Iterator[CsvRow | BadRow]:
             break
         if reason is None and fields and len(fields) != width:
             reason = f"{len(fields)} columns instead of {width}"
-        elif reason is None and len(lines.of_row) > 1 and not _is_well_formed(lines.of_row):
+        elif (
+            reason is None and len(lines.of_row) > 1 and not _is_well_formed(lines.of_row, dialect)
+        ):
             reason = "a quote ends within a field, or not at all"
         if reason is not None:
             yield lines.reject(reason)
@@ -91,54 +134,65 @@ def csv_rows(text: TextIO, width: int) -> Iterator[CsvRow | BadRow]:
         yield BadRow.of(lines.first, f"{BREAKS_OFF}: {lines.damage}", "")
 
 
-def parse_tsv(lines: Sequence[bytes], first: int, columns: Sequence[str]) -> Parsed:
+def parse_tsv(
+    lines: Sequence[bytes], numbers: Sequence[int], dialect: Dialect, used: Collection[str]
+) -> Parsed:
     """Parse TSV without quoting: a tab always separates, a line always ends a row.
 
     Args:
         lines: without line ends.
-        first: number of the first of them; line 1 is the header.
-        columns: names from the header.
+        numbers: of the lines in the file; those up to the header are skipped.
+        dialect: of the file.
+        used: names of the columns to return.
     """
+    width = len(dialect.names)
     bad: list[BadRow] = []
-    numbers: list[int] = []
+    kept: list[int] = []
     good: list[str] = []
-    for number, line in enumerate(lines, first):
-        if number == 1 or not line.strip():
+    recoded = 0
+    for number, line in zip(numbers, lines, strict=True):
+        if number <= dialect.header_line or not line.strip():
             continue
         try:
             text = line.rstrip(b"\r").decode()
         except UnicodeDecodeError as error:
-            bad.append(BadRow.of(number, f"not UTF-8: {error.reason}", line))
-            continue
+            decoded = as_windows_1252(line.rstrip(b"\r"))
+            if decoded is None:
+                bad.append(BadRow.of(number, f"not UTF-8: {error.reason}", line))
+                continue
+            text = decoded
+            recoded += 1
         found = text.count("\t") + 1
-        if found != len(columns):
-            reason = f"{found} columns instead of {len(columns)}"
-            bad.append(BadRow.of(number, reason, text))
+        if found != width:
+            bad.append(BadRow.of(number, f"{found} columns instead of {width}", text))
             continue
-        numbers.append(number)
+        kept.append(number)
         good.append(text)
-    split = pl.col("line").str.split_exact("\t", len(columns) - 1).struct
+    split = pl.col("line").str.split_exact("\t", width - 1).struct
     fields = pl.DataFrame({"line": good}, schema={"line": pl.String}).select(
-        split.field(f"field_{place}").alias(name) for name, place in _places(columns).items()
+        split.field(f"field_{place}").alias(name)
+        for name, place in _places(dialect.names, used).items()
     )
-    return Parsed(fields, numbers, bad)
+    return Parsed(fields, kept, bad, recoded)
 
 
-def _places(columns: Sequence[str]) -> dict[str, int]:
-    """Return the positions of meaningful columns; others may share a name."""
-    return {name: place for place, name in enumerate(columns) if name in MEANINGFUL}
+def _places(names: Sequence[str], used: Collection[str]) -> dict[str, int]:
+    """Return the positions of the used columns; others may share a name."""
+    return {name: place for place, name in enumerate(names) if name in used}
 
 
-def _frame(rows: list[list[str]], columns: Sequence[str]) -> pl.DataFrame:
-    schema = dict.fromkeys(map(str, range(len(columns))), pl.String)
+def _frame(rows: list[list[str]], places: dict[str, int], dialect: Dialect) -> pl.DataFrame:
+    schema = dict.fromkeys(map(str, range(len(dialect.names))), pl.String)
     fields = pl.DataFrame(rows, schema=schema, orient="row")
-    return fields.select(pl.col(str(at)).alias(name) for name, at in _places(columns).items())
+    return fields.select(pl.col(str(at)).alias(name) for name, at in places.items())
 
 
-def _is_well_formed(lines: Sequence[str]) -> bool:
-    """Whether every quoted field ends where its quote does."""
+def _is_well_formed(lines: Sequence[str], dialect: Dialect) -> bool:
+    """Whether every quoted field of a row of several lines ends where its quote does."""
+    if len(lines) < 2:
+        return True
     try:
-        for _ in csv.reader(lines, strict=True):
+        for _ in csv.reader(lines, delimiter=dialect.delimiter, strict=True):
             pass
     except csv.Error:
         return False
@@ -152,10 +206,11 @@ class _RowTooLongError(Exception):
 class _Lines:
     """Lines for the csv module, and the state of the row that it is reading."""
 
-    def __init__(self, text: TextIO) -> None:
+    def __init__(self, text: TextIO, *, has_backslashes: bool) -> None:
         self.of_row: list[str] = []
         self.damage = ""
         self._text = text
+        self._has_backslashes = has_backslashes
         self._again: deque[str] = deque()
         self._number = 0
         self._again_until = 0
@@ -207,7 +262,9 @@ class _Lines:
             end = line
             while len(end) > MOST_ROW_LENGTH and not end.endswith("\n"):
                 end = self._text.readline(MOST_ROW_LENGTH + 1)
-        except DAMAGE as error:
+        except DamagedError as error:
             self.damage = str(error)
             return ""
+        if self._has_backslashes and "\\" in line:
+            line = _BACKSLASHED.sub(lambda found: '""' if found[1] == '"' else "\\", line)
         return line

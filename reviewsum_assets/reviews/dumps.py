@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO
+from urllib.parse import unquote
 
 from reviewsum_assets.demo import SAMPLE_DUMP, SAMPLE_DUMP_NAME
 from reviewsum_assets.errors import DumpError, first_names
@@ -21,11 +23,16 @@ from reviewsum_assets.storage.stores import refuse_credentials
 
 @dataclass(frozen=True)
 class Dump:
-    """One file of raw reviews, as listed; the name is unique within a listing."""
+    """One file of raw reviews, as listed, or a member of such a zip archive.
+
+    The name is unique within a listing.
+    """
 
     name: str
     lake: Lake
     listed: LakeObject
+    member: str = ""
+    member_size: int = 0  # unpacked, in bytes
 
     @property
     def key(self) -> str:
@@ -33,9 +40,24 @@ class Dump:
         return self.listed.key
 
     @property
+    def label(self) -> str:
+        """Name with that of the member, for people."""
+        return f"{self.name}/{self.member}" if self.member else self.name
+
+    @property
     def size(self) -> int:
         """Size in bytes."""
-        return self.listed.size
+        return self.member_size if self.member else self.listed.size
+
+    @property
+    def partition(self) -> dict[str, str]:
+        """Values in the names of its folders, as Hive and Spark write them: ``year=2019``."""
+        pairs = (part.partition("=") for part in PurePosixPath(self.name).parts[:-1])
+        return {
+            unquote(key): unquote(value)
+            for key, equals, value in pairs
+            if key and equals and value != "__HIVE_DEFAULT_PARTITION__"
+        }
 
     @property
     def e_tag(self) -> str:
@@ -47,27 +69,34 @@ class Dump:
         """Time of the last change, in UTC."""
         return self.listed.last_modified.astimezone(UTC)
 
-    def open(self) -> AbstractContextManager[IO[bytes]]:
-        """Open the file for reading its raw bytes.
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Open the file, or the member of the archive, for reading its bytes.
 
         Raises:
             LakeError: on opening or closing, it is no longer the file that was listed.
         """
-        return self.lake.reading(self.listed)
+        with self.lake.reading(self.listed) as file:
+            if not self.member:
+                yield file
+                return
+            with zipfile.ZipFile(file) as archive, archive.open(self.member) as member:
+                yield member
 
 
 def find_dumps(lake: Lake, settings: Settings) -> list[Dump]:
     """Return the dumps to read, sorted by name.
 
-    They are those in ``settings.dumps``, else all under the lake's ``review_dumps/``, else the
-    grouped CSV of the predecessor.
+    They are those in ``settings.dumps`` (a folder stands for all files below it), else all under
+    the lake's ``review_dumps/``, else the grouped CSV of the predecessor.
 
     Raises:
         DumpError: there is no dump, a named one does not exist, or one on the lake is no file or a
             link out of its folder.
     """
     if settings.dumps:
-        return sorted((_named_dump(name) for name in settings.dumps), key=lambda dump: dump.name)
+        named = [dump for name in settings.dumps for dump in _named_dumps(name)]
+        return sorted(named, key=lambda dump: dump.name)
     found = _on_the_lake(lake)
     if not found:
         raise DumpError(
@@ -119,7 +148,7 @@ def listing_fingerprint(dumps: Sequence[Dump]) -> str:
 
 def _on_the_lake(lake: Lake) -> list[LakeObject]:
     _require_plain_files(lake)
-    found = [item for item in lake.list(places.REVIEW_DUMPS) if _is_dump(item.key)]
+    found = [item for item in lake.list(places.REVIEW_DUMPS) if is_dump_name(item.key)]
     grouped = lake.head(places.GROUPED_CSV)
     return [grouped] if not found and grouped is not None else found
 
@@ -137,7 +166,7 @@ def _require_plain_files(lake: Lake) -> None:
         return
     folder = lake.directory / places.REVIEW_DUMPS
     for path in folder.rglob("*"):
-        if not _is_dump(path.name):
+        if not is_dump_name(path.name):
             continue
         if not path.is_file() and not path.is_dir():
             raise DumpError(f"dump {path} is no file (a broken link, or a pipe). To fix: remove it")
@@ -148,23 +177,26 @@ def _require_plain_files(lake: Lake) -> None:
             )
 
 
-def _named_dump(name: str) -> Dump:
+def _named_dumps(name: str) -> list[Dump]:
     refuse_credentials(name)
     try:
         path = name if "://" in name else str(Path(name).expanduser().absolute())
     except RuntimeError as error:  # ~user for an unknown user
         raise DumpError(f"dump {name} does not exist: {error}") from error
-    folder, _, file = path.rpartition("/")
-    if "://" not in name and not Path(folder, file).is_file():
-        raise DumpError(f"dump {name} does not exist, or is not a file")
+    folder, _, file = path.rstrip("/").rpartition("/")
+    if "://" not in name and not Path(folder, file).is_file() and not Path(path).is_dir():
+        raise DumpError(f"dump {name} does not exist, or is not a file or folder")
     place = Lake.open(folder or "/")
     found = place.head(file)
-    if found is None:
-        raise DumpError(f"dump {name} does not exist")
-    return Dump(place.uri_of(file), place, found)
+    below = place.list(file) if found is None else []
+    objects = [item for item in below if is_dump_name(item.key.removeprefix(f"{file}/"))]
+    objects = [found] if found is not None else objects
+    if not objects:
+        raise DumpError(f"dump {name} does not exist, or is a folder without files")
+    return [Dump(place.uri_of(item.key), place, item) for item in objects]
 
 
-def _is_dump(key: str) -> bool:
-    """Whether an object is a dump; markers, temporary and hidden files begin with . or _."""
+def is_dump_name(key: str) -> bool:
+    """Whether a file may be a dump; names of markers and temporary files begin with . or _."""
     path = PurePosixPath(key)
     return not any(part.startswith((".", "_")) for part in path.parts)

@@ -8,22 +8,63 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
-# Field names of each property; the first one with a value counts. They come from the Amazon Reviews
-# sets of 2014, 2018 and 2023, the AWS review set, and other plain names. Variants of a product
-# are reviewed as one, under their parent.
-PRODUCT_ID = ("parent_asin", "product_id", "asin")
-TEXT = ("reviewText", "review_body", "review_text", "text")
-REVIEWER_ID = ("reviewerID", "user_id", "customer_id", "reviewer_id")
-TITLE = ("summary", "review_headline", "review_title", "user_summary", "title")
-RATING = ("overall", "star_rating", "rating")
-HELPFUL_VOTES = ("vote", "helpful_vote", "helpful_votes", "helpful")
-STYLE = ("style",)
-TIME = ("unixReviewTime", "timestamp", "review_date", "reviewTime")
-RAW_FIELDS = PRODUCT_ID + TEXT + REVIEWER_ID + TITLE + RATING + HELPFUL_VOTES + STYLE + TIME
+from reviewsum_assets.reviews.values import (
+    Reading,
+    absent_as_null,
+    as_flags,
+    as_ratings,
+    as_seconds,
+    as_votes,
+    read_with,
+)
+from reviewsum_assets.settings import ReviewField
+
+# Names in published dumps and exports; the first one with a value counts. Letter case, spaces and
+# punctuation are ignored. Variants of a product are reviewed as one, under their parent.
+NAMES: Mapping[ReviewField, tuple[str, ...]] = {
+    ReviewField.PRODUCT_ID: (
+        *("parent_asin", "product_id", "asin", "asins", "business_id", "gmap_id", "book_id"),
+        *("app_id", "clothing_id", "beer_beerid"),
+    ),
+    ReviewField.TEXT: (
+        *("reviewText", "review_body", "review_text", "text", "reviews.text", "review_content"),
+        *("review", "content", "body"),
+    ),
+    # A name stands in where there is no id.
+    ReviewField.REVIEWER: (
+        *("reviewerID", "user_id", "customer_id", "reviewer_id", "author_id"),
+        *("reviews.username", "reviewerName", "review_profilename", "user_name", "user_nickname"),
+        *("profile_name", "author"),
+    ),
+    ReviewField.TITLE: (
+        *("summary", "review_headline", "review_title", "user_summary", "title"),
+        *("reviews.title", "headline"),
+    ),
+    ReviewField.RATING: (
+        *("overall", "star_rating", "rating", "stars", "score", "reviews.rating"),
+        *("review_rating", "review_score", "review_overall", "overall_rating"),
+    ),
+    ReviewField.VOTES: (
+        *("vote", "helpful_vote", "helpful_votes", "helpful", "helpfulness_numerator"),
+        *("reviews.numHelpful", "useful", "thumbsUpCount", "positive_feedback_count"),
+        *("total_pos_feedback_count", "total_positive_feedback_count", "n_votes", "useful_count"),
+        "votes_up",
+    ),
+    ReviewField.STYLE: ("style",),
+    ReviewField.DATE: (
+        *("unixReviewTime", "timestamp", "review_date", "reviewTime", "time", "reviews.date"),
+        *("date", "submission_time", "date_added", "review_time", "timestamp_created", "at"),
+    ),
+    ReviewField.VERIFIED: ("verified", "verified_purchase", "reviews.didPurchase"),
+}
+_JSON_NAMES = tuple(name for names in NAMES.values() for name in names)
+
+# Names of the columns of each field in one dump, the first one with a value counts.
+Columns = Mapping[ReviewField, tuple[str, ...]]
 
 REVIEW_SCHEMA = pl.Schema(
     {
@@ -55,7 +96,6 @@ GROUPED_SCHEMA = pl.Schema(
         "review_places": pl.List(pl.Int32),
     }
 )
-MEANINGFUL = frozenset((*RAW_FIELDS, *GROUPED_SCHEMA))
 
 MOST_ID_CHARS = 256
 # Larger counts are errors, and their sums would overflow.
@@ -64,14 +104,73 @@ MOST_COUNTED = 1_000_000_000
 _CONTROL = r"[\p{Cc}\p{Zl}\p{Zp}]"
 
 
-def product_id(columns: Sequence[str]) -> pl.Expr:
-    """Product id of a row, null where it is blank.
+def find_columns(
+    names: Sequence[str], mapping: Mapping[ReviewField, str]
+) -> dict[ReviewField, tuple[str, ...]]:
+    """Find the columns of each field among the names of a dump's columns or keys.
 
     Args:
-        columns: string columns, at least one of ``PRODUCT_ID`` among them.
+        names: as in the dump.
+        mapping: column by field, as in the setting ``columns``; it replaces the names known here.
     """
-    ids = [pl.col(name).str.strip_chars() for name in PRODUCT_ID if name in columns]
-    return pl.coalesce([pl.when(found != "").then(found) for found in ids])
+    plain = {name: _plain(name) for name in names}
+    assigned = {
+        field: [name for name in names if name == wanted]
+        or [name for name in names if plain[name] == _plain(wanted)]
+        for field, wanted in mapping.items()
+    }
+    taken = {name for columns in assigned.values() for name in columns}
+    found = {}
+    for field, known in NAMES.items():
+        columns = assigned.get(field) or [
+            name
+            for alias in known
+            for name in names
+            if plain[name] == _plain(alias) and name not in taken
+        ]
+        if columns:
+            found[field] = tuple(dict.fromkeys(columns))
+    return found
+
+
+def is_review(columns: Columns) -> bool:
+    """Whether there are columns of product id and text, the fields that every dump needs."""
+    return ReviewField.PRODUCT_ID in columns and ReviewField.TEXT in columns
+
+
+def json_columns(
+    names: Sequence[str], mapping: Mapping[ReviewField, str]
+) -> dict[ReviewField, tuple[str, ...]]:
+    """Find columns as ``find_columns`` does; a key may also first occur far down the file."""
+    plain = {_plain(name) for name in names}
+    later = [name for name in (*mapping.values(), *_JSON_NAMES) if _plain(name) not in plain]
+    return find_columns(tuple(dict.fromkeys((*names, *later))), mapping)
+
+
+def is_same_name(name: str, other: str) -> bool:
+    """Whether two names of columns differ in case, spaces and punctuation only."""
+    return _plain(name) == _plain(other)
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def product_id(columns: Columns, present: Sequence[str]) -> pl.Expr:
+    """Product id of a row, null where it is blank or a word for an absent value.
+
+    Args:
+        columns: of the dump.
+        present: string columns of the table, at least one of them a product id.
+    """
+    ids = []
+    for name in columns[ReviewField.PRODUCT_ID]:
+        found = pl.col(name).str.strip_chars()
+        if _plain(name) == "asins":  # one product under several ids, separated by commas
+            found = found.str.extract(r"^([^,]*)").str.strip_chars()
+        if name in present:
+            ids.append(absent_as_null(found))
+    return pl.coalesce(ids)
 
 
 def id_problem(product: pl.Expr) -> pl.Expr:
@@ -127,48 +226,55 @@ def _unescape(text: str) -> str:
     return html.unescape(_ENDLESS_NUMBER.sub("\ufffd", text))
 
 
-# A Unix time above this is in milliseconds: in seconds it would lie beyond the year 5000.
-_MILLISECONDS_FROM = 100_000_000_000
-_SECONDS_TO_YEAR_10000 = 253_402_300_800
+def normalized(raw: pl.DataFrame, columns: Columns) -> tuple[pl.DataFrame, dict[str, Reading]]:
+    """Return cleaned reviews in ``REVIEW_SCHEMA`` and ``verified``, in the same order.
 
-
-def normalized(raw: pl.DataFrame) -> pl.DataFrame:
-    """Return cleaned reviews in ``REVIEW_SCHEMA``, in the same order.
-
-    A field that cannot be parsed, such as a rating of "five", becomes null.
+    A value that cannot be read, such as a rating of "five", becomes null, and counts in the second
+    result, by field.
 
     Args:
-        raw: string columns, some of ``RAW_FIELDS``; other columns are dropped.
+        raw: string columns of a dump.
+        columns: of each field in the dump.
     """
+    present = {name for name in raw.columns if raw[name].null_count() < raw.height}
 
-    def first_of(fields: Sequence[str]) -> pl.Expr:
-        present = [pl.col(field) for field in fields if field in raw.columns]
-        return pl.coalesce(present) if present else pl.repeat(None, pl.len(), dtype=pl.String)
+    def first_of(field: ReviewField) -> pl.Series:
+        names = [name for name in columns.get(field, ()) if name in present]
+        if not names:
+            return pl.repeat(None, raw.height, dtype=pl.String, eager=True)
+        if names == [columns[field][0]] and field in (ReviewField.TEXT, ReviewField.TITLE):
+            return raw[names[0]]
+        return raw.select(pl.coalesce(absent_as_null(pl.col(name)) for name in names)).to_series()
 
-    return raw.select(
-        product_id=product_id(raw.columns),
-        reviewer_id=first_of(REVIEWER_ID).str.strip_chars(),
-        text=cleaned(first_of(TEXT).fill_null("")),
-        title=cleaned(first_of(TITLE).fill_null("")),
-        rating=finite(first_of(RATING).str.strip_chars()),
-        helpful_votes=_votes(first_of(HELPFUL_VOTES)),
-        style=first_of(STYLE).map_batches(_styles, return_dtype=pl.String),
-        timestamp=_timestamp(first_of(TIME)),
+    readings: dict[str, Reading] = {}
+
+    def read(field: ReviewField, parse: Callable[[pl.Series], pl.Series]) -> pl.Series:
+        values, readings[field] = read_with(parse, first_of(field))
+        return values
+
+    reviews = pl.DataFrame(
+        {
+            "text": first_of(ReviewField.TEXT).fill_null(""),
+            "title": first_of(ReviewField.TITLE).fill_null(""),
+            "reviewer_id": read(ReviewField.REVIEWER, lambda names: names.str.strip_chars()),
+            "rating": read(ReviewField.RATING, as_ratings),
+            "helpful_votes": read(ReviewField.VOTES, as_votes).fill_null(0),
+            "style": _styles(first_of(ReviewField.STYLE)),
+            "timestamp": read(ReviewField.DATE, as_seconds),
+            "verified": read(ReviewField.VERIFIED, as_flags),
+        }
     )
-
-
-def finite(text: pl.Expr) -> pl.Expr:
-    """Text as a finite number, else null."""
-    number = text.cast(pl.Float64, strict=False)
-    return pl.when(number.is_finite()).then(number)
-
-
-def _votes(field: pl.Expr) -> pl.Expr:
-    """``"1,024"``, ``12`` or, from 2014, ``[2, 3]``: 2 of 3 found it helpful."""
-    of_two = field.str.extract(r"^\s*\[\s*(\d+)")
-    plain = field.str.extract(r"^\s*(\d[\d,]*)").str.replace_all(",", "", literal=True)
-    votes = pl.coalesce(of_two, plain).cast(pl.Int64, strict=False)
-    return pl.when(votes <= MOST_COUNTED).then(votes).otherwise(0)
+    return reviews.select(
+        raw.select(product_id(columns, raw.columns)).to_series().alias("product_id"),
+        "reviewer_id",
+        cleaned(pl.col("text")),
+        cleaned(pl.col("title")),
+        "rating",
+        "helpful_votes",
+        "style",
+        "timestamp",
+        "verified",
+    ), readings
 
 
 def _styles(field: pl.Series) -> pl.Series:
@@ -183,17 +289,3 @@ def _styles(field: pl.Series) -> pl.Series:
     raw = pl.DataFrame({"raw": field})
     styles = raw.unique().with_columns(style=pl.when(rendered != "").then(rendered))
     return raw.join(styles, on="raw", how="left", maintain_order="left", nulls_equal=True)["style"]
-
-
-def _timestamp(field: pl.Expr) -> pl.Expr:
-    """Seconds from a Unix time in seconds or milliseconds, ``2017-09-13`` or ``09 13, 2017``."""
-    number = field.str.strip_chars().cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
-    seconds = (
-        pl.when(number.abs() >= _MILLISECONDS_FROM).then(number.floordiv(1000)).otherwise(number)
-    )
-    dates = [
-        field.str.strip_chars().str.to_date(form, strict=False).dt.epoch("s")
-        for form in ("%Y-%m-%d", "%m %d, %Y")
-    ]
-    found = pl.coalesce(seconds, *dates)
-    return pl.when(found.abs() < _SECONDS_TO_YEAR_10000).then(found)

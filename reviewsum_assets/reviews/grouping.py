@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -28,10 +29,12 @@ from reviewsum_assets.reviews.dumps import (
     require_same,
 )
 from reviewsum_assets.reviews.fields import GROUPED_SCHEMA, normalized
-from reviewsum_assets.reviews.formats import Format, Layout, detect_format
+from reviewsum_assets.reviews.formats import Layout
 from reviewsum_assets.reviews.readers import fetched_ahead, mapped_ahead, read_batches
 from reviewsum_assets.reviews.rows import Quarantine
+from reviewsum_assets.reviews.sources import DumpSummary, Source, find_sources, require_mapped
 from reviewsum_assets.reviews.staging import StagedReviews
+from reviewsum_assets.reviews.values import Reading
 from reviewsum_assets.settings import Settings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
@@ -39,7 +42,7 @@ from reviewsum_assets.storage.records import SealedRecord, file_sha256
 from reviewsum_assets.storage.tables import UNREADABLE, first_line, require_columns
 
 # Raised when reading, cleaning or grouping changes the result.
-READER_VERSION = 3
+READER_VERSION = 4
 RECORD = f"{places.GROUPED_REVIEWS}/current.json"
 _TOO_FEW = "too_few.parquet"
 # Tables are removed by name, so a forged record must not name other objects.
@@ -62,22 +65,12 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DumpSummary(_Record):
-    """Result of one dump; ``damage`` says where and why it breaks off, if it does."""
-
-    name: str
-    format: str
-    size: int
-    e_tag: str
-    rows: int
-    quarantined: int
-    damage: str = ""
-
-
 class ReviewCounts(_Record):
     """Number of reviews by outcome; ``products`` of the ``products_found`` are kept."""
 
     reviews_read: int = 0
+    not_verified: int = 0
+    too_old: int = 0
     too_short: int = 0
     duplicates: int = 0
     reviews_kept: int = 0
@@ -244,6 +237,29 @@ def group_reviews(
     return record, False
 
 
+def why_no_product(record: GroupedReviews, settings: Settings) -> str:
+    """Return why grouping left no product, by the most frequent reason, and what to do."""
+    counts = record.counts
+    causes = {
+        f"{counts.too_short:,} reviews have {settings.min_review_chars} characters or fewer "
+        "(min_review_chars)": counts.too_short,
+        f"{counts.not_verified:,} reviews are of no verified purchase (verified_only)": (
+            counts.not_verified
+        ),
+        f"{counts.too_old:,} reviews are older than {settings.reviews_since} or have no date "
+        "(reviews_since)": counts.too_old,
+        f"{counts.quarantined:,} rows could not be read (see quarantine/)": counts.quarantined,
+        f"{counts.products_too_small:,} products have fewer than {settings.min_reviews} usable "
+        "reviews (min_reviews)": counts.products_too_small,
+    }
+    found = sorted((cause for cause in causes if causes[cause]), key=causes.__getitem__)
+    return f"no product is left of {counts.reviews_read:,} reviews: {'; '.join(reversed(found))}"
+
+
+def _epoch_second(day: date) -> int:
+    return int(datetime.combine(day, datetime.min.time(), UTC).timestamp())
+
+
 def _remove_superseded(lake: Lake, record: GroupedReviews) -> None:
     """Remove tables of earlier results, which a killed run may have left."""
     for key in record.superseded:
@@ -255,6 +271,9 @@ def _version(dumps: list[Dump], settings: Settings) -> str:
         listing_fingerprint(dumps),
         settings.min_review_chars,
         settings.min_reviews,
+        sorted(settings.columns.items()),
+        settings.verified_only,
+        str(settings.reviews_since),
         READER_VERSION,
     ]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
@@ -276,25 +295,27 @@ class _Grouping:
         self._on_progress = on_progress
         self._version = _version(dumps, settings)
         self._quarantine = Quarantine(scratch / "quarantine.jsonl")
-        self._summaries: list[DumpSummary] = []
+        self._sources: list[Source] = []
         self._tables: dict[str, str] = {}  # SHA-256 by key
         self._counts: Counter[str] = Counter()  # by field of ReviewCounts
 
     def group(self) -> GroupedReviews:
         """Read, group, write the tables; the caller commits the record."""
         started = time.monotonic()
-        formats = [detect_format(dump) for dump in self._dumps]
-        both = list(zip(self._dumps, formats, strict=True))
-        grouped = [dump.name for dump, found in both if found.layout is Layout.GROUPED_CSV]
-        if grouped and len(grouped) < len(both):
+        columns = self._settings.columns
+        self._sources = [found for dump in self._dumps for found in find_sources(dump, columns)]
+        layouts = {source.dump.label: source.format.layout for source in self._sources}
+        grouped = [label for label, found in layouts.items() if found is Layout.GROUPED_CSV]
+        if grouped and len(grouped) < len(layouts):
             raise DumpError(
                 f"cannot mix dumps: {', '.join(grouped)} holds grouped reviews, the other dumps "
                 "raw ones. To fix: name the ones to read with --dump"
             )
         if grouped:
-            self._copy_products(both)
+            self._copy_products()
         else:
-            self._group_reviews(both)
+            require_mapped(self._sources, columns)
+            self._group_reviews()
         # Before any write, because tables of this version may be the current ones.
         require_same(self._dumps, find_dumps(self._lake, self._settings))
         for key in self._tables:
@@ -310,7 +331,7 @@ class _Grouping:
         return GroupedReviews(
             version=self._version,
             tables=tuple(key for key in self._tables if key not in too_few),
-            dumps=tuple(self._summaries),
+            dumps=tuple(source.summary(self._quarantine) for source in self._sources),
             counts=ReviewCounts(**counts),
             quarantine_key=quarantine_key,
             seconds=time.monotonic() - started,
@@ -318,12 +339,10 @@ class _Grouping:
             sha256=self._tables,
         )
 
-    def _group_reviews(self, dumps: list[tuple[Dump, Format]]) -> None:
-        total_bytes = sum(found.unpacked_bytes(dump.size) for dump, found in dumps)
-        staged = StagedReviews(self._scratch / "staged", total_bytes)
-        for reviews, usable in mapped_ahead(self._usable, self._frames(dumps)):
-            self._counts["reviews_read"] += reviews
-            self._counts["too_short"] += reviews - usable.height
+    def _group_reviews(self) -> None:
+        sizes = (source.format.unpacked_bytes(source.dump.size) for source in self._sources)
+        staged = StagedReviews(self._scratch / "staged", sum(sizes))
+        for usable in mapped_ahead(self._usable, self._batches()):
             staged.add(usable)
         too_few = [pl.DataFrame(schema={"product_id": pl.String})]
         for bucket in staged.grouped(self._settings.min_reviews):
@@ -336,55 +355,60 @@ class _Grouping:
         if self._counts["products_too_small"]:
             self._keep_table(_TOO_FEW, pl.concat(too_few).sort("product_id"))
 
-    def _usable(self, fields: pl.DataFrame) -> tuple[int, pl.DataFrame]:
-        """Return the number of reviews, and those that are long enough."""
-        reviews = normalized(fields)
-        is_long = pl.col("text").str.len_chars() > self._settings.min_review_chars
-        return reviews.height, reviews.filter(is_long)
+    def _usable(self, batch: tuple[Source, pl.DataFrame]) -> pl.DataFrame:
+        """Clean the reviews of a batch, and leave out those that the settings exclude."""
+        source, fields = batch
+        reviews, readings = normalized(fields, source.format.columns)
+        for name, reading in readings.items():
+            source.readings[name] = source.readings.get(name, Reading()).plus(reading)
+        self._counts["reviews_read"] += reviews.height
+        since = self._settings.reviews_since
+        conditions = {
+            "not_verified": pl.col("verified") if self._settings.verified_only else None,
+            "too_old": pl.col("timestamp") >= _epoch_second(since) if since else None,
+            "too_short": pl.col("text").str.len_chars() > self._settings.min_review_chars,
+        }
+        for count, condition in conditions.items():
+            if condition is not None:
+                before = reviews.height
+                reviews = reviews.filter(condition)
+                self._counts[count] += before - reviews.height
+        return reviews.drop("verified")
 
-    def _copy_products(self, dumps: list[tuple[Dump, Format]]) -> None:
+    def _copy_products(self) -> None:
         """Keep every product, because they were selected when they were grouped."""
-        for frame in self._frames(dumps):
-            self._keep_products(frame)
+        for _, products in self._batches():
+            self._keep_products(products)
         self._counts["reviews_read"] = self._counts["reviews_kept"]
 
-    def _frames(self, dumps: list[tuple[Dump, Format]]) -> Iterator[pl.DataFrame]:
+    def _batches(self) -> Iterator[tuple[Source, pl.DataFrame]]:
         """Yield the good rows of every dump; bad ones go to quarantine.
 
         Raises:
             DumpError: a dump has no good row.
         """
-        bytes_before, bytes_total = 0, sum(dump.size for dump in self._dumps)
+        bytes_before, bytes_total = 0, sum(source.dump.size for source in self._sources)
         rows_before = 0
-        for dump, detected in dumps:
-            rows = 0
-            for batch in fetched_ahead(read_batches(dump, detected)):
-                self._quarantine.add(dump.name, batch.bad)
-                rows += batch.fields.height
+        for source in self._sources:
+            dump = source.dump
+            for batch in fetched_ahead(read_batches(dump, source.format)):
+                self._quarantine.add(dump.label, batch.bad)
+                source.rows += batch.fields.height
+                source.recoded += batch.recoded
                 if self._on_progress is not None:
                     done = bytes_before + batch.bytes_done
-                    self._on_progress(Progress(dump.name, rows_before + rows, done, bytes_total))
+                    rows = rows_before + source.rows
+                    self._on_progress(Progress(dump.label, rows, done, bytes_total))
                 if batch.fields.height:
-                    yield batch.fields
+                    yield source, batch.fields
             bytes_before += dump.size
-            rows_before += rows
-            bad = self._quarantine.counts[dump.name]
-            if not rows:
+            rows_before += source.rows
+            if not source.rows:
                 raise DumpError(
-                    f"dump {dump.name} ({detected}) has no readable row; {bad} are bad, the first: "
-                    f"{self._quarantine.first_reasons.get(dump.name, 'none')}"
+                    f"dump {dump.label} ({source.format}) has no readable row; "
+                    f"{self._quarantine.counts[dump.label]} are bad, the first: "
+                    f"{self._quarantine.first_reasons.get(dump.label, 'none')}"
                 )
-            self._summaries.append(
-                DumpSummary(
-                    name=dump.name,
-                    format=str(detected),
-                    size=dump.size,
-                    e_tag=dump.e_tag,
-                    rows=rows,
-                    quarantined=bad,
-                    damage=self._quarantine.damage.get(dump.name, ""),
-                )
-            )
 
     def _keep_products(self, products: pl.DataFrame) -> None:
         self._counts["products"] += products.height

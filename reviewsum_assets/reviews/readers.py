@@ -5,9 +5,10 @@ Steps run in threads, which helps because polars releases Python's lock.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TypeVar
@@ -15,21 +16,22 @@ from typing import IO, TypeVar
 import polars as pl
 
 from reviewsum_assets.errors import DumpError
+from reviewsum_assets.reviews.containers import read_until_damage
 from reviewsum_assets.reviews.delimited import parse_tsv, read_csv
 from reviewsum_assets.reviews.dumps import Dump
 from reviewsum_assets.reviews.fields import (
     GROUPED_SCHEMA,
-    MEANINGFUL,
-    MOST_COUNTED,
-    PRODUCT_ID,
-    TEXT,
     cleaned,
-    finite,
     id_problem,
     product_id,
 )
-from reviewsum_assets.reviews.formats import Format, Layout, open_unpacked, read_until_damage
-from reviewsum_assets.reviews.json_lines import parse_json_lines
+from reviewsum_assets.reviews.formats import JSON_LAYOUTS, Format, Layout
+from reviewsum_assets.reviews.json_rows import (
+    MOST_LINES,
+    json_objects,
+    json_of_literals,
+    parse_json_lines,
+)
 from reviewsum_assets.reviews.rows import (
     BATCH_CHARS,
     BATCH_ROWS,
@@ -41,10 +43,12 @@ from reviewsum_assets.reviews.rows import (
     RawBatch,
     named_rows,
 )
+from reviewsum_assets.reviews.values import MOST_COUNTED, finite
+from reviewsum_assets.settings import ReviewField
 from reviewsum_assets.storage.tables import UNREADABLE, first_line
 
 BATCH_BYTES = 32 * 1024 * 1024
-_MOST_LINES = 200_000
+_GROUPED_COLUMNS = {ReviewField.PRODUCT_ID: ("product_id",)}
 # The first batch of a Parquet file shows the size of its rows.
 _FIRST_ROWS = 1_000
 _END = object()
@@ -83,33 +87,48 @@ def read_batches(dump: Dump, detected: Format) -> Iterator[RawBatch]:
     null for absent columns.
 
     Raises:
-        DumpError: a Parquet file is damaged, or holds no reviews.
+        DumpError: a Parquet file is damaged.
     """
     if detected.layout is Layout.PARQUET:
-        yield from _parquet_batches(dump)
+        yield from _parquet_batches(dump, detected)
         return
     seen: set[str] = set()
-    with dump.open() as raw, open_unpacked(raw, detected) as file:
-        for fields, bad in _rows(file, detected, seen):
-            yield RawBatch(fields, bad, dump.size if raw.closed else raw.tell())
-
-
-def _rows(
-    file: IO[bytes], detected: Format, seen: set[str]
-) -> Iterator[tuple[pl.DataFrame, list[BadRow]]]:
-    if detected.layout is Layout.GROUPED_CSV:
-        for parsed in read_csv(file, detected.columns):
-            yield _products(parsed, seen)
-    elif detected.layout is Layout.CSV:
-        yield from map(named_rows, read_csv(file, detected.columns))
-    else:
-        for lines, first, bad in _line_batches(file):
-            if detected.layout is Layout.TSV:
-                fields, more = named_rows(parse_tsv(lines, first, detected.columns))
+    with dump.open() as raw, detected.container.open(raw) as file:
+        for parsed in _parsed(file, detected):
+            if detected.layout is Layout.GROUPED_CSV:
+                fields, bad = _products(parsed, seen)
+            elif detected.layout in JSON_LAYOUTS:
+                fields, _, bad, _ = parsed
             else:
-                assert detected.layout is Layout.JSON_LINES
-                fields, more = parse_json_lines(lines, first)
-            yield fields, bad + more
+                fields, bad = _named(parsed, detected)
+            done = dump.size if raw.closed else raw.tell()
+            yield RawBatch(fields, bad, done, parsed.recoded)
+
+
+def _parsed(file: IO[bytes], detected: Format) -> Iterator[Parsed]:
+    layout, dialect, used = detected.layout, detected.dialect, detected.used
+    if layout in (Layout.CSV, Layout.GROUPED_CSV):
+        yield from read_csv(file, dialect, used)
+    elif layout is Layout.TSV:
+        for lines, numbers, bad in _line_batches(file):
+            parsed = parse_tsv(lines, numbers, dialect, used)
+            yield parsed._replace(bad=bad + parsed.bad)
+    else:
+        is_lines = layout is not Layout.JSON_OBJECTS
+        split = _line_batches(file) if is_lines else json_objects(file, BATCH_BYTES)
+        for lines, numbers, bad in split:
+            if layout is Layout.PYTHON_LITERALS:
+                lines, numbers, more = json_of_literals(lines, numbers)
+                bad = bad + more
+            parsed = parse_json_lines(lines, numbers, detected.columns, detected.constants)
+            bad = sorted(bad + parsed.bad, key=lambda row: row.line)
+            yield parsed._replace(bad=bad)
+
+
+def _named(parsed: Parsed, detected: Format) -> tuple[pl.DataFrame, list[BadRow]]:
+    constants = detected.constants.items()
+    fields = parsed.fields.with_columns(pl.lit(text).alias(name) for name, text in constants)
+    return named_rows(parsed._replace(fields=fields), detected.columns)
 
 
 def _products(parsed: Parsed, seen: set[str]) -> tuple[pl.DataFrame, list[BadRow]]:
@@ -129,7 +148,7 @@ def _products(parsed: Parsed, seen: set[str]) -> tuple[pl.DataFrame, list[BadRow
     ).with_columns(cleaned(pl.col("all_reviews", "all_user_summaries")))
     count = pl.col("review_count")
     problem = pl.coalesce(
-        id_problem(product_id(["product_id"])),
+        id_problem(product_id(_GROUPED_COLUMNS, ["product_id"])),
         pl.when(count.is_null()).then(pl.lit("review_count is not a whole number")),
         pl.when(~count.is_between(0, MOST_COUNTED)).then(
             pl.lit(f"review_count is not between 0 and {MOST_COUNTED:,}")
@@ -159,8 +178,8 @@ def _typed(name: str, dtype: pl.DataType) -> pl.Expr:
     return text.cast(dtype, strict=False)
 
 
-def _line_batches(file: IO[bytes]) -> Iterator[tuple[list[bytes], int, list[BadRow]]]:
-    """Yield whole lines, the number of the first, and bad rows before or after them."""
+def _line_batches(file: IO[bytes]) -> Iterator[tuple[list[bytes], Sequence[int], list[BadRow]]]:
+    """Yield whole lines, their numbers, and bad rows before or after them."""
     number = 1
     rest = b""
     ended = False
@@ -176,30 +195,33 @@ def _line_batches(file: IO[bytes]) -> Iterator[tuple[list[bytes], int, list[BadR
         if lines and len(lines[0]) > MOST_ROW_LENGTH:
             bad.append(BadRow.of(number, TOO_LONG, lines[0]))
             lines[0] = b""
-        # A block of little but line ends would need too much memory when parsed at once.
-        for start in range(0, len(lines), _MOST_LINES):
-            yield lines[start : start + _MOST_LINES], number + start, bad
+        for start in range(0, len(lines), MOST_LINES):
+            part = lines[start : start + MOST_LINES]
+            yield part, range(number + start, number + start + len(part)), bad
             bad = []
         number += len(lines)
         if damage:
-            yield [], number, [BadRow.of(number, f"{BREAKS_OFF}: {damage}", rest)]
+            yield [], (), [BadRow.of(number, f"{BREAKS_OFF}: {damage}", rest)]
 
 
-def _parquet_batches(dump: Dump) -> Iterator[RawBatch]:
+def _parquet_batches(dump: Dump, detected: Format) -> Iterator[RawBatch]:
     """Read a local copy, because polars needs random access."""
     with tempfile.TemporaryDirectory(prefix="reviewsum-dump-") as scratch:
         path = Path(scratch, "dump.parquet")
         with dump.open() as source, path.open("wb") as target:
             shutil.copyfileobj(source, target)
         try:
-            scan = pl.scan_parquet(path, glob=False)
+            scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
             schema = scan.collect_schema()
             total = scan.select(pl.len()).collect().item()
         except UNREADABLE as error:
             raise DumpError(
-                f"dump {dump.name} (Parquet) cannot be read: {first_line(error)}"
+                f"dump {dump.label} (Parquet) cannot be read: {first_line(error)}"
             ) from error
-        scan = scan.select(_as_text(dump, schema))
+        dates = detected.columns.get(ReviewField.DATE, ())
+        scan = scan.select(
+            _as_text(name, schema[name], is_date=name in dates) for name in detected.used
+        )
         start, rows = 0, _FIRST_ROWS
         while start < total:
             try:
@@ -212,19 +234,18 @@ def _parquet_batches(dump: Dump) -> Iterator[RawBatch]:
                 return
             numbers = range(start + 1, start + fields.height + 1)
             start += fields.height
-            yield RawBatch(*named_rows(Parsed(fields, numbers, [])), dump.size * start // total)
+            named = _named(Parsed(fields, numbers, []), detected)
+            yield RawBatch(*named, dump.size * start // total)
             row_bytes = fields.estimated_size() / fields.height
             rows = max(1, min(BATCH_ROWS, int(BATCH_CHARS / (row_bytes + 1))))
 
 
-def _as_text(dump: Dump, schema: pl.Schema) -> list[pl.Expr]:
-    """Select the meaningful columns as text; nested ones have no text."""
-    columns = [n for n, dtype in schema.items() if n in MEANINGFUL and not dtype.is_nested()]
-    for fields in (PRODUCT_ID, TEXT):
-        if not set(fields) & set(columns):
-            found = ", ".join(f"{name!r}: {dtype}" for name, dtype in schema.items())[:200]
-            raise DumpError(
-                f"dump {dump.name} (Parquet) has no column of text named {' or '.join(fields)}: "
-                f"found {found}"
-            )
-    return [pl.col(name).cast(pl.String, strict=False) for name in columns]
+def _as_text(name: str, dtype: pl.DataType, *, is_date: bool) -> pl.Expr:
+    """A column as JSON lines would have it: seconds since 1970, numbers and lists as text."""
+    column = pl.col(name)
+    if dtype.is_nested():
+        encoded = pl.struct(column).struct.json_encode()  # {"name":...}
+        return encoded.str.slice(len(json.dumps(name)) + 2).str.head(-1).alias(name)
+    if is_date and dtype.is_temporal():
+        column = column.dt.epoch("s")
+    return column.cast(pl.String, strict=False)

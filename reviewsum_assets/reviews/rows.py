@@ -5,6 +5,7 @@ A row that cannot be read is set aside with file, line and reason, and never los
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import NamedTuple
 import polars as pl
 from pydantic import BaseModel
 
-from reviewsum_assets.reviews.fields import TEXT, id_problem, product_id
+from reviewsum_assets.reviews.fields import Columns, id_problem, product_id
+from reviewsum_assets.settings import ReviewField
 
 BATCH_ROWS = 100_000
 # A grouped CSV has few rows with much text in each.
@@ -21,6 +23,8 @@ BATCH_CHARS = 64 * 1024 * 1024
 # In bytes or characters: some 200,000 reviews of a product in a grouped CSV. Anything longer is an
 # unclosed quote, or a file made to fill the memory.
 MOST_ROW_LENGTH = 64 * 1024 * 1024
+# Python needs some hundred times the memory of a literal to parse it.
+MOST_LITERAL_LENGTH = 1 << 20
 TOO_LONG = f"longer than {MOST_ROW_LENGTH:,} characters"
 # Begins the reason where a dump ends early: an unknown number of rows is missing.
 BREAKS_OFF = "the file is damaged from about here on"
@@ -55,11 +59,15 @@ class BadRow(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """Rows as string columns named as in the dump, the line of each, and the bad rows."""
+    """Rows as string columns named as in the dump, the line of each, and the bad rows.
+
+    ``recoded`` of the rows are not UTF-8 and were read as Windows-1252.
+    """
 
     fields: pl.DataFrame
     lines: Sequence[int]
     bad: list[BadRow]
+    recoded: int = 0
 
 
 class RawBatch(NamedTuple):
@@ -71,18 +79,35 @@ class RawBatch(NamedTuple):
     fields: pl.DataFrame
     bad: list[BadRow]
     bytes_done: int
+    recoded: int = 0
 
 
-def named_rows(parsed: Parsed) -> tuple[pl.DataFrame, list[BadRow]]:
+def named_rows(parsed: Parsed, columns: Columns) -> tuple[pl.DataFrame, list[BadRow]]:
     """Return the rows with a valid product id, and all bad rows in order."""
-    fields, lines, bad = parsed
-    reasons = fields.select(id_problem(product_id(fields.columns))).to_series()
+    fields, lines, bad, _ = parsed
+    reasons = fields.select(id_problem(product_id(columns, fields.columns))).to_series()
     nameless = reasons.is_not_null().arg_true()
     if nameless.is_empty():
         return fields, bad
-    texts = fields.select(pl.coalesce([name for name in TEXT if name in fields.columns]))
+    texts = fields.select(
+        pl.coalesce(name for name in columns[ReviewField.TEXT] if name in fields.columns)
+    )
     bad += [BadRow.of(lines[row], reasons[row], texts.item(row, 0) or "") for row in nameless]
     return fields.filter(reasons.is_null()), sorted(bad, key=lambda row: row.line)
+
+
+# Pairs of bytes that are a character in UTF-8: such a row is damaged UTF-8 and nothing else.
+_UTF8_PAIR = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")
+
+
+def as_windows_1252(content: bytes) -> str | None:
+    """Return a row that is not UTF-8 as text, or None if it is not Windows-1252 either."""
+    if _UTF8_PAIR.search(content):
+        return None
+    try:
+        return content.decode("cp1252")
+    except UnicodeDecodeError:
+        return None
 
 
 class Quarantine:

@@ -6,7 +6,7 @@ All reviews of a product are in one bucket, so that duplicates across dumps are 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,7 +76,7 @@ class StagedReviews:
         repeated = 0
         for path in sorted(folder.glob("*.parquet")):
             part = pl.read_parquet(path)
-            distinct = part.unique(maintain_order=True)
+            distinct = part.filter(_is_first_of(part.columns))
             repeated += part.height - distinct.height
             smaller.add(distinct)
         for bucket in smaller.grouped(min_reviews):
@@ -93,9 +93,9 @@ def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
         descending=[False, False, False, False, True, False, False],
         nulls_last=[False, False, True, True, True, True, True],
     )
-    by_day = by_day.unique(
-        ["product_id", "reviewer_id", "day", "text"], keep="first", maintain_order=True
-    ).with_columns(place=pl.int_range(pl.len(), dtype=pl.Int32).over("product_id"))
+    by_day = by_day.filter(_is_first_of(["product_id", "reviewer_id", "day", "text"])).with_columns(
+        place=pl.int_range(pl.len(), dtype=pl.Int32).over("product_id")
+    )
     # Most helpful first, then most recent.
     unique = by_day.with_columns(
         helpfulness_class=_helpfulness_class(pl.col("helpful_votes"))
@@ -130,6 +130,14 @@ def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
         too_few=products.filter(~is_enough).select("product_id"),
         duplicates=reviews.height - unique.height,
     )
+
+
+def _is_first_of(columns: Sequence[str]) -> pl.Expr:
+    """Whether a review is the first of equal ones.
+
+    Reviews that name no reviewer cannot be known to be the same: each of them counts.
+    """
+    return pl.col("reviewer_id").is_null() | pl.struct(columns).is_first_distinct()
 
 
 def _helpfulness_class(votes: pl.Expr) -> pl.Expr:

@@ -173,7 +173,7 @@ def test_a_dump_of_any_layout_that_was_replaced_after_it_was_listed_is_an_error(
     (dump,) = find_dumps(any_lake, load_settings())
     any_lake.put("review_dumps/a", content("B2"))
     with pytest.raises(LakeError, match="review_dumps/a changed or was replaced"):
-        list(readers.read_batches(dump, detect_format(dump)))
+        list(readers.read_batches(dump, detect_format(dump, {})))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ REVIEWS = [
 
 def detected(lake: Lake, path: str) -> Layout:
     (dump,) = find_dumps(lake, load_settings(dumps=(path,)))
-    return detect_format(dump).layout
+    return detect_format(dump, {}).layout
 
 
 def table(folder: Path, *dumps: bytes) -> pl.DataFrame:
@@ -87,7 +87,7 @@ def parquet_with(review_body: pl.Expr) -> bytes:
     return buffer.getvalue()
 
 
-EXPECTED = "expected JSON lines of Amazon reviews"
+EXPECTED = "expected JSON lines, a JSON array, CSV"
 
 
 @pytest.mark.parametrize(
@@ -96,23 +96,22 @@ EXPECTED = "expected JSON lines of Amazon reviews"
         (b"", f"is empty: {EXPECTED}"),
         (b"\n \n", "is empty"),
         (b"hello\nworld\n", f"{EXPECTED}.* found a first line of 'hello'"),
-        (b'{"name": "x", "price": 3}\n', "found JSON with the keys name, price"),
-        (b'[{"asin": "B", "reviewText": "x"}]\n', "found JSON that is a list"),
-        (b"id,name\n1,x\n", "found a first line of 'id,name'"),
+        (b'{"name": "x", "price": 3}\n', "its columns are name, price. To fix"),
+        (b"[1, 2]\n", "found JSON that is a list"),
+        (b"id,name\n1,x\n", r"its columns are id, name\. To fix.*--columns product_id="),
         (b"\x1f\x8b" + b"no gzip at all", "cannot be unpacked"),
         (b"\x1f\x8b\x08\0", "cannot be unpacked"),
         (gzip.compress(b""), "is empty"),
         (b"\xef\xbb\xbf", "is empty"),
-        ('{"asin": "B1", "reviewText": "x"}\n'.encode("utf-16"), "the first: line 1: not UTF-8"),
         (b"PAR1", r"\(Parquet\) cannot be read"),
         (PARQUET[:-20], r"\(Parquet\) cannot be read"),
-        (parquet_with(pl.concat_list("review_body")), "has no column of text named"),
+        (parquet_with(pl.concat_list("review_body")), r"review_body: List\(String\)"),
         (parquet_with(pl.lit(b"\xff" * 30)), "no readable row; 1 are bad, the first: line 1"),
         (b"asin,text,asin\nB1,x,B2\n", "has several columns named asin"),
         (b"asin\ttext\ttext\nB1\tx\ty\n", "has several columns named text"),
         (b"asin\ttext\nx\ny\tz\tz\n", "no readable row; 2 are bad, the first: line 2: 1 col"),
     ],
-    ids=range(18),
+    ids=range(17),
 )
 def test_a_hostile_file_that_is_no_dump_is_refused_in_a_sentence(
     lake: Lake, content: bytes, message: str

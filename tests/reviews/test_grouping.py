@@ -18,6 +18,7 @@ from reviewsum_assets.reviews.grouping import (
     is_current,
     scan_grouped,
     stale_dumps,
+    why_no_product,
 )
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage.lake import Lake
@@ -79,9 +80,15 @@ def test_a_review_that_differs_is_no_duplicate(lake: Lake, change: dict[str, obj
     assert group(lake, [Review(), other]).record.counts.duplicates == 0
 
 
-def test_reviews_without_reviewer_and_time_are_compared_by_text(lake: Lake) -> None:
-    rows = b'{"asin": "B1", "reviewText": "the very same text twice"}\n' * 2
-    assert group(lake, rows).record.counts.duplicates == 1
+@pytest.mark.parametrize(("reviewer", "duplicates"), [('"A1"', 1), ('"  "', 0), ("null", 0)])
+def test_only_reviews_that_name_their_reviewer_are_known_to_be_the_same(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, reviewer: str, duplicates: int
+) -> None:
+    row = f'{{"asin": "B1", "reviewerID": {reviewer}, "reviewText": "the very same text twice"}}\n'
+    for most_in_a_bucket in (staging.MOST_IN_A_BUCKET, 1):  # repeated rows of split buckets too
+        monkeypatch.setattr(staging, "MOST_IN_A_BUCKET", most_in_a_bucket)
+        content = row.encode() * 2 + b"\n" * (most_in_a_bucket == 1)
+        assert group(lake, content).record.counts.duplicates == duplicates
 
 
 def test_reviews_of_twenty_characters_are_dropped_and_of_twenty_one_kept(lake: Lake) -> None:
@@ -104,17 +111,17 @@ def test_every_review_read_is_counted_once(lake: Lake) -> None:
 
 def test_figures_of_a_product_are_those_of_its_reviews(lake: Lake) -> None:
     reviews = [
-        Review(reviewer="A", rating=5, votes=2, day=10, style="Red"),
-        Review(reviewer="B", rating=2, votes=1024, day=20, style="Blue"),
-        Review(reviewer="C", rating=2, day=30, style="Blue"),
-        Review(reviewer="D", rating=3, day=15, style="Red"),
+        Review(reviewer="A", rating=5, votes=2, day=17_010, style="Red"),
+        Review(reviewer="B", rating=2, votes=1024, day=17_020, style="Blue"),
+        Review(reviewer="C", rating=2, day=17_030, style="Blue"),
+        Review(reviewer="D", rating=3, day=17_015, style="Red"),
     ]
     (row,) = group(lake, reviews).products.to_dicts()
     assert row["avg_rating"] == 3.0
     assert row["total_helpful_votes"] == 1026
     assert row["dominant_style"] == "Color: Blue"  # a tie: the first of the alphabet
-    assert row["oldest_review_timestamp"] == 10 * 86_400
-    assert row["newest_review_timestamp"] == 30 * 86_400
+    assert row["oldest_review_timestamp"] == 17_010 * 86_400
+    assert row["newest_review_timestamp"] == 17_030 * 86_400
 
 
 def test_a_product_with_very_much_text_keeps_it(lake: Lake) -> None:
@@ -138,8 +145,11 @@ def test_a_bucket_that_turns_out_too_large_is_split(
     assert parts.products.equals(whole.products)
 
 
-def test_reviews_that_are_all_too_short_leave_an_empty_table(lake: Lake) -> None:
-    assert group(lake, tsv([Review(text="short")])).products.is_empty()
+def test_reviews_that_are_all_too_short_leave_an_empty_table_and_the_reason(lake: Lake) -> None:
+    found = group(lake, tsv([Review(text="short")]))
+    assert found.products.is_empty()
+    reason = why_no_product(found.record, load_settings())
+    assert reason.startswith("no product is left of 1 reviews: 1 reviews have 20 characters")
 
 
 def test_unchanged_dumps_are_not_read_again(lake: Lake) -> None:
@@ -177,7 +187,16 @@ def test_a_forged_record_has_no_other_objects_removed(lake: Lake, key: str, fiel
     assert lake.head("summarized_dataset/merged_summaries.csv") is not None
 
 
-@pytest.mark.parametrize("change", [{"min_reviews": 2}, {"min_review_chars": 3}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"min_reviews": 2},
+        {"min_review_chars": 3},
+        {"columns": {"review_text": "reviewText"}},
+        {"verified_only": True},
+        {"reviews_since": "2000-01-01"},
+    ],
+)
 def test_a_changed_setting_reads_again(lake: Lake, change: dict[str, object]) -> None:
     before = group(lake, reviews_of("B1")).record
     assert group(lake, reviews_of("B1"), **change).record.version != before.version

@@ -1,4 +1,4 @@
-"""Tests of ``json_lines`` and ``delimited``: both account for every line."""
+"""Tests of ``json_rows`` and ``delimited``: both account for every line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reviewsum_assets.reviews import delimited
-from reviewsum_assets.reviews.delimited import csv_rows, parse_tsv
-from reviewsum_assets.reviews.fields import MOST_ID_CHARS, PRODUCT_ID, normalized
-from reviewsum_assets.reviews.json_lines import parse_json_lines
+from reviewsum_assets.reviews.delimited import Dialect, csv_rows, parse_tsv
+from reviewsum_assets.reviews.fields import (
+    MOST_ID_CHARS,
+    Columns,
+    find_columns,
+    json_columns,
+    normalized,
+)
+from reviewsum_assets.reviews.json_rows import parse_json_lines
 from reviewsum_assets.reviews.rows import BadRow, named_rows
 from tests.support.dumps import Review, amazon_2014, amazon_2018, amazon_2023, json_lines
 from tests.support.hostile import damaged, examples, json_values, texts
 
+JSON = json_columns((), {})
 CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -34,14 +41,22 @@ def json_rows(draw: st.DrawFn) -> bytes:
     return draw(damaged(line)) if draw(st.booleans()) else line
 
 
-def require_accounted_for(fields: pl.DataFrame, bad: list[BadRow], numbers: set[int]) -> None:
+def parsed(lines: list[bytes]) -> tuple[pl.DataFrame, list[BadRow]]:
+    fields, kept, bad, _ = parse_json_lines(lines, range(1, len(lines) + 1), JSON)
+    assert len(kept) == fields.height
+    return fields, bad
+
+
+def require_accounted_for(
+    fields: pl.DataFrame, bad: list[BadRow], numbers: set[int], columns: Columns = JSON
+) -> None:
     """Check that each line is a clean review or a bad row with a reason."""
     assert fields.height + len(bad) == len(numbers)
     assert [row.line for row in bad] == sorted({row.line for row in bad} & numbers)
     for row in bad:
         assert row.reason.isprintable()
         row.excerpt.encode()
-    reviews = normalized(fields)
+    reviews, _ = normalized(fields, columns)
     for product in reviews["product_id"]:
         assert product and len(product) <= MOST_ID_CHARS and not CONTROL.search(product)
     for number in reviews["rating"]:
@@ -57,7 +72,7 @@ def require_accounted_for(fields: pl.DataFrame, bad: list[BadRow], numbers: set[
 def test_every_hostile_json_line_is_a_review_or_bad(rows: list[bytes]) -> None:
     lines = b"\n".join(rows).split(b"\n")
     numbers = {number for number, line in enumerate(lines, 1) if line.strip()}
-    require_accounted_for(*parse_json_lines(lines, 1), numbers)
+    require_accounted_for(*parsed(lines), numbers)
 
 
 @given(st.lists(st.lists(texts, min_size=3, max_size=3) | st.lists(texts), max_size=8))
@@ -65,27 +80,28 @@ def test_every_hostile_json_line_is_a_review_or_bad(rows: list[bytes]) -> None:
 def test_every_hostile_tsv_line_is_a_review_or_bad(rows: list[list[str]]) -> None:
     content = "\n".join("\t".join(row) for row in rows).encode("utf-8", "surrogatepass")
     lines = [b"header", *content.split(b"\n")]
-    parsed = parse_tsv(lines, 1, ["product_id", "odd", "review_body"])
+    names = ("product_id", "odd", "review_body")
+    columns = find_columns(names, {})
+    rows_read = parse_tsv(lines, range(1, len(lines) + 1), Dialect(names, "\t"), names)
     numbers = {number for number, line in enumerate(lines[1:], 2) if line.strip()}
-    require_accounted_for(*named_rows(parsed), numbers)
+    require_accounted_for(*named_rows(rows_read, columns), numbers, columns)
 
 
 @given(st.lists(texts, min_size=1, max_size=6))
 @examples(1)
 def test_a_hostile_id_is_unchanged_or_refused(ids: list[str]) -> None:
     rows = b"".join(json_lines(amazon_2018, [Review(product=product)]) for product in ids)
-    fields, bad = parse_json_lines(rows.splitlines(), 1)
+    fields, bad = parsed(rows.splitlines())
     refused = {row.line for row in bad}
     kept = [product.strip() for line, product in enumerate(ids, 1) if line not in refused]
-    assert normalized(fields)["product_id"].to_list() == kept
+    assert normalized(fields, JSON)[0]["product_id"].to_list() == kept
 
 
 @pytest.mark.parametrize("empty", ["", " "])
 def test_a_blank_parent_id_gives_way_to_the_id(empty: str) -> None:
     row = {"parent_asin": empty, "asin": "B1", "text": "a text that is long enough"}
-    fields, bad = parse_json_lines([json.dumps(row).encode()], 1)
-    assert (bad, normalized(fields)["product_id"].to_list()) == ([], ["B1"])
-    assert PRODUCT_ID[0] == "parent_asin"
+    fields, bad = parsed([json.dumps(row).encode()])
+    assert (bad, normalized(fields, JSON)[0]["product_id"].to_list()) == ([], ["B1"])
 
 
 def written(rows: list[list[str]]) -> str:
@@ -96,7 +112,7 @@ def written(rows: list[list[str]]) -> str:
 
 def split(content: str) -> tuple[list[list[str]], list[int]]:
     """Fields of good CSV rows, and lines of bad ones."""
-    found = list(csv_rows(io.StringIO(f"a,b,c\n{content}", newline=""), 3))
+    found = list(csv_rows(io.StringIO(f"a,b,c\n{content}", newline=""), Dialect(("a", "b", "c"))))
     good = [row[1] for row in found if not isinstance(row, BadRow)]
     return good, [row.line for row in found if isinstance(row, BadRow)]
 
@@ -149,5 +165,7 @@ def test_hostile_quotes_that_span_many_rows_cost_linear_time(
 def test_bad_rows_do_not_accumulate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delimited, "BATCH_ROWS", 10)
     content = b"asin,text\n" + b"x\n" * 95
-    parts = list(delimited.read_csv(io.BytesIO(content), ["asin", "text"]))
+    parts = list(
+        delimited.read_csv(io.BytesIO(content), Dialect(("asin", "text")), ("asin", "text"))
+    )
     assert [len(part.bad) for part in parts] == [10] * 9 + [5]
