@@ -29,6 +29,7 @@ from reviewsum_assets.reviews.grouping import (
     require_still_current,
     scan_grouped,
     scan_too_few,
+    why_no_product,
 )
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage import places
@@ -61,6 +62,8 @@ def checkpoint_plan(
 ) -> dg.MaterializeResult[None]:
     """Make a plan and align the partitions with it."""
     grouped = _grouped_reviews_of_run(context, pipeline)
+    if not grouped.counts.products:
+        raise PlanError(why_no_product(grouped, pipeline.settings))
     model = _model_of_run(context, pipeline)
     try:
         outcome = make_plan(

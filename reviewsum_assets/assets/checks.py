@@ -27,6 +27,7 @@ from reviewsum_assets.reviews.grouping import (
 from reviewsum_assets.reviews.rows import QuarantinedRow
 from reviewsum_assets.storage.lake import Lake
 
+_LEAST_READ_SHARE = 0.9
 # Examples in the description; the table has more.
 _NAMED = 3
 
@@ -115,8 +116,18 @@ _DUMPS_WHOLE = dg.AssetCheckSpec(
 )
 
 
+_FIELDS_READ = dg.AssetCheckSpec(
+    "fields_are_readable",
+    asset=grouped_reviews,
+    description="Of each dump at least 90 % of the ratings, dates, votes and reviewers that it "
+    "gives could be read: those that could not count as absent.",
+)
+
+
 @dg.multi_asset_check(
-    specs=[_ONE_ROW, _ROWS_READ, _DUMPS_WHOLE], name="grouped_reviews_checks", can_subset=True
+    specs=[_ONE_ROW, _ROWS_READ, _FIELDS_READ, _DUMPS_WHOLE],
+    name="grouped_reviews_checks",
+    can_subset=True,
 )
 @fails_plainly
 def grouped_reviews_checks(
@@ -130,6 +141,8 @@ def grouped_reviews_checks(
         yield _one_row_a_product(pipeline.lake, record)
     if _ROWS_READ.key in context.selected_asset_check_keys:
         yield _rows_could_be_read(pipeline, record)
+    if _FIELDS_READ.key in context.selected_asset_check_keys:
+        yield _fields_could_be_read(record)
     if _DUMPS_WHOLE.key in context.selected_asset_check_keys:
         yield _dumps_are_whole(record)
 
@@ -161,8 +174,33 @@ def _rows_could_be_read(pipeline: Pipeline, record: GroupedReviews) -> dg.AssetC
     return judged(_ROWS_READ, rule, finding, counts.reviews_read + counts.quarantined)
 
 
+def _fields_could_be_read(record: GroupedReviews) -> dg.AssetCheckResult:
+    given = [
+        (dump, name, reading)
+        for dump in record.dumps
+        for name, reading in dump.fields.items()
+        if reading.given
+    ]
+    unread = [
+        (
+            f"{name} of {dump.label} (not {', '.join(map(repr, reading.examples))})",
+            f"{reading.read:,} of {reading.given:,}",
+        )
+        for dump, name, reading in given
+        if reading.read < _LEAST_READ_SHARE * reading.given
+    ]
+    rule = Rule(
+        f"fields of dumps could be read in less than {_LEAST_READ_SHARE:.0%} of their rows",
+        "Write such values in a usual form, or name another column with --columns",
+        severity=dg.AssetCheckSeverity.WARN,
+        detail="values that could be read",
+        subject="field",
+    )
+    return judged(_FIELDS_READ, rule, Finding(len(unread), unread[:MOST_EXAMPLES]), len(given))
+
+
 def _dumps_are_whole(record: GroupedReviews) -> dg.AssetCheckResult:
-    damaged = [(dump.name, dump.damage) for dump in record.dumps if dump.damage]
+    damaged = [(dump.label, dump.damage) for dump in record.dumps if dump.damage]
     rule = Rule(
         "dumps are damaged; rows before the damage are read, the others are lost",
         "Download them again and replace the damaged ones",

@@ -14,6 +14,7 @@ from reviewsum_assets.reviews.grouping import GroupedReviews, Progress, group_re
 from reviewsum_assets.storage import places
 
 _LOG_EVERY_SECONDS = 10.0
+_LISTED_DUMPS = 10
 _PREVIEW_PRODUCTS = 5
 _PREVIEW_CHARS = 160
 
@@ -40,6 +41,12 @@ def grouped_reviews(
     record, reused = group_reviews(pipeline.lake, pipeline.settings, report)
     if reused:
         context.log.info("the dumps have not changed: nothing was read")
+    for dump in record.dumps[:_LISTED_DUMPS]:
+        is_odd = dump.recoded or dump.skipped
+        pipeline.say(context.log.warning if is_odd else context.log.info, dump.sentence())
+    if len(record.dumps) > _LISTED_DUMPS:
+        more = len(record.dumps) - _LISTED_DUMPS
+        pipeline.say(context.log.info, f"{more:,} more dumps: the asset's page has the table")
     if pipeline.settings.dumps or has_dumps(pipeline.lake):  # else an earlier call named them
         context.log_event(observation(pipeline))
     if record.counts.quarantined:
@@ -82,6 +89,8 @@ class _Report:
 def _metadata(pipeline: Pipeline, record: GroupedReviews, *, reused: bool) -> dict[str, Any]:
     counts = record.counts
     lake = pipeline.lake
+    # Share of the values that could be read.
+    fields = tuple(dict.fromkeys(name for dump in record.dumps for name in dump.fields))
     metadata: dict[str, Any] = {
         "products": counts.products,
         "reviews_read": counts.reviews_read,
@@ -90,12 +99,20 @@ def _metadata(pipeline: Pipeline, record: GroupedReviews, *, reused: bool) -> di
         "duplicate_reviews": counts.duplicates,
         "preview": _preview(pipeline, record),
         "reviews_too_short": counts.too_short,
+        "reviews_not_verified": counts.not_verified,
+        "reviews_too_old": counts.too_old,
         "products_with_too_few_reviews": counts.products_too_small,
         "seconds": round(record.seconds, 2),
         "reused": reused,
         "dumps": display.table(
-            ["dump", "format", "rows", "quarantined"],
-            ((dump.name, dump.format, dump.rows, dump.quarantined) for dump in record.dumps),
+            ["dump", "format", "rows", "quarantined", "as Windows-1252", *fields],
+            (
+                (
+                    *(dump.label, dump.format, dump.rows, dump.quarantined, dump.recoded),
+                    *(_percent(dump.shares.get(name)) for name in fields),
+                )
+                for dump in record.dumps
+            ),
         ),
         "dagster/row_count": counts.products,
         "dagster/uri": lake.uri_of(record.tables[0]),
@@ -103,6 +120,10 @@ def _metadata(pipeline: Pipeline, record: GroupedReviews, *, reused: bool) -> di
     if record.quarantine_key is not None:
         metadata["quarantine"] = dg.MetadataValue.path(lake.uri_of(record.quarantine_key))
     return metadata
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
 
 
 def _preview(pipeline: Pipeline, record: GroupedReviews) -> dg.MarkdownMetadataValue:

@@ -43,6 +43,29 @@ class DumpSummary(BaseModel):
         """Name with that of the member."""
         return f"{self.name}/{self.member}" if self.member else self.name
 
+    @property
+    def shares(self) -> dict[str, float | None]:
+        """Share of the values of each field that could be read, None where the dump has none."""
+        return {
+            name: reading.read / reading.given if reading.given else None
+            for name, reading in self.fields.items()
+        }
+
+    def sentence(self) -> str:
+        """Return what was read, in one line."""
+        fields = ", ".join(
+            f"{name} {'absent' if share is None else f'{share:.0%}'}"
+            for name, share in self.shares.items()
+        )
+        parts = [
+            f"{self.rows:,} rows read",
+            f"{self.quarantined:,} bad",
+            f"readable: {fields}" if fields else "",
+            f"{self.recoded:,} not UTF-8, read as Windows-1252" if self.recoded else "",
+            f"no dumps: {'; '.join(self.skipped)}" if self.skipped else "",
+        ]
+        return f"{self.label} ({self.format}): {', '.join(part for part in parts if part)}"
+
 
 class Source:
     """A dump or a member of an archive while it is read: its format and what was found so far."""
