@@ -23,45 +23,50 @@ from reviewsum_assets.reviews.values import (
 )
 from reviewsum_assets.settings import ReviewField
 
-# Names in published dumps and exports; the first one with a value counts. Letter case, spaces and
-# punctuation are ignored. Variants of a product are reviewed as one, under their parent.
-NAMES: Mapping[ReviewField, tuple[str, ...]] = {
+# Names in the Amazon Reviews sets of 2014, 2018 and 2023 and the AWS review set.
+_AMAZON: Mapping[ReviewField, tuple[str, ...]] = {
+    ReviewField.PRODUCT_ID: ("parent_asin", "product_id", "asin"),
+    ReviewField.TEXT: ("reviewText", "review_body", "review_text", "text"),
+    ReviewField.REVIEWER: ("reviewerID", "user_id", "customer_id", "reviewer_id"),
+    ReviewField.TITLE: ("summary", "review_headline", "review_title", "user_summary", "title"),
+    ReviewField.RATING: ("overall", "star_rating", "rating"),
+    ReviewField.VOTES: ("vote", "helpful_vote", "helpful_votes", "helpful"),
+    ReviewField.STYLE: ("style",),
+    ReviewField.DATE: ("unixReviewTime", "timestamp", "review_date", "reviewTime"),
+    ReviewField.VERIFIED: ("verified", "verified_purchase"),
+}
+# Names in other published dumps and exports of shops.
+_OTHERS: Mapping[ReviewField, tuple[str, ...]] = {
     ReviewField.PRODUCT_ID: (
-        *("parent_asin", "product_id", "asin", "asins", "business_id", "gmap_id", "book_id"),
-        *("app_id", "clothing_id", "beer_beerid"),
+        *("asins", "business_id", "gmap_id", "book_id", "app_id", "clothing_id", "beer_beerid"),
     ),
-    ReviewField.TEXT: (
-        *("reviewText", "review_body", "review_text", "text", "reviews.text", "review_content"),
-        *("review", "content", "body"),
-    ),
+    ReviewField.TEXT: ("reviews.text", "review_content", "review", "content", "body"),
     # A name stands in where there is no id.
     ReviewField.REVIEWER: (
-        *("reviewerID", "user_id", "customer_id", "reviewer_id", "author_id"),
-        *("reviews.username", "reviewerName", "review_profilename", "user_name", "user_nickname"),
-        *("profile_name", "author"),
+        *("author_id", "reviews.username", "reviewerName", "review_profilename", "user_name"),
+        *("user_nickname", "profile_name", "author"),
     ),
-    ReviewField.TITLE: (
-        *("summary", "review_headline", "review_title", "user_summary", "title"),
-        *("reviews.title", "headline"),
-    ),
+    ReviewField.TITLE: ("reviews.title", "headline"),
     ReviewField.RATING: (
-        *("overall", "star_rating", "rating", "stars", "score", "reviews.rating"),
-        *("review_rating", "review_score", "review_overall", "overall_rating"),
+        *("stars", "score", "reviews.rating", "review_rating", "review_score", "review_overall"),
+        "overall_rating",
     ),
     ReviewField.VOTES: (
-        *("vote", "helpful_vote", "helpful_votes", "helpful", "helpfulness_numerator"),
-        *("reviews.numHelpful", "useful", "thumbsUpCount", "positive_feedback_count"),
-        *("total_pos_feedback_count", "total_positive_feedback_count", "n_votes", "useful_count"),
-        "votes_up",
+        *("helpfulness_numerator", "reviews.numHelpful", "useful", "thumbsUpCount", "n_votes"),
+        *("positive_feedback_count", "total_pos_feedback_count", "total_positive_feedback_count"),
+        *("useful_count", "votes_up"),
     ),
-    ReviewField.STYLE: ("style",),
     ReviewField.DATE: (
-        *("unixReviewTime", "timestamp", "review_date", "reviewTime", "time", "reviews.date"),
-        *("date", "submission_time", "date_added", "review_time", "timestamp_created", "at"),
+        *("time", "reviews.date", "date", "submission_time", "date_added", "review_time"),
+        *("timestamp_created", "at"),
     ),
-    ReviewField.VERIFIED: ("verified", "verified_purchase", "reviews.didPurchase"),
+    ReviewField.VERIFIED: ("reviews.didPurchase",),
 }
-_JSON_NAMES = tuple(name for names in NAMES.values() for name in names)
+# The first name with a value counts. Letter case, spaces and punctuation are ignored. Variants of a
+# product are reviewed as one, under their parent.
+NAMES: Mapping[ReviewField, tuple[str, ...]] = {
+    field: (*names, *_OTHERS.get(field, ())) for field, names in _AMAZON.items()
+}
 
 # Names of the columns of each field in one dump, the first one with a value counts.
 Columns = Mapping[ReviewField, tuple[str, ...]]
@@ -142,8 +147,11 @@ def json_columns(
     names: Sequence[str], mapping: Mapping[ReviewField, str]
 ) -> dict[ReviewField, tuple[str, ...]]:
     """Find columns as ``find_columns`` does; a key may also first occur far down the file."""
+    found = find_columns(names, mapping)
+    later = [name for field in ReviewField if field not in found for name in NAMES[field]]
+    later += [name for known in _AMAZON.values() for name in known]
     plain = {_plain(name) for name in names}
-    later = [name for name in (*mapping.values(), *_JSON_NAMES) if _plain(name) not in plain]
+    later = [name for name in (*mapping.values(), *later) if _plain(name) not in plain]
     return find_columns(tuple(dict.fromkeys((*names, *later))), mapping)
 
 
@@ -165,11 +173,12 @@ def product_id(columns: Columns, present: Sequence[str]) -> pl.Expr:
     """
     ids = []
     for name in columns[ReviewField.PRODUCT_ID]:
-        found = pl.col(name).str.strip_chars()
+        if name not in present:
+            continue
+        found = pl.col(name)
         if _plain(name) == "asins":  # one product under several ids, separated by commas
-            found = found.str.extract(r"^([^,]*)").str.strip_chars()
-        if name in present:
-            ids.append(absent_as_null(found))
+            found = found.str.extract(r"^([^,]*)")
+        ids.append(absent_as_null(found))
     return pl.coalesce(ids)
 
 
@@ -256,7 +265,7 @@ def normalized(raw: pl.DataFrame, columns: Columns) -> tuple[pl.DataFrame, dict[
         {
             "text": first_of(ReviewField.TEXT).fill_null(""),
             "title": first_of(ReviewField.TITLE).fill_null(""),
-            "reviewer_id": read(ReviewField.REVIEWER, lambda names: names.str.strip_chars()),
+            "reviewer_id": read(ReviewField.REVIEWER, lambda names: names),
             "rating": read(ReviewField.RATING, as_ratings),
             "helpful_votes": read(ReviewField.VOTES, as_votes).fill_null(0),
             "style": _styles(first_of(ReviewField.STYLE)),

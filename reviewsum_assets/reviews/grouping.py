@@ -302,8 +302,8 @@ class _Grouping:
     def group(self) -> GroupedReviews:
         """Read, group, write the tables; the caller commits the record."""
         started = time.monotonic()
-        columns = self._settings.columns
-        self._sources = [found for dump in self._dumps for found in find_sources(dump, columns)]
+        settings = self._settings
+        self._sources = [found for dump in self._dumps for found in find_sources(dump, settings)]
         layouts = {source.dump.label: source.format.layout for source in self._sources}
         grouped = [label for label, found in layouts.items() if found is Layout.GROUPED_CSV]
         if grouped and len(grouped) < len(layouts):
@@ -314,7 +314,7 @@ class _Grouping:
         if grouped:
             self._copy_products()
         else:
-            require_mapped(self._sources, columns)
+            require_mapped(self._sources, settings.columns)
             self._group_reviews()
         # Before any write, because tables of this version may be the current ones.
         require_same(self._dumps, find_dumps(self._lake, self._settings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,7 +14,7 @@ from reviewsum_assets.reviews.fields import is_same_name
 from reviewsum_assets.reviews.formats import JSON_LAYOUTS, Format, detect_format
 from reviewsum_assets.reviews.rows import Quarantine
 from reviewsum_assets.reviews.values import Reading
-from reviewsum_assets.settings import ReviewField
+from reviewsum_assets.settings import ReviewField, Settings
 
 
 class DumpSummary(BaseModel):
@@ -96,7 +97,7 @@ class Source:
         )
 
 
-def find_sources(dump: Dump, mapping: Mapping[ReviewField, str]) -> list[Source]:
+def find_sources(dump: Dump, settings: Settings) -> list[Source]:
     """Return a dump, or the members of an archive that are dumps.
 
     Raises:
@@ -104,12 +105,12 @@ def find_sources(dump: Dump, mapping: Mapping[ReviewField, str]) -> list[Source]
     """
     with dump.open() as file:
         if not is_zip(file.read(4)):
-            return [Source(dump, detect_format(dump, mapping))]
+            return [_source(dump, settings)]
     members, skipped = zip_members(dump)
     found = []
     for member in members:
         try:
-            found.append(Source(member, detect_format(member, mapping)))
+            found.append(_source(member, settings))
         except DumpError as error:
             skipped.append(str(error))
     if not found:
@@ -117,6 +118,14 @@ def find_sources(dump: Dump, mapping: Mapping[ReviewField, str]) -> list[Source]
         raise DumpError(f"dump {dump.name} is a zip archive without a dump: {reasons}")
     found[0].skipped = tuple(skipped)
     return found
+
+
+def _source(dump: Dump, settings: Settings) -> Source:
+    detected = detect_format(dump, settings.columns)
+    wanted = dict(detected.columns)
+    if not settings.verified_only:
+        wanted.pop(ReviewField.VERIFIED, None)
+    return Source(dump, replace(detected, columns=wanted))
 
 
 def require_mapped(sources: Sequence[Source], mapping: Mapping[ReviewField, str]) -> None:

@@ -1,6 +1,7 @@
 """Values of fields as people write them: dates, ratings, votes, and words for an absent value.
 
-Each reader takes a string column and returns null where it can make nothing of a value. The usual
+Each reader takes a string column, as ``absent_as_null`` leaves it, and returns null where it can
+make nothing of a value. The usual
 spelling is tried on the whole column first, others on the distinct values that are left.
 """
 
@@ -13,8 +14,11 @@ import polars as pl
 
 # Larger counts are errors, and their sums would overflow.
 MOST_COUNTED = 1_000_000_000
-# \N is NULL in exports of databases.
-_ABSENT = r"^(?i)\s*(?:nan|null|none|n/a|[-+]?inf(?:inity)?|\\N)?\s*$"
+# As programs write an absent value; \\N is NULL in exports of databases.
+_ABSENT = [
+    *("", "nan", "NaN", "NAN", "null", "NULL", "Null", "none", "None", "NONE", "n/a", "N/A"),
+    *("inf", "-inf", "Inf", "-Inf", "Infinity", "-Infinity", "\\N", "<NA>", "NaT"),
+]
 _EXAMPLES = 3
 
 _RATING = (
@@ -60,8 +64,9 @@ class Reading(NamedTuple):
 
 
 def absent_as_null(text: pl.Expr) -> pl.Expr:
-    """Text, with null for blanks and for NaN, Infinity, NULL and similar words."""
-    return pl.when(~text.str.contains(_ABSENT)).then(text)
+    """Text without surrounding white space; null for blanks, NaN, Infinity, NULL and the like."""
+    stripped = text.str.strip_chars()
+    return pl.when(~stripped.is_in(_ABSENT)).then(stripped)
 
 
 def read_with(
@@ -69,13 +74,12 @@ def read_with(
 ) -> tuple[pl.Series, Reading]:
     """Parse a column whose absent values are null; also return how much could be read."""
     values = parse(given)
-    unread = (
-        given.filter(given.is_not_null() & values.is_null()).head(100).unique(maintain_order=True)
-    )
-    examples = tuple(value[:80] for value in unread.head(_EXAMPLES))
-    return values, Reading(
-        given.len() - given.null_count(), values.len() - values.null_count(), examples
-    )
+    found = Reading(given.len() - given.null_count(), values.len() - values.null_count())
+    if found.read == found.given:
+        return values, found
+    unread = given.filter(given.is_not_null() & values.is_null()).head(100)
+    examples = tuple(value[:80] for value in unread.unique(maintain_order=True).head(_EXAMPLES))
+    return values, found._replace(examples=examples)
 
 
 def _other_spellings(
@@ -102,13 +106,13 @@ def _column(given: pl.Series, value: pl.Expr) -> pl.Series:
     return given.to_frame("text").select(value.alias("value")).to_series()
 
 
-_TEXT = pl.col("text").str.strip_chars()
+_TEXT = pl.col("text")
 
 
 def as_ratings(given: pl.Series) -> pl.Series:
     """``4``, ``4.0``, ``4,0``, ``4 stars``, ``4.0 out of 5 stars``, ``4/5``, ``★★★★☆``."""
-    number = pl.col("text").str.extract(_RATING).str.replace(",", ".", literal=True)
-    stars = pl.col("text").str.count_matches("★", literal=True).cast(pl.Float64)
+    number = _TEXT.str.extract(_RATING).str.replace(",", ".", literal=True)
+    stars = _TEXT.str.count_matches("★", literal=True).cast(pl.Float64)
     other = pl.coalesce(finite(number), pl.when(stars > 0).then(stars))
     plain = _column(given, finite(_TEXT))
     return _other_spellings(given, plain, lambda texts: _column(texts, other))
@@ -116,9 +120,8 @@ def as_ratings(given: pl.Series) -> pl.Series:
 
 def as_votes(given: pl.Series) -> pl.Series:
     """``12``, ``1,024``, ``12 people found this helpful``, or from 2014 ``[2, 3]``: 2 of 3."""
-    text = pl.col("text")
     number = (
-        pl.coalesce(text.str.extract(_VOTES_OF_ALL), text.str.extract(_VOTES))
+        pl.coalesce(_TEXT.str.extract(_VOTES_OF_ALL), _TEXT.str.extract(_VOTES))
         .str.replace_all(",", "", literal=True)
         .str.replace(r"(?i)^(?:one|a)$", "1")
         .cast(pl.Int64, strict=False)
@@ -159,9 +162,8 @@ def as_seconds(given: pl.Series) -> pl.Series:
 
 def _spelled_dates(texts: pl.Series) -> pl.Series:
     """Dates in any spelling; where 01/02/2020 is ambiguous, other dates of the column decide."""
-    frame = texts.str.strip_chars().to_frame("text")
-    text = pl.col("text")
-    year_last = text.str.extract_groups(_YEAR_LAST).struct
+    frame = texts.to_frame("text")
+    year_last = _TEXT.str.extract_groups(_YEAR_LAST).struct
     first, second = (year_last.field(name).cast(pl.Int32, strict=False) for name in "ab")
     has_point = year_last.field("sep") == "."  # then the day comes first everywhere
     is_day_first = has_point | (~has_point & (first > 12) & (second <= 12)).any()
@@ -170,12 +172,12 @@ def _spelled_dates(texts: pl.Series) -> pl.Series:
         for order in ("ba", "ab")
     )
     shapes = (_YEAR_FIRST, _COMPACT, _MONTH_DAY, _MONTH_NAMED, _DAY_MONTH, _YEAR_AT_END)
-    parts = [text.str.extract_groups(shape).struct for shape in shapes]
+    parts = [_TEXT.str.extract_groups(shape).struct for shape in shapes]
     ordered = pl.when(is_day_first).then(by_day).otherwise(by_month)
     day = pl.coalesce(
         ordered, by_day, by_month, *(_epoch_day(*(p.field(n) for n in "ymd")) for p in parts)
     )
-    return frame.select(value=day + _second_of_day(text)).to_series()
+    return frame.select(value=day + _second_of_day(_TEXT)).to_series()
 
 
 def _epoch_day(year: pl.Expr, month: pl.Expr, day: pl.Expr) -> pl.Expr:

@@ -8,6 +8,7 @@ import pytest
 
 from reviewsum_assets.reviews.values import (
     Reading,
+    absent_as_null,
     as_flags,
     as_ratings,
     as_seconds,
@@ -21,7 +22,8 @@ DAY = dt.datetime(2020, 1, 15, tzinfo=dt.UTC)
 
 
 def parsed(parse: Parse, *texts: str | None) -> list[object]:
-    return parse(pl.Series(texts, dtype=pl.String)).to_list()
+    given = pl.select(absent_as_null(pl.lit(pl.Series(texts, dtype=pl.String)))).to_series()
+    return parse(given).to_list()
 
 
 @pytest.mark.parametrize(
