@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import errno
 import gzip
 import io
 import lzma
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import IO, cast
 
 from reviewsum_assets.errors import DumpError
-from reviewsum_assets.reviews.dumps import Dump, is_dump_name
+from reviewsum_assets.reviews.dumps import UNREADABLE_ZIP, Dump, is_dump_name
 from reviewsum_assets.reviews.rows import MOST_ROW_LENGTH
 
 if sys.version_info >= (3, 14):
@@ -45,7 +46,7 @@ _REFUSED = (
     (b"\x04\x22\x4d\x18", "compressed by lz4", "unpack it, or compress it by gzip or zstd"),
     (b"\x1f\x9d", "compressed by compress (.Z)", "unpack it, or compress it by gzip or zstd"),
     (b"\xff\x06\0\0sNaPpY", "compressed by snappy", "unpack it, or compress it by gzip or zstd"),
-    (b"\xd0\xcf\x11\xe0", "an Excel workbook of before 2007", _SAVE_AS_CSV),
+    (b"\xd0\xcf\x11\xe0", "an Excel 97 workbook", _SAVE_AS_CSV),
     (b"ORC", "an ORC file", _EXPORT),
     (b"Obj\x01", "an Avro file", _EXPORT),
     (b"ARROW1", "an Arrow (Feather) file", _EXPORT),
@@ -152,7 +153,7 @@ def zip_members(dump: Dump) -> tuple[list[Dump], list[str]]:
         try:
             with zipfile.ZipFile(file) as archive:
                 entries = archive.infolist()
-        except zipfile.BadZipFile as error:
+        except UNREADABLE_ZIP as error:
             raise DumpError(
                 f"dump {dump.name} is a damaged zip archive ({error}). To fix: upload it again"
             ) from error
@@ -230,7 +231,9 @@ class _Unpacking(io.RawIOBase):
         except zipfile.BadZipFile as error:
             raise DamagedError(str(error)) from error
         except OSError as error:
-            if error.errno is not None:  # of the store, and not of gzip or bzip2
+            # Other errors are of the store: gzip and bzip2 set no number, a damaged zip archive
+            # leads to positions outside of the file.
+            if error.errno not in (None, errno.EINVAL):
                 raise
             raise DamagedError(str(error)) from error
         buffer[: len(piece)] = piece

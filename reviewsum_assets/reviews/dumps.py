@@ -6,7 +6,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -19,6 +19,16 @@ from reviewsum_assets.settings import Settings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake, LakeObject
 from reviewsum_assets.storage.stores import refuse_credentials
+
+# Errors of zipfile for damage, positions outside of the file, and features that it lacks.
+UNREADABLE_ZIP = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    OSError,
+)
 
 
 @dataclass(frozen=True)
@@ -74,13 +84,19 @@ class Dump:
         """Open the file, or the member of the archive, for reading its bytes.
 
         Raises:
+            DumpError: the member is damaged where it begins.
             LakeError: on opening or closing, it is no longer the file that was listed.
         """
         with self.lake.reading(self.listed) as file:
             if not self.member:
                 yield file
                 return
-            with zipfile.ZipFile(file) as archive, archive.open(self.member) as member:
+            with ExitStack() as stack:
+                try:
+                    archive = stack.enter_context(zipfile.ZipFile(file))
+                    member = stack.enter_context(archive.open(self.member))
+                except UNREADABLE_ZIP as error:
+                    raise DumpError(f"dump {self.label} is damaged: {error}") from error
                 yield member
 
 

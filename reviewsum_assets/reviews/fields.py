@@ -39,6 +39,7 @@ _AMAZON: Mapping[ReviewField, tuple[str, ...]] = {
 _OTHERS: Mapping[ReviewField, tuple[str, ...]] = {
     ReviewField.PRODUCT_ID: (
         *("asins", "business_id", "gmap_id", "book_id", "app_id", "clothing_id", "beer_beerid"),
+        *("sku", "product_handle", "handle"),
     ),
     ReviewField.TEXT: ("reviews.text", "review_content", "review", "content", "body"),
     # A name stands in where there is no id.
@@ -48,17 +49,17 @@ _OTHERS: Mapping[ReviewField, tuple[str, ...]] = {
     ),
     ReviewField.TITLE: ("reviews.title", "headline"),
     ReviewField.RATING: (
-        *("stars", "score", "reviews.rating", "review_rating", "review_score", "review_overall"),
+        *("stars", "star", "score", "reviews.rating", "review_rating", "review_overall"),
         "overall_rating",
     ),
     ReviewField.VOTES: (
         *("helpfulness_numerator", "reviews.numHelpful", "useful", "thumbsUpCount", "n_votes"),
         *("positive_feedback_count", "total_pos_feedback_count", "total_positive_feedback_count"),
-        *("useful_count", "votes_up"),
+        *("useful_count", "votes_up", "thumbs_up", "helpful_yes", "like_count"),
     ),
     ReviewField.DATE: (
         *("time", "reviews.date", "date", "submission_time", "date_added", "review_time"),
-        *("timestamp_created", "at"),
+        *("timestamp_created", "created_at", "date_created", "at"),
     ),
     ReviewField.VERIFIED: ("reviews.didPurchase",),
 }

@@ -227,8 +227,8 @@ class _Detection:
                 constants = {} if is_grouped else self._constants(names)
                 return Format(layout, names, self._container, dialect, columns, constants)
         names = max(by_delimiter.values(), key=len)
-        if len(names) > 1 and all(names) and len(lines) > at + 1:
-            raise no_columns(self._dump.label, "CSV", names)
+        if len(names) > 1 and len(lines) > at + 1:
+            raise no_columns(self._dump.label, "CSV", [name for name in names if name])
         raise DumpError(
             f"dump {self._dump.label} is of unknown format: {_EXPECTED}; found "
             f"{_described(self._lines)}"

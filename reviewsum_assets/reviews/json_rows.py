@@ -57,8 +57,9 @@ def parse_json_lines(
     constants = constants or {}
     names = (name for group in columns.values() for name in group if name not in constants)
     schema = dict.fromkeys(names, pl.String)
+    # Several objects of an array may have the same number.
     numbered = [(n, line) for n, line in zip(numbers, lines, strict=True) if line.strip()]
-    bad: dict[int, BadRow] = {}
+    bad: list[BadRow] = []
     recoded = 0
     frame = _parsed([line for _, line in numbered], schema)
     if frame is None:
@@ -70,7 +71,7 @@ def parse_json_lines(
             text, is_recoded = _utf8(line)
             reason = _syntax_error(text)
             if reason is not None:
-                bad[number] = BadRow.of(number, reason, line)
+                bad.append(BadRow.of(number, reason, line))
                 continue
             recoded += is_recoded
             sound.append((number, text))
@@ -78,24 +79,21 @@ def parse_json_lines(
         frame = _parsed([line for _, line in numbered], schema)
     if frame is None:
         # Python parses each of these lines and polars does not, which is rare.
-        frames = [pl.DataFrame(schema=schema)]
-        for number, line in numbered:
-            found = _parsed([line], schema)
-            if found is None:
-                bad[number] = BadRow.of(number, "not JSON as the standard defines it", line)
-            else:
-                frames.append(found)
-        numbered = [one for one in numbered if one[0] not in bad]
-        frame = pl.concat(frames)
+        frames = [(one, _parsed([one[1]], schema)) for one in numbered]
+        reason = "not JSON as the standard defines it"
+        bad += [BadRow.of(one[0], reason, one[1]) for one, found in frames if found is None]
+        numbered = [one for one, found in frames if found is not None]
+        empty = pl.DataFrame(schema=schema)
+        frame = pl.concat([empty, *(found for _, found in frames if found is not None)])
     frame = frame.with_columns(pl.lit(text).alias(name) for name, text in constants.items())
     rejected = _no_reviews(frame, [line for _, line in numbered], columns, constants)
     for row, reason in rejected.items():
         number, line = numbered[row]
-        bad[number] = BadRow.of(number, reason, line)
+        bad.append(BadRow.of(number, reason, line))
     if rejected:
         frame = frame.filter(~pl.int_range(pl.len()).is_in(list(rejected)))
-        numbered = [one for one in numbered if one[0] not in bad]
-    return Parsed(frame, [n for n, _ in numbered], [bad[n] for n in sorted(bad)], recoded)
+    kept = [number for row, (number, _) in enumerate(numbered) if row not in rejected]
+    return Parsed(frame, kept, sorted(bad, key=lambda row: row.line), recoded)
 
 
 def json_of_literals(

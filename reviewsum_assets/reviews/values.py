@@ -110,11 +110,14 @@ _TEXT = pl.col("text")
 
 
 def as_ratings(given: pl.Series) -> pl.Series:
-    """``4``, ``4.0``, ``4,0``, ``4 stars``, ``4.0 out of 5 stars``, ``4/5``, ``★★★★☆``."""
+    """``4``, ``4.0``, ``4,0``, ``4 stars``, ``4.0 out of 5 stars``, ``4/5``, ``★★★★☆``.
+
+    No rating is below 0: -1 says that there is none, or that a game is not recommended.
+    """
     number = _TEXT.str.extract(_RATING).str.replace(",", ".", literal=True)
     stars = _TEXT.str.count_matches("★", literal=True).cast(pl.Float64)
     other = pl.coalesce(finite(number), pl.when(stars > 0).then(stars))
-    plain = _column(given, finite(_TEXT))
+    plain = _column(given, pl.when(finite(_TEXT) >= 0).then(finite(_TEXT)))
     return _other_spellings(given, plain, lambda texts: _column(texts, other))
 
 

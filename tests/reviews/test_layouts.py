@@ -123,6 +123,25 @@ CONTENTS = {
     "amazon_reviews_multi": csv(
         rows(names="product_id reviewer_id review_body stars review_date", language="en")
     ),
+    "clothing shop": csv(
+        rows(names="Clothing_ID Age Review_Text Rating Date", Title="", Positive_Feedback_Count=0)
+    )
+    .replace(b"Clothing_ID", b",Clothing ID")
+    .replace(b"P1,", b"0,P1,"),
+    "Google Play": csv(
+        rows(
+            names="appId userName content score at",
+            date="%Y-%m-%d %H:%M:%S",
+            reviewId="",
+            thumbsUpCount=0,
+        )
+    ),
+    "Sephora": csv(
+        rows(names="product_id author_id review_text rating submission_time", is_recommended="1.0")
+    ),
+    "Okendo": csv(
+        rows(names="productId name body rating dateCreated", date="%Y-%m-%dT00:00:00Z", handle="")
+    ),
     "Yelp": b"\n".join(
         json.dumps(row).encode()
         for row in rows(names="business_id user_id text stars date", date="%Y-%m-%d %H:%M:%S")
@@ -169,10 +188,10 @@ def test_quotes_of_an_unquoted_tsv_stay(lake: Lake) -> None:
 def test_a_damaged_object_costs_no_other_one(lake: Lake, separator: str) -> None:
     objects = [json.dumps(row) for row in PLAIN]
     objects[3] = objects[3].replace('"rating"', "rating")
+    objects[1:1] = ['{"product_id": "", "review_text": "x"}']
     found = group(lake, f"[{separator.join(objects)}]".encode())
-    (bad,) = found.bad
-    assert bad.reason.startswith("not JSON")
-    assert bad.line == 1 + 3 * separator.count("\n")
+    assert {row.reason[:8] for row in found.bad} == {"no produ", "not JSON"}
+    assert [row.line for row in found.bad] == [1 + n * separator.count("\n") for n in (1, 4)]
     assert found.record.counts.reviews_kept == 5
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import subprocess
 import sys
 import threading
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +30,7 @@ from tests.reviews.support import group, grouped
 from tests.support.dumps import (
     FORMATS,
     Review,
+    amazon_2014,
     amazon_2018,
     cleaned_csv,
     json_lines,
@@ -34,6 +38,11 @@ from tests.support.dumps import (
     tsv,
 )
 from tests.support.hostile import damaged, examples, texts
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 GOOD = reviews_of("B1", 8)
 GOOD_LINES = json_lines(amazon_2018, GOOD).splitlines()
@@ -266,19 +275,47 @@ def dumps(draw: st.DrawFn) -> bytes:
     Not Parquet, in which forged lengths make polars end the process.
     """
     review = st.builds(Review, product=st.just("B1") | texts, text=st.just(GOOD[0].text) | texts)
-    name = draw(st.sampled_from(["2014", "2018", "2023", "TSV", "CSV", "grouped"]))
+    name = draw(st.sampled_from(["2014", "2018", "2023", "TSV", "CSV", *OTHER_LAYOUTS]))
     reviews = draw(st.lists(review, min_size=1, max_size=6))
-    content = grouped_csv(reviews) if name == "grouped" else FORMATS[name](reviews)
-    content = draw(damaged(content))
+    content = draw(damaged((OTHER_LAYOUTS.get(name) or FORMATS[name])(reviews)))
+    content = content.decode(errors="replace").encode(
+        draw(st.sampled_from(["utf-8", "utf-8", "utf-16", "cp1252"])), "replace"
+    )
     if draw(st.booleans()):
-        content = gzip.compress(content)
+        content = draw(st.sampled_from(PACKINGS))(content)
         content = draw(st.just(content) | damaged(content))
     return content
+
+
+def zip_of(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", content)
+    return buffer.getvalue()
+
+
+PACKINGS: tuple[Callable[[bytes], bytes], ...] = (
+    gzip.compress,
+    bz2.compress,
+    lzma.compress,
+    zstd.compress,
+    zip_of,
+)
 
 
 def grouped_csv(reviews: list[Review]) -> bytes:
     table = pl.DataFrame([{"product_id": r.product, "all_reviews": r.text} for r in reviews])
     return table.with_columns(review_count=pl.lit(5)).write_csv().encode()
+
+
+OTHER_LAYOUTS: dict[str, Callable[[list[Review]], bytes]] = {
+    "grouped": grouped_csv,
+    "array": lambda reviews: json.dumps([amazon_2018(review) for review in reviews]).encode(),
+    "indented": lambda reviews: json.dumps([amazon_2018(r) for r in reviews], indent=1).encode(),
+    "literals": lambda reviews: b"\n".join(repr(amazon_2014(r)).encode() for r in reviews),
+    "semicolons": lambda reviews: cleaned_csv(reviews).replace(b",", b";"),
+    "backslashes": lambda reviews: cleaned_csv(reviews).replace(b'""', b'\\"'),
+}
 
 
 @given(dumps(), st.integers(50, 5_000))

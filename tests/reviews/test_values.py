@@ -82,7 +82,7 @@ def test_other_dates_of_a_column_tell_day_and_month_apart(other: str, expected: 
     [
         (as_ratings, ["4", "4.0", "4,0", " 4 "], 4.0),
         (as_ratings, ["4 stars", "4.0 out of 5 stars", "4/5", "4,0 von 5 Sternen", "★★★★☆"], 4.0),
-        (as_ratings, ["five", "8/10", "1e999", "NaN"], None),
+        (as_ratings, ["five", "8/10", "1e999", "NaN", "-1"], None),
         (as_votes, ["12", "12.0", "12 people found this helpful", "[12, 13]", "[12,13]"], 12),
         (as_votes, ["1,234"], 1234),
         (as_votes, ["1", "One person found this helpful"], 1),
