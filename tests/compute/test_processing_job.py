@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from reviewsum_assets.compute import processing_job
+from reviewsum_assets.compute.failures import FailureKind, failed_job
 from reviewsum_assets.compute.processing_job import LOG_GROUP, ContainerLogs, JobDescription
 from tests.support.clocks import FastClock
 from tests.support.processing import ProcessingEmulator
@@ -73,3 +74,22 @@ def test_the_cost_of_a_running_job_is_by_the_clock_of_the_service(
     started = {"ProcessingStartTime": datetime.now(UTC) - timedelta(seconds=90)}
     monkeypatch.setattr(processing_job, "datetime", FastClock)
     assert 80 < JobDescription({**answer, **started}).billed_seconds < 120
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        (
+            "AlgorithmError: Please use an instance type with more memory, exit code: 137",
+            FailureKind.OUT_OF_MEMORY,
+        ),
+        ("ClientError: Data download failed: No S3 objects found under", FailureKind.INPUT),
+        ("ClientError: Data download failed: Access denied", FailureKind.INPUT),
+        ("InternalServerError: We encountered an internal error", FailureKind.SERVICE),
+        ("AlgorithmError: See job logs for more information", FailureKind.JOB),
+    ],
+)
+def test_a_reason_of_sagemaker_in_public_reports_is_recognized_by_its_kind(
+    reason: str, kind: FailureKind
+) -> None:
+    assert failed_job(reason, "", "", checkpoints_failed=False).kind is kind
