@@ -56,14 +56,6 @@ def worker_that_dies_while_it_still_writes(connection: Connection, options: Work
     worker_that_dies_of_a_text(connection, options)
 
 
-def test_a_worker_that_reads_ahead_lands_everything(
-    lake: Lake, pegasus: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, spec = spec_for(lake, pegasus, texts(20))
-    result = run_reading_ahead(lake, spec, monkeypatch)
-    assert (result.landed, result.failed) == ((1, 2, 3, 4, 5), {})
-
-
 @pytest.mark.parametrize(
     ("product", "worker", "failed"),
     [("P000", worker_that_dies_of_a_text, 1), ("P004", worker_that_dies_while_it_still_writes, 2)],
