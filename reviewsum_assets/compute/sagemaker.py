@@ -24,7 +24,7 @@ from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchErr
 from reviewsum_assets.compute.instances import capacity_of, has_gpus
 from reviewsum_assets.compute.job_package import JobPackage, JobWheels, build_package, publish
 from reviewsum_assets.compute.launches import note_end, note_launch, note_waiting, noted_jobs
-from reviewsum_assets.compute.processing_job import (
+from reviewsum_assets.compute.sagemaker_job import (
     JobDescription,
     NameTaken,
     ProcessingApi,
@@ -32,7 +32,7 @@ from reviewsum_assets.compute.processing_job import (
     console_links,
     write_log,
 )
-from reviewsum_assets.compute.processing_request import (
+from reviewsum_assets.compute.sagemaker_request import (
     PROVIDED,
     SPEC_HASH,
     SPEC_INPUT,

@@ -14,7 +14,7 @@ from reviewsum_assets.checkpoints.prune import prune
 from reviewsum_assets.compute import Launch, RunningJob, sagemaker
 from reviewsum_assets.compute.failures import LaunchError
 from reviewsum_assets.compute.launches import note_launch, noted_jobs, waiting_runs
-from reviewsum_assets.compute.processing_job import ProcessingApi
+from reviewsum_assets.compute.sagemaker_job import ProcessingApi
 from reviewsum_assets.errors import PlanError, SettingsError
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.storage import locks, places, stores

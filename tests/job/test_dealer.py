@@ -9,7 +9,7 @@ from reviewsum_assets.checkpoints.manifest import Manifest
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.job import dealer
 from reviewsum_assets.job.dealer import BudgetKeeper, Dealer
-from reviewsum_assets.job.processing import run_job
+from reviewsum_assets.job.parent import run_job
 from reviewsum_assets.job.progress import JobResult, ProgressReporter
 from reviewsum_assets.job.spec import Budget, JobSpec, job_spec
 from reviewsum_assets.settings import EngineSettings

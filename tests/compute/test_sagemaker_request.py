@@ -8,7 +8,7 @@ import pytest
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe
 from reviewsum_assets.compute.job_package import JobPackage, JobWheels
-from reviewsum_assets.compute.processing_request import (
+from reviewsum_assets.compute.sagemaker_request import (
     PROVIDED,
     ContainerImage,
     container_image,

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import boto3
 import pytest
 
-from reviewsum_assets.compute import processing_job
+from reviewsum_assets.compute import sagemaker_job
 from reviewsum_assets.compute.failures import FailureKind, failed_job
-from reviewsum_assets.compute.processing_job import JobDescription
+from reviewsum_assets.compute.sagemaker_job import JobDescription
 from tests.support.clocks import FastClock
 from tests.support.processing import ProcessingEmulator
 
@@ -17,7 +17,7 @@ def test_the_cost_of_a_running_job_is_by_the_clock_of_the_service(
 ) -> None:
     answer = boto3.client("sagemaker").list_processing_jobs()
     started = {"ProcessingStartTime": datetime.now(UTC) - timedelta(seconds=90)}
-    monkeypatch.setattr(processing_job, "datetime", FastClock)
+    monkeypatch.setattr(sagemaker_job, "datetime", FastClock)
     assert 80 < JobDescription({**answer, **started}).billed_seconds < 120
 
 
