@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from reviewsum_assets.cli.app import app
-from reviewsum_assets.compute import leftovers as module
 from reviewsum_assets.compute.job_package import JobWheels, build_package, publish
 from reviewsum_assets.compute.leftovers import leftovers, remove, unused_model_copies
 from reviewsum_assets.job.models.directory import read_ready_model, ready_model
@@ -109,19 +108,6 @@ def test_a_folder_with_a_young_object_stays_and_nothing_of_the_last_hour_goes(
 def test_without_a_record_of_the_tables_in_use_no_table_is_removed(used_lake: Lake) -> None:
     used_lake.put("grouped_reviews/current.json", b"torn")
     assert not {"tables", "quarantine"} & leftovers(used_lake, DAY).keys()
-
-
-def test_leftovers_on_s3_are_found_by_the_clock_of_s3(
-    s3_lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for key in UNUSED_KEYS:
-        s3_lake.put(key, b"content")
-    assert sum(map(len, leftovers(s3_lake, timedelta(0)).values())) == 0
-    monkeypatch.setattr(module, "_LONGEST_PAUSE", timedelta(0))
-    found = leftovers(s3_lake, timedelta(0))
-    assert [item.key for item in found["jobs"]] == sorted(UNUSED["jobs"])
-    remove(s3_lake, found)
-    assert s3_lake.list(places.PROCESSING_JOBS) == s3_lake.list(places.JOB_CODE) == []
 
 
 def test_code_and_packages_that_a_job_is_about_to_read_are_young(used_lake: Lake) -> None:

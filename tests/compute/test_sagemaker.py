@@ -104,24 +104,17 @@ def test_several_hosts_share_the_checkpoints(
     assert incomplete(small.pipeline.lake) == [2, 4]
     before = manifests(small.pipeline.lake)
     processing.faults.clear()
-    assert small.summarize(1, 4).success
-    assert before.items() <= manifests(small.pipeline.lake).items()
-    assert [len(job.hosts) for job in processing.jobs] == [2, 2]
-
-
-def test_every_host_keeps_the_budget_and_the_next_run_finishes(
-    planned: Planned, processing: ProcessingEmulator
-) -> None:
-    small = planned(8, instance_count=2)
+    # Every host keeps the budget and says so in a sentence.
     found = failure_metadata(small.with_settings(max_cost_usd=1e-9).summarize(1, 4))
     assert found["failure"] == "budget reached"
-    assert found["reason"].count("2 stay pending") == 2  # one sentence per host
-    assert [job.status for job in processing.jobs] == ["Completed"]
-    assert incomplete(small.pipeline.lake) == [1, 2, 3, 4]
-    # Its copies of grouped reviews are found in either layout of a manifest.
+    assert found["reason"].count("1 stay pending") == 2
+    assert incomplete(small.pipeline.lake) == [2, 4]
+    # Copies of grouped reviews are found in either layout of a manifest.
     processing.faults.whole_keys()
     assert small.summarize(1, 4).success
     assert not [key for key in read_by_containers(processing) if "grouped_reviews/plans" in key]
+    assert before.items() <= manifests(small.pipeline.lake).items()
+    assert [len(job.hosts) for job in processing.jobs] == [2, 2, 2]
 
 
 def test_a_job_of_this_name_that_does_other_work_is_not_attached_to(
@@ -259,12 +252,17 @@ def test_of_two_jobs_that_overlap_after_a_lost_lock_one_continues(
     job.stop()
 
 
-def test_a_job_on_gpu_instances_never_runs_on_cpu_cores(planned: Planned) -> None:
+def test_a_job_on_gpu_instances_never_runs_on_cpu_cores(
+    planned: Planned, processing: ProcessingEmulator
+) -> None:
     small = planned(device="auto")
     run = small.summarize(1, 2)
     assert "device is cuda, but this machine shows no GPU" in failure_metadata(run)["reason"]
+    processing.faults.slow_start(60)
     mixed = small.with_settings(fallback_instance_types="ml.m5.xlarge")
-    assert mixed.summarize(1, 2).success
+    job = mixed.pipeline.compute.start(mixed.job_spec(), Launch())
+    assert job.spec.engine.device == "auto"
+    job.stop()
 
 
 def test_a_job_that_was_noted_and_never_created_is_forgotten(
