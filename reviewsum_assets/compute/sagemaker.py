@@ -46,11 +46,11 @@ from reviewsum_assets.compute.sagemaker_request import (
 )
 from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.job.models.loaded import files_prefix
-from reviewsum_assets.job.spec import JobSpec, spec_key
+from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.settings import SageMakerSettings
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.locks import exclusive
-from reviewsum_assets.storage.places import JOB_STARTS
+from reviewsum_assets.storage.places import JOB_STARTS, spec_key
 
 _log = logging.getLogger(__name__)
 

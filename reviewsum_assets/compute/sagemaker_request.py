@@ -14,10 +14,11 @@ from typing import Any
 from reviewsum_assets.checkpoints.plan import Recipe
 from reviewsum_assets.compute.job_package import ENTRY_POINT, JobPackage, JobWheels
 from reviewsum_assets.errors import SettingsError
-from reviewsum_assets.job.spec import JobSpec, ProvidedInputs, spec_key
+from reviewsum_assets.job.spec import JobSpec, ProvidedInputs
 from reviewsum_assets.settings import SageMakerSettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.places import spec_key
 
 # AWS's images with PyTorch and transformers, by the major version of their CUDA: transformers,
 # PyTorch. CUDA 12.9 works with the drivers of all g4dn, g5 and g6 hosts; CUDA 13 needs driver 580.

@@ -23,10 +23,10 @@ from reviewsum_assets.compute.local import LocalCompute, LocalJob
 from reviewsum_assets.errors import JobError
 from reviewsum_assets.job import lease
 from reviewsum_assets.job.progress import JobResult, read_result
-from reviewsum_assets.job.spec import result_key, spec_key
 from reviewsum_assets.lake_state import verify_lake
 from reviewsum_assets.storage import locks, places
 from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.places import result_key, spec_key
 from tests.compute.conftest import Orchestrator
 from tests.support.pipeline import SmallPipeline, texts, write_dump
 from tests.support.sagemaker import incomplete, manifests

@@ -18,9 +18,10 @@ from reviewsum_assets.compute.job_package import build_package, publish
 from reviewsum_assets.compute.launches import note_launch, noted_jobs
 from reviewsum_assets.compute.local import LocalCompute, pid_namespace
 from reviewsum_assets.errors import JobError
-from reviewsum_assets.job.spec import JobSpec, job_spec, spec_key
+from reviewsum_assets.job.spec import JobSpec, job_spec
 from reviewsum_assets.settings import EngineSettings
 from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.places import spec_key
 from tests.support.checkpoints import plan_products, products
 from tests.support.pipeline import SmallPipeline
 from tests.support.processing import ProcessingEmulator
