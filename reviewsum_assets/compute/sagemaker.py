@@ -42,7 +42,6 @@ from reviewsum_assets.compute.sagemaker_request import (
     inputs_manifest_key,
     main_recipe,
     processing_request,
-    spec_hash,
 )
 from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.job.models.loaded import files_prefix
@@ -97,8 +96,9 @@ class SageMakerCompute:
 
     @property
     def capacity(self) -> Capacity:
-        """The GPUs of all instances, at the known price."""
-        return capacity_of(self.settings.instance_types, self.settings.instance_count)
+        """The GPUs of all instances, with their price."""
+        settings = self.settings
+        return capacity_of(settings.instance_types, settings.instance_count, self.usd_per_hour)
 
     @cached_property
     def package(self) -> JobPackage:
@@ -279,7 +279,7 @@ class SageMakerCompute:
         return found
 
     def _attach(self, spec: JobSpec, found: JobDescription, launch: Launch) -> SageMakerJob:
-        if found.raw.get("Environment", {}).get(SPEC_HASH) != spec_hash(spec):
+        if found.raw.get("Environment", {}).get(SPEC_HASH) != spec.work_hash:
             reason = f"a job named {spec.name} exists that computes something else"
             raise LaunchError(JobFailure(FailureKind.REQUEST, reason))
         note_waiting(self.lake, spec.name, launch.run_id)

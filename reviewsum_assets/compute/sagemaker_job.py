@@ -28,7 +28,7 @@ from reviewsum_assets.compute.failures import (
     failed_job,
     refused_call,
 )
-from reviewsum_assets.compute.instances import instance_facts
+from reviewsum_assets.compute.instances import capacity_of
 from reviewsum_assets.compute.launches import note_end
 from reviewsum_assets.errors import JobError, ReviewsumError
 from reviewsum_assets.job.progress import JobResult, read_result
@@ -321,11 +321,8 @@ class SageMakerJob:
         if self._last is None:
             return 0.0
         name, instances = self._last.instances
-        price = self.compute.usd_per_hour
-        if price is None:
-            facts = instance_facts(name)
-            price = 0.0 if facts is None else facts.usd_per_hour
-        return self._last.billed_seconds / 3600 * price * instances
+        hourly = capacity_of([name], instances, self.compute.usd_per_hour).usd_per_hour * instances
+        return self._last.billed_seconds / 3600 * hourly
 
     def request_stop(self) -> None:
         """Ask SageMaker to end it: the containers get SIGTERM or SIGINT, then SIGKILL."""

@@ -40,7 +40,7 @@ _SPEC = f"{_ROOT}/input/spec"
 PROVIDED = ProvidedInputs(
     grouped_reviews=f"{_ROOT}/input/grouped_reviews", model=f"{_ROOT}/pegasus_model"
 )
-SPEC_HASH = "REVIEWSUM_SPEC_HASH"
+SPEC_HASH = "REVIEWSUM_SPEC_HASH"  # shows whether a job of a known name does the wanted work
 SPEC_INPUT = "spec"
 # The lake's encryption on S3 is the same in the job as here.
 _FORWARDED = ("AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_KMS_KEY_ID", "REVIEWSUM_LOG_LEVEL")
@@ -106,11 +106,6 @@ def _aws_image_uri(settings: SageMakerSettings, region: str) -> str:
             "or set image_uri"
         ) from error
     return found
-
-
-def spec_hash(spec: JobSpec) -> str:
-    """Return a hash that tells whether a job of a known name does the wanted work."""
-    return spec.work_hash[:32]
 
 
 def inputs_manifest_key(job: str) -> str:
@@ -196,7 +191,7 @@ def processing_request(
         "Environment": {
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
-            SPEC_HASH: spec_hash(spec),
+            SPEC_HASH: spec.work_hash,
             # With fallback types the job cannot know its own type; its manifests say so.
             "REVIEWSUM_INSTANCE_TYPE": " or ".join(settings.instance_types),
             **{name: os.environ[name] for name in _FORWARDED if name in os.environ},

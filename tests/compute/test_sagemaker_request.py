@@ -14,7 +14,6 @@ from reviewsum_assets.compute.sagemaker_request import (
     container_image,
     inputs_manifest,
     processing_request,
-    spec_hash,
 )
 from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.job.spec import JobSpec
@@ -90,7 +89,7 @@ def test_inputs_lie_at_their_places_in_the_container(lake: Lake) -> None:
     }
     assert [one["S3DataType"] for one in inputs].count("ManifestFile") == 1
     assert request(lake)["ProcessingInputs"] == found["ProcessingInputs"][:-1]
-    assert found["Environment"]["REVIEWSUM_SPEC_HASH"] == spec_hash(spec())
+    assert found["Environment"]["REVIEWSUM_SPEC_HASH"] == spec().work_hash
     assert json.loads(inputs_manifest(lake, spec())) == [
         {"prefix": "s3://bucket/lake/"},
         "grouped_reviews/plans/pppppppppppp/checkpoint_1.parquet",
