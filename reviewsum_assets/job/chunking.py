@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 from collections.abc import Iterable, Sequence
@@ -219,17 +220,24 @@ def _is_plain(word: str) -> bool:
     return word.isascii() and word.isprintable()
 
 
-# Full batches until a larger size is tried; doubled when it fails, halved when it works.
-_BATCHES_UNTIL_GROWTH = 4
-_GROWTH = 1.5
+# After a failure while no size is known to work. A quarter: few failures until one works, and
+# growth from there costs no more than a batch per step.
+_REDUCTION = 4
+# Growth ends when the smallest size known to fail is less than this factor away.
+_CLOSE_ENOUGH = 1.1
+# Full batches at a settled size until a failed size is tried again; doubled when it fails.
+_BATCHES_UNTIL_RETRY = 100
+# Full batches after a failure that may grow by one row. Not more: as rows become shorter, one row
+# more comes close to the failed size again and again.
+_ROW_TRIALS = 5
 
 
 class BatchBudget:
-    """The size of the next batch, learned from batches that worked or ran out of memory.
+    """The largest batch to try next, learned from batches that worked or ran out of memory.
 
-    A failure halves the budget. After some full batches it grows by half, since the limit is not
-    known and another process may have held the memory; if the larger size fails, the budget returns
-    to the size that worked, and the next growth is tried later.
+    A failure reduces the budget once per batch. Batches that work then raise it, by bisection,
+    to just below the smallest failed size. Much later that size is tried again, since another
+    process may have held the memory and ended.
 
     Args:
         tokens: the initial budget in padded source tokens; never exceeded.
@@ -238,9 +246,11 @@ class BatchBudget:
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
         self._most = tokens
-        self._before_growth = 0  # the budget until a growth that no full batch has confirmed
-        self._full_batches = 0  # since the last change
-        self._until_growth = _BATCHES_UNTIL_GROWTH
+        self._works = 0  # the largest size that worked since a size this small failed
+        self._fails: int | None = None  # the smallest size that failed
+        self._retries = False  # whether a failed size is tried again
+        self._full_batches = 0  # since the last failure or retry
+        self._until_retry = _BATCHES_UNTIL_RETRY
 
     def rows(self, longest: int) -> int:
         """Return the rows of a batch whose longest row has so many tokens; at least one."""
@@ -248,19 +258,34 @@ class BatchBudget:
 
     def ran_out_of_memory(self, rows: int, longest: int) -> None:
         """Reduce the budget after a batch of this size failed."""
-        if self._before_growth:
-            self._until_growth *= 2
-        self.tokens = self._before_growth or max(1, rows * longest // 2)
-        self._before_growth = self._full_batches = 0
+        size = rows * longest
+        self._fails = size if self._fails is None else min(self._fails, size)
+        if self._works >= self._fails:  # less memory is left than before
+            self._works = 0
+        self.tokens = self._works or max(1, size // _REDUCTION)
+        if self._retries:
+            self._until_retry *= 2
+        self._retries = False
+        self._full_batches = 0
 
     def worked(self, rows: int, longest: int) -> None:
-        """Raise the budget from time to time after a batch of this size worked, if it was full."""
-        if self.tokens == self._most or rows < self.rows(longest):
+        """Raise the budget after a batch of this size worked, if it was full."""
+        size = rows * longest
+        self._works = max(self._works, size)
+        if self._fails is None or rows < self.rows(longest):
             return
-        if self._before_growth:
-            self._before_growth = 0
-            self._until_growth = max(_BATCHES_UNTIL_GROWTH, self._until_growth // 2)
+        if size + longest > self._most:  # a larger batch is never needed
+            self._fails, self._retries = None, False
+            return
         self._full_batches += 1
-        if self._full_batches > self._until_growth:
-            self._before_growth, self._full_batches = self.tokens, 0
-            self.tokens = min(self._most, max(int(self.tokens * _GROWTH), self.tokens + longest))
+        if size >= self._fails:  # a failed size works now: the limit is unknown
+            self._fails, self._retries = _REDUCTION * self._most, False
+        untried = int(self._fails / _CLOSE_ENOUGH)
+        wanted = min(math.isqrt(self._works * self._fails), untried)
+        if self._full_batches > self._until_retry:
+            self._retries, self._full_batches = True, 0
+            wanted = max(self._fails, size + longest)
+        elif self._full_batches <= _ROW_TRIALS and size + longest <= untried:
+            # A batch grows by whole rows, so that the middle may be out of reach.
+            wanted = max(wanted, size + longest)
+        self.tokens = min(max(self.tokens, wanted), self._most)
