@@ -37,8 +37,8 @@ from reviewsum_assets.compute.launches import note_waiting, waiting_runs
 from reviewsum_assets.errors import LakeError, ReviewsumError
 from reviewsum_assets.evaluation.canaries import CanaryComparison
 from reviewsum_assets.job.progress import read_progress
-from reviewsum_assets.job.spec import message_key
 from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.places import message_key
 
 
 class JobMessages:

@@ -30,7 +30,6 @@ _GENERATION = {"num_beams", "max_length", "min_length", "length_penalty", "early
 # the pieces begin with pad and end themselves.
 _IDS_BEFORE_PIECES = 103
 
-
 # Layers, width, heads, feed-forward width, vocabulary and positions.
 SHAPES = {
     # From the config.json of google/pegasus-cnn_dailymail; 571M parameters.

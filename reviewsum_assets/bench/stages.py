@@ -1,4 +1,4 @@
-"""The stages around the model: ingest, plan, merge, a run with nothing to do, definitions.
+"""The stages around the model: ingest, plan, merge, a run with nothing to do.
 
 Contender and baseline alternate in fresh processes, and must give equal results. Inputs are made of
 sentences of the sample dump, and are the same in every run.
@@ -24,7 +24,6 @@ from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, NamedTuple
 
 import polars as pl
-import psutil
 from pydantic import BaseModel
 
 from reviewsum_assets.bench.measure import Measurement, measure, run_command
@@ -33,7 +32,6 @@ from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.demo import SAMPLE_DUMP
 from reviewsum_assets.errors import BenchmarkError
-from reviewsum_assets.job.devices import usable_cores
 from reviewsum_assets.reviews.grouping import current_grouped_reviews, group_reviews, scan_grouped
 from reviewsum_assets.settings import ENVIRONMENT_PREFIX, load_settings
 from reviewsum_assets.storage import places
@@ -156,12 +154,11 @@ def group(lake: str, dump: Path) -> None:
 
 
 def group_with_duckdb(dump: Path, target: Path) -> None:
-    """Group a dump as ``group`` does, with as many threads and half of the machine's memory."""
+    """Group a dump as ``group`` does."""
     import duckdb
 
-    settings, megabytes = load_settings(), psutil.virtual_memory().total // 2 // 10**6
+    settings = load_settings()
     with duckdb.connect() as database:
-        database.execute(f"SET threads = {usable_cores()}; SET memory_limit = '{megabytes}MB'")
         database.execute("SET preserve_insertion_order = false")
         database.execute("SET temp_directory = ?", [str(dump.parent / "spilled")])
         # SQL has no function for HTML entities.
@@ -242,12 +239,6 @@ def _finished(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResul
         yield StageResult.of("run with nothing to do", size, [run for _, run in pairs])
 
 
-def _definitions(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResult]:
-    command = [sys.executable, "-c", "import reviewsum_assets.definitions"]
-    own = [call(run_command, command, directory) for _ in range(scale.repeats)]
-    yield StageResult.of("definitions load", "a fresh interpreter", own)
-
-
 def _require(is_met: bool, what: str) -> None:
     if not is_met:
         raise BenchmarkError(f"{what} are not those expected, so the measurement means nothing")
@@ -258,7 +249,6 @@ STAGES: dict[str, Callable[[Scale, Path, _Call], Iterator[StageResult]]] = {
     "grouping": _grouping,
     "planning": _planning,
     "finished checkpoints": _finished,
-    "definitions": _definitions,
 }
 
 

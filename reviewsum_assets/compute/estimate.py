@@ -115,7 +115,7 @@ class _Share:
         """Wall-clock seconds: each worker takes the next checkpoint when it is done with one."""
         free_at = [0.0] * workers
         for work in self.works:
-            heapq.heapreplace(free_at, free_at[0] + self.pace.worker_seconds(work))
+            heapq.heapreplace(free_at, free_at[0] + self.pace.seconds_per_chunk * work.chunks)
         return max(free_at)
 
 
@@ -152,7 +152,8 @@ def estimate(
     busy = max(1, min(capacity.workers, len(pending)))
     work = running = loads = Span()
     for share in shares:
-        work += Span.around(share.pace.worker_seconds(share.total), *share.pace.range)
+        busy_seconds = share.pace.seconds_per_chunk * share.total.chunks
+        work += Span.around(busy_seconds, *share.pace.range)
         running += Span.around(share.seconds(busy), *share.pace.range)
         loads += Span.around(share.pace.load_seconds)  # all workers load in parallel
     running += loads

@@ -68,21 +68,24 @@ def has_gpus(instance_type: str) -> bool:
     return instance_type.startswith(_GPU_FAMILIES)
 
 
-def capacity_of(types: Sequence[str], instances: int) -> Capacity:
+def capacity_of(
+    types: Sequence[str], instances: int, usd_per_hour: float | None = None
+) -> Capacity:
     """Return the capacity on instances of the first type, or of the next if that has no capacity.
 
     The type is not known in advance, so each figure is the worst among them: the fewest GPUs, the
     slowest GPU, the highest price. An unknown type counts as one worker, and leaves all without a
-    price.
+    price. ``usd_per_hour`` is the price of one instance; None: the known price of its type.
     """
     facts = [instance_facts(name) or _UNKNOWN for name in types]
     slowest = min((fact.gpu for fact in facts), key=lambda gpu: gpu.speed)
-    is_priced = all(fact.usd_per_hour for fact in facts)
+    prices = [fact.usd_per_hour for fact in facts]
+    known = max(prices) if all(prices) else 0.0
     return Capacity(
         instance_type=" or ".join(types),  # as the job's manifests name it
         instances=instances,
         workers=instances * min(max(1, fact.gpus) for fact in facts),
-        usd_per_hour=max(fact.usd_per_hour for fact in facts) if is_priced else 0.0,
+        usd_per_hour=known if usd_per_hour is None else usd_per_hour,
         startup_seconds=_STARTUP_SECONDS,
         gpu=slowest.name,
         gpu_speed=slowest.speed,
@@ -93,10 +96,10 @@ def checkpoint_usd(manifest: Manifest, usd_per_hour: float | None) -> float | No
     """Return the price in USD of a checkpoint's worker time, or None where nothing is billed.
 
     Loading the model and idle workers are not included, so the checkpoints of a job add up to less
-    than its bill. ``usd_per_hour`` is the price of one instance; None: the known price of its type.
+    than its bill.
     """
     if manifest.producer.instance_type == "local":
         return None
-    capacity = capacity_of(manifest.producer.instance_type.split(" or "), instances=1)
-    price = capacity.usd_per_hour if usd_per_hour is None else usd_per_hour
+    capacity = capacity_of(manifest.producer.instance_type.split(" or "), 1, usd_per_hour)
+    price = capacity.usd_per_hour
     return manifest.worker_seconds / 3600 * price / capacity.workers if price else None

@@ -18,10 +18,11 @@ from reviewsum_assets.compute.base import JobEnd, Launch, failure_of
 from reviewsum_assets.errors import JobError, LakeError
 from reviewsum_assets.job import lease
 from reviewsum_assets.job.progress import read_result
-from reviewsum_assets.job.spec import JobSpec, pipes_context_key, spec_key
+from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.locks import Watch
+from reviewsum_assets.storage.places import live_key, pipes_context_key, spec_key, waiting_prefix
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def note_launch(lake: Lake, spec: JobSpec, launch: Launch) -> None:
     """Store a job's spec and its run before it is created."""
     note_run(lake, spec.name, launch)
     lake.put(spec_key(spec.name), spec.model_dump_json(indent=1).encode())
-    lake.put(f"{places.LIVE_JOBS}/{spec.name}", b"")
+    lake.put(live_key(spec.name), b"")
 
 
 def note_run(lake: Lake, job: str, launch: Launch) -> None:
@@ -43,17 +44,17 @@ def note_run(lake: Lake, job: str, launch: Launch) -> None:
 def note_waiting(lake: Lake, job: str, run_id: str) -> None:
     """Store that a run waits for a job from now on."""
     if run_id:
-        lake.put(f"{_waiting_prefix(job)}/{run_id}", b"")
+        lake.put(f"{waiting_prefix(job)}/{run_id}", b"")
 
 
 def waiting_runs(lake: Lake, job: str) -> list[str]:
     """Return every run that has waited for a job; Dagster knows whether it still does."""
-    return [item.key.rpartition("/")[2] for item in lake.list(_waiting_prefix(job))]
+    return [item.key.rpartition("/")[2] for item in lake.list(waiting_prefix(job))]
 
 
 def note_end(lake: Lake, job: str) -> None:
     """Remove a job from the list of those that may be live."""
-    lake.delete(f"{places.LIVE_JOBS}/{job}")
+    lake.delete(live_key(job))
 
 
 def noted_jobs(lake: Lake) -> list[tuple[JobSpec, datetime]]:
@@ -78,10 +79,6 @@ def read_specs(lake: Lake, jobs: Sequence[str]) -> Iterator[JobSpec]:
             yield spec
         else:  # a process that looks for jobs may stop them
             _log.warning("ignored the spec of job %s: it names another one, %s", job, spec.name)
-
-
-def _waiting_prefix(job: str) -> str:
-    return f"{places.PROCESSING_JOBS}/{job}/waiting_runs"
 
 
 @dataclass

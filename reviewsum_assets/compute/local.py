@@ -37,11 +37,12 @@ from reviewsum_assets.job import lease
 from reviewsum_assets.job.devices import unused_gpus, worker_devices
 from reviewsum_assets.job.models.directory import read_ready_model
 from reviewsum_assets.job.progress import death, read_result
-from reviewsum_assets.job.spec import JobSpec, read_spec, spec_key
+from reviewsum_assets.job.spec import JobSpec, read_spec
 from reviewsum_assets.settings import EngineSettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.locks import exclusive
+from reviewsum_assets.storage.places import spec_key
 
 _SPEC, _LOG, _LOCK, _PID, _MESSAGE = "spec.json", "job.log", "lock", "pid", "message"
 # Where the pid is valid: containers that share a lake may give the same number to other processes.

@@ -33,7 +33,7 @@ from reviewsum_assets.settings import Settings, SummarySettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 
-# About ten seconds of counting with either strategy.
+# The most products of which each one is counted: about ten seconds with either strategy.
 _EXACT_PRODUCTS = {"join": 5_000, "hierarchical": 500}
 _SAMPLED_CHECKPOINTS = 100
 _PARALLEL_READS = 8
@@ -62,7 +62,6 @@ def count_chunks(
     model: ReadyModel,
     *,
     summary_tokens: float,
-    exact_products: int | None = None,
 ) -> tuple[list[Work], int]:
     """Count the work of checkpoints that follow one recipe.
 
@@ -71,8 +70,6 @@ def count_chunks(
 
     Args:
         summary_tokens: Assumed length of each chunk summary, where these are summarized again.
-        exact_products: Largest number of products of which each one is counted; by default 5,000,
-            or 500 with the strategy hierarchical.
 
     Returns:
         The work of each checkpoint in order, and the number of products that were counted.
@@ -80,8 +77,7 @@ def count_chunks(
     Raises:
         CheckpointError: Grouped reviews are missing, or not those that were planned.
     """
-    if exact_products is None:
-        exact_products = _EXACT_PRODUCTS[recipe.settings.strategy]
+    exact_products = _EXACT_PRODUCTS[recipe.settings.strategy]
     is_exact = sum(checkpoint.products for checkpoint in planned) <= exact_products
     chosen = planned if is_exact else _evenly(planned, _SAMPLED_CHECKPOINTS)
     tokenizer = _load_tokenizer(lake, recipe, model)
@@ -193,18 +189,11 @@ class Pace:
     """Expected speed of one worker; ``range`` holds the factors of the low and high end."""
 
     seconds_per_chunk: float
-    seconds_per_token: float | None  # where tokens predict better than chunks
     tokens_out_per_chunk: float
     load_seconds: float
     range: tuple[float, float]
     on_gpu: bool
     basis: str
-
-    def worker_seconds(self, work: Work) -> float:
-        """Return the seconds of tokenizing and generating."""
-        if self.seconds_per_token is not None:
-            return work.tokens_in * self.seconds_per_token
-        return work.chunks * self.seconds_per_chunk
 
 
 def expected_pace(
@@ -229,60 +218,38 @@ def expected_pace(
         dtype="float32" if settings.dtype == "auto" and not on_gpu else settings.dtype,
         model_version=recipe.model_version,
     )
-    calibration = calibrate(lake, workplace)
-    place = "this machine" if capacity.instance_type == "local" else capacity.instance_type
-    if calibration is None:
-        return _prior(recipe.settings, model, engine, place, capacity if on_gpu else None)
-    return _calibrated(calibration, place, on_gpu=on_gpu)
-
-
-def _calibrated(calibration: Calibration, place: str, *, on_gpu: bool) -> Pace:
-    def uncertainty(rate: Rate) -> float:
-        """Two standard errors of the mean, as a share of it."""
-        return 2 * rate.spread / math.sqrt(calibration.checkpoints) / rate.mean if rate.mean else 0
-
-    by_chunk, by_token = map(uncertainty, (calibration.per_chunk, calibration.per_token))
-    share = max(_LEAST_UNCERTAINTY, min(by_chunk, by_token))
-    plural = "" if calibration.checkpoints == 1 else "s"
-    return Pace(
-        seconds_per_chunk=calibration.per_chunk.mean,
-        seconds_per_token=calibration.per_token.mean if by_token < by_chunk else None,
-        tokens_out_per_chunk=calibration.tokens_out_per_chunk,
-        load_seconds=calibration.load_seconds,
-        range=(max(0.0, 1 - share), 1 + share),
-        on_gpu=on_gpu,
-        basis=f"{calibration.checkpoints} checkpoint{plural} done on {place} with this model",
+    return measured_pace(lake, workplace) or _assumed_pace(
+        workplace, recipe.settings, model, engine, capacity
     )
 
 
-def _prior(
+def _assumed_pace(
+    workplace: Workplace,
     settings: SummarySettings,
     model: ReadyModel,
     engine: EngineName,
-    place: str,
-    gpus: Capacity | None,
+    capacity: Capacity,
 ) -> Pace:
-    """Return the assumed pace on GPUs, or on a CPU if there are none."""
+    """Return the pace that is assumed before anything was measured at a workplace."""
     prior = _PRIORS[engine]
-    if gpus is not None:
+    if workplace.on_gpu:
         scale = max(_SMALLEST_GPU_SCALE, model.parameters / _PEGASUS_PARAMETERS)
-        seconds = scale / (prior.a10g_chunks_per_second * gpus.gpu_speed)
-        source = f"a model of the {gpus.gpu or 'A10G'} that no measurement has confirmed"
+        seconds = scale / (prior.a10g_chunks_per_second * capacity.gpu_speed)
+        source = f"a model of the {capacity.gpu or 'A10G'} that no measurement has confirmed"
     else:
         seconds = prior.cpu_seconds_fixed + model.parameters * prior.cpu_seconds_per_parameter
         source = "measurements on another machine's CPU"
     rate = f"{1 / seconds:,.0f}" if seconds < 0.1 else f"{1 / seconds:.2g}"
     return Pace(
         seconds_per_chunk=seconds,
-        seconds_per_token=None,
         tokens_out_per_chunk=min(
             max(_TOKENS_OUT_PER_CHUNK, settings.min_length), settings.max_length
         ),
         load_seconds=_LIBRARIES_SECONDS + model.bytes / _WEIGHTS_BYTES_PER_SECOND,
         range=_PRIOR_RANGE,
-        on_gpu=gpus is not None,
+        on_gpu=workplace.on_gpu,
         basis=(
-            f"no checkpoint done yet on {place} with this model: {rate} chunks/s per worker "
+            f"no checkpoint done yet on {workplace} with this model: {rate} chunks/s per worker "
             f"assumed for {engine}, from {source}, scaled to "
             f"{model.parameters / 1e6:,.0f}M parameters"
         ),
@@ -303,6 +270,14 @@ class Workplace:
     dtype: str  # auto: that of the newest checkpoint
     model_version: str
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it has GPUs."""
+        return self.device == "cuda"
+
+    def __str__(self) -> str:
+        return "this machine" if self.instance_type == "local" else self.instance_type
+
     def made(self, producer: Producer) -> bool:
         """Whether a checkpoint was computed under these conditions."""
         asked = (self.instance_type, self.device, self.engine, self.model_version)
@@ -315,39 +290,32 @@ class Workplace:
         return asked == found and self.dtype in ("auto", producer.dtype)
 
 
-@dataclass(frozen=True)
-class Rate:
-    """Seconds of a worker per unit: mean, and standard deviation among checkpoints."""
+def measured_pace(lake: Lake, workplace: Workplace) -> Pace | None:
+    """Return the pace of the newest checkpoints of a workplace; None if there are none.
 
-    mean: float
-    spread: float
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Measurements of the finished checkpoints of a workplace."""
-
-    checkpoints: int
-    per_chunk: Rate
-    per_token: Rate
-    tokens_out_per_chunk: float
-    load_seconds: float
-
-
-def calibrate(lake: Lake, workplace: Workplace) -> Calibration | None:
-    """Measure the newest checkpoints of a workplace; None if there are none."""
-    manifests = [m for m in _newest_manifests(lake) if workplace.made(m.producer)]
-    manifests = [m for m in manifests if m.producer.dtype == manifests[0].producer.dtype]
-    done = [(m, *_fresh(m)) for m in manifests if m.chunks > m.chunks_reused]
+    Chunks whose summaries were reused are no work. The range is two standard errors of the mean.
+    """
+    made = [m for m in _newest_manifests(lake) if workplace.made(m.producer)]
+    done = [
+        (m, m.chunks - m.chunks_reused)
+        for m in made
+        if m.chunks > m.chunks_reused and m.producer.dtype == made[0].producer.dtype
+    ]
     if not done:
         return None
-    seconds = [manifest.worker_seconds for manifest, _, _ in done]
-    return Calibration(
-        checkpoints=len(done),
-        per_chunk=_rate(seconds, [chunks for _, chunks, _ in done]),
-        per_token=_rate(seconds, [tokens for _, _, tokens in done]),
-        tokens_out_per_chunk=sum(m.tokens_out for m, *_ in done) / sum(m.chunks for m, *_ in done),
-        load_seconds=sum(m.timings.load for m, *_ in done) / len(done),
+    chunks = sum(fresh for _, fresh in done)
+    mean = sum(m.worker_seconds for m, _ in done) / chunks
+    squares = sum(fresh * (m.worker_seconds / fresh - mean) ** 2 for m, fresh in done)
+    error = math.sqrt(squares / chunks / max(1, len(done) - 1))
+    share = max(_LEAST_UNCERTAINTY, 2 * error / mean if mean else 0)
+    plural = "" if len(done) == 1 else "s"
+    return Pace(
+        seconds_per_chunk=mean,
+        tokens_out_per_chunk=sum(m.tokens_out for m, _ in done) / sum(m.chunks for m, _ in done),
+        load_seconds=sum(m.timings.load for m, _ in done) / len(done),
+        range=(max(0.0, 1 - share), 1 + share),
+        on_gpu=workplace.on_gpu,
+        basis=f"{len(done)} checkpoint{plural} done on {workplace} with this model",
     )
 
 
@@ -359,20 +327,3 @@ def _newest_manifests(lake: Lake) -> Iterator[Manifest]:
             yield Manifest.unsealed(content or b"")
         except ValueError:
             continue  # an invalid checkpoint is computed again
-
-
-def _fresh(manifest: Manifest) -> tuple[float, float]:
-    """Chunks and tokens of a checkpoint without the reused ones."""
-    fresh = [(p, p.chunks - p.chunks_reused) for p in manifest.products if p.chunks]
-    tokens = sum(p.tokens_in * chunks / p.chunks for p, chunks in fresh)
-    return sum(chunks for _, chunks in fresh), tokens
-
-
-def _rate(seconds: Sequence[float], units: Sequence[float]) -> Rate:
-    """Mean and spread of seconds per unit, weighted by units."""
-    total = sum(units)
-    mean = sum(seconds) / total
-    if len(units) == 1:
-        return Rate(mean, 0.0)
-    squares = sum(n * (s / n - mean) ** 2 for s, n in zip(seconds, units, strict=True))
-    return Rate(mean, math.sqrt(squares / total * len(units) / (len(units) - 1)))

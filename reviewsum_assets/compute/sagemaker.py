@@ -24,7 +24,7 @@ from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchErr
 from reviewsum_assets.compute.instances import capacity_of, has_gpus
 from reviewsum_assets.compute.job_package import JobPackage, JobWheels, build_package, publish
 from reviewsum_assets.compute.launches import note_end, note_launch, note_waiting, noted_jobs
-from reviewsum_assets.compute.processing_job import (
+from reviewsum_assets.compute.sagemaker_job import (
     JobDescription,
     NameTaken,
     ProcessingApi,
@@ -32,7 +32,7 @@ from reviewsum_assets.compute.processing_job import (
     console_links,
     write_log,
 )
-from reviewsum_assets.compute.processing_request import (
+from reviewsum_assets.compute.sagemaker_request import (
     PROVIDED,
     SPEC_HASH,
     SPEC_INPUT,
@@ -42,15 +42,14 @@ from reviewsum_assets.compute.processing_request import (
     inputs_manifest_key,
     main_recipe,
     processing_request,
-    spec_hash,
 )
 from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.job.models.loaded import files_prefix
-from reviewsum_assets.job.spec import JobSpec, spec_key
+from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.settings import SageMakerSettings
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.locks import exclusive
-from reviewsum_assets.storage.places import JOB_STARTS
+from reviewsum_assets.storage.places import JOB_STARTS, spec_key
 
 _log = logging.getLogger(__name__)
 
@@ -97,8 +96,9 @@ class SageMakerCompute:
 
     @property
     def capacity(self) -> Capacity:
-        """The GPUs of all instances, at the known price."""
-        return capacity_of(self.settings.instance_types, self.settings.instance_count)
+        """The GPUs of all instances, with their price."""
+        settings = self.settings
+        return capacity_of(settings.instance_types, settings.instance_count, self.usd_per_hour)
 
     @cached_property
     def package(self) -> JobPackage:
@@ -279,7 +279,7 @@ class SageMakerCompute:
         return found
 
     def _attach(self, spec: JobSpec, found: JobDescription, launch: Launch) -> SageMakerJob:
-        if found.raw.get("Environment", {}).get(SPEC_HASH) != spec_hash(spec):
+        if found.raw.get("Environment", {}).get(SPEC_HASH) != spec.work_hash:
             reason = f"a job named {spec.name} exists that computes something else"
             raise LaunchError(JobFailure(FailureKind.REQUEST, reason))
         note_waiting(self.lake, spec.name, launch.run_id)

@@ -25,7 +25,7 @@ from reviewsum_assets.evaluation.measures import (
 )
 from reviewsum_assets.evaluation.report import EvaluationResult, SystemResult
 from reviewsum_assets.evaluation.systems import Candidate, Texts
-from reviewsum_assets.job.processing import run_job, summarize_grouped
+from reviewsum_assets.job.parent import run_job, summarize_grouped
 from reviewsum_assets.job.progress import JobResult, ProgressReporter
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.settings import Settings, load_settings

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Literal
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
@@ -32,7 +32,6 @@ class BudgetKeeper:
     """
 
     spec: JobSpec
-    clock: Callable[[], float] = time.monotonic
     seconds_before: float = 0.0
     _started: float = field(init=False)
     _worker_seconds: float = 0.0
@@ -40,7 +39,7 @@ class BudgetKeeper:
     _reached_after: float | None = None
 
     def __post_init__(self) -> None:
-        self._started = self.clock() - self.seconds_before
+        self._started = monotonic() - self.seconds_before
 
     @property
     def is_reached(self) -> bool:
@@ -52,7 +51,7 @@ class BudgetKeeper:
         budget = self.spec.budget
         if budget is None:
             return True
-        elapsed = self.clock() - self._started
+        elapsed = monotonic() - self._started
         if elapsed + self.expected_seconds(lease) > budget.max_seconds:
             self._reached_after = elapsed
         return not self.is_reached

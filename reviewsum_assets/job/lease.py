@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from reviewsum_assets.errors import LakeError
-from reviewsum_assets.job.spec import taken_over_key
 from reviewsum_assets.storage import locks, places
 from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.places import taken_over_key
 
 _log = logging.getLogger("reviewsum.job")
 

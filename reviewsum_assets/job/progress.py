@@ -26,15 +26,14 @@ from dagster_pipes import (
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reviewsum_assets.errors import LakeError, first_problem
-from reviewsum_assets.job.spec import (
-    LOCAL_HOST,
-    JobSpec,
+from reviewsum_assets.job.spec import LOCAL_HOST, JobSpec
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.places import (
     hosts_prefix,
     message_key,
     pipes_context_key,
     progress_key,
 )
-from reviewsum_assets.storage.lake import Lake
 
 EXIT_OK = 0
 EXIT_FAILED = 3

@@ -1,4 +1,4 @@
-"""Specification of a job, its share for one of several hosts, and the keys of its own objects."""
+"""Specification of a job, and its share for one of several hosts."""
 
 from __future__ import annotations
 
@@ -14,46 +14,10 @@ from reviewsum_assets import __version__
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint, Recipe, require_recipes
 from reviewsum_assets.errors import JobError, first_problem
 from reviewsum_assets.settings import EngineSettings
-from reviewsum_assets.storage import places
 from reviewsum_assets.storage.records import PlaceName
 
 LOCAL_HOST = "local"
 Item = TypeVar("Item")
-
-
-def spec_key(job: str) -> str:
-    """Key of the job's spec."""
-    return f"{places.PROCESSING_JOBS}/{job}/spec.json"
-
-
-def taken_over_key(job: str) -> str:
-    """Key of the mark of a host that found the job dead and took it over."""
-    return f"{places.PROCESSING_JOBS}/{job}/taken_over"
-
-
-def pipes_context_key(job: str) -> str:
-    """Key of the Pipes context of the run that started the job."""
-    return f"{places.PROCESSING_JOBS}/{job}/pipes_context.json"
-
-
-def message_key(job: str, number: int) -> str:
-    """Key of the job's Pipes message with this number; the first has number 1."""
-    return f"{places.PROCESSING_JOBS}/{job}/messages/{number}.json"
-
-
-def hosts_prefix(job: str) -> str:
-    """Prefix of the results and progress of the job's hosts."""
-    return f"{places.PROCESSING_JOBS}/{job}/hosts"
-
-
-def result_key(job: str, host: str) -> str:
-    """Key of a host's result, written at its end."""
-    return f"{hosts_prefix(job)}/{host}/result.json"
-
-
-def progress_key(job: str, host: str) -> str:
-    """Key of a host's progress."""
-    return f"{hosts_prefix(job)}/{host}/progress.json"
 
 
 class _ResourceConfig(BaseModel):

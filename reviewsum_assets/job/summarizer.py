@@ -122,7 +122,6 @@ class Summarizer:
         on_generated: called after each batch with the checkpoint's number, the chunks generated
             and the share of the checkpoint's chunks that is done.
         joiner: makes the chunks of the next level; None: there is one level.
-        memory_pauses: seconds before each new attempt at a single chunk that ran out of memory.
     """
 
     def __init__(
@@ -132,14 +131,12 @@ class Summarizer:
         batch_tokens: int,
         on_generated: Callable[[int, int, float], None],
         joiner: SummaryJoiner | None = None,
-        memory_pauses: Sequence[float] = _MEMORY_PAUSES,
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
         self._budget = BatchBudget(batch_tokens)
         self._on_generated = on_generated
         self._joiner = joiner
-        self._memory_pauses = memory_pauses
         self._known: OrderedDict[bytes, _ChunkSummary] = OrderedDict()
 
     @property
@@ -242,14 +239,14 @@ class Summarizer:
             except EngineOutOfMemory as error:
                 self._budget.ran_out_of_memory(len(keys), longest)
                 if len(keys) == 1:
-                    if attempts == len(self._memory_pauses):
+                    if attempts == len(_MEMORY_PAUSES):
                         raise JobError(
                             f"a single chunk of {longest} tokens does not fit into the device's "
                             f"memory, {attempts + 1} attempts failed: {error}. To fix: end other "
                             "processes that use the device, lower num_beams, or use a device with "
                             "more memory"
                         ) from error
-                    time.sleep(self._memory_pauses[attempts])
+                    time.sleep(_MEMORY_PAUSES[attempts])
                     attempts += 1
                 _log.warning(
                     "out of memory with %d chunks of up to %d tokens: continuing with %d tokens "

@@ -1,6 +1,6 @@
 """A worker process: owns one device, leases checkpoints, summarizes and writes them.
 
-The parent process deals the checkpoints, see ``processing``. If the parent dies, the worker ends
+The parent process deals the checkpoints, see ``parent``. If the parent dies, the worker ends
 immediately, so that no process computes unobserved.
 """
 

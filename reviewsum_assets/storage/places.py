@@ -81,3 +81,48 @@ def model_directory(version: str) -> str:
 def converted_model_directory(version: str) -> str:
     """Prefix of a model's conversion for CTranslate2: a sibling of the model's own folder."""
     return f"{MODELS}/{version}.ctranslate2"
+
+
+def spec_key(job: str) -> str:
+    """Key of the job's spec."""
+    return f"{PROCESSING_JOBS}/{job}/spec.json"
+
+
+def taken_over_key(job: str) -> str:
+    """Key of the mark of a host that found the job dead and took it over."""
+    return f"{PROCESSING_JOBS}/{job}/taken_over"
+
+
+def pipes_context_key(job: str) -> str:
+    """Key of the Pipes context of the run that started the job."""
+    return f"{PROCESSING_JOBS}/{job}/pipes_context.json"
+
+
+def message_key(job: str, number: int) -> str:
+    """Key of the job's Pipes message with this number; the first has number 1."""
+    return f"{PROCESSING_JOBS}/{job}/messages/{number}.json"
+
+
+def hosts_prefix(job: str) -> str:
+    """Prefix of the results and progress of the job's hosts."""
+    return f"{PROCESSING_JOBS}/{job}/hosts"
+
+
+def result_key(job: str, host: str) -> str:
+    """Key of a host's result, written at its end."""
+    return f"{hosts_prefix(job)}/{host}/result.json"
+
+
+def progress_key(job: str, host: str) -> str:
+    """Key of a host's progress."""
+    return f"{hosts_prefix(job)}/{host}/progress.json"
+
+
+def waiting_prefix(job: str) -> str:
+    """Prefix of the names of the runs that have waited for a job."""
+    return f"{PROCESSING_JOBS}/{job}/waiting_runs"
+
+
+def live_key(job: str) -> str:
+    """Key of the note that a job may be live."""
+    return f"{LIVE_JOBS}/{job}"

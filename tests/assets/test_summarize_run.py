@@ -15,9 +15,9 @@ from reviewsum_assets.assets.summarize_run import JobMessages
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.compute import Launch, RunningJob
 from reviewsum_assets.errors import LakeError
-from reviewsum_assets.job.spec import message_key
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake, LakeObject
+from reviewsum_assets.storage.places import message_key
 from tests.support.checkpoints import complete
 from tests.support.hostile import TEXTS
 from tests.support.partitions import range_tags

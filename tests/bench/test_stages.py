@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from reviewsum_assets.bench import stages
-from reviewsum_assets.bench.measure import Measurement
-from reviewsum_assets.bench.stages import STAGES, Scale, StageResult, stage_results
-from reviewsum_assets.cli.app import app
+from reviewsum_assets.bench.engines import EngineOptions
+from reviewsum_assets.bench.report import measure_all
+from reviewsum_assets.bench.stages import DEFAULT, Scale, StageResult, stage_results
+from reviewsum_assets.errors import BenchmarkError
 from tests.support.dumps import Review, amazon_2018, json_lines, reviews_of, write
 
 SMALL = Scale(2_000, 20, 50, (2,), checkpoint_size=10, repeats=1)
@@ -42,15 +41,6 @@ def test_grouping_is_compared_with_duckdb(tmp_path: Path) -> None:
     assert result.ratio == pytest.approx(result.baseline_seconds / result.seconds)
 
 
-def test_grouping_without_duckdb_says_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stages, "find_spec", lambda _: None)
-    (result,) = measured("grouping", tmp_path)
-    assert result.ratio is None
-    assert "pip install duckdb" in result.note
-
-
 def test_duckdb_cleans_deduplicates_and_orders_as_grouping_does(tmp_path: Path) -> None:
     reviews = [
         *reviews_of("P1", 7, votes=1),
@@ -72,41 +62,12 @@ def test_duckdb_cleans_deduplicates_and_orders_as_grouping_does(tmp_path: Path) 
     assert not stages.is_same(lake, table)
 
 
-def test_a_merge_and_a_run_with_nothing_to_do_are_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_other_stages_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REVIEWSUM_MIN_REVIEWS", "not a number")  # no setting from outside counts
+    names = [result.name for result in measured("planning", tmp_path)]
+    assert names == ["first plan", "plan, nothing changed"]
     merge, run = measured("finished checkpoints", tmp_path)
     assert merge.size == run.size == "2 checkpoints of 10 products"
-
-
-@pytest.mark.parametrize(
-    ("stage", "names"),
-    [
-        ("planning", ["first plan", "plan, nothing changed"]),
-        ("definitions", ["definitions load"]),
-    ],
-)
-def test_other_stages_are_measured(stage: str, names: list[str], tmp_path: Path) -> None:
-    assert [result.name for result in measured(stage, tmp_path)] == names
-
-
-def test_a_result_takes_the_median_and_the_highest_peak() -> None:
-    own = [Measurement(seconds, 10 * seconds, None) for seconds in (3.0, 1.0, 2.0)]
-    baseline = [Measurement(seconds, 50.0, None) for seconds in (4.0, 8.0, 6.0)]
-    result = StageResult.of("stage", "size", own).beside(baseline, "note")
-    assert (result.seconds, result.peak_mb, result.repeats) == (2.0, 30.0, 3)
-    assert (result.baseline_seconds, result.ratio, result.baseline_peak_mb) == (6.0, 3.0, 50.0)
-
-
-def test_a_dump_has_reviews_of_the_usual_length_and_some_that_repeat(tmp_path: Path) -> None:
-    stages.write_dump(tmp_path / "dump.jsonl", 3000, 20)
-    lines = (tmp_path / "dump.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len({json.loads(line)["asin"] for line in lines}) == 20
-    assert 400 < sum(map(len, lines)) / 3000 < 460
-    assert len(set(lines)) < len(lines) == 3000
-
-
-def test_the_help_names_every_stage() -> None:
-    shown = CliRunner().invoke(app, ["bench", "--help"], terminal_width=400).stdout
-    assert all(stage in shown for stage in STAGES)
+    for part, stage in (("engine", "grouping"), ("stages", "lunch")):
+        with pytest.raises(BenchmarkError, match="there are"):
+            measure_all([part], [stage], EngineOptions(), DEFAULT, tmp_path, print)

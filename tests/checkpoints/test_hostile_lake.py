@@ -19,7 +19,7 @@ from reviewsum_assets.checkpoints.merge import merge_checkpoints, merged_statist
 from reviewsum_assets.checkpoints.plan import current_plan, require_plan
 from reviewsum_assets.checkpoints.quality import cover, judge_summaries
 from reviewsum_assets.checkpoints.validity import check_checkpoint
-from reviewsum_assets.compute.pace import Workplace, calibrate
+from reviewsum_assets.compute.pace import Workplace, measured_pace
 from reviewsum_assets.errors import CheckpointError, PlanError, ReviewsumError
 from reviewsum_assets.job.worker import read_input
 from reviewsum_assets.lake_state import lake_status, verify_lake
@@ -82,7 +82,7 @@ def uses(lake: Lake) -> Iterator[Callable[[], object]]:
     """Everything that reads what others wrote onto a lake."""
     yield lambda: lake_status(lake)
     yield lambda: verify_lake(lake)
-    yield lambda: calibrate(lake, WORKPLACE)
+    yield lambda: measured_pace(lake, WORKPLACE)
     yield lambda: cover(lake, require_plan(lake), [])
     yield lambda: merged_statistics(lake, None)
     yield lambda: judge_summaries(lake, require_plan(lake), load_settings())

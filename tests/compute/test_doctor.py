@@ -16,7 +16,6 @@ from reviewsum_assets.cli.app import app
 from reviewsum_assets.compute.doctor import Finding, diagnose
 from reviewsum_assets.errors import LakeError
 from reviewsum_assets.settings import load_settings
-from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import plan_products
 from tests.support.gpus import A10G, show_gpus
 from tests.support.pipeline import texts, write_dump
@@ -55,17 +54,16 @@ def test_this_machine_works_and_the_diagnosis_leaves_nothing(tmp_path: Path, peg
     assert not (tmp_path / "lake").exists()
 
 
-def test_without_reviews_and_model_the_sample_is_used(tmp_path: Path) -> None:
+def test_a_sample_is_a_warning_and_a_missing_model_or_lake_a_problem(tmp_path: Path) -> None:
     found = findings(tmp_path / "lake")
     assert states(found)["reviews"] == states(found)["model"] == "warning"
     assert "sample reviews" in found["reviews"].text
-
-
-def test_a_directory_without_a_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    found = findings(tmp_path / "lake", model=str(tmp_path / "empty"))["model"]
-    assert found.state == "problem"
-    assert str(tmp_path / "empty") in found.text
+    model = findings(tmp_path / "lake", model=str(tmp_path / "empty"))["model"]
+    assert model.state == "problem"
+    assert str(tmp_path / "empty") in model.text
+    (tmp_path / "file").write_text("")
+    assert states(findings(tmp_path / "file")) == {"lake": "problem"}
 
 
 def test_on_aws_everything_is_there(processing: ProcessingEmulator) -> None:
@@ -137,21 +135,13 @@ def test_a_gpu_without_cublas_is_a_warning_that_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show_gpus(tmp_path / "bin", monkeypatch, A10G)
+    assert findings(tmp_path / "lake")["device"].state == "warning"  # no library can use it
+    assert findings(tmp_path / "lake", device="cuda")["device"].state == "problem"
     monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 1)
     found = findings(tmp_path / "lake")
     assert found["device"].text == "cuda (NVIDIA A10G, 22 GiB), driver 580.95.05"
     assert found["cuBLAS"].state == "warning"
     assert "pip install '.[gpu]'" in found["cuBLAS"].remedy
-
-
-def test_a_gpu_that_no_library_can_use_is_a_warning_and_with_cuda_a_problem(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    show_gpus(tmp_path / "bin", monkeypatch, A10G)
-    assert findings(tmp_path / "lake")["device"].state == "warning"
-    found = findings(tmp_path / "lake", device="cuda")["device"]
-    assert found.state == "problem"
-    assert "no library can use it" in found.text
 
 
 def test_the_command_prints_a_line_per_finding_and_ends_with_one_on_a_problem(
@@ -172,16 +162,6 @@ def test_the_command_prints_a_line_per_finding_and_ends_with_one_on_a_problem(
     assert done.exit_code == 1
     (only,) = json.loads(done.stdout)["findings"]
     assert (only["subject"], only["state"]) == ("settings", "problem")
-
-
-def test_a_lake_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert states(findings(tmp_path / "file")) == {"lake": "problem"}
-
-
-def test_an_exclusive_create_leaves_nothing(any_lake: Lake) -> None:
-    any_lake.require_exclusive_create()
-    assert any_lake.list(".staging") == []
 
 
 def test_a_store_that_knows_no_identities_is_examined_all_the_same(

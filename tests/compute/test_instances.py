@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from reviewsum_assets.checkpoints.manifest import Manifest
-from reviewsum_assets.compute.instances import capacity_of, checkpoint_usd, instance_facts
+from reviewsum_assets.compute.instances import capacity_of, checkpoint_usd
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.places import checkpoint_manifest
 from tests.support.checkpoints import complete, plan_products, products, retime
@@ -26,15 +26,6 @@ def test_capacity_counts_the_fewest_and_slowest_gpus_and_the_highest_price(
     assert (found.gpu, found.gpu_speed) == (gpu, speed)
     # As the manifests of such a job have it, so that they calibrate the next estimate.
     assert found.instance_type == types
-
-
-@pytest.mark.parametrize("size", ["xlarge", "2xlarge", "4xlarge", "8xlarge", "12xlarge"])
-@pytest.mark.parametrize("family", ["g4dn", "g5", "g6"])
-def test_every_size_of_a_common_family_has_a_price(family: str, size: str) -> None:
-    facts = instance_facts(f"ml.{family}.{size}")
-    assert facts is not None
-    assert facts.gpus == (4 if size == "12xlarge" else 1)
-    assert facts.gpu.memory_gb == (16 if family == "g4dn" else 24)
 
 
 @pytest.mark.parametrize(

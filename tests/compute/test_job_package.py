@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from reviewsum_assets.compute.job_package import (
+    CUBLAS_12,
     WHEELS_FILE,
     JobWheels,
     build_package,
@@ -32,26 +33,19 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 NOT_INSTALLED = {"torch", "transformers", "dagster", "numpy"}
 
 
-def test_equal_code_gives_an_equal_package() -> None:
-    assert build_package() == build_package()
-    assert build_package().version == build_package().version
-
-
-def test_the_archive_holds_the_code_and_no_data() -> None:
-    archive = zipfile.ZipFile(io.BytesIO(build_package().files["reviewsum_assets.zip"]))
-    names = archive.namelist()
+def test_equal_code_gives_an_equal_package_without_data() -> None:
+    package = build_package()
+    assert package == build_package()
+    names = zipfile.ZipFile(io.BytesIO(package.files["reviewsum_assets.zip"])).namelist()
     assert "reviewsum_assets/job/worker.py" in names
     assert all(name.endswith(".py") for name in names)
+    assert CUBLAS_12 in build_package(cuda="13").requirements.decode()
 
 
-def test_every_requirement_is_pinned_and_none_is_the_images() -> None:
-    lines = build_package().files["requirements.txt"].decode().splitlines()
+def test_requirements_and_theirs_are_pinned_but_those_of_the_image() -> None:
+    lines = build_package().requirements.decode().splitlines()
     assert all(re.fullmatch(r"[\w-]+==[\w.]+", line) for line in lines)
     assert not NOT_INSTALLED & {line.split("==")[0] for line in lines}
-
-
-def test_requirements_of_requirements_are_pinned_too() -> None:
-    lines = build_package().files["requirements.txt"].decode().splitlines()
     pinned = {canonicalize_name(line.split("==")[0]) for line in lines}
     for name in pinned:
         for needed in map(Requirement, requires(name) or []):
@@ -107,35 +101,22 @@ def test_a_job_without_a_package_index_installs_from_the_lake_and_refuses_a_chan
     assert f"the wheel {wheel.rpartition('/')[2]} is not the one that was stored" in reason
 
 
-def wheels(requirements: bytes) -> JobWheels:
-    return JobWheels(requirements, PYTHON)
-
-
-def test_wheels_are_downloaded_once_for_equal_requirements(
-    any_lake: Lake, monkeypatch: pytest.MonkeyPatch
+def test_wheels_are_downloaded_once_for_equal_requirements_and_again_if_one_is_gone(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = wheels(b"typing-inspection==0.4.2\n")
-    assert first.ensure_stored(any_lake) == ""
-    ((name, digest),) = read_wheels((any_lake.get(f"{first.prefix}/{WHEELS_FILE}") or b"").decode())
-    assert any_lake.sha256(f"{first.prefix}/{name}") == digest
-    monkeypatch.setattr(sys, "executable", "/no/python")  # so that no second download can work
-    assert first.ensure_stored(any_lake) == ""
-    other = wheels(b"typing-inspection==0.4.1\n")
-    assert other.prefix != first.prefix
-    assert other.ensure_stored(any_lake) != ""
-
-
-def test_a_wheel_that_is_gone_is_downloaded_again(lake: Lake) -> None:
-    small = wheels(b"typing-inspection==0.4.2\n")
+    small = JobWheels(b"typing-inspection==0.4.2\n", PYTHON)
     assert small.ensure_stored(lake) == ""
-    (wheel,) = (item.key for item in lake.list(small.prefix) if item.key.endswith(".whl"))
-    lake.delete(wheel)
-    assert not small.are_stored(lake)
+    ((name, digest),) = read_wheels((lake.get(f"{small.prefix}/{WHEELS_FILE}") or b"").decode())
+    wheel = f"{small.prefix}/{name}"
+    assert lake.sha256(wheel) == digest
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/no/python")  # so that no second download can work
+        assert small.ensure_stored(lake) == ""
+        lake.delete(wheel)
+        assert not small.are_stored(lake)
+        assert small.ensure_stored(lake) != ""
     assert small.ensure_stored(lake) == ""
     assert lake.head(wheel) is not None
-
-
-def test_a_failed_download_says_why_and_stores_nothing(lake: Lake) -> None:
-    nowhere = wheels(b"typing-inspection==99.0\n")
+    nowhere = JobWheels(b"typing-inspection==99.0\n", PYTHON)
     assert "typing-inspection==99.0" in nowhere.ensure_stored(lake)
-    assert lake.list(places.JOB_CODE) == []
+    assert lake.list(nowhere.prefix) == []

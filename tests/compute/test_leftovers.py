@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from reviewsum_assets.cli.app import app
-from reviewsum_assets.compute import leftovers as module
 from reviewsum_assets.compute.job_package import JobWheels, build_package, publish
 from reviewsum_assets.compute.leftovers import leftovers, remove, unused_model_copies
 from reviewsum_assets.job.models.directory import read_ready_model, ready_model
@@ -95,16 +94,13 @@ def test_unused_objects_are_removed_with_their_folders_and_the_rest_stays(used_l
     assert sum(map(len, leftovers(used_lake, DAY).values())) == 0
 
 
-@pytest.mark.parametrize("kind", UNUSED)
-def test_a_young_object_stays_with_all_others_in_its_folder(used_lake: Lake, kind: str) -> None:
-    key = UNUSED[kind][0]
-    grow_old(root_of(used_lake), [key], timedelta(hours=23))
-    beside = {k for k in UNUSED[kind] if k.rpartition("/")[0].startswith(key.rpartition("/")[0])}
-    found = {item.key for item in leftovers(used_lake, DAY)[kind]}
-    assert found == set(UNUSED[kind]) - beside
-
-
-def test_nothing_of_the_last_hour_is_removed_whatever_age_is_named(used_lake: Lake) -> None:
+def test_a_folder_with_a_young_object_stays_and_nothing_of_the_last_hour_goes(
+    used_lake: Lake,
+) -> None:
+    young = [keys[0] for keys in UNUSED.values()]
+    grow_old(root_of(used_lake), young, timedelta(hours=23))
+    found = [item.key for items in leftovers(used_lake, DAY).values() for item in items]
+    assert found == [UNUSED["jobs"][-1]]  # the only one in another folder
     grow_old(root_of(used_lake), everything(used_lake), timedelta(minutes=55))
     assert sum(map(len, leftovers(used_lake, timedelta(0)).values())) == 0
 
@@ -112,19 +108,6 @@ def test_nothing_of_the_last_hour_is_removed_whatever_age_is_named(used_lake: La
 def test_without_a_record_of_the_tables_in_use_no_table_is_removed(used_lake: Lake) -> None:
     used_lake.put("grouped_reviews/current.json", b"torn")
     assert not {"tables", "quarantine"} & leftovers(used_lake, DAY).keys()
-
-
-def test_leftovers_on_s3_are_found_by_the_clock_of_s3(
-    s3_lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for key in UNUSED_KEYS:
-        s3_lake.put(key, b"content")
-    assert sum(map(len, leftovers(s3_lake, timedelta(0)).values())) == 0
-    monkeypatch.setattr(module, "_LONGEST_PAUSE", timedelta(0))
-    found = leftovers(s3_lake, timedelta(0))
-    assert [item.key for item in found["jobs"]] == sorted(UNUSED["jobs"])
-    remove(s3_lake, found)
-    assert s3_lake.list(places.PROCESSING_JOBS) == s3_lake.list(places.JOB_CODE) == []
 
 
 def test_code_and_packages_that_a_job_is_about_to_read_are_young(used_lake: Lake) -> None:

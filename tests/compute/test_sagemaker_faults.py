@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
-import pytest
 
 from reviewsum_assets.compute import JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.failures import FailureKind
@@ -16,34 +14,27 @@ from tests.support.sagemaker import incomplete, manifests
 from tests.support.waiting import wait_until
 
 
-@pytest.mark.parametrize(
-    ("inject", "kind", "jobs", "advice"),
-    [
-        (lambda f: f.quota_exceeded(), "quota too small", 0, "Service Quotas console"),
-        (lambda f: f.capacity_error(9), "no capacity", 3, "fallback_instance_types"),
-        (lambda f: f.image_pull(), "image cannot be pulled", 1, "image_uri"),
-        (lambda f: f.disk_full(), "disk full", 1, "volume_gb"),
-        (lambda f: f.throttle("CreateProcessingJob", 99), "throttled", 0, "later"),
-    ],
-    ids=["quota", "capacity", "image", "disk", "throttling"],
-)
 def test_a_job_that_never_starts_fails_by_name_and_costs_nothing(
-    small: SmallPipeline,
-    processing: ProcessingEmulator,
-    inject: Callable[[Faults], None],
-    kind: str,
-    jobs: int,
-    advice: str,
+    small: SmallPipeline, processing: ProcessingEmulator
 ) -> None:
-    inject(processing.faults)
-    run = small.summarize(1, 2)
-    assert not run.success
-    found = failure_metadata(run)
-    assert found["failure"] == kind
-    assert advice in found["what_to_do"]
-    assert (found["landed"], found["missing"], found["usd"]) == (0, 2, 0.0)
-    assert f"2 of 2 requested checkpoints did not land ({kind}: " in failure(run)
-    assert len(processing.jobs) == jobs
+    for inject, kind, jobs, advice in (
+        (Faults.quota_exceeded, "quota too small", 0, "Service Quotas console"),
+        (lambda faults: faults.capacity_error(9), "no capacity", 3, "fallback_instance_types"),
+        (Faults.image_pull, "image cannot be pulled", 1, "image_uri"),
+        (Faults.disk_full, "disk full", 1, "volume_gb"),
+        (lambda faults: faults.throttle("CreateProcessingJob", 99), "throttled", 0, "later"),
+    ):
+        before = len(processing.jobs)
+        inject(processing.faults)
+        run = small.summarize(1, 2)
+        processing.faults.clear()
+        assert not run.success
+        found = failure_metadata(run)
+        assert found["failure"] == kind
+        assert advice in found["what_to_do"]
+        assert (found["landed"], found["missing"], found["usd"]) == (0, 2, 0.0)
+        assert f"2 of 2 requested checkpoints did not land ({kind}: " in failure(run)
+        assert len(processing.jobs) - before == jobs
     assert sum(job.billable_seconds for job in processing.jobs) == 0
 
 
@@ -56,17 +47,10 @@ def test_a_job_is_started_again_when_capacity_comes_back(
     assert [job.name[-2:] for job in processing.jobs] == ["-1", "-2"]
 
 
-def test_a_lost_answer_to_the_creation_makes_no_second_job(
+def test_a_lost_answer_and_requests_that_fail_for_a_moment_make_no_second_job(
     small: SmallPipeline, processing: ProcessingEmulator
 ) -> None:
     processing.faults.lose_response("CreateProcessingJob")
-    assert small.summarize(1, 2).success
-    assert len(processing.jobs) == 1
-
-
-def test_throttled_looks_and_failing_requests_to_s3_are_tried_again(
-    small: SmallPipeline, processing: ProcessingEmulator
-) -> None:
     processing.faults.throttle("DescribeProcessingJob", 3)
     processing.faults.throttle("GetLogEvents", 2)
     processing.faults.s3_errors(500, 2, "PUT", "checkpoint_files")

@@ -18,9 +18,10 @@ from reviewsum_assets.compute.job_package import build_package, publish
 from reviewsum_assets.compute.launches import note_launch, noted_jobs
 from reviewsum_assets.compute.local import LocalCompute, pid_namespace
 from reviewsum_assets.errors import JobError
-from reviewsum_assets.job.spec import JobSpec, job_spec, spec_key
+from reviewsum_assets.job.spec import JobSpec, job_spec
 from reviewsum_assets.settings import EngineSettings
 from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.places import spec_key
 from tests.support.checkpoints import plan_products, products
 from tests.support.pipeline import SmallPipeline
 from tests.support.processing import ProcessingEmulator
@@ -59,7 +60,7 @@ def waiting_process(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.PIPE)
 
 
-def test_stopping_a_job_that_names_another_process_leaves_that_process_alone(
+def test_a_job_of_another_pid_namespace_is_not_stopped_by_its_number_here(
     lake: Lake, spec: JobSpec, locked: Locked
 ) -> None:
     directory = locked(spec.name)
@@ -70,17 +71,10 @@ def test_stopping_a_job_that_names_another_process_leaves_that_process_alone(
             job.request_stop()
         assert bystander.poll() is None
         bystander.kill()
-
-
-def test_a_job_of_another_pid_namespace_is_not_stopped_by_its_number_here(
-    lake: Lake, spec: JobSpec, locked: Locked
-) -> None:
-    """A process that names the job's spec, as the job itself does, has its number here."""
-    directory = locked(spec.name)
+    # A process that names the job's spec, as the job itself does, has its number here.
     with waiting_process(str(directory / "spec.json")) as process:
         (directory / "pid").write_text(str(process.pid))
         (directory / "pid_namespace").write_text("boot-id-of-another-host pid:[4026531836]")
-        (job,) = LocalCompute(lake).live_jobs()
         for stop in (job.request_stop, job.stop):
             with pytest.raises(JobError, match=r"cannot be stopped from here.*another container"):
                 stop()

@@ -9,8 +9,9 @@ from reviewsum_assets.errors import JobError
 from reviewsum_assets.job.models.files import PublishedFile
 from reviewsum_assets.job.progress import JobResult, open_pipes, read_progress, read_result
 from reviewsum_assets.job.run_processing import EXIT_USAGE, main
-from reviewsum_assets.job.spec import Host, pipes_context_key, progress_key, result_key
+from reviewsum_assets.job.spec import Host
 from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.places import pipes_context_key, progress_key, result_key
 
 DAMAGED = [b"", b"{", b"[]", b"null", b"\xff\xfe{}", b'{"method": "log"}', b"[" * 100_000]
 

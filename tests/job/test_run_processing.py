@@ -38,10 +38,10 @@ def test_a_job_lands_every_checkpoint(any_lake: Lake, pegasus: Path, tmp_path: P
         assert manifest.producer.canary_summaries == reference.canary_summaries
 
 
-def test_a_job_computes_valid_checkpoints_only_if_asked(
+def test_a_job_computes_valid_checkpoints_only_if_asked_and_the_same_with_any_workers(
     lake: Lake, pegasus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, spec = spec_for(lake, pegasus, texts(10))
+    plan, spec = spec_for(lake, pegasus, texts(10), workers=1)
     complete(lake, plan, numbers=[2])
     # No variable of a container can stop a job that has a spec.
     monkeypatch.setenv("REVIEWSUM_OF_THE_IMAGE", "no setting")
@@ -49,8 +49,12 @@ def test_a_job_computes_valid_checkpoints_only_if_asked(
     assert run(spec, tmp_path)[0] == 0
     assert lake.get(places.checkpoint_manifest(2)) == before
     assert result(lake, spec).already_valid == (2,)
-    assert run(spec.model_copy(update={"recompute": True}), tmp_path)[0] == 0
+    others = [lake.get(places.checkpoint_csv(n)) for n in (1, 3)]
+    engine = spec.engine.model_copy(update={"workers": 3})
+    again = spec.model_copy(update={"engine": engine, "recompute": True})
+    assert run(again, tmp_path)[0] == 0
     assert b"summary of" not in (lake.get(places.checkpoint_csv(2)) or b"")
+    assert [lake.get(places.checkpoint_csv(n)) for n in (1, 3)] == others
 
 
 def test_a_poison_product_costs_only_itself(
@@ -65,29 +69,22 @@ def test_a_poison_product_costs_only_itself(
     assert (status.summarized, status.quarantined) == (5, 1)
 
 
-def test_input_that_is_not_the_planned_one_fails_its_checkpoint_only(
+def test_wrong_input_and_a_failed_write_fail_their_checkpoint_only(
     lake: Lake, pegasus: Path, tmp_path: Path
 ) -> None:
-    plan, spec = spec_for(lake, pegasus, texts(16))
+    plan, spec = spec_for(lake, pegasus, texts(20))
     lake.put(plan.checkpoint(2).input_key, lake.get(plan.checkpoint(1).input_key) or b"")
     lake.delete(plan.checkpoint(3).input_key)
     lake.put(plan.checkpoint(4).input_key, b"not Parquet")
-    code, _ = run(spec, tmp_path)
-    assert code == 3
+    # A folder stands where the checkpoint file has to go: no write can succeed.
+    lake.put(f"{places.checkpoint_csv(5)}/in the way", b"")
+    assert run(spec, tmp_path)[0] == 3
     failed = result(lake, spec).failed
     assert "are not those planned" in failed[2]
     assert "are missing" in failed[3]
     assert "cannot be read" in failed[4]
-    assert incomplete(lake) == [2, 3, 4]
-
-
-def test_a_failed_write_is_never_silent(lake: Lake, pegasus: Path, tmp_path: Path) -> None:
-    _, spec = spec_for(lake, pegasus, texts(8))
-    # A folder stands where the checkpoint file has to go: no write can succeed.
-    lake.put(f"{places.checkpoint_csv(1)}/in the way", b"")
-    assert run(spec, tmp_path)[0] == 3
-    assert "checkpoint_file_1.csv" in result(lake, spec).failed[1]
-    assert incomplete(lake) == [1]
+    assert "checkpoint_file_5.csv" in failed[5]
+    assert incomplete(lake) == [2, 3, 4, 5]
 
 
 def test_a_model_that_is_gone_fails_everything_with_its_reason(
@@ -101,15 +98,14 @@ def test_a_model_that_is_gone_fails_everything_with_its_reason(
     assert "materialize summarizer_model" in log
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_job_with_its_own_code_and_leaves_only_whole_objects(
-    lake: Lake, pegasus: Path, tmp_path: Path, number: signal.Signals
+    lake: Lake, pegasus: Path, tmp_path: Path
 ) -> None:
     _, spec = spec_for(lake, pegasus, texts(200), workers=1)
     with withheld(lake, spec.checkpoints[-1].input_key):
         process = start(spec, tmp_path)
         wait_for_manifests(lake, 3)
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=60)
     assert process.returncode == 75, log.decode()
     assert result(lake, spec).stopped
@@ -156,18 +152,6 @@ def test_killed_workers_cost_only_time(lake: Lake, pegasus: Path, tmp_path: Path
     assert incomplete(lake) == []
 
 
-def test_summaries_do_not_depend_on_the_number_of_workers(
-    lake: Lake, pegasus: Path, tmp_path: Path
-) -> None:
-    _, spec = spec_for(lake, pegasus, texts(12), workers=1)
-    assert run(spec, tmp_path)[0] == 0
-    one = [lake.get(places.checkpoint_csv(n)) for n in (1, 2, 3)]
-    engine = spec.engine.model_copy(update={"workers": 3})
-    again = spec.model_copy(update={"engine": engine, "recompute": True})
-    assert run(again, tmp_path)[0] == 0
-    assert [lake.get(places.checkpoint_csv(n)) for n in (1, 2, 3)] == one
-
-
 def legacy(tmp_path: Path, model: Path, *arguments: str) -> tuple[int, Lake]:
     """Call the file by its path, as a container does; the output directory is the lake."""
     completed = subprocess.run(
@@ -195,28 +179,19 @@ def write_grouped_csv(tmp_path: Path, count: int) -> None:
     )
 
 
-@pytest.mark.parametrize("count", [1, 99, 101])
-def test_the_old_convention_loses_no_last_products(
-    tmp_path: Path, pegasus: Path, count: int
+def test_the_old_convention_takes_the_top_k_loses_no_last_products_and_resumes(
+    tmp_path: Path, pegasus: Path
 ) -> None:
-    write_grouped_csv(tmp_path, count)
-    code, output = legacy(tmp_path, pegasus, "--top_k", "30700")
+    write_grouped_csv(tmp_path, 103)
+    code, output = legacy(tmp_path, pegasus, "--top_k", "101")
     assert code == 0
     assert verify_lake(output) == []
-    assert len(decode_rows(output.get(places.MERGED_CSV) or b"")) == count
+    rows = decode_rows(output.get(places.MERGED_CSV) or b"")
+    assert [row.product_id for row in rows] == [f"P{n:03d}" for n in range(101)]
     files = [item.key for item in output.list(places.CHECKPOINT_FILES)]
-    assert files == [places.checkpoint_csv(n) for n in range(1, (count + 99) // 100 + 1)]
-
-
-def test_the_old_convention_takes_the_top_k_and_resumes(tmp_path: Path, pegasus: Path) -> None:
-    write_grouped_csv(tmp_path, 12)
-    code, output = legacy(tmp_path, pegasus, "--top_k", "5")
-    assert code == 0
-    assert [r.product_id for r in decode_rows(output.get(places.MERGED_CSV) or b"")] == [
-        f"P{n:03d}" for n in range(5)
-    ]
+    assert files == [places.checkpoint_csv(1), places.checkpoint_csv(2)]
     before = output.get(places.checkpoint_manifest(1))
-    assert legacy(tmp_path, pegasus, "--top_k", "5")[0] == 0
+    assert legacy(tmp_path, pegasus, "--top_k", "101")[0] == 0
     assert output.get(places.checkpoint_manifest(1)) == before
 
 

@@ -77,9 +77,7 @@ def build(
         most_tokens,
     )
     joiner = summary_joiner(tokenizer, settings)
-    summarizer = Summarizer(
-        engine, tokenizer, batch_tokens, on_generated, joiner, memory_pauses=(0.0, 0.0)
-    )
+    summarizer = Summarizer(engine, tokenizer, batch_tokens, on_generated, joiner)
     return (summarizer, Chunker(tokenizer, settings)), engine
 
 
@@ -116,7 +114,9 @@ def test_every_product_gets_its_chunk_summaries_joined_by_one_space(pegasus: Pat
     assert done.reviews == 14
 
 
-def test_identical_chunks_are_generated_once(pegasus: Path) -> None:
+def test_identical_chunks_are_generated_once_and_the_last_used_are_remembered(
+    pegasus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     summarizer, engine = build(pegasus)
     done = summarize(summarizer, ["good sound", "good sound"], ["good  sound"])
     again = summarize(summarizer, ["good sound", None])
@@ -124,6 +124,11 @@ def test_identical_chunks_are_generated_once(pegasus: Path) -> None:
     assert [p.chunks_reused for p in done[1].products] == [0, 1]
     assert done[2].products[0].chunks_reused == again[1].products[0].chunks_reused == 1
     assert len({row.abstracted_summary for d in done.values() for row in d.rows}) == 1
+    monkeypatch.setattr("reviewsum_assets.job.summarizer._REMEMBERED_CHUNKS", 2)
+    texts = ["one sound", "bad sound", "bright screen", "poor sound"]
+    assert len(summarize(summarizer, texts)[1].rows) == 4
+    reused = summarize(summarizer, texts)[1].products
+    assert sum(product.chunks_reused for product in reused) == 2
 
 
 def test_products_without_text_are_quarantined_and_one_of_ten_megabytes_is_not(
@@ -162,7 +167,10 @@ def test_out_of_memory_reduces_the_batches_a_few_times_and_loses_nothing(pegasus
     assert sizes[-1] <= 100
 
 
-def test_memory_that_is_short_for_a_moment_quarantines_nothing(pegasus: Path) -> None:
+def test_memory_that_is_short_for_a_moment_quarantines_nothing(
+    pegasus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reviewsum_assets.job.summarizer._MEMORY_PAUSES", (0.0, 0.0))
     summarizer, engine = build(pegasus)
     engine.short_for = 3  # a batch of two, then one chunk alone twice
     done = summarize(summarizer, ["good sound", "bad sound"])[1]
@@ -170,18 +178,6 @@ def test_memory_that_is_short_for_a_moment_quarantines_nothing(pegasus: Path) ->
     engine.most_tokens = 0  # memory that stays short ends the work
     with pytest.raises(JobError, match=r"single chunk of \d tokens does not fit"):
         summarize(summarizer, ["poor sound"])
-
-
-def test_the_chunks_used_last_are_remembered_and_no_more(
-    pegasus: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("reviewsum_assets.job.summarizer._REMEMBERED_CHUNKS", 2)
-    summarizer, engine = build(pegasus)
-    texts = ["good sound", "bad sound", "bright screen", "poor sound"]
-    assert len(summarize(summarizer, texts)[1].rows) == 4
-    again = summarize(summarizer, texts)[1]
-    assert sum(product.chunks_reused for product in again.products) == 2
-    assert sum(map(len, engine.batches)) == 6
 
 
 def test_pooled_checkpoints_have_the_summaries_of_each_alone(pegasus: Path) -> None:

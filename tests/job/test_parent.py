@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from reviewsum_assets.job import processing, summarizer
+from reviewsum_assets.job import parent, summarizer
 from reviewsum_assets.job.devices import WorkerDevice
 from reviewsum_assets.job.models.loaded import WorkerOptions
-from reviewsum_assets.job.processing import run_job
+from reviewsum_assets.job.parent import run_job
 from reviewsum_assets.job.progress import JobResult, ProgressReporter
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.job.worker import Idle, worker_main
@@ -26,7 +26,7 @@ DEADLY = "deadly"
 def run_reading_ahead(lake: Lake, spec: JobSpec, monkeypatch: pytest.MonkeyPatch) -> JobResult:
     """A job whose one worker reads a lease while it generates another, as on a GPU."""
     monkeypatch.setattr(
-        processing, "worker_devices", lambda *_: [WorkerDevice(None, threads=1, leases=2)]
+        parent, "worker_devices", lambda *_: [WorkerDevice(None, threads=1, leases=2)]
     )
     return run_job(lake, spec, ProgressReporter(lake, spec), lambda: False, "local")
 
@@ -56,14 +56,6 @@ def worker_that_dies_while_it_still_writes(connection: Connection, options: Work
     worker_that_dies_of_a_text(connection, options)
 
 
-def test_a_worker_that_reads_ahead_lands_everything(
-    lake: Lake, pegasus: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, spec = spec_for(lake, pegasus, texts(20))
-    result = run_reading_ahead(lake, spec, monkeypatch)
-    assert (result.landed, result.failed) == ((1, 2, 3, 4, 5), {})
-
-
 @pytest.mark.parametrize(
     ("product", "worker", "failed"),
     [("P000", worker_that_dies_of_a_text, 1), ("P004", worker_that_dies_while_it_still_writes, 2)],
@@ -77,7 +69,7 @@ def test_a_deadly_checkpoint_takes_none_that_is_read_ahead_or_written(
     failed: int,
 ) -> None:
     _, spec = spec_for(lake, pegasus, {**texts(12), product: f"a {DEADLY} text about a product"})
-    monkeypatch.setattr(processing, "worker_main", worker)
+    monkeypatch.setattr(parent, "worker_main", worker)
     result = run_reading_ahead(lake, spec, monkeypatch)
     assert list(result.failed) == [failed]
     assert "signal 9" in result.failed[failed]
@@ -94,7 +86,7 @@ def test_work_for_a_worker_that_has_just_died_is_dealt_again(
     lake: Lake, pegasus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, spec = spec_for(lake, pegasus, texts(20))
-    deal = processing._Crew._deal
+    deal = parent._Crew._deal
 
     def deal_to_the_dead(self: Any) -> None:
         for member in self._members:
@@ -102,8 +94,8 @@ def test_work_for_a_worker_that_has_just_died_is_dealt_again(
                 member.process.join()
         deal(self)
 
-    monkeypatch.setattr(processing, "worker_main", idle_worker_that_dies)
-    monkeypatch.setattr(processing._Crew, "_deal", deal_to_the_dead)
+    monkeypatch.setattr(parent, "worker_main", idle_worker_that_dies)
+    monkeypatch.setattr(parent._Crew, "_deal", deal_to_the_dead)
     result = run_job(lake, spec, ProgressReporter(lake, spec), lambda: False, "local")
     assert {*result.failed} == {1, 2, 3, 4, 5}
     assert all("no worker can work" in reason for reason in result.failed.values())

@@ -14,10 +14,11 @@ from typing import Any
 from reviewsum_assets.checkpoints.plan import Recipe
 from reviewsum_assets.compute.job_package import ENTRY_POINT, JobPackage, JobWheels
 from reviewsum_assets.errors import SettingsError
-from reviewsum_assets.job.spec import JobSpec, ProvidedInputs, spec_key
+from reviewsum_assets.job.spec import JobSpec, ProvidedInputs
 from reviewsum_assets.settings import SageMakerSettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.places import spec_key
 
 # AWS's images with PyTorch and transformers, by the major version of their CUDA: transformers,
 # PyTorch. CUDA 12.9 works with the drivers of all g4dn, g5 and g6 hosts; CUDA 13 needs driver 580.
@@ -39,7 +40,7 @@ _SPEC = f"{_ROOT}/input/spec"
 PROVIDED = ProvidedInputs(
     grouped_reviews=f"{_ROOT}/input/grouped_reviews", model=f"{_ROOT}/pegasus_model"
 )
-SPEC_HASH = "REVIEWSUM_SPEC_HASH"
+SPEC_HASH = "REVIEWSUM_SPEC_HASH"  # shows whether a job of a known name does the wanted work
 SPEC_INPUT = "spec"
 # The lake's encryption on S3 is the same in the job as here.
 _FORWARDED = ("AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_KMS_KEY_ID", "REVIEWSUM_LOG_LEVEL")
@@ -105,11 +106,6 @@ def _aws_image_uri(settings: SageMakerSettings, region: str) -> str:
             "or set image_uri"
         ) from error
     return found
-
-
-def spec_hash(spec: JobSpec) -> str:
-    """Return a hash that tells whether a job of a known name does the wanted work."""
-    return spec.work_hash[:32]
 
 
 def inputs_manifest_key(job: str) -> str:
@@ -195,7 +191,7 @@ def processing_request(
         "Environment": {
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
-            SPEC_HASH: spec_hash(spec),
+            SPEC_HASH: spec.work_hash,
             # With fallback types the job cannot know its own type; its manifests say so.
             "REVIEWSUM_INSTANCE_TYPE": " or ".join(settings.instance_types),
             **{name: os.environ[name] for name in _FORWARDED if name in os.environ},

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -28,12 +28,14 @@ from reviewsum_assets.compute.failures import (
     failed_job,
     refused_call,
 )
-from reviewsum_assets.compute.instances import instance_facts
+from reviewsum_assets.compute.instances import capacity_of
 from reviewsum_assets.compute.launches import note_end
 from reviewsum_assets.errors import JobError, ReviewsumError
 from reviewsum_assets.job.progress import JobResult, read_result
 from reviewsum_assets.job.spec import JobSpec
-from reviewsum_assets.storage.lake import Lake
+
+if TYPE_CHECKING:
+    from reviewsum_assets.compute.sagemaker import SageMakerCompute
 
 LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 _TAIL_LINES = 100
@@ -190,7 +192,6 @@ class ContainerLogs:
         self._job = job
         self._write = write
         self._tokens: dict[str, str] = {}
-        self._newest: dict[str, int] = {}  # time of the last line, in ms
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
 
     @property
@@ -213,9 +214,6 @@ class ContainerLogs:
                     self._write(line)
             except (ClientError, BotoCoreError) as error:
                 _log.warning("cannot read the log stream %s now: %s", stream, error)
-                is_refused = isinstance(error, ClientError)
-                if is_refused and _code_and_message(error)[0] == "InvalidParameterException":
-                    self._tokens.pop(stream, None)  # a token expires after 24 hours
         return lines
 
     def _streams(self) -> list[str]:
@@ -235,36 +233,21 @@ class ContainerLogs:
         for _ in range(_PAGES_PER_CALL):
             token = self._tokens.get(stream)
             more: dict[str, Any] = {} if token is None else {"nextToken": token}
-            if token is None and stream in self._newest:
-                # After an expired token. Lines of the very last millisecond come twice.
-                more = {"startTime": self._newest[stream]}
             page = self._client.get_log_events(
                 logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True, **more
             )
             for event in page["events"]:
-                self._newest[stream] = max(self._newest.get(stream, 0), event["timestamp"])
                 yield f"[{host}] {event['message']}"
             if page["nextForwardToken"] == token:
                 break
             self._tokens[stream] = page["nextForwardToken"]
 
 
-class Service(Protocol):
-    """What a job needs of the compute that started it."""
-
-    lake: Lake
-    api: ProcessingApi
-    logs_client: Any
-    region: str
-    poll_seconds: float
-    usd_per_hour: float | None
-
-
 @dataclass
 class SageMakerJob:
     """A Processing job, observed through the API."""
 
-    compute: Service
+    compute: SageMakerCompute
     spec: JobSpec
     attached: bool
     was_stopping: bool = False
@@ -338,11 +321,8 @@ class SageMakerJob:
         if self._last is None:
             return 0.0
         name, instances = self._last.instances
-        price = self.compute.usd_per_hour
-        if price is None:
-            facts = instance_facts(name)
-            price = 0.0 if facts is None else facts.usd_per_hour
-        return self._last.billed_seconds / 3600 * price * instances
+        hourly = capacity_of([name], instances, self.compute.usd_per_hour).usd_per_hour * instances
+        return self._last.billed_seconds / 3600 * hourly
 
     def request_stop(self) -> None:
         """Ask SageMaker to end it: the containers get SIGTERM or SIGINT, then SIGKILL."""

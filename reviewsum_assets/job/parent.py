@@ -43,17 +43,16 @@ def run_job(
     reporter: ProgressReporter,
     should_stop: Callable[[], bool],
     instance_type: str,
-    clock: Callable[[], float] = time.monotonic,
     seconds_before: float = 0.0,
 ) -> JobResult:
     """Compute the checkpoints of ``spec`` that are not valid yet.
 
     ``should_stop`` is called twice a second; when true, workers are ended immediately. Objects are
-    written whole, so that only unfinished work is lost. ``clock`` and ``seconds_before`` this call
-    are those of the budget.
+    written whole, so that only unfinished work is lost. ``seconds_before`` this call count for the
+    budget.
     """
     started = time.monotonic()
-    keeper = BudgetKeeper(spec, clock, seconds_before)
+    keeper = BudgetKeeper(spec, seconds_before)
     valid: set[int] = set()
     if not spec.recompute:
         states = check_checkpoints(lake, spec.checkpoints)

@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint, Recipe
-from reviewsum_assets.compute.job_package import CUBLAS_12, JobPackage, JobWheels, build_package
-from reviewsum_assets.compute.processing_request import (
+from reviewsum_assets.compute.job_package import JobPackage, JobWheels
+from reviewsum_assets.compute.sagemaker_request import (
     PROVIDED,
     ContainerImage,
     container_image,
     inputs_manifest,
     processing_request,
-    spec_hash,
 )
 from reviewsum_assets.errors import SettingsError
 from reviewsum_assets.job.spec import JobSpec
@@ -70,67 +69,31 @@ def request(lake: Lake, wheels: JobWheels | None = None, **settings: Any) -> dic
     )
 
 
-def s3_input(name: str, key: str, path: str, kind: str = "S3Prefix") -> dict[str, Any]:
-    return {
-        "InputName": name,
-        "S3Input": {
-            "S3Uri": f"s3://bucket/lake/{key}",
-            "LocalPath": f"/opt/ml/processing/{path}",
-            "S3DataType": kind,
-            "S3InputMode": "File",
-            "S3DataDistributionType": "FullyReplicated",
-        },
+def test_inputs_lie_at_their_places_in_the_container(lake: Lake) -> None:
+    name, wheels = spec().name, JobWheels(PACKAGE.requirements, "3.12")
+    found = request(lake, wheels)
+    assert found["AppSpecification"]["ContainerEntrypoint"] == [
+        "python3",
+        "/opt/ml/processing/input/code/run_processing.py",
+    ]
+    inputs = [source["S3Input"] for source in found["ProcessingInputs"]]
+    assert {one["S3Uri"]: one["LocalPath"] for one in inputs} == {
+        f"s3://bucket/lake/{key}": f"/opt/ml/processing/{path}"
+        for key, path in {
+            f"job_code/{PACKAGE.version}/": "input/code",
+            f"processing_jobs/{name}/spec.json": "input/spec",
+            "models/0123456789abcdef/": "pegasus_model",
+            f"processing_jobs/{name}/grouped_reviews.manifest": "input/grouped_reviews",
+            f"{wheels.prefix}/": "input/wheels",
+        }.items()
     }
-
-
-def test_the_default_request_is_this(lake: Lake) -> None:
-    name = spec().name
-    assert request(lake) == {
-        "ProcessingJobName": name,
-        "RoleArn": ROLE,
-        "AppSpecification": {
-            "ImageUri": "123.dkr.ecr.eu-west-1.amazonaws.com/image:1",
-            "ContainerEntrypoint": ["python3", "/opt/ml/processing/input/code/run_processing.py"],
-            "ContainerArguments": [
-                *("--spec", "/opt/ml/processing/input/spec/spec.json"),
-                *("--resource_config", "/opt/ml/config/resourceconfig.json"),
-                *("--message_file", "/opt/ml/output/message"),
-            ],
-        },
-        "ProcessingInputs": [
-            s3_input("code", f"job_code/{PACKAGE.version}/", "input/code"),
-            s3_input("spec", f"processing_jobs/{name}/spec.json", "input/spec"),
-            s3_input("model", "models/0123456789abcdef/", "pegasus_model"),
-            s3_input(
-                "grouped_reviews",
-                f"processing_jobs/{name}/grouped_reviews.manifest",
-                "input/grouped_reviews",
-                "ManifestFile",
-            ),
-        ],
-        "ProcessingResources": {
-            "ClusterConfig": {
-                "InstanceType": "ml.g5.12xlarge",
-                "InstanceCount": 1,
-                "VolumeSizeInGB": 100,
-            }
-        },
-        "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
-        "Environment": {
-            "AWS_REGION": "eu-west-1",
-            "AWS_DEFAULT_REGION": "eu-west-1",
-            "REVIEWSUM_SPEC_HASH": spec_hash(spec()),
-            "REVIEWSUM_INSTANCE_TYPE": "ml.g5.12xlarge",
-        },
-        "Tags": [{"Key": "dagster/run_id", "Value": "r1"}],
-    }
-
-
-def test_wheels_on_the_lake_are_one_more_input(lake: Lake) -> None:
-    wheels = JobWheels(PACKAGE.requirements, "3.12")
-    *others, last = request(lake, wheels)["ProcessingInputs"]
-    assert others == request(lake)["ProcessingInputs"]
-    assert last == s3_input("wheels", f"{wheels.prefix}/", "input/wheels")
+    assert [one["S3DataType"] for one in inputs].count("ManifestFile") == 1
+    assert request(lake)["ProcessingInputs"] == found["ProcessingInputs"][:-1]
+    assert found["Environment"]["REVIEWSUM_SPEC_HASH"] == spec().work_hash
+    assert json.loads(inputs_manifest(lake, spec())) == [
+        {"prefix": "s3://bucket/lake/"},
+        "grouped_reviews/plans/pppppppppppp/checkpoint_1.parquet",
+    ]
 
 
 def test_every_setting_has_its_field(lake: Lake) -> None:
@@ -166,13 +129,6 @@ def test_every_setting_has_its_field(lake: Lake) -> None:
     assert found["Environment"]["HF_HUB_OFFLINE"] == "1"
 
 
-def test_the_manifest_names_just_the_needed_grouped_reviews(lake: Lake) -> None:
-    assert json.loads(inputs_manifest(lake, spec())) == [
-        {"prefix": "s3://bucket/lake/"},
-        "grouped_reviews/plans/pppppppppppp/checkpoint_1.parquet",
-    ]
-
-
 AWS_IMAGE = "763104351884.dkr.ecr.{}.amazonaws.com/huggingface-pytorch-training:{}-ubuntu22.04"
 CUDA_12 = "2.8.0-transformers4.56.2-gpu-py312-cu129"
 CUDA_13 = "2.9.0-transformers5.3.0-gpu-py312-cu130"
@@ -201,11 +157,6 @@ def test_the_image_is_the_regions_own_or_the_one_that_the_settings_name(
     assert (found.uri, found.python, found.cuda) == (uri, python, cuda)
 
 
-def test_a_job_in_an_image_with_cuda_13_brings_cublas_of_cuda_12() -> None:
-    assert CUBLAS_12 in build_package(cuda="13").requirements.decode()
-    assert "cublas" not in build_package(cuda="12").requirements.decode()
-
-
 def test_an_image_that_aws_no_longer_patches_gives_a_warning() -> None:
     found = image()
     assert found.outdated(date(2026, 8, 6)) == ""
@@ -214,19 +165,9 @@ def test_an_image_that_aws_no_longer_patches_gives_a_warning() -> None:
     assert ContainerImage(OWN).outdated(date(2030, 1, 1)) == ""
 
 
-def test_an_invalid_python_version_is_refused() -> None:
-    with pytest.raises(SettingsError, match="image_python"):
-        load_settings(image_python="py312")
-
-
-def test_a_region_without_images_asks_for_one() -> None:
+@pytest.mark.parametrize("instance_type", ["g5.12xlarge", "ml.m5.large", "ml.nonsense.large"])
+def test_an_instance_type_or_a_region_without_an_image_is_named(instance_type: str) -> None:
+    with pytest.raises(SettingsError, match=f"'{instance_type}' in region us-east-1"):
+        image(instance_type=instance_type)
     with pytest.raises(SettingsError, match="set image_uri"):
         image("xx-nowhere-1")
-
-
-@pytest.mark.parametrize("instance_type", ["g5.12xlarge", "ml.m5.large", "ml.nonsense.large"])
-def test_an_instance_type_without_an_image_is_named_with_its_setting(instance_type: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        image(instance_type=instance_type)
-    assert f"instance_type '{instance_type}' in region us-east-1" in str(caught.value)
-    assert "upgrade" not in str(caught.value)
