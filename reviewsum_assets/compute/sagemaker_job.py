@@ -192,6 +192,7 @@ class ContainerLogs:
         self._job = job
         self._write = write
         self._tokens: dict[str, str] = {}
+        self._newest: dict[str, int] = {}  # time of the last line, in ms
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
 
     @property
@@ -214,6 +215,9 @@ class ContainerLogs:
                     self._write(line)
             except (ClientError, BotoCoreError) as error:
                 _log.warning("cannot read the log stream %s now: %s", stream, error)
+                is_refused = isinstance(error, ClientError)
+                if is_refused and _code_and_message(error)[0] == "InvalidParameterException":
+                    self._tokens.pop(stream, None)  # a token expires after 24 hours
         return lines
 
     def _streams(self) -> list[str]:
@@ -233,10 +237,14 @@ class ContainerLogs:
         for _ in range(_PAGES_PER_CALL):
             token = self._tokens.get(stream)
             more: dict[str, Any] = {} if token is None else {"nextToken": token}
+            if token is None and stream in self._newest:
+                # After an expired token. Lines of the very last millisecond come twice.
+                more = {"startTime": self._newest[stream]}
             page = self._client.get_log_events(
                 logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True, **more
             )
             for event in page["events"]:
+                self._newest[stream] = max(self._newest.get(stream, 0), event["timestamp"])
                 yield f"[{host}] {event['message']}"
             if page["nextForwardToken"] == token:
                 break
