@@ -106,6 +106,7 @@ def _convert(ready: ReadyModel, source: Path, target: Path) -> str:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     tokenizer = load_tokenizer(source)
     rules: list[DecodingRules] = []
 
@@ -133,13 +134,19 @@ def _convert(ready: ReadyModel, source: Path, target: Path) -> str:
 
 
 def _name_layout(config: Any) -> None:
-    """Set the place of normalization in a layer: the converter asks, and not every config has it.
+    """Set what the converter reads from a config, and what not every config says.
 
-    transformers' own code has just one layout of each family.
+    transformers' own code has just one place of normalization for each family. It sets
+    ``tie_word_embeddings`` of every T5, by which the converter decides whether outputs are scaled:
+    not those of T5 v1.1 and flan-t5, whose output layer is their own.
     """
     is_pegasus = config.model_type == "pegasus"
     config.normalize_before = is_pegasus
     config.normalize_embedding = not is_pegasus
+    if config.model_type == "t5":
+        config.tie_word_embeddings = getattr(
+            config, "scale_decoder_outputs", config.tie_word_embeddings
+        )
 
 
 def _difference(source: Path, target: Path, prefix: str) -> str:
