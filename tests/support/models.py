@@ -20,8 +20,8 @@ from transformers import (
 
 # Pegasus puts its pad, end, mask and 102 more special tokens before the vocabulary's pieces.
 _PEGASUS_OFFSET = 103
-# The rarest character of the training text, whose piece has the highest id of the vocabulary.
-POISON = "☠"
+# The mark for which large BART models have no row in their embedding.
+POISON = "<mask>"
 
 TEXT = """The battery life is excellent and the screen is bright, but the sound is poor.
 I bought this for my daughter and she loves it; works great, easy to set up!
@@ -31,15 +31,11 @@ Café naïve déjà vu, 100% worth it (really), see the e-mail address or the U.
 """
 
 
-def build_pegasus(directory: Path, *, pickled: bool = False, poison: bool = False) -> Path:
-    """A Pegasus without tokenizer.json; weights in a pickle if ``pickled``.
-
-    With ``poison`` its embedding lacks the last id, so that any text with ``POISON`` makes
-    generation raise an IndexError, as models do that do not fit their tokenizer.
-    """
+def build_pegasus(directory: Path, *, pickled: bool = False) -> Path:
+    """A Pegasus without tokenizer.json; weights in a pickle if ``pickled``."""
     directory.mkdir(parents=True)
     pieces = _train_pieces(directory, bos_id=-1, user_defined_symbols=["<n>"])
-    size = pieces + _PEGASUS_OFFSET - (1 if poison else 0)
+    size = pieces + _PEGASUS_OFFSET
     torch.manual_seed(0)
     model = PegasusForConditionalGeneration(
         PegasusConfig(
@@ -97,15 +93,22 @@ def build_t5(directory: Path) -> Path:
     return directory
 
 
-def build_bart(directory: Path) -> Path:
-    """A BART with a byte-level BPE vocabulary."""
+def build_bart(directory: Path, *, poison: bool = False) -> Path:
+    """A BART with a byte-level BPE vocabulary.
+
+    With ``poison`` its embedding lacks the last id, so that any text with ``POISON`` makes
+    generation raise an IndexError.
+    """
     directory.mkdir(parents=True)
-    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    specials = ["<s>", "<pad>", "</s>", "<unk>"] + ([] if poison else [POISON])
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(
         TEXT.splitlines(), vocab_size=400, min_frequency=1, special_tokens=specials
     )
     tokenizer.save_model(str(directory))
+    if poison:
+        vocabulary = json.loads((directory / "vocab.json").read_text())
+        _write_json(directory / "vocab.json", {**vocabulary, POISON: len(vocabulary)})
     torch.manual_seed(0)
     config = BartConfig(
         vocab_size=tokenizer.get_vocab_size(),
@@ -128,7 +131,7 @@ def build_bart(directory: Path) -> Path:
 
 def _train_pieces(directory: Path, **options: Any) -> int:
     corpus = directory / "corpus.txt"
-    corpus.write_text(f"{TEXT * 20}{POISON}\n")
+    corpus.write_text(TEXT * 20)
     sentencepiece.SentencePieceTrainer.train(
         **{
             "input": str(corpus),
@@ -148,7 +151,6 @@ def _train_pieces(directory: Path, **options: Any) -> int:
     (directory / "spiece.vocab").unlink()
     processor = sentencepiece.SentencePieceProcessor(model_file=str(directory / "spiece.model"))
     size: int = processor.get_piece_size()
-    assert processor.id_to_piece(size - 1) == POISON
     return size
 
 
