@@ -188,7 +188,7 @@ def _token_ids(source: str, family: Family, directory: Path) -> dict[str, int]:
 def _piece_ids(path: Path, offset: int) -> dict[str, int]:
     from sentencepiece import SentencePieceProcessor
 
-    pieces = SentencePieceProcessor(model_file=str(path))
+    pieces = SentencePieceProcessor(model_proto=path.read_bytes())
     ids = {pieces.id_to_piece(n): n + offset for n in range(pieces.get_piece_size())}
     if offset:  # the special tokens have ids of their own before the pieces
         ids.pop(_END, None)
