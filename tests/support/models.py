@@ -193,7 +193,7 @@ def build_bart(directory: Path, *, poison: bool = False, positions: int = 600) -
 
 def _train_pieces(directory: Path, **options: Any) -> int:
     corpus = directory / "corpus.txt"
-    corpus.write_text(TEXT * 20)
+    corpus.write_text(f"{TEXT * 20}☠\n")
     sentencepiece.SentencePieceTrainer.train(
         **{
             "input": str(corpus),
