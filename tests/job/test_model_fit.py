@@ -112,6 +112,17 @@ def test_a_pointer_beside_whole_files_is_named_too(lake: Lake, t5_copy: Path, na
     assert f"in place of {name}" in refusal(lake, t5_copy)
 
 
+def test_a_model_on_the_lake_is_named_by_its_place_there(any_lake: Lake, bart: Path) -> None:
+    for file in bart.iterdir():
+        any_lake.put_file(f"pegasus_model/{file.name}", file)
+    for name, content in ((WEIGHTS, b"x" * 99), ("vocab.json", b"{"), (WEIGHTS, POINTER.encode())):
+        any_lake.put(f"pegasus_model/{name}", content)
+        with pytest.raises(ModelError) as error:
+            ready_model(any_lake, load_settings())
+        assert any_lake.uri_of("pegasus_model") in str(error.value)
+        assert "reviewsum-model-" not in str(error.value)
+
+
 def in_shards(directory: Path, names: list[str]) -> None:
     """Cut weights into two files, and index them under these names."""
     weights = load_file(directory / WEIGHTS)

@@ -271,7 +271,7 @@ def _safe_files(source: ModelSource) -> Iterator[Path]:
                     f"{source.name} holds no weights: expected {WEIGHTS} or pytorch_model.bin, "
                     f"found {_listed(directory)}"
                 )
-            convert_weights(pickles, safe / WEIGHTS)
+            convert_weights(source.name, pickles, safe / WEIGHTS)
         yield safe
 
 

@@ -145,8 +145,8 @@ def needed_files(directory: Path) -> list[Path]:
     return sorted({path for pattern in _NEEDED for path in directory.glob(pattern)})
 
 
-def convert_weights(pickles: Sequence[Path], target: Path) -> None:
-    """Write the tensors of ``pytorch_model*.bin`` files to one safetensors file.
+def convert_weights(source: str, pickles: Sequence[Path], target: Path) -> None:
+    """Write the tensors of ``pytorch_model*.bin`` files of a source to one safetensors file.
 
     A prefix of all names that wrappers of a model add, as DataParallel does, is cut off.
 
@@ -162,12 +162,14 @@ def convert_weights(pickles: Sequence[Path], target: Path) -> None:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged file can raise any type
             raise ModelError(
-                f"{path} holds more than weights, or is damaged, and is not loaded ({error}); use "
-                "a model with safetensors"
+                f"{source}/{path.name} holds more than weights, or is damaged, and is not loaded "
+                f"({error}); use a model with safetensors"
             ) from error
         values = loaded.values() if isinstance(loaded, dict) else [None]
         if not all(isinstance(value, torch.Tensor) for value in values):
-            raise ModelError(f"{path} does not hold a dictionary of weights; use safetensors")
+            raise ModelError(
+                f"{source}/{path.name} does not hold a dictionary of weights; use safetensors"
+            )
         tensors.update(loaded)
     for prefix in WRAPPER_PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
