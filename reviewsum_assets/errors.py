@@ -16,10 +16,12 @@ def first_problem(error: ValueError) -> str:
     return " ".join(f"{where} {problem['msg']}".split())
 
 
-def first_names(names: Sequence[str], separator: str = ", ") -> str:
+def first_names(
+    names: Sequence[str], separator: str = ", ", most: int = _NAMES_IN_A_MESSAGE
+) -> str:
     """The first names of what is wrong and how many more there are: messages stay short."""
-    more = len(names) - _NAMES_IN_A_MESSAGE
-    shown = separator.join(names[:_NAMES_IN_A_MESSAGE])
+    more = len(names) - most
+    shown = separator.join(names[:most])
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
@@ -41,6 +43,10 @@ class DumpError(ReviewsumError):
 
 class ModelError(ReviewsumError):
     """A model cannot be found, is incomplete, or would need unsafe loading."""
+
+
+class UnfitModelError(ModelError):
+    """Parts of a model do not fit each other or the settings: no worker can use it as it is."""
 
 
 class PlanError(ReviewsumError):

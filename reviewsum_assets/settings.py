@@ -156,9 +156,11 @@ class SummarySettings(_Group):
     within critical, mixed and favourable reviews, each group in proportion to its share and with at
     least one review."""
     chunk_tokens: int = Field(300, ge=8)
-    """Exclusive upper limit of tokens per chunk, end token included."""
+    """Exclusive upper limit of tokens per chunk, end token included; at most the positions of the
+    model, if it has a limit."""
     encoder_tokens: int = Field(512, ge=8)
-    """Maximum number of tokens of the encoder's input; the rest is truncated."""
+    """Maximum number of tokens of the encoder's input, or the positions of the model if it has
+    fewer; the rest is truncated."""
     num_beams: _Positive = 3
     """Number of beams of the beam search."""
     max_length: int = Field(128, ge=4)

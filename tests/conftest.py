@@ -87,9 +87,9 @@ def pegasus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def poisoned_pegasus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small Pegasus that fails on texts with ``tests.support.models.POISON``."""
-    return build_pegasus(tmp_path_factory.mktemp("models") / "poisoned", poison=True)
+def poisoned_bart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small BART that fails on texts with ``tests.support.models.POISON``."""
+    return build_bart(tmp_path_factory.mktemp("models") / "poisoned", poison=True)
 
 
 @pytest.fixture(scope="session")

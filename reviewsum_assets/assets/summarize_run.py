@@ -22,6 +22,7 @@ from reviewsum_assets.assets.partitions import (
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.assets.quality_checks import log_canaries
 from reviewsum_assets.assets.run_failure import job_links, not_landed
+from reviewsum_assets.checkpoints.manifest import require_summaries
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import (
     CheckpointState,
@@ -105,6 +106,7 @@ def summarize_pending(context: dg.AssetExecutionContext, pipeline: Pipeline, pla
 
     Raises:
         dg.Failure: some did not land; names them, the reason and the remedy.
+        CheckpointError: they did, and no product has a summary.
     """
     pending = pipeline.state.pending(plan)
     if not pending:
@@ -195,8 +197,15 @@ class SummarizeRun:
         log_canaries(self.context, self.pipeline, self._canaries)
 
     def require_all(self) -> None:
-        """Fail, with names and reasons, if requested checkpoints did not land."""
+        """Fail, with names and reasons, if requested checkpoints did not land, or no summary."""
         if not self._pending:
+            judged = self.pipeline.state.checkpoints(self.plan)
+            ours = [one for one in judged if one.state.planned.recipe == self.plan.recipe]
+            manifests = [one.state.manifest for one in ours if one.state.manifest is not None]
+            require_summaries(
+                sum(one.totals.chunks for one in ours),
+                (product for manifest in manifests for product in manifest.quarantined),
+            )
             return
         raise not_landed(
             failure=self._failure or _NO_FAILURE,

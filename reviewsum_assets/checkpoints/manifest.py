@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, NamedTuple
@@ -16,6 +18,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
+from reviewsum_assets.errors import CheckpointError
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.records import Count, PlaceName, SealedRecord
@@ -126,6 +129,30 @@ class QuarantinedProduct(_Record):
     product_id: str
     input_hash: str
     reason: str
+
+
+# "level 2, chunk 1 of 3: " before the reason of one product.
+_PLACE_IN_PRODUCT = re.compile(r"(level \d+, )?chunk \d+ of \d+: ")
+
+
+def require_summaries(summarized: int, quarantined: Iterable[QuarantinedProduct]) -> None:
+    """Refuse a result in which the model, not a product, is at fault: all are in quarantine.
+
+    A checkpoint of such products beside others with summaries is no such result.
+
+    Raises:
+        CheckpointError: None is ``summarized``; names the most frequent reason.
+    """
+    reasons = Counter(_PLACE_IN_PRODUCT.sub("", one.reason, count=1) for one in quarantined)
+    if summarized or not reasons:
+        return
+    ((reason, count),) = reasons.most_common(1)
+    raise CheckpointError(
+        f"no product has a summary: all {reasons.total():,} are in quarantine, {count:,} of them "
+        f"for this reason: {reason}. Nothing is merged. To fix: correct the model, the settings or "
+        "the reviews and run again; to try again without a change, materialize the partitions with "
+        "`recompute`"
+    )
 
 
 class Timings(_Record):

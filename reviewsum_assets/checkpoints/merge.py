@@ -18,7 +18,13 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field
 
-from reviewsum_assets.checkpoints.manifest import COLUMNS, SummaryWriter, read_rows
+from reviewsum_assets.checkpoints.manifest import (
+    COLUMNS,
+    QuarantinedProduct,
+    SummaryWriter,
+    read_rows,
+    require_summaries,
+)
 from reviewsum_assets.checkpoints.plan import Plan, read_table
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import CheckpointError, first_names
@@ -108,7 +114,7 @@ def merge_checkpoints(
 
     Raises:
         CheckpointError: a checkpoint is missing or invalid and ``allow_incomplete`` is not set,
-            or none is valid.
+            or none is valid, or no product has a summary.
     """
     with tempfile.TemporaryDirectory(prefix="reviewsum-merge-") as scratch:
         csv_path, parquet_path = Path(scratch, "merged.csv"), Path(scratch, "merged.parquet")
@@ -121,6 +127,7 @@ def merge_checkpoints(
                 "compute and merge them: launch the job refresh (`reviewsum run`). To merge "
                 "without them: set allow_incomplete."
             )
+        require_summaries(rows, quarantined)
         table = pl.scan_csv(csv_path, schema=MERGED_SCHEMA, empty_string_is_null=False)
         coverage = pl.scan_csv(coverage_path, schema=COVERAGE_COLUMNS)
         pl.concat([table, coverage], how="horizontal").sink_parquet(parquet_path)
@@ -131,7 +138,7 @@ def merge_checkpoints(
             plan_id=plan.plan_id,
             selected=plan.selected,
             rows=rows,
-            quarantined=quarantined,
+            quarantined=len(quarantined),
             incomplete_checkpoints=tuple(state.planned.number for state in bad),
             csv_sha256=file_sha256(csv_path),
             csv_bytes=csv_path.stat().st_size,
@@ -178,7 +185,7 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
 
 def _write_csv(
     lake: Lake, plan: Plan, path: Path, coverage_path: Path
-) -> tuple[int, int, list[CheckpointState], dict[int, str]]:
+) -> tuple[int, list[QuarantinedProduct], list[CheckpointState], dict[int, str]]:
     """Write every newest row, and the reviews read of its product to a second file.
 
     Returns:
@@ -190,7 +197,8 @@ def _write_csv(
     products = selected.select("checkpoint", "product_id", "review_count")
     for number, product_id, count in products.iter_rows():
         review_counts.setdefault(number, {})[product_id] = count
-    rows = quarantined = 0
+    rows = 0
+    quarantined: list[QuarantinedProduct] = []
     bad: list[CheckpointState] = []
     checksums: dict[int, str] = {}
     with (
@@ -212,7 +220,7 @@ def _write_csv(
                     writer.write(row._replace(review_count=newest[row.product_id]))
                     coverage_writer.writerow(read[row.product_id])
                     rows += 1
-            quarantined += sum(q.product_id in newest for q in state.manifest.quarantined)
+            quarantined += [q for q in state.manifest.quarantined if q.product_id in newest]
     return rows, quarantined, bad, checksums
 
 

@@ -142,7 +142,8 @@ def _load_tokenizer(lake: Lake, recipe: Recipe, model: ReadyModel) -> ChunkToken
     with tempfile.TemporaryDirectory(prefix="reviewsum-tokenizer-") as scratch:
         for file in light:
             lake.download(f"{prefix}/{file.name}", Path(scratch, file.name))
-        return ChunkTokenizer.load(Path(scratch), model.prefix, recipe.settings.encoder_tokens)
+        encoder_tokens = model.encoder_tokens(recipe.settings)
+        return ChunkTokenizer.load(Path(scratch), model.prefix, encoder_tokens)
 
 
 _PEGASUS_PARAMETERS = 571e6

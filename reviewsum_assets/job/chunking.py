@@ -65,6 +65,11 @@ class ChunkTokenizer:
             self._tokenizer.no_truncation()
             self._tokenizer.save(str(directory / _SAVED))
 
+    def ids(self) -> dict[str, int]:
+        """Return all tokens and their ids."""
+        ids: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
+        return ids
+
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Count the tokens of each text without prefix and special tokens."""
         with self._lock:

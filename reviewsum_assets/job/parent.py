@@ -60,8 +60,10 @@ def run_job(
     reporter.landed.update(valid)
     dealer = Dealer([c for c in spec.checkpoints if c.number not in valid], reporter, keeper)
     if dealer.has_work:
-        versions = {recipe.model_version for recipe in spec.recipes.values()}
-        parameters = max(read_ready_model(lake, version).parameters for version in versions)
+        models = [(read_ready_model(lake, r.model_version), r) for r in spec.recipes.values()]
+        for model, recipe in models:
+            model.require_fit(recipe.settings)
+        parameters = max(model.parameters for model, _ in models)
         devices = worker_devices(spec.engine, parameters)
         dealer.pool_products = spec.engine.pool_products(devices[0].gpu_memory_gib)
         if problem := unused_gpus(spec.engine):
@@ -121,7 +123,7 @@ class _Member:
     leases: list[set[int]] = field(default_factory=list)  # not empty, oldest first
     generating: frozenset[int] = frozenset()
     idle: bool = False
-    broken: str | None = None
+    broken: Broken | None = None
 
     @property
     def held(self) -> set[int]:
@@ -197,8 +199,8 @@ class _Crew:
                     self._barren_deaths = 0
                 member.leases = [rest for lease in member.leases if (rest := lease - {number})]
                 self._dealer.finish(number, outcome, message, seconds)
-            case Broken(reason):
-                member.broken = reason
+            case Broken():
+                member.broken = report
 
     def _deal(self) -> None:
         # Members without a lease first: the others only read ahead.
@@ -220,12 +222,15 @@ class _Crew:
         """Take back a dead worker's checkpoints, and replace it if there is work."""
         member.process.join()
         self._members.remove(member)
-        reason = member.broken or death(member.process.exitcode)
+        broken = member.broken or Broken(death(member.process.exitcode))
+        reason = broken.reason
         message = f"worker {member.process.pid} ended: {reason}"
         self._dealer.reporter.report(message, logging.ERROR)
         self._dealer.take_back(member.held, member.suspects, reason)
         self._barren_deaths += 1
-        if self._barren_deaths >= self._deaths_allowed:
+        if broken.is_final:
+            self._dealer.give_up(reason)
+        elif self._barren_deaths >= self._deaths_allowed:
             self._dealer.give_up(f"no worker can work: {reason}")
         elif self._dealer.has_work:
             self._members.append(self._hire(member.options))

@@ -32,7 +32,12 @@ from reviewsum_assets.checkpoints.plan import (
     data_version,
 )
 from reviewsum_assets.checkpoints.validity import check_checkpoint
-from reviewsum_assets.errors import CheckpointError, ReviewsumError, first_names
+from reviewsum_assets.errors import (
+    CheckpointError,
+    ReviewsumError,
+    UnfitModelError,
+    first_names,
+)
 from reviewsum_assets.job.dealer import Outcome
 from reviewsum_assets.job.devices import hide_other_devices
 from reviewsum_assets.job.models.loaded import LoadedModel, RecipeReader, WorkerOptions
@@ -83,9 +88,10 @@ class Finished(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """Worker to parent: this worker cannot continue; another may try its leases."""
+    """Worker to parent: this worker cannot continue; another may, unless that ``is_final``."""
 
     reason: str
+    is_final: bool = False
 
 
 Report = Idle | Generating | Generated | Finished | Broken
@@ -106,7 +112,8 @@ def worker_main(connection: Connection, options: WorkerOptions) -> None:
     try:
         _Worker(options, connection, send).work()
     except Exception as error:
-        send(Broken(_reason(error, "worker failed")))
+        # Parts of a model that do not fit each other do not fit in another process either.
+        send(Broken(_reason(error, "worker failed"), isinstance(error, UnfitModelError)))
 
 
 def _end_with_parent() -> None:

@@ -142,11 +142,11 @@ def test_a_checkpoint_that_does_not_land_fails_the_run_by_name_and_keeps_the_oth
 
 
 def test_quarantined_products_are_named_in_the_partitions_metadata(
-    instance: dg.DagsterInstance, lake: Lake, poisoned_pegasus: Path, tmp_path: Path
+    instance: dg.DagsterInstance, lake: Lake, poisoned_bart: Path, tmp_path: Path
 ) -> None:
     products = {**texts(2), "BAD": f"The sound is {POISON}"}
     dump = write_dump(tmp_path / "dump.csv", products)
-    small = SmallPipeline.build(instance, lake, poisoned_pegasus, dump, checkpoint_size=3)
+    small = SmallPipeline.build(instance, lake, poisoned_bart, dump, checkpoint_size=3)
     small.execute("ingest")
     found = small.materializations(small.summarize(1, 1))["checkpoint_00001"]
     assert found["quarantined"] == 1

@@ -192,13 +192,6 @@ def test_products_in_quarantine_are_accounted_for_and_warned_of(small: SmallPipe
     assert failed(few.execute("merge")) == set()
 
 
-def test_a_table_of_nothing_but_quarantine_can_be_checked(small: SmallPipeline) -> None:
-    summarized(small, poison=list(texts(8)))
-    run = small.execute("merge")
-    assert run.success
-    assert failed(run) == {"few_in_quarantine"}
-
-
 def test_a_dump_that_is_newer_than_the_table_makes_it_stale(small: SmallPipeline) -> None:
     summarized(small)
     small.execute("merge")

@@ -21,7 +21,7 @@ from reviewsum_assets.storage.places import message_key
 from tests.support.checkpoints import complete
 from tests.support.hostile import TEXTS
 from tests.support.partitions import range_tags
-from tests.support.pipeline import SmallPipeline, failure, failure_metadata
+from tests.support.pipeline import SmallPipeline, failure, failure_metadata, texts
 
 RECOMPUTE = {"chunk_summaries": {"config": {"recompute": True}}}
 
@@ -89,6 +89,21 @@ def test_damaged_messages_do_not_end_the_run(lake: Lake, instance: dg.DagsterIns
     for number in range(1, len(damaged) + 1):
         assert f"message {number} of the job cannot be read" in logged
     assert "after all" in logged
+
+
+def test_a_run_without_any_summary_fails_and_one_bad_checkpoint_among_good_ones_does_not(
+    small: SmallPipeline,
+) -> None:
+    lake, plan = small.pipeline.lake, require_plan(small.pipeline.lake)
+    complete(lake, plan, poison=texts(6))
+    evidence = lake.list(places.CHECKPOINT_MANIFESTS)
+    for run in (small.summarize(1, 3), small.refresh()):
+        assert "all 6 are in quarantine, 6 of them for this reason: poison" in failure(run)
+    assert lake.list(places.CHECKPOINT_MANIFESTS) == evidence
+    assert lake.get(places.MERGED_CSV) is None
+    complete(lake, plan, [1, 2])
+    assert small.summarize(3, 3).success
+    assert small.refresh().success
 
 
 class TestRecompute:

@@ -5,7 +5,7 @@ import io
 import polars as pl
 import pytest
 
-from reviewsum_assets.checkpoints.manifest import decode_rows
+from reviewsum_assets.checkpoints.manifest import QuarantinedProduct, decode_rows, require_summaries
 from reviewsum_assets.checkpoints.merge import (
     COVERAGE_COLUMNS,
     MERGED_SCHEMA,
@@ -97,6 +97,26 @@ def test_quarantined_products_are_counted_and_not_merged(lake: Lake) -> None:
     complete(lake, plan, poison=["P000001"])
     merged = merge_checkpoints(lake, plan)
     assert (merged.rows, merged.quarantined, merged.completeness) == (2, 1, 1.0)
+
+
+def test_a_plan_without_any_summary_is_not_merged_and_the_old_table_stays(lake: Lake) -> None:
+    complete(lake, plan_products(lake, products(3)).plan)
+    merge_checkpoints(lake, plan_products(lake, products(3)).plan)
+    before = lake.get(places.MERGED_CSV)
+    plan = plan_products(lake, products(3), max_length=99).plan
+    complete(lake, plan, poison=products(3))
+    with pytest.raises(CheckpointError, match=r"all 3 are in quarantine, 3 of them for.*: poison"):
+        merge_checkpoints(lake, plan)
+    assert lake.get(places.MERGED_CSV) == before
+
+
+def test_the_most_frequent_reason_is_named_without_its_place_in_a_product() -> None:
+    reasons = ["chunk 1 of 3: slow", "level 2, chunk 2 of 2: slow", "no text to summarize"]
+    bad = [QuarantinedProduct(product_id=r, input_hash="", reason=r) for r in reasons]
+    with pytest.raises(CheckpointError, match=r"all 3 are in quarantine, 2 of them.*: slow"):
+        require_summaries(0, bad)
+    require_summaries(1, bad)
+    require_summaries(0, [])
 
 
 def test_a_missing_checkpoint_fails_the_merge_by_name_and_keeps_the_old_table(lake: Lake) -> None:

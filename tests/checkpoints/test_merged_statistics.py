@@ -63,11 +63,6 @@ def test_reads_are_counted_by_how_many_reviews_a_product_has(lake: Lake) -> None
     assert merged_statistics(lake, None).reads == (ReadClass(0, 4, reviews=5, read=3, cut=1),)
 
 
-def test_a_table_without_rows_has_no_lengths_and_covers_nothing(lake: Lake) -> None:
-    found = figures(lake, words=4, poison=list(COUNTS))
-    assert (found.words, found.lengths, found.review_coverage) == (0, (), 0.0)
-
-
 def test_without_grouped_reviews_no_coverage_is_told(lake: Lake) -> None:
     figures(lake, words=4, poison=[])
     assert merged_statistics(lake, None).review_coverage is None

@@ -14,13 +14,15 @@ from safetensors.torch import save_file
 from reviewsum_assets.demo import DEMO_MODEL
 from reviewsum_assets.errors import ModelError
 from reviewsum_assets.job.chunking import ChunkTokenizer
+from reviewsum_assets.job.engines import load_engine
 from reviewsum_assets.job.models import conversion as module
 from reviewsum_assets.job.models.conversion import ensure_converted, is_converted, read_conversion
 from reviewsum_assets.job.models.directory import ReadyModel, ready_model
 from reviewsum_assets.job.models.source import stored_type
-from reviewsum_assets.settings import load_settings
+from reviewsum_assets.settings import SummarySettings, load_settings
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.places import converted_model_directory
+from tests.support.models import build_flan_t5
 
 
 def ready(lake: Lake, model: Path) -> ReadyModel:
@@ -115,6 +117,12 @@ def test_an_obstacle_is_tried_again_with_another_converter(
     assert ensure_converted(lake, model).obstacle == "not yet supported"
     monkeypatch.undo()
     assert ensure_converted(lake, model).obstacle == "not yet supported"
+    monkeypatch.setattr(module, "_CONVERSION", 99)
+    assert ensure_converted(lake, model).obstacle == ""
+    monkeypatch.setattr(module, "_convert", lambda *_: "not yet supported")
+    lake.delete(f"{converted_model_directory(model.version)}/converted.json")
+    assert ensure_converted(lake, model).obstacle == "not yet supported"
+    monkeypatch.undo()
     monkeypatch.setattr(module, "version", lambda _: "99.0")
     assert ensure_converted(lake, model).obstacle == ""
 
@@ -141,3 +149,24 @@ def test_weights_are_kept_in_the_type_they_are_stored_in(tmp_path: Path) -> None
     mixed = {"a": torch.zeros(2, dtype=torch.float16), "b": torch.zeros(2)}
     save_file(mixed, tmp_path / "model.safetensors")
     assert stored_type(tmp_path) == "float32"
+
+
+def test_a_model_with_an_output_layer_of_its_own_is_converted(lake: Lake, tmp_path: Path) -> None:
+    """The layout of flan-t5 and T5 v1.1, trained: its outputs are not scaled, and it has more rows
+    than its tokenizer has tokens."""
+    model = ready(lake, build_flan_t5(tmp_path / "flan"))
+    conversion = ensure_converted(lake, model)
+    assert conversion.obstacle == ""
+    directory, converted = model.local_copy(lake), conversion.local_copy(lake)
+    tokens = json.loads((converted / "shared_vocabulary.json").read_text())
+    assert len(tokens) == len(set(tokens)) == model.vocabulary
+    tokenizer = ChunkTokenizer.load(converted, model.prefix, 512)
+    texts = ["great sound", "easy price", "solid star", "poor battery", "Works well: bright screen"]
+    rows = tokenizer.encode_many(texts)
+    options: dict[str, Any] = {"device": "cpu", "dtype": "float32", "threads": 1}
+    for settings in (SummarySettings(min_length=1), SummarySettings()):
+        expected = load_engine("transformers", directory, settings, **options).generate(rows)
+        found = load_engine("ctranslate2", converted, settings, **options).generate(rows)
+        assert found == expected
+        # It has learned something: random weights would hide what is wrong.
+        assert tokenizer.decode(found[0]).startswith("sound great.")

@@ -58,10 +58,10 @@ def test_a_job_computes_valid_checkpoints_only_if_asked_and_the_same_with_any_wo
 
 
 def test_a_poison_product_costs_only_itself(
-    lake: Lake, poisoned_pegasus: Path, tmp_path: Path
+    lake: Lake, poisoned_bart: Path, tmp_path: Path
 ) -> None:
     products = {**texts(6), "P003": f"good sound {POISON}"}
-    _, spec = spec_for(lake, poisoned_pegasus, products)
+    _, spec = spec_for(lake, poisoned_bart, products)
     code, log = run(spec, tmp_path)
     assert code == 0, log
     status = lake_status(lake)

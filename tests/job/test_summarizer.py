@@ -141,11 +141,11 @@ def test_products_without_text_are_quarantined_and_one_of_ten_megabytes_is_not(
 
 
 def test_a_poison_product_is_quarantined_but_an_engine_that_always_fails_ends_the_work(
-    poisoned_pegasus: Path,
+    poisoned_bart: Path,
 ) -> None:
     texts = [f"good sound {n}" for n in range(9)]
     texts[4] += POISON
-    summarizer, engine = build(poisoned_pegasus)
+    summarizer, engine = build(poisoned_bart)
     done = summarize(summarizer, texts)[1]
     (bad,) = done.quarantined
     assert bad.product_id == "P1-4"

@@ -24,6 +24,7 @@ from reviewsum_assets.job.engines.base import (
 from reviewsum_assets.settings import SummarySettings
 
 RULES_FILE = "decoding.json"
+VOCABULARY_FILE = "shared_vocabulary.json"
 NO_CUBLAS = (
     "CTranslate2 needs cuBLAS of CUDA 12: install the extra `gpu` (pip install '.[gpu]') or a CUDA "
     "12 toolkit"
@@ -58,7 +59,7 @@ class CTranslate2Engine:
             intra_threads=threads,
         )
         rules = DecodingRules.model_validate_json((directory / RULES_FILE).read_bytes())
-        self._tokens = json.loads((directory / "shared_vocabulary.json").read_bytes())
+        self._tokens = json.loads((directory / VOCABULARY_FILE).read_bytes())
         self._ids = {token: number for number, token in enumerate(self._tokens)}
         self._special = frozenset(rules.special_ids)
         self._first = rules.forced_first_token

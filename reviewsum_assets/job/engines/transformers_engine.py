@@ -6,6 +6,7 @@ import platform
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import accelerate
 import torch
@@ -13,14 +14,50 @@ import transformers
 from transformers import AutoModelForSeq2SeqLM
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-from reviewsum_assets.errors import JobError
+from reviewsum_assets.errors import JobError, UnfitModelError
 from reviewsum_assets.job.devices import device_name
 from reviewsum_assets.job.engines.base import EngineInfo, EngineOutOfMemory, is_out_of_memory
+from reviewsum_assets.job.models.fit import weights_sentence
+from reviewsum_assets.job.models.layout import Differences
 from reviewsum_assets.settings import SummarySettings
 
 _SPECIAL_TOKENS = ("pad_token_id", "eos_token_id", "bos_token_id", "decoder_start_token_id")
 # bfloat16 arithmetic in hardware came with the Ampere generation.
 _BFLOAT16_CAPABILITY = (8, 0)
+
+
+def load_model(kind: Any, directory: Path, **options: Any) -> Any:
+    """Load a model of transformers from safe weights, all of which are its own.
+
+    ``kind`` is the class to load, ``options`` are others of ``from_pretrained``.
+
+    Raises:
+        UnfitModelError: Weights are missing or have another shape; transformers warns and goes on
+            with random numbers.
+    """
+    model, report = kind.from_pretrained(
+        directory,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        ignore_mismatched_sizes=True,  # they are reported, and refused below
+        output_loading_info=True,
+        **options,
+    )
+    missing = [name for name in report["missing_keys"] if not _is_computed(model, name)]
+    reshaped = [
+        f"{name} is {tuple(found)}, expected {tuple(expected)}"
+        for name, found, expected in report["mismatched_keys"]
+    ]
+    if missing or reshaped:
+        differences = Differences(sorted(missing), sorted(report["unexpected_keys"]), reshaped)
+        raise UnfitModelError(weights_sentence(str(directory), differences))
+    return model
+
+
+def _is_computed(model: Any, name: str) -> bool:
+    """Whether a weight need not be in the file: Pegasus' positions follow a formula."""
+    return bool(model.config.model_type == "pegasus" and name.endswith("embed_positions.weight"))
 
 
 class SharedSourceCache(EncoderDecoderCache):  # type: ignore[misc]  # transformers is untyped
@@ -58,13 +95,11 @@ class TransformersEngine:
                 and torch.cuda.get_device_capability(self._device) >= _BFLOAT16_CAPABILITY
             )
             dtype = "bfloat16" if has_bfloat16 else "float32"
-        model = AutoModelForSeq2SeqLM.from_pretrained(
+        model = load_model(
+            AutoModelForSeq2SeqLM,
             directory,
             dtype=getattr(torch, dtype),
             device_map={"": self._device},
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
         )
         self._model = model.eval()
         self._pad = model.config.pad_token_id

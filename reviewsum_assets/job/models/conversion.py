@@ -7,6 +7,7 @@ the model's decoding rules and its tokenizer, so that a job needs no other folde
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -18,15 +19,16 @@ from reviewsum_assets.job.engines import load_engine
 from reviewsum_assets.job.engines.base import CANARY_TEXTS, DecodingRules, rules_of
 from reviewsum_assets.job.models.directory import ReadyModel
 from reviewsum_assets.job.models.files import PublishedFolder, damaged_files, described
+from reviewsum_assets.job.models.fit import refuse_tokens_beyond
 from reviewsum_assets.job.models.source import stored_type
 from reviewsum_assets.settings import SummarySettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 
-_ENCODER_TOKENS = SummarySettings().encoder_tokens
 # In natural logarithms; float32 arithmetic in another order differs by some 1e-4.
 _TOLERATED_GAP = 0.01
-_SAFE_WEIGHTS = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
+# Increased when this module converts what it could not: obstacles are tried again.
+_CONVERSION = 2
 
 
 class Conversion(PublishedFolder):
@@ -105,15 +107,19 @@ def _convert(ready: ReadyModel, source: Path, target: Path) -> str:
     import ctranslate2
     from transformers.utils import logging
 
+    from reviewsum_assets.job.engines.transformers_engine import load_model
+
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     tokenizer = load_tokenizer(source)
+    refuse_tokens_beyond(ready.source, tokenizer.get_vocab(), ready.vocabulary)
     rules: list[DecodingRules] = []
 
     class Converter(ctranslate2.converters.TransformersConverter):  # type: ignore[misc]  # ctranslate2 is untyped
         """Loads weights and tokenizer as the job does."""
 
         def load_model(self, model_class: Any, path: str, **_: Any) -> Any:
-            model = model_class.from_pretrained(path, dtype="auto", **_SAFE_WEIGHTS)
+            model = load_model(model_class, Path(path), dtype="auto")
             rules.append(rules_of(model, tokenizer))
             _name_layout(model.config)
             return model
@@ -125,33 +131,61 @@ def _convert(ready: ReadyModel, source: Path, target: Path) -> str:
         Converter(str(source)).convert(str(target), quantization=stored_type(source))
     except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
         return f"CTranslate2 cannot convert it: {error}"
-    from reviewsum_assets.job.engines.ctranslate2_engine import RULES_FILE
+    from reviewsum_assets.job.engines.ctranslate2_engine import RULES_FILE, VOCABULARY_FILE
 
+    _name_tokens_once(target / VOCABULARY_FILE)
     (target / RULES_FILE).write_text(rules[0].model_dump_json())
-    ChunkTokenizer.load(source, ready.prefix, _ENCODER_TOKENS).save(target)
-    return _difference(source, target, ready.prefix)
+    _tokenizer_in(source, ready).save(target)
+    return _difference(ready, source, target)
 
 
 def _name_layout(config: Any) -> None:
-    """Set the place of normalization in a layer: the converter asks, and not every config has it.
+    """Set what the converter reads from a config, and what not every config says.
 
-    transformers' own code has just one layout of each family.
+    transformers' own code has just one place of normalization for each family. It sets
+    ``tie_word_embeddings`` of every T5, by which the converter decides whether outputs are scaled:
+    not those of T5 v1.1 and flan-t5, whose output layer is their own.
     """
     is_pegasus = config.model_type == "pegasus"
     config.normalize_before = is_pegasus
     config.normalize_embedding = not is_pegasus
+    if config.model_type == "t5":
+        config.tie_word_embeddings = getattr(
+            config, "scale_decoder_outputs", config.tie_word_embeddings
+        )
 
 
-def _difference(source: Path, target: Path, prefix: str) -> str:
+def _name_tokens_once(path: Path) -> None:
+    """Give each row of the embedding a token of its own.
+
+    T5's has more rows than the tokenizer has tokens, and the converter names the rest like tokens
+    that there are. A model may generate them.
+    """
+    tokens = json.loads(path.read_bytes())
+    known: set[str] = set()
+    for number, token in enumerate(tokens):
+        if token in known:
+            tokens[number] = f"<row_{number}>"
+        known.add(token)
+    path.write_text(json.dumps(tokens))
+
+
+def _tokenizer_in(directory: Path, ready: ReadyModel) -> ChunkTokenizer:
+    return ChunkTokenizer.load(directory, ready.prefix, ready.encoder_tokens(SummarySettings()))
+
+
+def _difference(ready: ReadyModel, source: Path, target: Path) -> str:
     """Compare tokens, probabilities and summaries of both engines in float32 on the CPU."""
-    trials = ChunkTokenizer.load(source, prefix, _ENCODER_TOKENS).encode_many(CANARY_TEXTS)
-    if ChunkTokenizer.load(target, prefix, _ENCODER_TOKENS).encode_many(CANARY_TEXTS) != trials:
+    trials = _tokenizer_in(source, ready).encode_many(CANARY_TEXTS)
+    if _tokenizer_in(target, ready).encode_many(CANARY_TEXTS) != trials:
         return "its tokenizer cannot be saved: read again, it splits texts differently"
     gap = _largest_gap(source, target, trials)
     if gap > _TOLERATED_GAP:
         return f"converted, it gives other probabilities (log-probabilities differ by {gap:.2g})"
     options: dict[str, Any] = {"device": "cpu", "dtype": "float32", "threads": 1}
-    settings = SummarySettings()
+    usual = SummarySettings()
+    length = min(usual.max_length, ready.positions or usual.max_length)
+    settings = SummarySettings(max_length=length, min_length=min(usual.min_length, length - 1))
     expected = load_engine("transformers", source, settings, **options).generate(trials)
     found = load_engine("ctranslate2", target, settings, **options).generate(trials)
     if found == expected:
@@ -169,7 +203,9 @@ def _largest_gap(source: Path, target: Path, trials: Sequence[Sequence[int]]) ->
     import torch
     from transformers import AutoModelForSeq2SeqLM
 
-    model = AutoModelForSeq2SeqLM.from_pretrained(source, dtype=torch.float32, **_SAFE_WEIGHTS)
+    from reviewsum_assets.job.engines.transformers_engine import load_model
+
+    model = load_model(AutoModelForSeq2SeqLM, source, dtype=torch.float32)
     tokenizer = load_tokenizer(source)
     translator = ctranslate2.Translator(str(target), compute_type="float32", intra_threads=1)
     gap = 0.0
@@ -186,7 +222,7 @@ def _largest_gap(source: Path, target: Path, trials: Sequence[Sequence[int]]) ->
 
 
 def _converter() -> str:
-    return f"ctranslate2 {version('ctranslate2')}"
+    return f"ctranslate2 {version('ctranslate2')}, conversion {_CONVERSION}"
 
 
 def _record_key(model_version: str) -> str:

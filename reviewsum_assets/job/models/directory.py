@@ -7,13 +7,14 @@ Nothing in a model directory is ever executed: neither its code nor a pickle tha
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import ModelError
@@ -24,19 +25,28 @@ from reviewsum_assets.job.models.files import (
     described,
     listing_hash,
 )
+from reviewsum_assets.job.models.fit import (
+    WEIGHTS,
+    read_json,
+    refuse_missing_shards,
+    refuse_missing_start,
+    refuse_other_tokenizer,
+    refuse_other_weights,
+    refuse_pointers,
+    refuse_settings,
+)
+from reviewsum_assets.job.models.layout import Family, positions_of
 from reviewsum_assets.job.models.source import (
     ModelSource,
     convert_weights,
     find_source,
     lake_source,
     needed_files,
-    parameter_count,
+    tensors_of,
 )
-from reviewsum_assets.settings import Settings
+from reviewsum_assets.settings import Settings, SummarySettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
-
-Family = Literal["pegasus", "bart", "t5"]
 
 _FAMILIES: tuple[str, ...] = get_args(Family)
 _TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "vocab.json")
@@ -54,6 +64,7 @@ class ReadyModel(PublishedFolder):
     prefix: str  # put before every chunk
     parameters: int
     vocabulary: int
+    positions: int | None  # of the encoder and the decoder; None: no limit
     is_demo: bool
 
     @staticmethod
@@ -71,13 +82,32 @@ class ReadyModel(PublishedFolder):
         """Size of all files."""
         return sum(file.size for file in self.files)
 
+    def encoder_tokens(self, settings: SummarySettings) -> int:
+        """Length at which the encoder's input is truncated."""
+        return min(settings.encoder_tokens, self.positions or settings.encoder_tokens)
+
+    def require_fit(self, settings: SummarySettings) -> None:
+        """Refuse settings that need more positions than there are.
+
+        Raises:
+            UnfitModelError: They do.
+        """
+        refuse_settings(self.source, self.positions, settings)
+
 
 def ready_model(lake: Lake, settings: Settings) -> tuple[ReadyModel, bool]:
     """Make the model of the settings ready; also return whether it was ready before.
 
     Raises:
-        ModelError: It cannot be found, is incomplete, of an unknown family, or unsafe.
+        ModelError: It cannot be found, is incomplete, of an unknown family, unsafe, or its parts do
+            not fit each other or the settings.
     """
+    model, reused = _found_ready(lake, settings)
+    model.require_fit(settings.summary_settings())
+    return model, reused
+
+
+def _found_ready(lake: Lake, settings: Settings) -> tuple[ReadyModel, bool]:
     version = _planned_version(lake, settings)
     if version is not None:
         return _planned_ready(lake, version)
@@ -97,8 +127,16 @@ def examine_model(lake: Lake, settings: Settings) -> tuple[str, ReadyModel | Non
         Its source, and the model; None before it is downloaded from S3 or the hub.
 
     Raises:
-        ModelError: It cannot be found, is incomplete, of an unknown family, or unsafe.
+        ModelError: It cannot be found, is incomplete, of an unknown family, unsafe, or its parts do
+            not fit each other or the settings.
     """
+    name, model = _examined(lake, settings)
+    if model is not None:
+        model.require_fit(settings.summary_settings())
+    return name, model
+
+
+def _examined(lake: Lake, settings: Settings) -> tuple[str, ReadyModel | None]:
     version = _planned_version(lake, settings)
     if version is not None:
         planned = read_ready_model(lake, version)
@@ -218,7 +256,10 @@ def _safe_files(source: ModelSource) -> Iterator[Path]:
         tempfile.TemporaryDirectory(prefix="reviewsum-model-") as scratch,
     ):
         safe = Path(scratch)
-        for file in needed_files(directory):
+        files = needed_files(directory)
+        refuse_pointers(source.name, files)
+        refuse_missing_shards(source.name, directory)
+        for file in files:
             if file.suffix == ".safetensors":
                 (safe / file.name).symlink_to(file.absolute())
             elif not file.name.startswith("pytorch_model"):
@@ -227,73 +268,70 @@ def _safe_files(source: ModelSource) -> Iterator[Path]:
             pickles = sorted(directory.glob("pytorch_model*.bin"))
             if not pickles:
                 raise ModelError(
-                    f"{directory} holds no weights: expected model.safetensors or "
-                    f"pytorch_model.bin, found {_listed(directory)}"
+                    f"{source.name} holds no weights: expected {WEIGHTS} or pytorch_model.bin, "
+                    f"found {_listed(directory)}"
                 )
-            convert_weights(pickles, safe / "model.safetensors")
+            convert_weights(source.name, pickles, safe / WEIGHTS)
         yield safe
 
 
 def _examine(directory: Path, source: ModelSource) -> ReadyModel:
-    """Describe a model, unless its files are incomplete, unknown or ask for code."""
+    """Describe a model, unless its files are incomplete, unknown, unfit or ask for code."""
+    name = source.name
     if not (directory / "config.json").exists():
-        raise ModelError(f"{directory} holds no config.json: found {_listed(directory)}")
+        raise ModelError(f"{name} holds no config.json: found {_listed(directory)}")
     for path in sorted(directory.glob("*config.json")):
-        _refuse_code(path)
-    config = _read_json(directory / "config.json")
+        _refuse_code(path, f"{name}/{path.name}")
+    config = read_json(directory / "config.json", f"{name}/config.json")
     family = config.get("model_type")
     if family not in _FAMILIES:
         raise ModelError(
-            f"{source.name} is a model of type {family!r}; supported are {', '.join(_FAMILIES)}"
+            f"{name} is a model of type {family!r}; supported are {', '.join(_FAMILIES)}"
         )
-    if not any((directory / name).exists() for name in _TOKENIZER_FILES):
+    if not any((directory / file).exists() for file in _TOKENIZER_FILES):
         raise ModelError(
-            f"{source.name} has no tokenizer: expected one of {', '.join(_TOKENIZER_FILES)}, "
+            f"{name} has no tokenizer: expected one of {', '.join(_TOKENIZER_FILES)}, "
             f"found {_listed(directory)}"
         )
     vocabulary = config.get("vocab_size")
     if not isinstance(vocabulary, int) or vocabulary < 1:
-        raise ModelError(
-            f"{source.name}: vocab_size in config.json is {vocabulary!r}, not a number"
-        )
+        raise ModelError(f"{name}: vocab_size in config.json is {vocabulary!r}, not a number")
+    headers = {p.name: tensors_of(p, f"{name}/{p.name}") for p in directory.glob("*.safetensors")}
+    # Where there are both, transformers reads the single file.
+    loaded = [headers[WEIGHTS]] if WEIGHTS in headers else headers.values()
+    shapes = {key: tensor.shape for header in loaded for key, tensor in header.items()}
+    refuse_other_weights(name, family, config, shapes)
+    refuse_other_tokenizer(name, family, config, directory)
+    refuse_missing_start(name, directory)
     files = described(directory)
     return ReadyModel(
         version=ReadyModel.version_of(files),
         family=family,
-        source=source.name,
+        source=name,
         prefix=_prefix(config, family),
-        parameters=sum(parameter_count(path) for path in directory.glob("*.safetensors")),
+        parameters=sum(math.prod(one.shape) for all_ in headers.values() for one in all_.values()),
         vocabulary=vocabulary,
+        positions=positions_of(family, config),
         is_demo=source.is_demo,
         files=files,
     )
 
 
-def _refuse_code(path: Path) -> None:
+def _refuse_code(path: Path, shown: str) -> None:
     """Refuse a config that asks for code, which would have to be run."""
-    content = _read_json(path)
+    content = read_json(path, shown)
     if "auto_map" in content:
         raise ModelError(
-            f"{path} asks for code of its own (auto_map), which is never run: use a model that "
+            f"{shown} asks for code of its own (auto_map), which is never run: use a model that "
             "transformers has built in"
         )
     for name, value in content.items():
         # transformers takes such a name for a kernel that it loads from the hub.
         if "attn_implementation" in name and "/" in json.dumps(value):
             raise ModelError(
-                f"{path} asks for code from elsewhere ({name}: {value}), which is never run: "
+                f"{shown} asks for code from elsewhere ({name}: {value}), which is never run: "
                 "remove that line"
             )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ModelError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} is not a JSON object: found {type(content).__name__}")
-    return content
 
 
 def _prefix(config: dict[str, Any], family: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reviewsum_assets.checkpoints.manifest import Producer, record_reference
 from reviewsum_assets.checkpoints.plan import Recipe
-from reviewsum_assets.errors import JobError, LakeError, SettingsError
+from reviewsum_assets.errors import JobError, LakeError, SettingsError, UnfitModelError
 from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.job.devices import WorkerDevice
 from reviewsum_assets.job.engines import EngineChoice, EngineName, choose_engine, load_engine
@@ -28,6 +28,7 @@ from reviewsum_assets.job.engines.base import (
 from reviewsum_assets.job.hierarchy import summary_joiner
 from reviewsum_assets.job.models.conversion import conversion_obstacle, read_conversion
 from reviewsum_assets.job.models.directory import read_ready_model
+from reviewsum_assets.job.models.fit import refuse_tokens_beyond
 from reviewsum_assets.job.spec import JobSpec
 from reviewsum_assets.job.summarizer import Summarizer
 from reviewsum_assets.settings import EngineSettings
@@ -72,6 +73,7 @@ class RecipeReader:
         Raises:
             SettingsError: The requested engine cannot be used.
             ModelError: Files are missing, or are not those that were published.
+            UnfitModelError: The tokenizer has more tokens than the model.
         """
         started = time.monotonic()
         conversion = read_conversion(lake, recipe.model_version)
@@ -82,7 +84,9 @@ class RecipeReader:
         else:
             _log.info("engine transformers: %s", choice.reason)
             directory = model.local_copy(lake, _provided(spec))
-        tokenizer = ChunkTokenizer.load(directory, model.prefix, recipe.settings.encoder_tokens)
+        encoder_tokens = model.encoder_tokens(recipe.settings)
+        tokenizer = ChunkTokenizer.load(directory, model.prefix, encoder_tokens)
+        refuse_tokens_beyond(model.source, tokenizer.ids(), model.vocabulary)
         chunker = Chunker(tokenizer, recipe.settings)
         return cls(recipe, choice, directory, tokenizer, chunker, time.monotonic() - started)
 
@@ -112,13 +116,14 @@ class LoadedModel:
         Raises:
             SettingsError: The device cannot compute in the requested type.
             JobError: The engine cannot be loaded on the device.
+            UnfitModelError: Weights are missing, or not those of the model.
         """
         started = time.monotonic()
         spec, recipe, choice, failed = options.spec, reader.recipe, reader.choice, ""
         try:
             try:
                 engine, canaries = _first_batch(reader, options, choice.name, reader.directory)
-            except (EngineOutOfMemory, SettingsError):
+            except (EngineOutOfMemory, SettingsError, UnfitModelError):
                 raise
             except Exception as error:
                 may_fall_back = spec.engine.engine == "auto" and spec.engine.dtype != "int8"

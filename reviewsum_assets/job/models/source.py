@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from reviewsum_assets.demo import DEMO_MODEL
 from reviewsum_assets.errors import ModelError
+from reviewsum_assets.job.models.fit import WRAPPER_PREFIXES
+from reviewsum_assets.job.models.layout import Shape
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 
@@ -143,8 +145,10 @@ def needed_files(directory: Path) -> list[Path]:
     return sorted({path for pattern in _NEEDED for path in directory.glob(pattern)})
 
 
-def convert_weights(pickles: Sequence[Path], target: Path) -> None:
-    """Write the tensors of ``pytorch_model*.bin`` files to one safetensors file.
+def convert_weights(source: str, pickles: Sequence[Path], target: Path) -> None:
+    """Write the tensors of ``pytorch_model*.bin`` files of a source to one safetensors file.
+
+    A prefix of all names that wrappers of a model add, as DataParallel does, is cut off.
 
     Raises:
         ModelError: A file holds anything but tensors, or cannot be read.
@@ -158,13 +162,18 @@ def convert_weights(pickles: Sequence[Path], target: Path) -> None:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged file can raise any type
             raise ModelError(
-                f"{path} holds more than weights, or is damaged, and is not loaded ({error}); use "
-                "a model with safetensors"
+                f"{source}/{path.name} holds more than weights, or is damaged, and is not loaded "
+                f"({error}); use a model with safetensors"
             ) from error
         values = loaded.values() if isinstance(loaded, dict) else [None]
         if not all(isinstance(value, torch.Tensor) for value in values):
-            raise ModelError(f"{path} does not hold a dictionary of weights; use safetensors")
+            raise ModelError(
+                f"{source}/{path.name} does not hold a dictionary of weights; use safetensors"
+            )
         tensors.update(loaded)
+    for prefix in WRAPPER_PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     # One name per stored tensor: transformers ties the others to the name of the shared embedding.
     kept: dict[tuple[int, tuple[int, ...]], str] = {}
     for name in sorted(tensors, key=lambda name: ("shared" not in name, len(name), name)):
@@ -174,28 +183,36 @@ def convert_weights(pickles: Sequence[Path], target: Path) -> None:
     save_file(unique, target, metadata={"format": "pt"})
 
 
-def parameter_count(path: Path) -> int:
-    """Count the parameters in a safetensors file.
-
-    Raises:
-        ModelError: It is not such a file.
-    """
-    return sum(math.prod(shape) for _, shape in _tensors(path))
-
-
 def stored_type(directory: Path) -> str:
     """Return the number type of all weights of a directory; float32 if there are several."""
-    found = {dtype for path in directory.glob("*.safetensors") for dtype, _ in _tensors(path)}
+    headers = (tensors_of(path, str(path)) for path in directory.glob("*.safetensors"))
+    found = {tensor.dtype for header in headers for tensor in header.values()}
     return _STORED_TYPES.get(found.pop(), "float32") if len(found) == 1 else "float32"
 
 
-def _tensors(path: Path) -> list[tuple[str, list[int]]]:
-    """Read number type and shape of each tensor from a file's header."""
+class StoredTensor(NamedTuple):
+    """Number type and shape of a tensor in a file."""
+
+    dtype: str
+    shape: Shape
+
+
+def tensors_of(path: Path, shown: str) -> dict[str, StoredTensor]:
+    """Read the header of a safetensors file; ``shown`` is the place that the user knows.
+
+    Raises:
+        ModelError: It is not such a file, or a part of it is missing.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as file:
-            slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a dictionary
-            return [(tensor.get_dtype(), tensor.get_shape()) for tensor in slices]
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+            return {
+                name: StoredTensor(tensor.get_dtype(), tuple(tensor.get_shape()))
+                for name, tensor in slices.items()
+            }
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is not a safetensors file, or is damaged: {error}") from error
+        raise ModelError(
+            f"{shown} is not a safetensors file, or is damaged: {error}. To fix: download it again"
+        ) from error
