@@ -125,10 +125,10 @@ def _totals(pipeline: Pipeline, plan: Plan) -> dict[str, float]:
     sums: dict[str, float] = dict.fromkeys(
         ("chunks", "chunks_reused", "tokens_in", "tokens_out", "worker_seconds", "usd"), 0
     )
-    for one in pipeline.state.checkpoints(plan):
-        for name in ("chunks", "chunks_reused", "tokens_in", "tokens_out"):
-            sums[name] += getattr(one.totals, name)
-        if (manifest := one.state.manifest) is not None:
+    for state in pipeline.state.checkpoints(plan):
+        for name, count in state.totals._asdict().items():
+            sums[name] += count
+        if (manifest := state.manifest) is not None:
             sums["worker_seconds"] += manifest.worker_seconds
             sums["usd"] += checkpoint_usd(manifest, pipeline.settings.usd_per_hour) or 0.0
     seconds, usd = sums.pop("worker_seconds"), sums.pop("usd")

@@ -128,6 +128,15 @@ class QuarantinedProduct(_Record):
     reason: str
 
 
+class Totals(NamedTuple):
+    """Sums over products; tokens of the model's tokenizer."""
+
+    chunks: int = 0
+    chunks_reused: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
 class Timings(_Record):
     """Seconds of a checkpoint's stages; on a GPU they overlap the generation of others."""
 
@@ -193,24 +202,9 @@ class Manifest(SealedRecord):
         return sum(known) if known else None
 
     @property
-    def chunks(self) -> int:
-        """Chunks of all summarized products."""
-        return sum(product.chunks for product in self.products)
-
-    @property
-    def chunks_reused(self) -> int:
-        """Chunks with the summary of an identical chunk."""
-        return sum(product.chunks_reused for product in self.products)
-
-    @property
-    def tokens_in(self) -> int:
-        """Source tokens."""
-        return sum(product.tokens_in for product in self.products)
-
-    @property
-    def tokens_out(self) -> int:
-        """Summary tokens."""
-        return sum(product.tokens_out for product in self.products)
+    def totals(self) -> Totals:
+        """Sums over all summarized products."""
+        return Totals(*(sum(getattr(p, n) for p in self.products) for n in Totals._fields))
 
 
 def read_manifests(lake: Lake, checkpoints: Iterable[PlannedCheckpoint]) -> Iterator[Manifest]:

@@ -222,7 +222,7 @@ def status_result(
     """State of every checkpoint, counts, and differences; zero before the first plan."""
     if found is None:
         return StatusResult(lake=lake.uri)
-    states = [(state.planned, state.validity.value, state.reason) for state in found.states]
+    states = [(state.planned, state.validity.value, state.reason) for state in found.checkpoints]
     states += [(planned, "retired", _RETIRED) for planned in found.plan.retired]
     reports = [
         CheckpointReport(

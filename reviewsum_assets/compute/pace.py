@@ -338,7 +338,7 @@ def calibrate(lake: Lake, workplace: Workplace) -> Calibration | None:
     """Measure the newest checkpoints of a workplace; None if there are none."""
     manifests = [m for m in _newest_manifests(lake) if workplace.made(m.producer)]
     manifests = [m for m in manifests if m.producer.dtype == manifests[0].producer.dtype]
-    done = [(m, *_fresh(m)) for m in manifests if m.chunks > m.chunks_reused]
+    done = [(m, *_fresh(m)) for m in manifests if m.totals.chunks > m.totals.chunks_reused]
     if not done:
         return None
     seconds = [manifest.worker_seconds for manifest, _, _ in done]
@@ -346,7 +346,8 @@ def calibrate(lake: Lake, workplace: Workplace) -> Calibration | None:
         checkpoints=len(done),
         per_chunk=_rate(seconds, [chunks for _, chunks, _ in done]),
         per_token=_rate(seconds, [tokens for _, _, tokens in done]),
-        tokens_out_per_chunk=sum(m.tokens_out for m, *_ in done) / sum(m.chunks for m, *_ in done),
+        tokens_out_per_chunk=sum(m.totals.tokens_out for m, *_ in done)
+        / sum(m.totals.chunks for m, *_ in done),
         load_seconds=sum(m.timings.load for m, *_ in done) / len(done),
     )
 

@@ -123,7 +123,7 @@ def test_what_has_not_changed_is_read_once(lake: Lake, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Lake, "get", noted)
     state = LakeState(lake)
-    assert [one.state.is_valid for one in state.checkpoints(plan)] == [True, True, False]
+    assert [one.is_valid for one in state.checkpoints(plan)] == [True, True, False]
     read.clear()
     state.checkpoints(plan)
     assert read == [places.checkpoint_manifest(3)]

@@ -277,7 +277,7 @@ def test_two_runs_at_once_share_the_work(command: Command, tmp_path: Path) -> No
         assert process.returncode == 0, err
     status = lake_status(command.lake)
     assert status is not None
-    assert len(status.states) == 40
+    assert len(status.checkpoints) == 40
     written = [Manifest.model_validate_json(c or b"") for c in manifests(command.lake).values()]
     assert len({manifest.producer.job_name for manifest in written}) == 1
     assert command("verify")[0] == 0

@@ -66,8 +66,8 @@ def test_chunks_and_tokens_are_those_the_job_then_makes(
     before = estimated(any_lake, plan)
     assert run(spec, tmp_path)[0] == 0
     done = manifests(any_lake, plan)
-    assert before.chunks == sum(manifest.chunks for manifest in done) > 30
-    assert before.tokens_in == sum(manifest.tokens_in for manifest in done)
+    assert before.chunks == sum(manifest.totals.chunks for manifest in done) > 30
+    assert before.tokens_in == sum(manifest.totals.tokens_in for manifest in done)
     assert (before.checkpoints, before.products, before.products_counted) == (8, 30, 30)
     assert before.basis.endswith("chunks and tokens counted")
 
