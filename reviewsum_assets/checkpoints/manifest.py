@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
+from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.records import Count, PlaceName, SealedRecord
@@ -207,10 +207,9 @@ class Manifest(SealedRecord):
         return Totals(*(sum(getattr(p, n) for p in self.products) for n in Totals._fields))
 
 
-def read_manifests(lake: Lake, checkpoints: Iterable[PlannedCheckpoint]) -> Iterator[Manifest]:
-    """Every readable manifest, whether or not its checkpoint is valid."""
-    keys = (places.checkpoint_manifest(planned.number) for planned in checkpoints)
-    for _, content in lake.contents(keys):
+def read_manifests(lake: Lake, numbers: Iterable[int]) -> Iterator[Manifest]:
+    """Every readable manifest of these checkpoints, whether or not they are valid."""
+    for _, content in lake.contents(map(places.checkpoint_manifest, numbers)):
         try:
             yield Manifest.unsealed(content or b"")
         except ValueError:
@@ -265,7 +264,7 @@ def damaged_chunks(lake: Lake, plan: Plan) -> dict[int, str]:
     """
     written = {
         key: (manifest.checkpoint, manifest.chunks_sha256)
-        for manifest in read_manifests(lake, plan.checkpoints)
+        for manifest in read_manifests(lake, [planned.number for planned in plan.checkpoints])
         if (key := _key_of(manifest)) is not None
     }
     damaged = {}

@@ -47,10 +47,12 @@ def chosen_settings(**options: Any) -> Settings:
     return load_settings(**{name: value for name, value in options.items() if value is not None})
 
 
-# All but line feed and tab.
-_CONTROLS = {
-    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
-}
+def printable(text: str) -> str:
+    """A text with escapes in place of control characters, so that it cannot control a terminal."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 class _Console(Console):
@@ -68,7 +70,7 @@ class _Console(Console):
         self.print(line, soft_wrap=True, highlight=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(text.translate(_CONTROLS), **options)
+        return super().render_str(printable(text), **options)
 
 
 # Standard output carries results only, so that --json can be piped.
@@ -258,7 +260,7 @@ def print_status(result: StatusResult) -> None:
             str(report.checkpoint),
             Text(report.state, style=colours.get(report.state, "red")),
             str(report.products),
-            Text(report.reason.translate(_CONTROLS)),
+            Text(printable(report.reason)),
         )
     out.print(table)
     out.print(
@@ -323,14 +325,6 @@ def print_estimate(result: Estimate) -> None:
     out.print(table)
     out.print(f"{result.instances} x {result.instance_type}, {result.workers} workers")
     out.print(f"basis: {result.basis}", highlight=False)
-
-
-def printable(text: str) -> str:
-    """A text with escapes in place of control characters, so that it cannot control a terminal."""
-    return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
-        for char in text
-    )
 
 
 def show(result: BaseModel, as_json: bool, print_it: Callable[[Any], None]) -> None:
