@@ -28,6 +28,11 @@ from reviewsum_assets.errors import CheckpointError, PlanError
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.tables import first_line, parse_table
 
+_OF_PRODUCT = {
+    *("product_id", "reviews", "reviews_read", "reviews_cut"),
+    *("chunks_by_level", "tokens_in", "tokens_out"),
+}
+
 
 class NotPlannedError(PlanError):
     """The product is not in the current plan."""
@@ -101,24 +106,18 @@ def explain(lake: Lake, product_id: str) -> Explanation:
     review_count, planned = _planned(lake, plan, product_id)
     state = check_checkpoint(lake, planned)
     manifest, product = _summarized(state, product_id)
-    text, cut, ratings = _window(lake, planned, product_id)
+    text, reviews = _window(lake, planned, product_id)
     (summary,) = (r.abstracted_summary for r in state.rows if r.product_id == product_id)
     return Explanation(
-        product_id=product_id,
+        **product.model_dump(include=_OF_PRODUCT),
         summary=summary,
         plan_id=planned.plan_id,
         checkpoint=planned.partition_key,
         finished_at=manifest.finished_at,
         review_count=review_count,
-        reviews=product.reviews,
-        reviews_read=product.reviews_read,
-        reviews_cut=product.reviews_cut,
         reviews_left_out=product.reviews_left_out,
-        read=_reviews(text, cut, ratings),
-        chunks_by_level=product.chunks_by_level,
+        read=reviews,
         chunks=_chunks(lake, manifest, product_id, text),
-        tokens_in=product.tokens_in,
-        tokens_out=product.tokens_out,
         settings=plan.recipes[planned.recipe].settings.model_dump(),
         producer=manifest.producer,
     )
@@ -156,8 +155,8 @@ def _summarized(state: CheckpointState, product_id: str) -> tuple[Manifest, Summ
 
 def _window(
     lake: Lake, planned: PlannedCheckpoint, product_id: str
-) -> tuple[str, tuple[int, ...] | None, list[float | None]]:
-    """A product's text as read, its cut lines if known, and ratings of its lines."""
+) -> tuple[str, tuple[ReadReview, ...]]:
+    """A product's text as read, and its reviews."""
     content = lake.get(planned.input_key)
     try:
         table = parse_table(content or b"", INPUT_SCHEMA, nullable=INPUT_NULLABLE)
@@ -169,17 +168,12 @@ def _window(
             f"of, {damage}. To fix: remove it, then use `reviewsum run`, which makes it again from "
             "the dumps"
         ) from error
-    cut = found["cut_reviews"]
-    return found["all_reviews"] or "", None if cut is None else tuple(cut), found["ratings"] or []
-
-
-def _reviews(
-    text: str, cut: tuple[int, ...] | None, ratings: list[float | None]
-) -> tuple[ReadReview, ...]:
+    text, cut = found["all_reviews"] or "", found["cut_reviews"] or ()
     lines = text.strip("\n").split("\n")
+    ratings = found["ratings"] or []
     known = ratings if len(ratings) == len(lines) else [None] * len(lines)
-    return tuple(
-        ReadReview(rating=rating, cut=place in (cut or ()), text=line)
+    return text, tuple(
+        ReadReview(rating=rating, cut=place in cut, text=line)
         for place, (line, rating) in enumerate(zip(lines, known, strict=True))
     )
 

@@ -35,24 +35,11 @@ class SummaryRow(NamedTuple):
     review_count: int
 
 
-class SummaryWriter:
-    """Writes rows, after the header, to a text file opened with ``newline=""``."""
-
-    def __init__(self, file: io.TextIOBase) -> None:
-        self._writer = csv.writer(file, lineterminator="\n")
-        self._writer.writerow(COLUMNS)
-
-    def write(self, row: SummaryRow) -> None:
-        """Append one row."""
-        self._writer.writerow(row)
-
-
 def encode_rows(rows: Iterable[SummaryRow]) -> bytes:
     """Rows as the UTF-8 content of a checkpoint file."""
     text = io.StringIO(newline="")
-    writer = SummaryWriter(text)
-    for row in rows:
-        writer.write(row)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows((COLUMNS, *rows))
     return text.getvalue().encode()
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, NamedTuple
 import polars as pl
 from pydantic import Field
 
-from reviewsum_assets.checkpoints.manifest import COLUMNS, SummaryWriter, read_rows
+from reviewsum_assets.checkpoints.manifest import COLUMNS, read_rows
 from reviewsum_assets.checkpoints.plan import Plan, read_table
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import CheckpointError, first_names
@@ -197,7 +197,8 @@ def _write_csv(
         path.open("w", encoding="utf-8", newline="") as file,
         coverage_path.open("w", encoding="utf-8", newline="") as coverage_file,
     ):
-        writer = SummaryWriter(file)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
         coverage_writer = csv.writer(coverage_file)
         coverage_writer.writerow(COVERAGE_COLUMNS.names())
         for state in check_checkpoints(lake, plan.checkpoints):
@@ -207,11 +208,10 @@ def _write_csv(
             checksums[state.planned.number] = state.manifest.csv_sha256
             newest = review_counts.pop(state.planned.number)
             read = {p.product_id: (p.reviews_read, p.reviews_cut) for p in state.manifest.products}
-            for row in state.rows:
-                if row.product_id in newest:
-                    writer.write(row._replace(review_count=newest[row.product_id]))
-                    coverage_writer.writerow(read[row.product_id])
-                    rows += 1
+            merged = [row for row in state.rows if row.product_id in newest]
+            writer.writerows(row._replace(review_count=newest[row.product_id]) for row in merged)
+            coverage_writer.writerows(read[row.product_id] for row in merged)
+            rows += len(merged)
             quarantined += sum(q.product_id in newest for q in state.manifest.quarantined)
     return rows, quarantined, bad, checksums
 

@@ -144,7 +144,7 @@ def with_defects(summaries: pl.DataFrame, settings: QualitySettings) -> pl.DataF
     length = pl.col("words").is_between(settings.min_summary_words, settings.max_summary_words)
     found = {
         Defect.TRUNCATED: ~pl.col("_text").str.contains(_ENDED),
-        Defect.REPETITIVE: _is_repetitive(split["_words"]),
+        Defect.REPETITIVE: pl.lit(_is_repetitive(split["_words"])),
         Defect.PLACEHOLDER: pl.col("_text").str.contains(_PLACEHOLDER),
         Defect.FOREIGN: _is_foreign() if settings.english_summaries else pl.lit(value=False),
         Defect.LENGTH: ~length,

@@ -8,7 +8,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import BaseModel
 
 from reviewsum_assets.checkpoints.plan import checkpoint_number, current_plan, require_plan
 from reviewsum_assets.cli.output import (
@@ -35,13 +34,6 @@ if TYPE_CHECKING:
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
-class DoctorResult(BaseModel):
-    """Output of ``reviewsum doctor --json``."""
-
-    ok: bool  # no problem; there may be warnings
-    findings: list[Finding]
-
-
 def doctor(
     lake: LakeOption = None,
     dump: Annotated[
@@ -66,7 +58,7 @@ def doctor(
                 out.say(f"{'':>10}to fix: {found.remedy}")
     has_problem = any(found.state == "problem" for found in findings)
     if as_json:
-        print_json(DoctorResult(ok=not has_problem, findings=findings))
+        print_json({"ok": not has_problem, "findings": [one.model_dump() for one in findings]})
     if has_problem:
         raise typer.Exit(1)
 

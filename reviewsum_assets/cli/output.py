@@ -30,7 +30,6 @@ from reviewsum_assets.storage.lake import Lake
 
 if TYPE_CHECKING:
     from reviewsum_assets.assets.pipeline import StageProgress
-    from reviewsum_assets.assets.reconciliation import Reconciliation
     from reviewsum_assets.compute.estimate import Estimate
 
 
@@ -136,28 +135,6 @@ class StatusResult(BaseModel):
     products_changed: int = 0
     products_gone: dict[str, int] = {}
     planned_otherwise: list[str] = []  # changed input and settings since the plan
-
-
-class VerifyResult(BaseModel):
-    """Output of ``reviewsum verify --json``."""
-
-    lake: str
-    ok: bool
-    problems: list[str]
-
-
-class ReconcileResult(BaseModel):
-    """Output of ``reviewsum reconcile --json``; checkpoints by partition key."""
-
-    lake: str
-    did_nothing: bool
-    adopted: list[str]
-    failed: dict[str, str]
-    added: list[str]
-    retired: list[str]
-    merged_adopted: bool
-    merged_failed: str
-    in_progress: int
 
 
 class ProgressBars(Progress):
@@ -288,21 +265,6 @@ def print_differences(differences: Sequence[str]) -> None:
     )
 
 
-def reconcile_result(lake: Lake, found: Reconciliation) -> ReconcileResult:
-    """Result of a reconciliation."""
-    return ReconcileResult(
-        lake=lake.uri,
-        did_nothing=found.did_nothing,
-        adopted=list(found.adopted),
-        failed={state.planned.partition_key: state.reason for state in found.lost},
-        added=list(found.alignment.added),
-        retired=list(found.alignment.retired),
-        merged_adopted=found.merged.adopted,
-        merged_failed=found.merged.lost,
-        in_progress=found.in_progress,
-    )
-
-
 def print_estimate(result: Estimate) -> None:
     """Print an estimate as a table."""
     table = Table("pending", Column(justify="right"), Column("range", justify="right"), box=None)
@@ -330,11 +292,11 @@ def print_estimate(result: Estimate) -> None:
 def show(result: BaseModel, as_json: bool, print_it: Callable[[Any], None]) -> None:
     """Print a result as JSON or for people."""
     if as_json:
-        print_json(result)
+        print_json(result.model_dump(mode="json"))
     else:
         print_it(result)
 
 
-def print_json(result: BaseModel) -> None:
+def print_json(result: dict[str, Any]) -> None:
     """Print one JSON object on standard output, in ASCII, which is equal in every encoding."""
-    sys.stdout.write(json.dumps(json.loads(result.model_dump_json()), indent=2) + "\n")
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
