@@ -6,27 +6,15 @@ It covers checkpoints, merged table, damage, and differences between the plan an
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from reviewsum_assets.checkpoints.manifest import (
-    Manifest,
-    damaged_chunks,
-    damaged_references,
-    read_rows,
-)
-from reviewsum_assets.checkpoints.merge import (
-    MERGED_PARQUET_SCHEMA,
-    MergedTable,
-    content_digest,
-    current_merged_table,
-)
+from reviewsum_assets.checkpoints.manifest import Manifest, damaged_chunks, damaged_references
+from reviewsum_assets.checkpoints.merge import MergedTable, content_digest, current_merged_table
 from reviewsum_assets.checkpoints.plan import (
     Plan,
     PlannedCheckpoint,
@@ -51,7 +39,6 @@ from reviewsum_assets.reviews.grouping import damaged_tables
 from reviewsum_assets.settings import Settings, SummarySettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
-from reviewsum_assets.storage.tables import UNREADABLE, first_line, require_columns
 
 
 @dataclass(frozen=True)
@@ -192,15 +179,13 @@ def verify_lake(lake: Lake) -> list[str]:
         f"{planned.partition_key}: its grouped reviews {planned.input_key} are not those planned"
         for planned in damaged_inputs(lake, plan)
     ]
-    expected: set[str] = set()
-    selected = read_table(lake, plan).filter("selected").select("product_id", "checkpoint")
-    holders = dict(selected.iter_rows())
+    checksums: dict[int, str] = {}
     for state in check_checkpoints(lake, plan.checkpoints):
-        if not state.is_valid:
+        if state.manifest is None:
             problems.append(state.describe())
-        ids = (row.product_id for row in state.rows)
-        expected.update(name for name in ids if holders.get(name) == state.planned.number)
-    return problems + _merged_problems(lake, plan, expected)
+        else:
+            checksums[state.planned.number] = state.manifest.csv_sha256
+    return problems + _merged_problems(lake, plan, content_digest(checksums))
 
 
 def merged_file_problems(lake: Lake, *, thorough: bool = True) -> list[str]:
@@ -224,38 +209,18 @@ def merged_file_problems(lake: Lake, *, thorough: bool = True) -> list[str]:
     return problems
 
 
-def _merged_problems(lake: Lake, plan: Plan, expected: set[str]) -> list[str]:
+def _merged_problems(lake: Lake, plan: Plan, content: str) -> list[str]:
     merged = current_merged_table(lake)
     if merged is not None and merged.plan_id != plan.plan_id:
         return [f"merged_summaries was made for plan {merged.plan_id}, current is {plan.plan_id}"]
-    return merged_file_problems(lake) or _row_problems(lake, expected)
-
-
-def _row_problems(lake: Lake, expected: set[str]) -> list[str]:
-    """Whether CSV and Parquet contain every expected product once."""
-    try:
-        with (
-            lake.open_reader(places.MERGED_CSV) as file,
-            io.TextIOWrapper(file, encoding="utf-8", newline="") as lines,
-        ):
-            found = Counter(row.product_id for row in read_rows(lines))
-        parquet = lake.scan_parquet(places.MERGED_PARQUET)
-        require_columns(parquet.collect_schema(), MERGED_PARQUET_SCHEMA)
-        rows = parquet.select(pl.len()).collect().item()
-    except (*UNREADABLE, ValueError) as error:
-        return [f"merged_summaries cannot be read: {first_line(error)}"]
-    problems = [
-        f"merged_summaries {what}: {first_names(sorted(ids))}"
-        for what, ids in (
-            ("lacks products", expected - found.keys()),
-            ("holds products that are not selected", found.keys() - expected),
-            ("holds products twice", {p for p, count in found.items() if count > 1}),
-        )
-        if ids
+    problems = merged_file_problems(lake)
+    if merged is None or problems or merged.merged_from == content:
+        return problems
+    without = first_names([partition_key(number) for number in merged.incomplete_checkpoints])
+    return [
+        "merged_summaries was made from other checkpoints than those that are valid now"
+        + (f", without {without}" if without else "")
     ]
-    if rows != found.total():
-        problems.append("the Parquet table has another number of rows than the CSV")
-    return problems
 
 
 _DECIDING = ("top_k", "min_review_chars", "min_reviews", "model")

@@ -34,10 +34,6 @@ _OF_PRODUCT = {
 }
 
 
-class NotPlannedError(PlanError):
-    """The product is not in the current plan."""
-
-
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -97,8 +93,7 @@ def explain(lake: Lake, product_id: str) -> Explanation:
     """Explain the summary of a product of the current plan.
 
     Raises:
-        NotPlannedError: the product is not in the plan.
-        PlanError: there is no plan, or it no longer selects this product.
+        PlanError: there is no plan, or it does not select this product.
         CheckpointError: the checkpoint is not valid, the product is in quarantine, or its reviews
             are missing or damaged.
     """
@@ -127,7 +122,12 @@ def _planned(lake: Lake, plan: Plan, product_id: str) -> tuple[int, PlannedCheck
     """A selected product's review count and checkpoint."""
     rows = read_table(lake, plan).filter(pl.col("product_id") == product_id)
     if rows.is_empty():
-        raise NotPlannedError(f"product {product_id!r} is not in the current plan {plan.plan_id}")
+        raise PlanError(
+            f"product {product_id!r} is not in the current plan {plan.plan_id}. Ids are those of "
+            "the merged table, upper and lower case count. Products with fewer than min_reviews "
+            f"reviews are not grouped, of the others the {plan.top_k:,} with most reviews are "
+            "summarized, and those of a new dump once `reviewsum run` has planned them"
+        )
     row = rows.row(0, named=True)
     if not row["selected"]:
         raise PlanError(

@@ -205,12 +205,6 @@ def test_what_was_retired_a_long_time_ago_goes(lake: Lake) -> None:
     assert set(require_plan(lake).recipes) == {require_plan(lake).recipe}
 
 
-def test_an_older_plan_that_cannot_be_read_keeps_nothing_from_being_pruned(lake: Lake) -> None:
-    with_a_retired_checkpoint(lake)
-    lake.put(places.plan_document(1), b"{}")
-    assert prune(lake, older_than=timedelta(hours=1)).retired == (1,)
-
-
 @pytest.mark.parametrize(
     "moment", [places.LIVE_JOBS, places.CHECKPOINT_FILES, "grouped_reviews/plans", places.MODELS]
 )

@@ -229,15 +229,10 @@ def test_the_one_complaint_among_many_praises_is_read() -> None:
     found = window([*reviews, "complaint"], 60, ratings=[*ratings, 1.0], order="representative")
     assert found.lines == ["complaint", *reviews[3::-1]]
     assert found.ratings == [1.0, *[5.0] * 4]
-
-
-def test_a_long_praise_leaves_room_for_the_complaint() -> None:
-    reviews = ["good " * 100 + "end", "also good", "bad sound"]
-    found = window(reviews, 24, ratings=[5.0, 4.0, 1.0], order="representative")
+    long = ["good " * 100 + "end", "also good", "bad sound"]
+    found = window(long, 24, ratings=[5.0, 4.0, 1.0], order="representative")
     assert found.lines == ["bad sound", "good good good"]
-
-
-def test_sides_have_their_share_wherever_the_window_ends() -> None:
+    # Each side has its share wherever the window ends.
     ratings = [5.0, 5.0, 5.0, 1.0] * 50
     reviews = [f"review {number:03d}" for number in range(200)]
     for chars in (110, 330, 660):
