@@ -172,9 +172,10 @@ def verify_lake(lake: Lake) -> list[str]:
     """Problems of plan, checkpoints and merged table, a sentence each.
 
     Raises:
-        PlanError: there is no plan to verify against.
+        PlanError: there is no plan to verify against, or its table cannot be read.
     """
     plan = require_plan(lake)
+    read_table(lake, plan)
     problems = [
         f"{planned.partition_key}: its grouped reviews {planned.input_key} are not those planned"
         for planned in damaged_inputs(lake, plan)

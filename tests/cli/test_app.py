@@ -198,9 +198,7 @@ def test_estimate_shows_what_the_pending_checkpoints_will_take(
 def test_status_and_estimate_without_a_plan_or_pending_checkpoints(
     command: Command, finished: Finished
 ) -> None:
-    code, out, _ = command("status")
-    assert code == 0
-    assert "holds no plan yet" in " ".join(out.split())
+    assert "holds no plan yet" in " ".join(command("status")[1].split())
     assert json.loads(command("status", "--json")[1])["plan"] is None
     assert "there is no plan yet" in command("estimate")[1]
     assert "nothing is pending" in finished.command("estimate")[1]
@@ -351,6 +349,7 @@ def test_the_sample_never_takes_the_place_of_a_lake_whose_record_is_lost(
         (["run", "--compute", "sagemaker"], 2, "set lake to s3://bucket/prefix"),
         (["status", "--lake", "typo"], 1, "typo does not exist"),
         (["estimate", "--lake", "typo"], 1, "typo does not exist"),
+        (["prune", "--lake", "typo"], 1, "typo does not exist"),
         (["verify"], 1, "holds no plan yet"),
         (["no-such-command"], 2, "No such command"),
     ],

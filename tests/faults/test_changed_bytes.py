@@ -68,7 +68,7 @@ def recompute(lake: Lake) -> None:
 
 
 @settings(
-    max_examples=60,
+    max_examples=150,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -102,12 +102,13 @@ def test_a_lake_of_unknown_kind_is_refused(uri: str) -> None:
     ],
 )
 def test_an_address_with_credentials_is_refused_and_not_repeated(lake: Lake, uri: str) -> None:
-    with pytest.raises(LakeError, match="with credentials or a query") as refused:
-        Lake.open(uri)
-    assert "hidden" not in str(refused.value)
-    with pytest.raises(LakeError, match="with credentials or a query") as refused:
-        find_dumps(lake, load_settings(dumps=(f"{uri}/dump.csv",)))
-    assert "hidden" not in str(refused.value)
+    for use in (
+        lambda: Lake.open(uri),
+        lambda: find_dumps(lake, load_settings(dumps=(f"{uri}/dump.csv",))),
+    ):
+        with pytest.raises(LakeError, match="with credentials or a query") as refused:
+            use()
+        assert "hidden" not in str(refused.value)
 
 
 def listed(lake: Lake, key: str) -> LakeObject:
@@ -224,14 +225,8 @@ def test_an_overlay_has_a_directory_only_of_objects_that_lie_together(
     written = overlay.local_directory("written")
     assert written is not None and list(written.iterdir()) == [written / "a"]
     assert [overlay.local_directory(prefix) for prefix in ("both", "cut", "none")] == [None] * 3
-
-
-def test_an_overlay_makes_no_directory_of_a_lake_that_is_not_there(tmp_path: Path) -> None:
-    overlay = Overlay(str(tmp_path / "lake"), tmp_path / "scratch")
-    overlay.put("object", b"written")
-    assert overlay.get("object") == b"written"
-    assert overlay.uri_of("object") == str(tmp_path / "lake" / "object")
-    assert not (tmp_path / "lake").exists()
+    Overlay(str(tmp_path / "absent"), tmp_path / "other").put("object", b"written")
+    assert not (tmp_path / "absent").exists()
 
 
 @pytest.mark.parametrize("write", ["put", "put_file", "create"])
