@@ -7,27 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
-from reviewsum_assets.checkpoints.manifest import (
-    Manifest,
-    damaged_chunks,
-    damaged_references,
-    read_rows,
-)
-from reviewsum_assets.checkpoints.merge import (
-    MERGED_PARQUET_SCHEMA,
-    MergedTable,
-    content_digest,
-    current_merged_table,
-)
+from reviewsum_assets.checkpoints.manifest import Manifest, damaged_chunks, damaged_references
+from reviewsum_assets.checkpoints.merge import MergedTable, content_digest, current_merged_table
 from reviewsum_assets.checkpoints.plan import (
     Plan,
     PlannedCheckpoint,
@@ -52,35 +39,6 @@ from reviewsum_assets.reviews.grouping import damaged_tables
 from reviewsum_assets.settings import Settings, SummarySettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
-from reviewsum_assets.storage.records import file_sha256
-from reviewsum_assets.storage.tables import UNREADABLE, first_line, require_columns
-
-
-class Totals(NamedTuple):
-    """Sums over the products of a checkpoint; tokens of the model's tokenizer."""
-
-    chunks: int = 0
-    chunks_reused: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-
-
-@dataclass(frozen=True)
-class JudgedCheckpoint:
-    """A judged checkpoint without rows and products, so that 10,000 of them fit in memory."""
-
-    state: CheckpointState
-    totals: Totals
-
-    @classmethod
-    def of(cls, state: CheckpointState) -> JudgedCheckpoint:
-        """Keep the sums and drop rows and products."""
-        manifest = state.manifest
-        if manifest is None:
-            return cls(replace(state, rows=()), Totals())
-        totals = Totals(*(getattr(manifest, name) for name in Totals._fields))
-        manifest = manifest.model_copy(update={"products": ()})
-        return cls(replace(state, rows=(), manifest=manifest), totals)
 
 
 @dataclass(frozen=True)
@@ -88,26 +46,16 @@ class LakeStatus:
     """Every checkpoint of a plan, counts of selected products, and the merged table."""
 
     plan: Plan
-    checkpoints: tuple[JudgedCheckpoint, ...]
+    checkpoints: tuple[CheckpointState, ...]  # without rows and products
     summarized: int
     quarantined: int
     content: str  # content_digest of the valid checkpoints
     merged: MergedTable | None
 
     @property
-    def states(self) -> tuple[CheckpointState, ...]:
-        """The state of each checkpoint."""
-        return tuple(one.state for one in self.checkpoints)
-
-    @property
-    def manifests(self) -> list[tuple[CheckpointState, Manifest]]:
-        """The valid checkpoints with their manifests, without products."""
-        return _manifests(self.checkpoints)
-
-    @property
     def incomplete(self) -> tuple[CheckpointState, ...]:
         """The checkpoints still to be computed."""
-        return tuple(state for state in self.states if not state.is_valid)
+        return tuple(state for state in self.checkpoints if not state.is_valid)
 
     @property
     def pending(self) -> int:
@@ -117,7 +65,7 @@ class LakeStatus:
     @property
     def chunks(self) -> int:
         """Chunks of all valid checkpoints."""
-        return sum(one.totals.chunks for one in self.checkpoints)
+        return sum(state.totals.chunks for state in self.checkpoints)
 
     @property
     def is_merged(self) -> bool:
@@ -134,7 +82,7 @@ class LakeState:
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self._plan: Plan | None = None
-        self._judged: dict[int, tuple[str, JudgedCheckpoint]] = {}
+        self._judged: dict[int, tuple[str, CheckpointState]] = {}
 
     def plan(self) -> Plan | None:
         """Return the current plan, or None before the first one.
@@ -149,7 +97,7 @@ class LakeState:
             self._plan = read_plan(self.lake, newest)
         return self._plan
 
-    def checkpoints(self, plan: Plan) -> tuple[JudgedCheckpoint, ...]:
+    def checkpoints(self, plan: Plan) -> tuple[CheckpointState, ...]:
         """Judge the checkpoints of a plan; those whose files have not changed are not read again.
 
         Raises:
@@ -159,25 +107,25 @@ class LakeState:
         judged = {}
         for planned in plan.checkpoints:
             digest, known = self._judged.get(planned.number, (None, None))
-            is_same = known is not None and known.state.planned == planned
+            is_same = known is not None and known.planned == planned
             if known is not None and is_same and digest == digests.get(planned.number):
                 judged[planned.number] = known
         unknown = [planned for planned in plan.checkpoints if planned.number not in judged]
         for state in check_checkpoints(self.lake, unknown):
             number = state.planned.number
-            judged[number] = JudgedCheckpoint.of(state)
+            judged[number] = state.without_products()
             if state.is_valid and number in digests:
                 self._judged[number] = digests[number], judged[number]
         return tuple(judged[planned.number] for planned in plan.checkpoints)
 
     def pending(self, plan: Plan) -> list[PlannedCheckpoint]:
         """Return the checkpoints of a plan that are still to be computed."""
-        judged = self.checkpoints(plan)
-        return [one.state.planned for one in judged if not one.state.is_valid]
+        return [state.planned for state in self.checkpoints(plan) if not state.is_valid]
 
     def manifests(self, plan: Plan) -> list[tuple[CheckpointState, Manifest]]:
         """Return the valid checkpoints of a plan with their manifests, without products."""
-        return _manifests(self.checkpoints(plan))
+        states = self.checkpoints(plan)
+        return [(state, state.manifest) for state in states if state.manifest is not None]
 
     def status(self) -> LakeStatus | None:
         """Judge every checkpoint of the current plan; None before the first plan.
@@ -194,10 +142,10 @@ class LakeState:
         Raises:
             PlanError: its table cannot be read.
         """
-        judged = self.checkpoints(plan)
+        states = self.checkpoints(plan)
         selected = read_table(self.lake, plan).filter("selected").select("product_id", "checkpoint")
         counts = dict(selected["checkpoint"].value_counts().iter_rows())
-        valid = {state.planned.number: manifest for state, manifest in _manifests(judged)}
+        valid = {state.planned.number: m for state in states if (m := state.manifest) is not None}
         held = sum(counts.get(number, 0) for number in valid)
         failed = pl.DataFrame(
             [(q.product_id, number) for number, m in valid.items() for q in m.quarantined],
@@ -207,17 +155,12 @@ class LakeState:
         quarantined = failed.join(selected, on=["product_id", "checkpoint"]).height
         return LakeStatus(
             plan=plan,
-            checkpoints=judged,
+            checkpoints=states,
             summarized=held - quarantined,
             quarantined=quarantined,
             content=content_digest({number: m.csv_sha256 for number, m in valid.items()}),
             merged=current_merged_table(self.lake),
         )
-
-
-def _manifests(judged: Iterable[JudgedCheckpoint]) -> list[tuple[CheckpointState, Manifest]]:
-    states = (one.state for one in judged)
-    return [(state, state.manifest) for state in states if state.manifest is not None]
 
 
 def lake_status(lake: Lake) -> LakeStatus | None:
@@ -229,22 +172,21 @@ def verify_lake(lake: Lake) -> list[str]:
     """Problems of plan, checkpoints and merged table, a sentence each.
 
     Raises:
-        PlanError: there is no plan to verify against.
+        PlanError: there is no plan to verify against, or its table cannot be read.
     """
     plan = require_plan(lake)
+    read_table(lake, plan)
     problems = [
         f"{planned.partition_key}: its grouped reviews {planned.input_key} are not those planned"
         for planned in damaged_inputs(lake, plan)
     ]
-    expected: set[str] = set()
-    selected = read_table(lake, plan).filter("selected").select("product_id", "checkpoint")
-    holders = dict(selected.iter_rows())
+    checksums: dict[int, str] = {}
     for state in check_checkpoints(lake, plan.checkpoints):
-        if not state.is_valid:
+        if state.manifest is None:
             problems.append(state.describe())
-        ids = (row.product_id for row in state.rows)
-        expected.update(name for name in ids if holders.get(name) == state.planned.number)
-    return problems + _merged_problems(lake, plan, expected)
+        else:
+            checksums[state.planned.number] = state.manifest.csv_sha256
+    return problems + _merged_problems(lake, plan, content_digest(checksums))
 
 
 def merged_file_problems(lake: Lake, *, thorough: bool = True) -> list[str]:
@@ -252,68 +194,34 @@ def merged_file_problems(lake: Lake, *, thorough: bool = True) -> list[str]:
     merged = current_merged_table(lake)
     if merged is None:
         return ["merged_summaries has no readable record: materialize it"]
-    with tempfile.TemporaryDirectory(prefix="reviewsum-verify-") as scratch:
-        return _file_problems(lake, merged, Path(scratch) if thorough else None)
-
-
-def _merged_problems(lake: Lake, plan: Plan, expected: set[str]) -> list[str]:
-    merged = current_merged_table(lake)
-    if merged is None:
-        return merged_file_problems(lake)
-    if merged.plan_id != plan.plan_id:
-        return [f"merged_summaries was made for plan {merged.plan_id}, current is {plan.plan_id}"]
-    with tempfile.TemporaryDirectory(prefix="reviewsum-verify-") as scratch:
-        return _file_problems(lake, merged, Path(scratch)) or _row_problems(Path(scratch), expected)
-
-
-def _file_problems(lake: Lake, merged: MergedTable, scratch: Path | None) -> list[str]:
-    """Compare hashes of the merged files, copied to ``scratch``; sizes if there is no scratch."""
     problems = []
     for key, size, sha256 in (
         (places.MERGED_CSV, merged.csv_bytes, merged.csv_sha256),
         (places.MERGED_PARQUET, merged.parquet_bytes, merged.parquet_sha256),
         (places.MERGED_SPREADSHEET, None, merged.spreadsheet_sha256),
     ):
-        if not sha256 or (scratch is None and size is None):
-            continue
-        found = lake.head(key)
+        found = lake.head(key) if sha256 else None
         if found is None:
-            problems.append(f"{key} is missing")
-        elif scratch is None:
-            if found.size != size:
-                problems.append(f"{key} has {found.size:,} bytes, {size:,} were merged")
-        else:
-            path = scratch / Path(key).name
-            lake.download(key, path)
-            if file_sha256(path) != sha256:
-                problems.append(f"{key} is not the file that was merged: its SHA-256 differs")
+            problems += [f"{key} is missing"] if sha256 else []
+        elif thorough and lake.sha256(key) != sha256:
+            problems.append(f"{key} is not the file that was merged: its SHA-256 differs")
+        elif size not in (None, found.size):
+            problems.append(f"{key} has {found.size:,} bytes, {size:,} were merged")
     return problems
 
 
-def _row_problems(scratch: Path, expected: set[str]) -> list[str]:
-    """Whether CSV and Parquet contain every expected product once."""
-    csv_path = scratch / Path(places.MERGED_CSV).name
-    parquet_path = scratch / Path(places.MERGED_PARQUET).name
-    try:
-        with csv_path.open(encoding="utf-8", newline="") as file:
-            found = Counter(row.product_id for row in read_rows(file))
-        parquet = pl.scan_parquet(parquet_path)
-        require_columns(parquet.collect_schema(), MERGED_PARQUET_SCHEMA)
-        rows = parquet.select(pl.len()).collect().item()
-    except (*UNREADABLE, ValueError) as error:
-        return [f"merged_summaries cannot be read: {first_line(error)}"]
-    problems = [
-        f"merged_summaries {what}: {first_names(sorted(ids))}"
-        for what, ids in (
-            ("lacks products", expected - found.keys()),
-            ("holds products that are not selected", found.keys() - expected),
-            ("holds products twice", {p for p, count in found.items() if count > 1}),
-        )
-        if ids
+def _merged_problems(lake: Lake, plan: Plan, content: str) -> list[str]:
+    merged = current_merged_table(lake)
+    if merged is not None and merged.plan_id != plan.plan_id:
+        return [f"merged_summaries was made for plan {merged.plan_id}, current is {plan.plan_id}"]
+    problems = merged_file_problems(lake)
+    if merged is None or problems or merged.merged_from == content:
+        return problems
+    without = first_names([partition_key(number) for number in merged.incomplete_checkpoints])
+    return [
+        "merged_summaries was made from other checkpoints than those that are valid now"
+        + (f", without {without}" if without else "")
     ]
-    if rows != found.total():
-        problems.append("the Parquet table has another number of rows than the CSV")
-    return problems
 
 
 _DECIDING = (

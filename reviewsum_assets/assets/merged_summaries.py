@@ -18,7 +18,6 @@ from reviewsum_assets.checkpoints.merge import (
     MERGED_SCHEMA,
     MergedStatistics,
     MergedTable,
-    ReadClass,
     ReviewClass,
     merge_checkpoints,
     merged_slices,
@@ -51,7 +50,7 @@ def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict
         **_reads(statistics),
         "lengths": display.table(
             ["words", "summaries"],
-            ((f"{one.first} to {one.last}", f"{one.summaries:,}") for one in statistics.lengths),
+            ((f"{first} to {last}", f"{count:,}") for first, last, count in statistics.lengths),
         ),
     }
 
@@ -84,34 +83,31 @@ def _coverage(statistics: MergedStatistics) -> dict[str, Any]:
     covered = {"reviews_covered": statistics.reviews_covered}
     if statistics.review_coverage is None:
         return covered
-    rows = [(one, one.reviews_covered) for one in statistics.classes]
-    return {**covered, "coverage": _shares("of products with a summary", rows)}
+    return {**covered, "coverage": _shares("of products with a summary", statistics.classes)}
 
 
 def _reads(statistics: MergedStatistics) -> dict[str, Any]:
     """Number of reviews that the model read, of products for which it is known."""
     if not statistics.reads:
         return {}
-    reviews, read, cut = (
-        sum(getattr(one, name) for one in statistics.reads) for name in ("reviews", "read", "cut")
-    )
+    reviews = sum(one.reviews for one in statistics.reads)
+    read = sum(one.part for one in statistics.reads)
+    cut = statistics.reviews_cut
     return {
         "reviews_read": read,
         "reviews_cut": cut,
         "reviews_left_out": max(0, reviews - read - cut),
         "reviews_read_share": _share(read / max(1, reviews)),
-        "reads": _shares("read by the model", [(one, one.read) for one in statistics.reads]),
+        "reads": _shares("read by the model", statistics.reads),
     }
 
 
-def _shares(
-    heading: str, rows: Sequence[tuple[ReviewClass | ReadClass, int]]
-) -> dg.MarkdownMetadataValue:
+def _shares(heading: str, rows: Sequence[ReviewClass]) -> dg.MarkdownMetadataValue:
     """Table of the share of reviews, by the number of reviews per product."""
     lines = []
-    for one, part in rows:
+    for one in rows:
         most = " or more" if one.most is None else f" to {one.most:,}"
-        share = f"{part / max(1, one.reviews):.0%}"
+        share = f"{one.part / max(1, one.reviews):.0%}"
         lines.append((f"{one.fewest:,}{most}", f"{one.reviews:,}", share))
     return display.table(["reviews per product", "reviews", heading], lines)
 
@@ -125,10 +121,10 @@ def _totals(pipeline: Pipeline, plan: Plan) -> dict[str, float]:
     sums: dict[str, float] = dict.fromkeys(
         ("chunks", "chunks_reused", "tokens_in", "tokens_out", "worker_seconds", "usd"), 0
     )
-    for one in pipeline.state.checkpoints(plan):
-        for name in ("chunks", "chunks_reused", "tokens_in", "tokens_out"):
-            sums[name] += getattr(one.totals, name)
-        if (manifest := one.state.manifest) is not None:
+    for state in pipeline.state.checkpoints(plan):
+        for name, count in state.totals._asdict().items():
+            sums[name] += count
+        if (manifest := state.manifest) is not None:
             sums["worker_seconds"] += manifest.worker_seconds
             sums["usd"] += checkpoint_usd(manifest, pipeline.settings.usd_per_hour) or 0.0
     seconds, usd = sums.pop("worker_seconds"), sums.pop("usd")

@@ -110,6 +110,7 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
         "predicted": manifest.predicted_seconds,
         **manifest.timings.model_dump(),
     }
+    totals = manifest.totals
     return {
         "products": f"{len(manifest.products):,} of {planned.products:,} summarized",
         "quarantined": len(quarantined) or None,
@@ -122,11 +123,9 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
         ),
         "reviews": manifest.reviews,
         "reviews_read": manifest.reviews_read,
-        "chunks": manifest.chunks,
-        "chunks_reused": manifest.chunks_reused or None,
-        "tokens_in": manifest.tokens_in,
-        "tokens_out": manifest.tokens_out,
-        "compression_ratio": round(manifest.tokens_out / max(1, manifest.tokens_in), 4),
+        **totals._asdict(),
+        "chunks_reused": totals.chunks_reused or None,
+        "compression_ratio": round(totals.tokens_out / max(1, totals.tokens_in), 4),
         "seconds": display.table(
             ["stage", "seconds"],
             [(stage, f"{value:,.2f}") for stage, value in seconds.items() if value is not None],

@@ -200,8 +200,8 @@ class SummarizeRun:
         """Fail, with names and reasons, if requested checkpoints did not land, or no summary."""
         if not self._pending:
             judged = self.pipeline.state.checkpoints(self.plan)
-            ours = [one for one in judged if one.state.planned.recipe == self.plan.recipe]
-            manifests = [one.state.manifest for one in ours if one.state.manifest is not None]
+            ours = [one for one in judged if one.planned.recipe == self.plan.recipe]
+            manifests = [one.manifest for one in ours if one.manifest is not None]
             require_summaries(
                 sum(one.totals.chunks for one in ours),
                 (product for manifest in manifests for product in manifest.quarantined),

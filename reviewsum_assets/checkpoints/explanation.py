@@ -28,9 +28,10 @@ from reviewsum_assets.errors import CheckpointError, PlanError
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.tables import first_line, parse_table
 
-
-class NotPlannedError(PlanError):
-    """The product is not in the current plan."""
+_OF_PRODUCT = {
+    *("product_id", "reviews", "reviews_read", "reviews_cut"),
+    *("chunks_by_level", "tokens_in", "tokens_out"),
+}
 
 
 class _Part(BaseModel):
@@ -92,8 +93,7 @@ def explain(lake: Lake, product_id: str) -> Explanation:
     """Explain the summary of a product of the current plan.
 
     Raises:
-        NotPlannedError: the product is not in the plan.
-        PlanError: there is no plan, or it no longer selects this product.
+        PlanError: there is no plan, or it does not select this product.
         CheckpointError: the checkpoint is not valid, the product is in quarantine, or its reviews
             are missing or damaged.
     """
@@ -101,24 +101,18 @@ def explain(lake: Lake, product_id: str) -> Explanation:
     review_count, planned = _planned(lake, plan, product_id)
     state = check_checkpoint(lake, planned)
     manifest, product = _summarized(state, product_id)
-    text, cut, ratings = _window(lake, planned, product_id)
+    text, reviews = _window(lake, planned, product_id)
     (summary,) = (r.abstracted_summary for r in state.rows if r.product_id == product_id)
     return Explanation(
-        product_id=product_id,
+        **product.model_dump(include=_OF_PRODUCT),
         summary=summary,
         plan_id=planned.plan_id,
         checkpoint=planned.partition_key,
         finished_at=manifest.finished_at,
         review_count=review_count,
-        reviews=product.reviews,
-        reviews_read=product.reviews_read,
-        reviews_cut=product.reviews_cut,
         reviews_left_out=product.reviews_left_out,
-        read=_reviews(text, cut, ratings),
-        chunks_by_level=product.chunks_by_level,
+        read=reviews,
         chunks=_chunks(lake, manifest, product_id, text),
-        tokens_in=product.tokens_in,
-        tokens_out=product.tokens_out,
         settings=plan.recipes[planned.recipe].settings.model_dump(),
         producer=manifest.producer,
     )
@@ -128,7 +122,12 @@ def _planned(lake: Lake, plan: Plan, product_id: str) -> tuple[int, PlannedCheck
     """A selected product's review count and checkpoint."""
     rows = read_table(lake, plan).filter(pl.col("product_id") == product_id)
     if rows.is_empty():
-        raise NotPlannedError(f"product {product_id!r} is not in the current plan {plan.plan_id}")
+        raise PlanError(
+            f"product {product_id!r} is not in the current plan {plan.plan_id}. Ids are those of "
+            "the merged table, upper and lower case count. Products with fewer than min_reviews "
+            f"reviews are not grouped, of the others the {plan.top_k:,} with most reviews are "
+            "summarized, and those of a new dump once `reviewsum run` has planned them"
+        )
     row = rows.row(0, named=True)
     if not row["selected"]:
         raise PlanError(
@@ -156,8 +155,8 @@ def _summarized(state: CheckpointState, product_id: str) -> tuple[Manifest, Summ
 
 def _window(
     lake: Lake, planned: PlannedCheckpoint, product_id: str
-) -> tuple[str, tuple[int, ...] | None, list[float | None]]:
-    """A product's text as read, its cut lines if known, and ratings of its lines."""
+) -> tuple[str, tuple[ReadReview, ...]]:
+    """A product's text as read, and its reviews."""
     content = lake.get(planned.input_key)
     try:
         table = parse_table(content or b"", INPUT_SCHEMA, nullable=INPUT_NULLABLE)
@@ -169,17 +168,12 @@ def _window(
             f"of, {damage}. To fix: remove it, then use `reviewsum run`, which makes it again from "
             "the dumps"
         ) from error
-    cut = found["cut_reviews"]
-    return found["all_reviews"] or "", None if cut is None else tuple(cut), found["ratings"] or []
-
-
-def _reviews(
-    text: str, cut: tuple[int, ...] | None, ratings: list[float | None]
-) -> tuple[ReadReview, ...]:
+    text, cut = found["all_reviews"] or "", found["cut_reviews"] or ()
     lines = text.strip("\n").split("\n")
+    ratings = found["ratings"] or []
     known = ratings if len(ratings) == len(lines) else [None] * len(lines)
-    return tuple(
-        ReadReview(rating=rating, cut=place in (cut or ()), text=line)
+    return text, tuple(
+        ReadReview(rating=rating, cut=place in cut, text=line)
         for place, (line, rating) in enumerate(zip(lines, known, strict=True))
     )
 

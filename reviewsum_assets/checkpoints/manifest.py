@@ -17,7 +17,7 @@ from typing import Annotated, NamedTuple
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
+from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.errors import CheckpointError
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
@@ -38,24 +38,11 @@ class SummaryRow(NamedTuple):
     review_count: int
 
 
-class SummaryWriter:
-    """Writes rows, after the header, to a text file opened with ``newline=""``."""
-
-    def __init__(self, file: io.TextIOBase) -> None:
-        self._writer = csv.writer(file, lineterminator="\n")
-        self._writer.writerow(COLUMNS)
-
-    def write(self, row: SummaryRow) -> None:
-        """Append one row."""
-        self._writer.writerow(row)
-
-
 def encode_rows(rows: Iterable[SummaryRow]) -> bytes:
     """Rows as the UTF-8 content of a checkpoint file."""
     text = io.StringIO(newline="")
-    writer = SummaryWriter(text)
-    for row in rows:
-        writer.write(row)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows((COLUMNS, *rows))
     return text.getvalue().encode()
 
 
@@ -155,6 +142,15 @@ def require_summaries(summarized: int, quarantined: Iterable[QuarantinedProduct]
     )
 
 
+class Totals(NamedTuple):
+    """Sums over products; tokens of the model's tokenizer."""
+
+    chunks: int = 0
+    chunks_reused: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
 class Timings(_Record):
     """Seconds of a checkpoint's stages; on a GPU they overlap the generation of others."""
 
@@ -220,30 +216,14 @@ class Manifest(SealedRecord):
         return sum(known) if known else None
 
     @property
-    def chunks(self) -> int:
-        """Chunks of all summarized products."""
-        return sum(product.chunks for product in self.products)
-
-    @property
-    def chunks_reused(self) -> int:
-        """Chunks with the summary of an identical chunk."""
-        return sum(product.chunks_reused for product in self.products)
-
-    @property
-    def tokens_in(self) -> int:
-        """Source tokens."""
-        return sum(product.tokens_in for product in self.products)
-
-    @property
-    def tokens_out(self) -> int:
-        """Summary tokens."""
-        return sum(product.tokens_out for product in self.products)
+    def totals(self) -> Totals:
+        """Sums over all summarized products."""
+        return Totals(*(sum(getattr(p, n) for p in self.products) for n in Totals._fields))
 
 
-def read_manifests(lake: Lake, checkpoints: Iterable[PlannedCheckpoint]) -> Iterator[Manifest]:
-    """Every readable manifest, whether or not its checkpoint is valid."""
-    keys = (places.checkpoint_manifest(planned.number) for planned in checkpoints)
-    for _, content in lake.contents(keys):
+def read_manifests(lake: Lake, numbers: Iterable[int]) -> Iterator[Manifest]:
+    """Every readable manifest of these checkpoints, whether or not they are valid."""
+    for _, content in lake.contents(map(places.checkpoint_manifest, numbers)):
         try:
             yield Manifest.unsealed(content or b"")
         except ValueError:
@@ -298,7 +278,7 @@ def damaged_chunks(lake: Lake, plan: Plan) -> dict[int, str]:
     """
     written = {
         key: (manifest.checkpoint, manifest.chunks_sha256)
-        for manifest in read_manifests(lake, plan.checkpoints)
+        for manifest in read_manifests(lake, [planned.number for planned in plan.checkpoints])
         if (key := _key_of(manifest)) is not None
     }
     damaged = {}

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import polars as pl
 from pydantic import Field
@@ -21,7 +21,6 @@ from pydantic import Field
 from reviewsum_assets.checkpoints.manifest import (
     COLUMNS,
     QuarantinedProduct,
-    SummaryWriter,
     read_rows,
     require_summaries,
 )
@@ -205,7 +204,8 @@ def _write_csv(
         path.open("w", encoding="utf-8", newline="") as file,
         coverage_path.open("w", encoding="utf-8", newline="") as coverage_file,
     ):
-        writer = SummaryWriter(file)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
         coverage_writer = csv.writer(coverage_file)
         coverage_writer.writerow(COVERAGE_COLUMNS.names())
         for state in check_checkpoints(lake, plan.checkpoints):
@@ -215,11 +215,10 @@ def _write_csv(
             checksums[state.planned.number] = state.manifest.csv_sha256
             newest = review_counts.pop(state.planned.number)
             read = {p.product_id: (p.reviews_read, p.reviews_cut) for p in state.manifest.products}
-            for row in state.rows:
-                if row.product_id in newest:
-                    writer.write(row._replace(review_count=newest[row.product_id]))
-                    coverage_writer.writerow(read[row.product_id])
-                    rows += 1
+            merged = [row for row in state.rows if row.product_id in newest]
+            writer.writerows(row._replace(review_count=newest[row.product_id]) for row in merged)
+            coverage_writer.writerows(read[row.product_id] for row in merged)
+            rows += len(merged)
             quarantined += [q for q in state.manifest.quarantined if q.product_id in newest]
     return rows, quarantined, bad, checksums
 
@@ -231,56 +230,36 @@ _NICE_WIDTHS = (5, 10, 20, 25, 50, 100, 250, 500, 1000)
 _CLASSES = (5, 10, 20, 50, 100, 200, 500, 1000, 5000)
 
 
-@dataclass(frozen=True)
-class LengthBin:
-    """Summaries of ``first`` to ``last`` words."""
-
-    first: int
-    last: int
-    summaries: int
-
-
-@dataclass(frozen=True)
-class ReviewClass:
-    """Products of ``fewest`` to ``most`` reviews, and their reviews; None: no limit."""
+class ReviewClass(NamedTuple):
+    """Reviews of products with ``fewest`` to ``most`` of them, and the ``part`` that is counted."""
 
     fewest: int
-    most: int | None
-    products: int
+    most: int | None  # None: no limit
     reviews: int
-    products_covered: int
-    reviews_covered: int
-
-
-@dataclass(frozen=True)
-class ReadClass:
-    """Summarized products of ``fewest`` to ``most`` reviews with known coverage.
-
-    ``read`` and ``cut`` are parts of ``reviews``.
-    """
-
-    fewest: int
-    most: int | None
-    reviews: int
-    read: int
-    cut: int
+    part: int
 
 
 @dataclass(frozen=True)
 class MergedStatistics:
-    """Lengths in words; without grouped reviews no ``classes``, without coverage no ``reads``."""
+    """Words of summaries, and the reviews behind them.
+
+    ``lengths`` are summaries by their words: first, last, count. The part of ``classes`` has a
+    summary; without grouped reviews there are none. The part of ``reads`` was read by the model in
+    full, and ``reviews_cut`` in part, of products for which it is known.
+    """
 
     words: int
-    lengths: tuple[LengthBin, ...]
+    lengths: tuple[tuple[int, int, int], ...]
     reviews_covered: int
     classes: tuple[ReviewClass, ...]
-    reads: tuple[ReadClass, ...]
+    reads: tuple[ReviewClass, ...]
+    reviews_cut: int
 
     @property
     def review_coverage(self) -> float | None:
         """Share of all grouped reviews whose product has a summary."""
         reviews = sum(found.reviews for found in self.classes)
-        return sum(found.reviews_covered for found in self.classes) / reviews if reviews else None
+        return sum(found.part for found in self.classes) / reviews if reviews else None
 
 
 def merged_statistics(lake: Lake, grouped: pl.LazyFrame | None) -> MergedStatistics:
@@ -295,16 +274,18 @@ def merged_statistics(lake: Lake, grouped: pl.LazyFrame | None) -> MergedStatist
         )
         for slice_ in merged_slices(lake, _ROWS_A_SLICE)
     )
+    merged, known = rows.lazy(), rows.filter(pl.col("reviews_read").is_not_null())
     return MergedStatistics(
         words=int(rows["words"].sum()),
         lengths=_bins(rows["words"]),
         reviews_covered=int(rows["review_count"].sum()),
-        classes=() if grouped is None else _classes(grouped, rows.lazy()),
-        reads=_reads(rows.lazy()),
+        classes=() if grouped is None else _classes(grouped, merged, "review_count"),
+        reads=_classes(known.lazy(), known.lazy(), "reviews_read"),
+        reviews_cut=int(known["reviews_cut"].sum()),
     )
 
 
-def _bins(words: pl.Series) -> tuple[LengthBin, ...]:
+def _bins(words: pl.Series) -> tuple[tuple[int, int, int], ...]:
     longest = words.max()
     assert longest is None or isinstance(longest, int)
     if longest is None:
@@ -312,38 +293,24 @@ def _bins(words: pl.Series) -> tuple[LengthBin, ...]:
     width = next((w for w in _NICE_WIDTHS if longest // w < _MOST_BINS), _NICE_WIDTHS[-1])
     counts = dict((words // width).value_counts().iter_rows())
     return tuple(
-        LengthBin(number * width, (number + 1) * width - 1, counts.get(number, 0))
+        (number * width, (number + 1) * width - 1, counts.get(number, 0))
         for number in range(min(counts), max(counts) + 1)
     )
 
 
-def _classes(grouped: pl.LazyFrame, merged: pl.LazyFrame) -> tuple[ReviewClass, ...]:
-    both = _by_class(grouped).join(_by_class(merged), on="place", how="left", suffix="_covered")
+def _classes(products: pl.LazyFrame, counted: pl.LazyFrame, part: str) -> tuple[ReviewClass, ...]:
+    """Reviews of all products by class, and in ``part`` those of the counted ones."""
+    both = _by_class(products, "review_count").join(
+        _by_class(counted, part), on="place", how="left", suffix="_counted"
+    )
+    first, last = (0, *_CLASSES), (*(limit - 1 for limit in _CLASSES), None)
     found = both.fill_null(0).sort("place").collect(engine="streaming")
-    return tuple(ReviewClass(*_limits(place), *counts) for place, *counts in found.iter_rows())
-
-
-def _reads(merged: pl.LazyFrame) -> tuple[ReadClass, ...]:
-    known = merged.filter(pl.col("reviews_read").is_not_null()).group_by(place=_place())
-    sums = known.agg(pl.col("review_count", "reviews_read", "reviews_cut").sum()).sort("place")
     return tuple(
-        ReadClass(*_limits(place), *counts) for place, *counts in sums.collect().iter_rows()
+        ReviewClass(first[place], last[place], *sums) for place, *sums in found.iter_rows()
     )
 
 
-def _limits(place: int) -> tuple[int, int | None]:
-    """Fewest and most reviews of a class."""
-    limits = (0, *_CLASSES)
-    return limits[place], limits[place + 1] - 1 if place < len(_CLASSES) else None
-
-
-def _by_class(products: pl.LazyFrame) -> pl.LazyFrame:
-    return products.group_by(place=_place()).agg(
-        products=pl.len().cast(pl.Int64), reviews=pl.col("review_count").cast(pl.Int64).sum()
-    )
-
-
-def _place() -> pl.Expr:
-    """A product's class, as a number."""
+def _by_class(products: pl.LazyFrame, column: str) -> pl.LazyFrame:
     count = pl.col("review_count").cast(pl.Int64)
-    return pl.sum_horizontal((count >= fewest).cast(pl.Int64) for fewest in _CLASSES)
+    place = pl.sum_horizontal((count >= fewest).cast(pl.Int64) for fewest in _CLASSES)
+    return products.group_by(place=place).agg(reviews=pl.col(column).cast(pl.Int64).sum())

@@ -196,7 +196,7 @@ def _superseded_chunks(lake: Lake, known: Iterable[PlannedCheckpoint]) -> set[st
     files: dict[int | None, set[str]] = {planned.number: set() for planned in known}
     for item in lake.list(places.CHECKPOINT_CHUNKS):
         files.get(places.checkpoint_number_of(item.key), set()).add(item.key)
-    several = [planned for planned in known if len(files[planned.number]) > 1]
+    several = [planned.number for planned in known if len(files[planned.number]) > 1]
     superseded: set[str] = set()
     for manifest in read_manifests(lake, several):
         if manifest.chunks_sha256 is not None:

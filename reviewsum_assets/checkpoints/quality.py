@@ -33,10 +33,12 @@ class Finding:
     count: int = 0
     examples: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, count: int, examples: list[tuple[str, str]]) -> None:
-        """Add the findings of another part of the table."""
-        self.count += count
-        self.examples += examples[: MOST_EXAMPLES - len(self.examples)]
+    def add(self, products: pl.DataFrame, problem: pl.Expr) -> Finding:
+        """Add products (product_id)."""
+        self.count += products.height
+        first = products.head(MOST_EXAMPLES - len(self.examples))
+        self.examples += first.select("product_id", problem.alias("problem")).iter_rows()
+        return self
 
     def share(self, total: int) -> float:
         """Share of ``total``, at most 1."""
@@ -139,20 +141,17 @@ def with_defects(summaries: pl.DataFrame, settings: QualitySettings) -> pl.DataF
     split = summaries.with_columns(
         _text=text, _words=text.str.to_lowercase().str.extract_all(_WORD)
     ).with_columns(words=pl.col("_words").list.len())
-    judged = split.with_columns(
-        (pl.col("_text") == "").alias(Defect.EMPTY.value),
-        (~pl.col("_text").str.contains(_ENDED)).alias(Defect.TRUNCATED.value),
-        _is_repetitive(split["_words"]).alias(Defect.REPETITIVE.value),
-        pl.col("_text").str.contains(_PLACEHOLDER).alias(Defect.PLACEHOLDER.value),
-        (_is_foreign() if settings.english_summaries else pl.lit(value=False)).alias(
-            Defect.FOREIGN.value
-        ),
-        (~pl.col("words").is_between(settings.min_summary_words, settings.max_summary_words)).alias(
-            Defect.LENGTH.value
-        ),
-    )
-    others = [defect.value for defect in Defect if defect is not Defect.EMPTY]
-    return judged.with_columns(pl.col(others) & ~pl.col(Defect.EMPTY.value)).drop("_text", "_words")
+    length = pl.col("words").is_between(settings.min_summary_words, settings.max_summary_words)
+    found = {
+        Defect.TRUNCATED: ~pl.col("_text").str.contains(_ENDED),
+        Defect.REPETITIVE: pl.lit(_is_repetitive(split["_words"])),
+        Defect.PLACEHOLDER: pl.col("_text").str.contains(_PLACEHOLDER),
+        Defect.FOREIGN: _is_foreign() if settings.english_summaries else pl.lit(value=False),
+        Defect.LENGTH: ~length,
+    }
+    is_empty = pl.col("_text") == ""
+    others = {defect.value: is_it & ~is_empty for defect, is_it in found.items()}
+    return split.with_columns(is_empty.alias(Defect.EMPTY.value), **others).drop("_text", "_words")
 
 
 def _is_foreign() -> pl.Expr:
@@ -219,12 +218,12 @@ def judge_summaries(lake: Lake, plan: Plan, settings: QualitySettings) -> Qualit
         report.summaries += rows.height
         judged = with_defects(rows, settings)
         for defect, finding in report.defects.items():
-            _add(finding, judged.filter(defect.value), _excerpt(defect))
+            finding.add(judged.filter(defect.value), _excerpt(defect))
         sourced = _beside_reviews(lake, plan, rows.join(holders, on="product_id"))
         report.compared += sourced.height
         numbers = unsupported_numbers(pl.col("abstracted_summary"), pl.col("all_reviews"))
         named = sourced.with_columns(numbers=numbers).filter(pl.col("numbers").list.len() > 0)
-        _add(report.numbers, named, _number_list())
+        report.numbers.add(named, _number_list())
     return report
 
 
@@ -250,11 +249,6 @@ def _reviews(content: bytes | None) -> pl.DataFrame:
     except ValueError:  # reported by the job that needs them
         table = pl.DataFrame(schema=INPUT_SCHEMA)
     return table.select("product_id", "all_reviews")
-
-
-def _add(finding: Finding, rows: pl.DataFrame, detail: pl.Expr) -> None:
-    first = rows.head(MOST_EXAMPLES).select("product_id", detail.alias("detail"))
-    finding.add(rows.height, [(product, text) for product, text in first.iter_rows()])
 
 
 def _excerpt(defect: Defect) -> pl.Expr:
@@ -316,35 +310,15 @@ def cover(lake: Lake, plan: Plan, quarantined: Iterable[tuple[str, int, str]]) -
     missing = selected.join(ids, on="product_id", how="anti").join(
         failed, on="product_id", how="anti"
     )
-    places_of_missing = missing["checkpoint"].unique()
+    unplanned = ids.join(selected, on="product_id", how="anti")
+    times = ids.group_by("product_id").len("times").filter(pl.col("times") > 1).sort("product_id")
+    key = pl.col("checkpoint").map_elements(partition_key, return_dtype=pl.String)
     return MergedCoverage(
         selected=selected.height,
         rows=ids.height,
-        missing=_finding(
-            missing.with_columns(
-                detail=pl.col("checkpoint").replace_strict(
-                    {number: partition_key(number) for number in places_of_missing},
-                    return_dtype=pl.String,
-                )
-            )
-        ),
-        missing_checkpoints=frozenset(places_of_missing),
-        unplanned=_finding(
-            ids.join(selected, on="product_id", how="anti").with_columns(
-                detail=pl.lit("not selected by the plan")
-            )
-        ),
-        repeated=_finding(
-            ids.group_by("product_id")
-            .len("times")
-            .filter(pl.col("times") > 1)
-            .sort("product_id")
-            .with_columns(detail=pl.format("{} rows", "times"))
-        ),
-        quarantined=_finding(failed.rename({"reason": "detail"})),
+        missing=Finding().add(missing, key),
+        missing_checkpoints=frozenset(missing["checkpoint"].unique()),
+        unplanned=Finding().add(unplanned, pl.lit("not selected by the plan")),
+        repeated=Finding().add(times, pl.format("{} rows", "times")),
+        quarantined=Finding().add(failed, pl.col("reason")),
     )
-
-
-def _finding(rows: pl.DataFrame) -> Finding:
-    first = rows.head(MOST_EXAMPLES).select("product_id", "detail")
-    return Finding(rows.height, [(product, detail) for product, detail in first.iter_rows()])

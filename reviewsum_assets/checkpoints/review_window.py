@@ -45,6 +45,8 @@ COVERAGE = pl.Schema(
 )
 _WINDOW = pl.Schema([("text", pl.String()), *COVERAGE.items()])
 _OF_EACH_REVIEW = ("review_ratings", "review_places")
+# Products laid or written at a time; reviews that are divided take many times their memory.
+_PRODUCTS_AT_A_TIME = 2_000
 
 
 def windows(grouped: pl.LazyFrame, settings: SummarySettings) -> pl.LazyFrame:
@@ -99,6 +101,11 @@ def _laid(max_chars: int, *, by_side: bool) -> pl.Expr:
     """The window of chosen reviews, as a struct of ``_WINDOW``."""
 
     def lay(products: pl.Series) -> pl.Series:
+        size = _PRODUCTS_AT_A_TIME
+        starts = range(0, max(1, len(products)), size)
+        return pl.concat([lay_some(products.slice(start, size)) for start in starts])
+
+    def lay_some(products: pl.Series) -> pl.Series:
         reviews = (
             products.struct.unnest()
             .select(
@@ -178,7 +185,6 @@ def _joined(reviews: pl.DataFrame) -> pl.DataFrame:
 
 # Of 50,000 products of 3,500 characters, or of 875 that are read in full: about 200 MB.
 CHARS_IN_MEMORY = 175_000_000
-_ROWS_A_GROUP = 10_000
 
 
 @dataclass(frozen=True)
@@ -203,7 +209,7 @@ class SelectedTexts:
         windows(grouped.filter(is_chosen), settings).sink_parquet(
             texts._path,
             compression="lz4",
-            row_group_size=min(_ROWS_A_GROUP, texts.products_in_memory),
+            row_group_size=min(_PRODUCTS_AT_A_TIME, texts.products_in_memory),
         )
         return texts
 

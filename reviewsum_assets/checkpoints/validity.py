@@ -11,11 +11,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
 
-from reviewsum_assets.checkpoints.manifest import Manifest, SummaryRow, decode_rows
+from reviewsum_assets.checkpoints.manifest import Manifest, SummaryRow, Totals, decode_rows
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint, data_version
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake, LakeObject
@@ -72,6 +72,7 @@ class CheckpointState:
     reason: str = ""
     manifest: Manifest | None = None
     rows: tuple[SummaryRow, ...] = ()
+    totals: Totals = field(default_factory=Totals)
 
     @property
     def is_valid(self) -> bool:
@@ -81,6 +82,13 @@ class CheckpointState:
     def describe(self) -> str:
         """``checkpoint_00003 (missing: no manifest)`` for messages."""
         return f"{self.planned.partition_key} ({self.validity.value}: {self.reason})"
+
+    def without_products(self) -> CheckpointState:
+        """The same without rows and products, so that 10,000 of them fit in memory."""
+        if self.manifest is None:
+            return self
+        slim = self.manifest.model_copy(update={"products": ()})
+        return replace(self, rows=(), manifest=slim, totals=self.manifest.totals)
 
 
 def check_checkpoint(lake: Lake, planned: PlannedCheckpoint) -> CheckpointState:

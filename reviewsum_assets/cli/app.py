@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel
 
 from reviewsum_assets import __version__
 from reviewsum_assets.cli.comparison import bench, evaluate
@@ -26,14 +25,12 @@ from reviewsum_assets.cli.output import (
     JsonOption,
     LakeOption,
     ProgressBars,
-    VerifyResult,
     chosen_settings,
     err,
     out,
     print_json,
     print_run,
     print_status,
-    reconcile_result,
     show,
     status_result,
     warn_of_another_lake,
@@ -45,23 +42,6 @@ from reviewsum_assets.settings import ENVIRONMENT_PREFIX, escape_what_terminals_
 from reviewsum_assets.storage.lake import Lake
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-
-
-class PrunedKind(BaseModel):
-    """Number and size of removed objects of one kind."""
-
-    objects: int
-    bytes: int
-
-
-class PruneResult(BaseModel):
-    """Output of ``reviewsum prune --json``; ``keys`` has paths for copies of models."""
-
-    lake: str
-    dry_run: bool
-    retired_checkpoints: list[int]
-    removed: dict[str, PrunedKind]
-    keys: list[str]
 
 
 app = typer.Typer(
@@ -185,7 +165,7 @@ def verify(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
     problems = problems_of(opened)
     if as_json:
-        print_json(VerifyResult(lake=opened.uri, ok=not problems, problems=problems))
+        print_json({"lake": opened.uri, "ok": not problems, "problems": problems})
     else:
         for problem in problems:
             out.say(problem, "red")
@@ -208,7 +188,19 @@ def reconcile(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     with persistent_instance() as instance:
         found = reconcile_lake(instance, Pipeline(settings))
     if as_json:
-        print_json(reconcile_result(opened, found))
+        print_json(
+            {
+                "lake": opened.uri,
+                "did_nothing": found.did_nothing,
+                "adopted": list(found.adopted),
+                "failed": {state.planned.partition_key: state.reason for state in found.lost},
+                "added": list(found.alignment.added),
+                "retired": list(found.alignment.retired),
+                "merged_adopted": found.merged.adopted,
+                "merged_failed": found.merged.lost,
+                "in_progress": found.in_progress,
+            }
+        )
     else:
         for sentence in found.sentences():
             out.say(sentence)
@@ -249,23 +241,19 @@ def prune(
     kinds = {**found.objects, **leftovers}
     for kind, items in copies.items():
         kinds[kind] = tuple(replace(item, key=cache.uri_of(item.key)) for item in items)
-    result = PruneResult(
-        lake=opened.uri,
-        dry_run=dry_run,
-        retired_checkpoints=list(found.retired),
-        removed={
-            kind: PrunedKind(objects=len(items), bytes=sum(item.size for item in items))
-            for kind, items in kinds.items()
-        },
-        keys=[item.key for items in kinds.values() for item in items],
-    )
+    removed = {
+        kind: {"objects": len(items), "bytes": sum(item.size for item in items)}
+        for kind, items in kinds.items()
+    }
     if as_json:
-        print_json(result)
+        keys = [item.key for items in kinds.values() for item in items]
+        result = {"lake": opened.uri, "dry_run": dry_run, "removed": removed, "keys": keys}
+        print_json({**result, "retired_checkpoints": list(found.retired)})
         return
     for item in chain.from_iterable(kinds.values()) if dry_run else ():
         out.say(f"{item.size:>15,} bytes  {item.key}")
-    for kind, some in result.removed.items():
-        out.print(f"{kind}: {some.objects:,} objects, {some.bytes / 1e6:,.1f} MB")
+    for kind, some in removed.items():
+        out.print(f"{kind}: {some['objects']:,} objects, {some['bytes'] / 1e6:,.1f} MB")
     out.print("nothing was removed: this was a dry run" if dry_run else "removed")
 
 

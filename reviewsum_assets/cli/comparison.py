@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from reviewsum_assets.cli.output import JsonOption, chosen_settings, err, out, print_json
+from reviewsum_assets.cli.output import JsonOption, chosen_settings, err, out, show
 
 _STAGES = "grouping, planning or 'finished checkpoints'; may be repeated. Default: all."
 _FULL = "Stages at full size: 6.7 million reviews, half an hour."
@@ -55,10 +56,7 @@ def bench(
         scratch,
         on_step=lambda step: err.print(step, highlight=False, soft_wrap=True),
     )
-    if as_json:
-        print_json(result)
-    else:
-        print_report(out, result)
+    show(result, as_json, partial(print_report, out))
 
 
 def evaluate(
@@ -108,7 +106,4 @@ def evaluate(
         compared_with=compare_with,
         seed=seed,
     )
-    if as_json:
-        print_json(result)
-    else:
-        print_tables(out, result)
+    show(result, as_json, partial(print_tables, out))

@@ -8,9 +8,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import BaseModel
 
-from reviewsum_assets.checkpoints.plan import checkpoint_number, current_plan, require_plan
+from reviewsum_assets.checkpoints.plan import checkpoint_number, current_plan
 from reviewsum_assets.cli.output import (
     JsonOption,
     LakeOption,
@@ -22,7 +21,7 @@ from reviewsum_assets.cli.output import (
     show,
 )
 from reviewsum_assets.compute.doctor import Finding, diagnose
-from reviewsum_assets.errors import ModelError, PlanError, SettingsError
+from reviewsum_assets.errors import ModelError, SettingsError
 from reviewsum_assets.lake_state import LakeStatus, lake_status, plan_differences
 from reviewsum_assets.settings import Settings
 from reviewsum_assets.storage import places
@@ -33,13 +32,6 @@ if TYPE_CHECKING:
 
 
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
-
-
-class DoctorResult(BaseModel):
-    """Output of ``reviewsum doctor --json``."""
-
-    ok: bool  # no problem; there may be warnings
-    findings: list[Finding]
 
 
 def doctor(
@@ -66,7 +58,7 @@ def doctor(
                 out.say(f"{'':>10}to fix: {found.remedy}")
     has_problem = any(found.state == "problem" for found in findings)
     if as_json:
-        print_json(DoctorResult(ok=not has_problem, findings=findings))
+        print_json({"ok": not has_problem, "findings": [one.model_dump() for one in findings]})
     if has_problem:
         raise typer.Exit(1)
 
@@ -130,43 +122,8 @@ def explain(
     from reviewsum_assets.checkpoints import explanation
 
     opened = Lake.open(chosen_settings(lake=lake).lake, create=False)
-    try:
-        found = explanation.explain(opened, product)
-    except explanation.NotPlannedError as error:
-        raise PlanError(_why_not_planned(opened, product)) from error
+    found = explanation.explain(opened, product)
     show(found, as_json, lambda found: _print(opened, found, full=full))
-
-
-def _why_not_planned(lake: Lake, product: str) -> str:
-    """Reason why a product is not in the plan, and the remedy."""
-    import polars as pl
-
-    from reviewsum_assets.reviews.grouping import (
-        current_grouped_reviews,
-        reading_grouped,
-        scan_grouped,
-    )
-
-    plan, grouped = require_plan(lake), current_grouped_reviews(lake)
-    if grouped is not None:
-        rows = scan_grouped(lake, grouped).filter(pl.col("product_id") == product)
-        with reading_grouped(lake.uri_of(places.GROUPED_REVIEWS)):
-            counts = rows.select("review_count").collect()["review_count"].to_list()
-        if counts and grouped.version != plan.grouped_version:
-            return (
-                f"product {product!r} was grouped after the current plan was made: `reviewsum run` "
-                "plans and summarizes it"
-            )
-        if counts:
-            return (
-                f"product {product!r} is not selected: it has {counts[0]:,} reviews, and the "
-                f"{plan.top_k:,} products with most are summarized; raise top_k"
-            )
-    return (
-        f"product {product!r} is unknown: neither the plan nor the grouped reviews hold it. Ids "
-        "are those of the merged table, upper and lower case count; products with fewer than "
-        "min_reviews reviews are not grouped"
-    )
 
 
 def _print(lake: Lake, found: Explanation, *, full: bool) -> None:

@@ -298,8 +298,10 @@ def _failed_engines(status: LakeStatus, computed: Collection[int]) -> Iterator[s
     """Sentences on checkpoints computed by a slower engine than the chosen one, per reason."""
     reasons = Counter(
         manifest.producer.engine_reason
-        for state, manifest in status.manifests
-        if manifest.producer.failed_engine and state.planned.number in computed
+        for state in status.checkpoints
+        if (manifest := state.manifest) is not None
+        and manifest.producer.failed_engine
+        and state.planned.number in computed
     )
     for reason, count in reasons.items():
         yield f"the slower engine computed {count} checkpoints: {reason}"

@@ -30,7 +30,6 @@ from reviewsum_assets.storage.lake import Lake
 
 if TYPE_CHECKING:
     from reviewsum_assets.assets.pipeline import StageProgress
-    from reviewsum_assets.assets.reconciliation import Reconciliation
     from reviewsum_assets.compute.estimate import Estimate
 
 
@@ -47,10 +46,12 @@ def chosen_settings(**options: Any) -> Settings:
     return load_settings(**{name: value for name, value in options.items() if value is not None})
 
 
-# All but line feed and tab.
-_CONTROLS = {
-    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
-}
+def printable(text: str) -> str:
+    """A text with escapes in place of control characters, so that it cannot control a terminal."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 class _Console(Console):
@@ -68,7 +69,7 @@ class _Console(Console):
         self.print(line, soft_wrap=True, highlight=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(text.translate(_CONTROLS), **options)
+        return super().render_str(printable(text), **options)
 
 
 # Standard output carries results only, so that --json can be piped.
@@ -136,28 +137,6 @@ class StatusResult(BaseModel):
     planned_otherwise: list[str] = []  # changed input and settings since the plan
 
 
-class VerifyResult(BaseModel):
-    """Output of ``reviewsum verify --json``."""
-
-    lake: str
-    ok: bool
-    problems: list[str]
-
-
-class ReconcileResult(BaseModel):
-    """Output of ``reviewsum reconcile --json``; checkpoints by partition key."""
-
-    lake: str
-    did_nothing: bool
-    adopted: list[str]
-    failed: dict[str, str]
-    added: list[str]
-    retired: list[str]
-    merged_adopted: bool
-    merged_failed: str
-    in_progress: int
-
-
 class ProgressBars(Progress):
     """One bar per stage on standard error, with rate and time left."""
 
@@ -222,7 +201,7 @@ def status_result(
     """State of every checkpoint, counts, and differences; zero before the first plan."""
     if found is None:
         return StatusResult(lake=lake.uri)
-    states = [(state.planned, state.validity.value, state.reason) for state in found.states]
+    states = [(state.planned, state.validity.value, state.reason) for state in found.checkpoints]
     states += [(planned, "retired", _RETIRED) for planned in found.plan.retired]
     reports = [
         CheckpointReport(
@@ -258,7 +237,7 @@ def print_status(result: StatusResult) -> None:
             str(report.checkpoint),
             Text(report.state, style=colours.get(report.state, "red")),
             str(report.products),
-            Text(report.reason.translate(_CONTROLS)),
+            Text(printable(report.reason)),
         )
     out.print(table)
     out.print(
@@ -286,21 +265,6 @@ def print_differences(differences: Sequence[str]) -> None:
     )
 
 
-def reconcile_result(lake: Lake, found: Reconciliation) -> ReconcileResult:
-    """Result of a reconciliation."""
-    return ReconcileResult(
-        lake=lake.uri,
-        did_nothing=found.did_nothing,
-        adopted=list(found.adopted),
-        failed={state.planned.partition_key: state.reason for state in found.lost},
-        added=list(found.alignment.added),
-        retired=list(found.alignment.retired),
-        merged_adopted=found.merged.adopted,
-        merged_failed=found.merged.lost,
-        in_progress=found.in_progress,
-    )
-
-
 def print_estimate(result: Estimate) -> None:
     """Print an estimate as a table."""
     table = Table("pending", Column(justify="right"), Column("range", justify="right"), box=None)
@@ -325,22 +289,14 @@ def print_estimate(result: Estimate) -> None:
     out.print(f"basis: {result.basis}", highlight=False)
 
 
-def printable(text: str) -> str:
-    """A text with escapes in place of control characters, so that it cannot control a terminal."""
-    return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
-        for char in text
-    )
-
-
 def show(result: BaseModel, as_json: bool, print_it: Callable[[Any], None]) -> None:
     """Print a result as JSON or for people."""
     if as_json:
-        print_json(result)
+        print_json(result.model_dump(mode="json"))
     else:
         print_it(result)
 
 
-def print_json(result: BaseModel) -> None:
+def print_json(result: dict[str, Any]) -> None:
     """Print one JSON object on standard output, in ASCII, which is equal in every encoding."""
-    sys.stdout.write(json.dumps(json.loads(result.model_dump_json()), indent=2) + "\n")
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")

@@ -298,13 +298,14 @@ def measured_pace(lake: Lake, workplace: Workplace) -> Pace | None:
     """
     made = [m for m in _newest_manifests(lake) if workplace.made(m.producer)]
     done = [
-        (m, m.chunks - m.chunks_reused)
+        (m, m.totals.chunks - m.totals.chunks_reused)
         for m in made
-        if m.chunks > m.chunks_reused and m.producer.dtype == made[0].producer.dtype
+        if m.totals.chunks > m.totals.chunks_reused and m.producer.dtype == made[0].producer.dtype
     ]
     if not done:
         return None
     chunks = sum(fresh for _, fresh in done)
+    with_reused = sum(m.totals.chunks for m, _ in done)
     mean = sum(m.worker_seconds for m, _ in done) / chunks
     squares = sum(fresh * (m.worker_seconds / fresh - mean) ** 2 for m, fresh in done)
     error = math.sqrt(squares / chunks / max(1, len(done) - 1))
@@ -312,7 +313,8 @@ def measured_pace(lake: Lake, workplace: Workplace) -> Pace | None:
     plural = "" if len(done) == 1 else "s"
     return Pace(
         seconds_per_chunk=mean,
-        tokens_out_per_chunk=sum(m.tokens_out for m, _ in done) / sum(m.chunks for m, _ in done),
+        tokens_out_per_chunk=sum(m.totals.tokens_out for m, _ in done)
+        / sum(m.totals.chunks for m, _ in done),
         load_seconds=sum(m.timings.load for m, _ in done) / len(done),
         range=(max(0.0, 1 - share), 1 + share),
         on_gpu=workplace.on_gpu,

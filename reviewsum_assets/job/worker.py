@@ -233,7 +233,7 @@ class _Worker:
                 planned.number,
                 "landed",
                 f"{planned.partition_key} landed: {len(manifest.products)} products{lost}, "
-                f"{manifest.chunks} chunks, {manifest.seconds:.1f} s",
+                f"{manifest.totals.chunks} chunks, {manifest.seconds:.1f} s",
                 manifest.worker_seconds + manifest.timings.write,
             )
         )

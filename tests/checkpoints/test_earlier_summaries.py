@@ -59,17 +59,11 @@ def test_a_model_that_was_only_planned_costs_nothing_when_it_is_given_up(any_lak
     assert verify_lake(any_lake) == []
 
 
-def test_both_of_two_models_are_kept_when_both_are_complete(lake: Lake) -> None:
+def test_only_what_changed_meanwhile_is_planned(lake: Lake) -> None:
     one = finished(lake)
     other = finished(lake, model="model-2")
     assert planned(lake).plan.checkpoints == one.checkpoints
     assert planned(lake, model="model-2").plan.checkpoints == other.checkpoints
-    assert pending(lake) == []
-
-
-def test_only_what_changed_meanwhile_is_planned(lake: Lake) -> None:
-    finished(lake)
-    planned(lake, model="model-2")
     changed = {**TEXTS, FIRST: "changed meanwhile", "new": "came meanwhile"}
     back = planned(lake, changed, version="grouped-2")
     assert (back.new, back.changed, back.unchanged) == (1, 1, 5)
@@ -78,22 +72,16 @@ def test_only_what_changed_meanwhile_is_planned(lake: Lake) -> None:
     complete(lake, back.plan, [7])
     merge_checkpoints(lake, back.plan)
     assert verify_lake(lake) == []
-
-
-def test_of_a_retired_checkpoint_only_what_is_selected_again_comes_back(lake: Lake) -> None:
-    finished(lake)
-    planned(lake, model="model-2")
-    back = plan_products(lake, TEXTS, checkpoint_size=2, top_k=3)
-    assert (back.changed, back.added, pending(lake)) == (0, (1, 2), [])
-    merge_checkpoints(lake, back.plan)
-    assert verify_lake(lake) == []
+    prune(lake, older_than=timedelta(0))
+    again = planned(lake, {**changed, FIRST: "changed again"}, version="grouped-3")
+    assert (again.changed, again.added) == (1, (8,)), "numbers of what was pruned stay used"
 
 
 def test_a_text_that_goes_back_is_found_in_a_checkpoint_that_was_never_retired(lake: Lake) -> None:
     finished(lake)
     finished(lake, {**TEXTS, FIRST: "changed"}, version="grouped-2")
-    back = planned(lake, version="grouped-3")
-    assert (back.changed, back.added, back.retired) == (0, (), (4,))
+    back = planned(lake, version="grouped-3", top_k=3)
+    assert (back.changed, back.added, back.retired) == (0, (), (3, 4))
     assert holders(lake)[FIRST] == 1
     assert pending(lake) == []
 
@@ -129,13 +117,3 @@ def test_two_planners_that_go_back_at_once_agree(lake: Lake) -> None:
         thread.join()
     plan = require_plan(lake)
     assert (plan.sequence, plan.checkpoints) == (3, before.checkpoints)
-
-
-def test_numbers_of_what_was_tried_and_pruned_are_not_used_again(lake: Lake) -> None:
-    finished(lake)
-    planned(lake, model="model-2")
-    planned(lake)
-    prune(lake, older_than=timedelta(0))
-    assert planned(lake, {**TEXTS, FIRST: "changed"}, version="grouped-2").added == (7,)
-    planned(lake, version="grouped-3")
-    assert require_plan(lake).last_number == 7

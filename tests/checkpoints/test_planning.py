@@ -2,24 +2,30 @@ from __future__ import annotations
 
 import io
 import threading
-import time
+from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 
+from reviewsum_assets.checkpoints.manifest import decode_rows
 from reviewsum_assets.checkpoints.plan import (
     Plan,
-    PlannedCheckpoint,
+    Vanished,
     checkpoint_number,
     current_plan,
     partition_key,
     read_table,
+    require_plan,
 )
 from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.settings import load_settings
+from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
-from tests.support.checkpoints import plan_products, products
+from tests.support.checkpoints import complete, grouped, plan_products, products
+from tests.support.dumps import FORMATS, reviews_of, write
+from tests.support.pipeline import SmallPipeline, failure
 
 
 def members(lake: Lake, plan: Plan, number: int) -> list[str]:
@@ -34,11 +40,12 @@ def test_the_first_plan_of_30_700_products_is_checkpoints_1_to_307(lake: Lake) -
     assert {c.products for c in plan.checkpoints} == {100}
 
 
-@pytest.mark.parametrize("count", [1, 99, 100, 101, 199, 200, 201, 250])
+@pytest.mark.parametrize("count", [1, 99, 100, 101, 250])
 def test_no_product_is_lost_at_any_count(lake: Lake, count: int) -> None:
-    plan = plan_products(lake, products(count)).plan
+    texts = {**products(count - 1), "without a text": None}
+    plan = plan_products(lake, texts).plan
     planned = [p for c in plan.checkpoints for p in members(lake, plan, c.number)]
-    assert sorted(planned) == sorted(products(count))
+    assert sorted(planned) == sorted(texts)
 
 
 def test_the_products_with_most_reviews_come_first_and_ids_decide_among_equals(lake: Lake) -> None:
@@ -48,48 +55,27 @@ def test_the_products_with_most_reviews_come_first_and_ids_decide_among_equals(l
     assert [members(lake, plan, number) for number in (1, 2)] == [["b", "d"], ["a"]]
 
 
-def test_planning_again_changes_nothing(lake: Lake) -> None:
-    first = plan_products(lake, products(250))
-    second = plan_products(lake, products(250))
-    assert (second.made, second.unchanged) == (False, 250)
-    assert second.plan == first.plan
-
-
 def test_only_what_is_new_or_changed_is_planned(lake: Lake) -> None:
     texts = products(250)
-    plan_products(lake, texts)
+    before = plan_products(lake, texts).plan
+    again = plan_products(lake, texts, batch_tokens=999, workers=2)  # changes only speed
+    assert (again.made, again.unchanged, again.plan) == (False, 250, before)
     changed = {**texts, "P000003": "new", "P000103": "new", "P000203": "new", "X1": "x", "X2": "y"}
     outcome = plan_products(lake, changed, version="grouped-2")
     assert (outcome.new, outcome.changed, outcome.unchanged) == (2, 3, 247)
-    assert str(outcome) == (
-        "5 of 252 products need a summary: 2 are new, 3 changed in text, 0 in model or settings; "
-        "247 are unchanged"
-    )
+    assert str(outcome).startswith("5 of 252 products need a summary: 2 are new, 3 changed in text")
     assert outcome.added == (4,)
+    assert outcome.plan.checkpoints[:3] == before.checkpoints
     assert sorted(members(lake, outcome.plan, 4)) == ["P000003", "P000103", "P000203", "X1", "X2"]
 
 
-def test_a_finished_checkpoint_keeps_its_identity(lake: Lake) -> None:
-    before = plan_products(lake, products(250)).plan
-    after = plan_products(lake, {**products(250), "P000003": "new"}, version="grouped-2").plan
-    assert after.checkpoints[:3] == before.checkpoints
-
-
-def test_a_changed_model_is_a_plan_in_which_every_product_changed(lake: Lake) -> None:
+def test_with_another_model_or_setting_every_product_changed(lake: Lake) -> None:
     plan_products(lake, products(250))
     outcome = plan_products(lake, products(250), model="model-2")
     assert (outcome.changed, outcome.retired, outcome.added) == (250, (1, 2, 3), (4, 5, 6))
     assert (outcome.changed_text, outcome.changed_recipe) == (0, 250)
-
-
-def test_a_changed_setting_that_changes_summaries_plans_anew(lake: Lake) -> None:
-    plan_products(lake, products(5))
-    assert plan_products(lake, products(5), num_beams=4).changed == 5
-
-
-def test_a_setting_that_changes_only_speed_plans_nothing(lake: Lake) -> None:
-    plan_products(lake, products(5))
-    assert not plan_products(lake, products(5), batch_tokens=999, workers=2).made
+    third = plan_products(lake, products(250), num_beams=4)
+    assert (third.changed, third.added) == (250, (7, 8, 9)), "no number is used twice"
 
 
 def test_a_representative_order_puts_the_complaint_into_the_window(lake: Lake) -> None:
@@ -115,11 +101,6 @@ def test_a_representative_order_puts_the_complaint_into_the_window(lake: Lake) -
     assert (again.changed, again.changed_recipe) == (2, 2)
 
 
-def test_reviews_without_ratings_cannot_be_sampled_by_them(lake: Lake) -> None:
-    with pytest.raises(PlanError, match="a grouped CSV has none"):
-        plan_products(lake, products(2), review_order="representative")
-
-
 def test_more_reviews_with_the_same_window_change_the_count_and_nothing_else(lake: Lake) -> None:
     plan_products(lake, {"a": "x" * 10}, counts={"a": 5}, max_chars=8)
     outcome = plan_products(
@@ -137,13 +118,6 @@ def test_a_product_that_leaves_and_returns_unchanged_is_not_computed_again(lake:
     again = plan_products(lake, texts, checkpoint_size=2)
     assert (again.new, again.changed, again.added) == (0, 0, (2,))
     assert [c.number for c in again.plan.checkpoints] == [1, 2]
-
-
-def test_numbers_are_never_used_twice(lake: Lake) -> None:
-    plan_products(lake, products(2))
-    plan_products(lake, products(2), model="model-2")
-    third = plan_products(lake, products(2), model="model-3")
-    assert third.added == (3,)
 
 
 def test_two_planners_at_once_end_in_one_chain_without_losing_a_product(lake: Lake) -> None:
@@ -167,40 +141,70 @@ def test_two_planners_at_once_end_in_one_chain_without_losing_a_product(lake: La
         assert members(lake, plan_now, planned.number)
 
 
-def test_a_plan_of_nothing_is_an_error_that_says_what_to_do(lake: Lake) -> None:
-    with pytest.raises(PlanError, match="lower min_reviews or add a dump"):
-        plan_products(lake, {})
-
-
-def test_a_null_text_is_planned_like_any_other(lake: Lake) -> None:
-    assert members(lake, plan_products(lake, {"a": None}).plan, 1) == ["a"]
-
-
-def test_partition_keys_and_numbers_are_one_to_one() -> None:
+def test_partition_keys_and_numbers_are_one_to_one(lake: Lake) -> None:
+    numbers = [7, 99_999, 123_456]
     assert partition_key(7) == "checkpoint_00007"
-    assert [checkpoint_number(partition_key(n)) for n in (1, 99_999, 123_456)] == [
-        1,
-        99_999,
-        123_456,
-    ]
+    assert [checkpoint_number(partition_key(number)) for number in numbers] == numbers
     with pytest.raises(PlanError, match="'chunk_7' is not a checkpoint"):
         checkpoint_number("chunk_7")
-
-
-def test_a_checkpoint_outside_the_plan_is_named(lake: Lake) -> None:
-    plan = plan_products(lake, products(1)).plan
     with pytest.raises(PlanError, match="checkpoint_00002 is not in the current plan"):
-        plan.checkpoint(2)
+        plan_products(lake, products(1)).plan.checkpoint(2)
 
 
-def test_choosing_all_of_20_000_checkpoints_takes_no_time(lake: Lake) -> None:
-    checkpoints = tuple(
-        PlannedCheckpoint(
-            number=n, products=1, data_version="", recipe="", plan_id="p", input_sha256=""
-        )
-        for n in range(1, 20_001)
+def test_a_plan_that_cannot_be_made_says_what_to_do(lake: Lake) -> None:
+    with pytest.raises(PlanError, match="lower min_reviews or add a dump"):
+        plan_products(lake, {})
+    with pytest.raises(PlanError, match="a grouped CSV has none"):
+        plan_products(lake, products(2), review_order="representative")
+
+
+def test_what_is_gone_is_counted_by_cause(lake: Lake) -> None:
+    plan_products(lake, products(10), top_k=10)
+    left = {name: text for name, text in products(10).items() if name not in ("P000003", "P000004")}
+    settings = load_settings(top_k=5, max_vanished_share=1)
+    too_few = pl.LazyFrame({"product_id": ["P000004", "of old"]})
+    outcome = make_plan(lake, grouped(left), "grouped-2", "model-1", settings, too_few=too_few)
+    assert outcome.vanished == Vanished(absent=1, too_few=1, below_top_k=3, before=10)
+    assert str(outcome.vanished).startswith("5 of 10 products are gone: 1 are in no dump any more")
+
+
+@pytest.mark.parametrize(("share", "is_made"), [(0.2, True), (0.19, False)])
+def test_the_share_that_may_vanish_decides(lake: Lake, share: float, is_made: bool) -> None:
+    first = plan_products(lake, products(10)).plan
+    left = dict(list(products(10).items())[2:])
+    if is_made:
+        assert plan_products(lake, left, version="grouped-2", max_vanished_share=share).made
+    else:
+        with pytest.raises(PlanError, match=r"2 of 10 products are gone: 2 are in no dump"):
+            plan_products(lake, left, version="grouped-2", max_vanished_share=share)
+        assert current_plan(lake) == first
+    others = {f"other {name}": text for name, text in products(10).items()}
+    with pytest.raises(PlanError, match=r"of (8|10) products are gone"):
+        plan_products(lake, others, version="grouped-3", max_vanished_share=share)
+
+
+def test_a_cut_off_dump_leaves_the_table_until_the_loss_is_confirmed(
+    lake: Lake, pegasus: Path, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    dump = tmp_path / "dump.jsonl"
+    many = [review for n in range(6) for review in reviews_of(f"P{n}")]
+    write(dump, FORMATS["2018"](many))
+    small = SmallPipeline.build(
+        instance, lake, pegasus, dump, engine="transformers", max_vanished_share=0.05
     )
-    plan = plan_products(lake, products(1)).plan.model_copy(update={"checkpoints": checkpoints})
-    started = time.process_time()
-    assert plan.chosen(range(20_000, 0, -1)) == list(reversed(checkpoints))
-    assert time.process_time() - started < 1
+    assert small.execute("ingest").success
+    complete(lake, require_plan(lake))
+    assert small.execute("merge").success
+    before = lake.get(places.MERGED_CSV)
+    assert len(decode_rows(before or b"")) == 6
+
+    few = [*reviews_of("P0"), *reviews_of("P1"), *reviews_of("P2", 4)]
+    write(dump, FORMATS["2018"](few))
+    run = small.execute("ingest")
+    assert "4 of 6 products are gone: 3 are in no dump any more, 1 have too few" in failure(run)
+    assert "--max-vanished-share 1" in failure(run)
+    assert lake.get(places.MERGED_CSV) == before
+
+    assert small.with_settings(max_vanished_share=1).execute("ingest").success
+    assert small.execute("merge").success
+    assert len(decode_rows(lake.get(places.MERGED_CSV) or b"")) == 2

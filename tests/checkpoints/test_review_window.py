@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reviewsum_assets.checkpoints import review_window
 from reviewsum_assets.checkpoints.plan import Recipe
-from reviewsum_assets.checkpoints.review_window import windows
+from reviewsum_assets.checkpoints.review_window import SelectedTexts, windows
 from reviewsum_assets.reviews.fields import REVIEW_SCHEMA
 from reviewsum_assets.reviews.staging import StagedReviews
 from reviewsum_assets.settings import SummarySettings
+from tests.support.checkpoints import grouped as grouped_texts
 
 Order = Literal["helpful", "representative"]
 ORDERS: tuple[Order, ...] = ("helpful", "representative")
@@ -26,14 +28,14 @@ Ratings = Sequence[float | None]
 class Window:
     """A window as the plan has it."""
 
-    text: str
+    text: str | None
     read: int | None
     cut: list[int] | None
     ratings: list[float | None] | None
 
     @property
     def lines(self) -> list[str]:
-        return self.text.split("\n")
+        return (self.text or "").split("\n")
 
 
 def window(
@@ -164,7 +166,7 @@ def test_a_window_never_exceeds_its_characters_and_cuts_long_reviews_alone(
 ) -> None:
     found = only(grouped(reviews), chars, order)
     texts = {review.text[:2]: review.text for review in reviews}
-    assert len(found.text) <= chars
+    assert len(found.text or "") <= chars
     assert found.cut is not None
     assert found.read == len(found.lines) - len(found.cut)
     if chars >= 20:
@@ -227,15 +229,10 @@ def test_the_one_complaint_among_many_praises_is_read() -> None:
     found = window([*reviews, "complaint"], 60, ratings=[*ratings, 1.0], order="representative")
     assert found.lines == ["complaint", *reviews[3::-1]]
     assert found.ratings == [1.0, *[5.0] * 4]
-
-
-def test_a_long_praise_leaves_room_for_the_complaint() -> None:
-    reviews = ["good " * 100 + "end", "also good", "bad sound"]
-    found = window(reviews, 24, ratings=[5.0, 4.0, 1.0], order="representative")
+    long = ["good " * 100 + "end", "also good", "bad sound"]
+    found = window(long, 24, ratings=[5.0, 4.0, 1.0], order="representative")
     assert found.lines == ["bad sound", "good good good"]
-
-
-def test_sides_have_their_share_wherever_the_window_ends() -> None:
+    # Each side has its share wherever the window ends.
     ratings = [5.0, 5.0, 5.0, 1.0] * 50
     reviews = [f"review {number:03d}" for number in range(200)]
     for chars in (110, 330, 660):
@@ -274,14 +271,40 @@ def test_of_reviews_that_cannot_be_separated_all_or_an_unknown_number_are_read()
     assert unknown("good sound bad battery", 99) == Window("good sound bad battery", 2, [], None)
     assert unknown("good sound bad battery", 10) == Window("good sound", None, None, None)
     assert unknown("ääää", 3).text == "äää"
+    assert unknown(None, 3) == Window(None, None, None, None)
 
 
-def test_no_text_is_no_known_number_of_reviews() -> None:
-    row = windows(
-        pl.LazyFrame(
-            {"product_id": ["P"], "all_reviews": [None], "review_count": [2]},
-            schema={"product_id": pl.String, "all_reviews": pl.String, "review_count": pl.Int64},
-        ),
-        SummarySettings(),
-    ).collect()
-    assert row.drop("product_id").row(0) == (None, None, None, None)
+TEXTS = {f"P{number}": f"text {number} and more" for number in range(10)} | {"none": None}
+ORDER = ["P7", "none", "P1", "P2", "P9", "P3", "P4", "P0", "P8"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 20])
+def test_texts_come_beside_their_plan_in_its_order_and_a_checkpoint_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    settings = SummarySettings(max_chars=6)
+    monkeypatch.setattr(review_window, "CHARS_IN_MEMORY", 4 * settings.max_chars)
+    planned = pl.DataFrame({"product_id": ORDER}).with_columns(
+        checkpoint=pl.int_range(pl.len()) // size + 12
+    )
+    texts = SelectedTexts.copy(grouped_texts(TEXTS), planned, settings, tmp_path)
+    assert [batch.height for batch in texts.batches()] == [4, 4, 1]
+    parts = list(texts.beside(planned))
+    assert pl.concat(parts)["product_id"].to_list() == ORDER
+    assert pl.concat(parts)["text"].to_list() == [t and t[:6] for t in map(TEXTS.get, ORDER)]
+    numbers = [number for part in parts for number in part["checkpoint"].unique()]
+    assert len(numbers) == len(set(numbers))
+    assert all(part.height <= max(4, size) for part in parts)
+    assert list(texts.beside(planned.clear())) == []
+
+
+def test_products_that_are_laid_a_few_at_a_time_have_the_same_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = pl.concat(
+        grouped([Voted(f"{number:02d} {'w ' * number}end", 0, n, 5.0) for n in range(number)])
+        for number in range(1, 12)
+    )
+    whole = windows(many, SummarySettings(max_chars=60)).collect()
+    monkeypatch.setattr(review_window, "_PRODUCTS_AT_A_TIME", 3)
+    assert windows(many, SummarySettings(max_chars=60)).collect().equals(whole)

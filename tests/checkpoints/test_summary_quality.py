@@ -26,95 +26,62 @@ def defects(text: str | None, **settings: object) -> set[Defect]:
     return {defect for defect in Defect if judged[defect.value][0]}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        GOOD,
-        "Great sound, poor battery, fair price.",
-        "It's a solid keyboard; the keys don't stick and I'd buy it again!",
-        'Buyers say it is "worth every penny."',
-        "Works with every phone (even old ones).",
-        "Is it worth the price? Most buyers think so…",
-        "Rated 4.5 of 5 by most, it costs $25 and lasts 1,000 hours.",
-        "Nearly everybody loves the sound 😀",
-        "Nearly everybody loves the sound! 👍🏽👍🏽",
-        "The café owner's review says the naïve design is très chic, and it is.",
-        "It is very, very good, and the sound of it is very good too for the price.",
-        "Reviewers note that there were no reviews of the older model to compare it with.",
-        "The <3 of the set is the lamp & it shines.",
-    ],
+FINE = [
+    GOOD,
+    " ".join([GOOD] * 3),
+    "Great sound, poor battery, nice colours!",
+    "It's a solid keyboard; the keys don't stick and I'd buy it again!",
+    'Buyers say it is "worth every penny."',
+    "Works with every phone (even old ones).",
+    "Is it worth the price? Most buyers think so…",
+    "Rated 4.5 of 5 by most, it costs $25 and lasts 1,000 hours.",
+    "Nearly everybody loves the sound! 👍🏽👍🏽",
+    "The café owner's review says the naïve design is très chic, and it is.",
+    "It is very, very good, and the sound of it is very good too for the price.",
+    "Reviewers note that there were no reviews of the older model to compare it with.",
+    "The <3 of the set is the lamp & it shines.",
+]
+CUT_OFF = [
+    "Most buyers like this speaker, above all the rich",
+    "Most buyers like this speaker, above all the rich,",
+    "Most buyers like it. The most common complaint is that the",
+    "Most buyers rate this speaker with 4.5",
+]
+LOOPS = [
+    f"{'It is very good and ' * 8}it is.",
+    f"{'The sound is great. ' * 6}",
+    f"The {'the bass ' * 12}is deep.",
+    f"{GOOD} {'It is a great product for the price that I would buy again. ' * 9}",
+    f"{'Great sound, GREAT sound; ' * 5}that is it.",
+]
+MARKS = (
+    *("<n>", "<unk>", "<pad>", "</s>", "<mask_1>", "<extra_id_0>", "[UNK]", "⁇", "www.example.com"),
+    *("https://example.com/x", "<br />", '<a href="x">', "&quot;", "&#34;", "[[VIDEOID:ab12]]"),
+    "No reviews available",
 )
-def test_good_summaries_have_no_defect(text: str) -> None:
-    assert defects(text) == set()
-
-
-@pytest.mark.parametrize("text", [None, "", "  \n\t "])
-def test_an_empty_summary_has_that_defect_only(text: str | None) -> None:
-    assert defects(text) == {Defect.EMPTY}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Most buyers like this speaker, above all the rich",
-        "Most buyers like this speaker, above all the rich,",
-        "Most buyers like it. The most common complaint is that the",
-        "Most buyers rate this speaker with 4.5",
-    ],
-)
-def test_a_summary_that_breaks_off_is_truncated(text: str) -> None:
-    assert defects(text) == {Defect.TRUNCATED}
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "expected"),
     [
-        f"{'It is very good and ' * 8}it is.",
-        f"{'The sound is great. ' * 6}",
-        f"The {'the bass ' * 12}is deep.",
-        f"{GOOD} {'It is a great product for the price that I would buy again. ' * 9}",
-        f"{'Great sound, GREAT sound; ' * 5}that is it.",
+        *((text, set()) for text in FINE),
+        *((text, {Defect.EMPTY}) for text in (None, "", "  \n\t ")),
+        *((text, {Defect.TRUNCATED}) for text in CUT_OFF),
+        *((text, {Defect.REPETITIVE}) for text in LOOPS),
+        *(
+            (f"The sound is good and {mark} the battery is poor.", {Defect.PLACEHOLDER})
+            for mark in MARKS
+        ),
     ],
 )
-def test_a_summary_caught_in_a_loop_is_repetitive(text: str) -> None:
-    assert defects(text) == {Defect.REPETITIVE}
-
-
-def test_chunks_that_say_the_same_are_no_loop() -> None:
-    assert defects(" ".join([GOOD] * 3)) == set()
+def test_defects_are_found_alone(text: str | None, expected: set[Defect]) -> None:
+    assert defects(text) == expected
 
 
 def test_loops_are_found_row_by_row() -> None:
     texts = ["It is.", "a b c. " * 4 + "End.", "", "a b", GOOD]
     judged = with_defects(pl.DataFrame({"abstracted_summary": texts}), QualitySettings())
     assert judged[Defect.REPETITIVE.value].to_list() == [False, True, False, False, False]
-
-
-@pytest.mark.parametrize(
-    "placeholder",
-    [
-        "<n>",
-        "<unk>",
-        "<pad>",
-        "</s>",
-        "<mask_1>",
-        "<extra_id_0>",
-        "[UNK]",
-        "⁇",
-        "https://example.com/x",
-        "www.example.com",
-        "<br />",
-        '<a href="x">',
-        "&quot;",
-        "&#34;",
-        "[[VIDEOID:ab12]]",
-        "No reviews available",
-    ],
-)
-def test_placeholders_markup_and_links_are_found(placeholder: str) -> None:
-    assert defects(f"The sound is good and {placeholder} the battery is poor.") == {
-        Defect.PLACEHOLDER
-    }
 
 
 @pytest.mark.parametrize("text", ["No reviews", "nan", "None", "N/A", "No customer reviews yet."])
@@ -136,10 +103,6 @@ def test_a_text_that_stands_for_none_is_a_placeholder(text: str) -> None:
 def test_other_languages_are_foreign_unless_any_will_do(text: str) -> None:
     assert Defect.FOREIGN in defects(text)
     assert Defect.FOREIGN not in defects(text, english_summaries=False)
-
-
-def test_a_short_english_text_needs_no_common_word() -> None:
-    assert defects("Great sound, poor battery, nice colours!") == set()
 
 
 @pytest.mark.parametrize(
@@ -164,9 +127,10 @@ def test_other_columns_stay() -> None:
     assert judged["words"].to_list() == [21, 1]
 
 
-def unsupported(summary: str, source: str) -> list[float]:
+def unsupported(summary: str, source: str | None) -> list[float]:
     """Numbers of a summary that its source does not name, in their order."""
-    frame = pl.DataFrame({"summary": [summary], "source": [source]})
+    schema = {"summary": pl.String, "source": pl.String}
+    frame = pl.DataFrame({"summary": [summary], "source": [source]}, schema)
     found = frame.select(unsupported_numbers(pl.col("summary"), pl.col("source"))).to_series()[0]
     return sorted(found)
 
@@ -204,28 +168,15 @@ def test_numbers_that_the_source_names_are_supported(summary: str, source: str) 
         ("It costs $25.", "it costs 250", [25.0]),
         ("Two of the buttons broke after 3 days.", "a button broke", [2.0, 3.0]),
         ("Ten years.", "", [10.0]),
+        ("It has 3.", None, [3.0]),
     ],
 )
 def test_numbers_that_it_does_not_name_are_listed(
-    summary: str, source: str, missing: list[float]
+    summary: str, source: str | None, missing: list[float]
 ) -> None:
     assert unsupported(summary, source) == missing
 
 
-def test_a_missing_source_supports_no_number() -> None:
-    frame = pl.DataFrame(
-        {"summary": ["It has 3."], "source": [None]},
-        schema={"summary": pl.String, "source": pl.String},
-    )
-    found = frame.select(unsupported_numbers(pl.col("summary"), pl.col("source"))).to_series()[0]
-    assert found.to_list() == [3.0]
-
-
 def test_whether_a_text_names_a_number() -> None:
-    texts = pl.DataFrame({"text": ["It has Two.", "It has 2.", "It has one.", "Often weighed."]})
-    assert texts.select(has_number(pl.col("text"))).to_series().to_list() == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    texts = pl.Series(["It has Two.", "It has 2.", "It has one.", "Often weighed."])
+    assert pl.select(has_number(pl.lit(texts))).to_series().to_list() == [True, True, False, False]

@@ -41,6 +41,7 @@ def test_a_lake_is_pruned_as_the_dry_run_says(lake: Lake, home: Path) -> None:
     spread_out(lake)
     foretold = reviewsum("prune", "--lake", lake.uri, "--older-than", "0", "--dry-run")
     assert require_plan(lake).retired
+    assert not Path(lake.uri, places.PROCESSING_JOBS).exists()
     done = reviewsum("prune", "--lake", lake.uri, "--older-than", "0")
     assert set(foretold["keys"]) <= set(done["keys"])
     assert done["retired_checkpoints"] == [1]
@@ -65,18 +66,6 @@ def test_nothing_is_removed_while_a_job_runs_on_this_machine(lake: Lake) -> None
         result.exception
     )
     assert require_plan(lake) == plan
-
-
-def test_a_dry_run_makes_no_folder_for_jobs(lake: Lake) -> None:
-    spread_out(lake)
-    reviewsum("prune", "--lake", lake.uri, "--dry-run")
-    assert not Path(lake.uri, places.PROCESSING_JOBS).exists()
-
-
-def test_a_lake_that_is_not_there_cannot_be_pruned(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["prune", "--lake", str(tmp_path / "nowhere")])
-    assert result.exit_code == 1
-    assert "does not exist" in str(result.exception)
 
 
 def test_reconcile_prints_what_it_adopted_and_what_failed(lake: Lake, home: Path) -> None:

@@ -68,15 +68,15 @@ def test_chunks_and_tokens_are_those_the_job_then_makes(
     assert run(spec, tmp_path)[0] == 0
     contents = any_lake.get_many([places.checkpoint_manifest(c.number) for c in plan.checkpoints])
     done = [Manifest.model_validate_json(content or b"") for content in contents]
-    assert before.chunks == sum(manifest.chunks for manifest in done) > 30
-    assert before.tokens_in == sum(manifest.tokens_in for manifest in done)
+    assert before.chunks == sum(manifest.totals.chunks for manifest in done) > 30
+    assert before.tokens_in == sum(manifest.totals.tokens_in for manifest in done)
     assert (before.checkpoints, before.products, before.products_counted) == (8, 30, 30)
     assert before.basis.endswith("chunks and tokens counted")
     # They calibrate the next estimate.
     after = estimated(any_lake, plan, device="cpu")
     assert after.basis.startswith("8 checkpoints done on this machine with this model")
     worked = sum(manifest.worker_seconds for manifest in done)
-    fresh = sum(manifest.chunks - manifest.chunks_reused for manifest in done)
+    fresh = sum(manifest.totals.chunks - manifest.totals.chunks_reused for manifest in done)
     assert after.worker_seconds.expected == pytest.approx(after.chunks * worked / fresh)
 
 

@@ -61,6 +61,8 @@ def pending(lake: Lake) -> list[int]:
 
 def test_newer_checkpoints_than_the_plan_are_found_again(lake: Lake, plan: Plan) -> None:
     restore_the_first_plan(lake, plan)
+    (problem,) = verify_lake(lake)
+    assert problem.startswith(f"merged_summaries was made for plan {plan.plan_id}")
     before = contents(lake, 4)
     assert plan_products(lake, NEW, version="grouped-2", checkpoint_size=2).plan == plan
     assert pending(lake) == []
@@ -88,24 +90,17 @@ def test_checkpoints_that_a_newer_plan_lacks_are_pending(lake: Lake, plan: Plan)
 
 
 def test_a_checkpoint_that_can_never_be_computed_is_planned_again(lake: Lake, plan: Plan) -> None:
-    lost, kept = plan.checkpoint(2), plan.checkpoint(3)
-    for key in (lost.input_key, places.checkpoint_manifest(2), kept.input_key):
+    lost, kept, damaged = (plan.checkpoint(number) for number in (2, 3, 4))
+    for key in (lost.input_key, kept.input_key, *map(places.checkpoint_manifest, (2, 4))):
         lake.delete(key)
-    outcome = plan_products(lake, NEW, version="grouped-2", checkpoint_size=2)
-    # The third is complete: what it was made from is needed no more.
-    assert (outcome.retired, outcome.added) == ((2,), (5,))
-    complete(lake, outcome.plan, [5])
-    merge_checkpoints(lake, outcome.plan)
-    assert verify_lake(lake) == []
-
-
-def test_a_damaged_input_of_a_pending_checkpoint_is_planned_again(lake: Lake, plan: Plan) -> None:
-    key = plan.checkpoint(4).input_key
-    lake.delete(places.checkpoint_manifest(4))
-    lake.put(key, (lake.get(key) or b"")[:-1] + b"X")
+    lake.put(damaged.input_key, (lake.get(damaged.input_key) or b"")[:-1] + b"X")
     assert any("checkpoint_00004: its grouped reviews" in problem for problem in verify_lake(lake))
     outcome = plan_products(lake, NEW, version="grouped-2", checkpoint_size=2)
-    assert (outcome.retired, outcome.added) == ((4,), (5,))
+    # The third is complete: what it was made from is needed no more.
+    assert (outcome.retired, outcome.added) == ((2, 4), (5, 6))
+    complete(lake, outcome.plan, [5, 6])
+    merge_checkpoints(lake, outcome.plan)
+    assert verify_lake(lake) == []
 
 
 def test_dagster_that_knows_more_than_the_lake_is_told_and_nothing_is_lost(
@@ -124,14 +119,6 @@ def test_dagster_that_knows_more_than_the_lake_is_told_and_nothing_is_lost(
     complete(lake, again, [2])
     told(instance, lake)
     assert shown(instance) == dict.fromkeys((1, 2, 3, 4), "MATERIALIZED")
-
-
-def test_a_merged_table_that_is_newer_than_the_plan_is_named(lake: Lake, plan: Plan) -> None:
-    restore_the_first_plan(lake, plan)
-    (problem,) = verify_lake(lake)
-    assert problem.startswith(f"merged_summaries was made for plan {plan.plan_id}")
-    merge_checkpoints(lake, require_plan(lake))
-    assert verify_lake(lake) == []
 
 
 @pytest.mark.parametrize("what", ["document", "table"])

@@ -47,7 +47,7 @@ def test_one_process_at_a_time_holds_a_lock(quick: None, any_lake: Lake) -> None
 
 
 def test_a_holder_that_works_for_long_keeps_the_lock(quick: None, any_lake: Lake) -> None:
-    assert hold_together(any_lake, 3, lambda: time.sleep(1.2)) == [1] * 3
+    assert hold_together(any_lake, 2, lambda: time.sleep(0.8)) == [1] * 2
 
 
 def test_the_lock_of_a_killed_process_is_taken_by_one_of_those_that_wait(
