@@ -313,8 +313,7 @@ def measured_pace(lake: Lake, workplace: Workplace) -> Pace | None:
     plural = "" if len(done) == 1 else "s"
     return Pace(
         seconds_per_chunk=mean,
-        tokens_out_per_chunk=sum(m.totals.tokens_out for m, _ in done)
-        / sum(m.totals.chunks for m, _ in done),
+        tokens_out_per_chunk=sum(m.totals.tokens_out for m, _ in done) / with_reused,
         load_seconds=sum(m.timings.load for m, _ in done) / len(done),
         range=(max(0.0, 1 - share), 1 + share),
         on_gpu=workplace.on_gpu,
