@@ -166,7 +166,7 @@ def _plain(name: str) -> str:
 
 
 def product_id(columns: Columns, present: Sequence[str]) -> pl.Expr:
-    """Product id of a row, null where it is blank or a word for an absent value.
+    """Product id of a row, null where it is blank; even NaN and null may be ids.
 
     Args:
         columns: of the dump.
@@ -179,7 +179,8 @@ def product_id(columns: Columns, present: Sequence[str]) -> pl.Expr:
         found = pl.col(name)
         if _plain(name) == "asins":  # one product under several ids, separated by commas
             found = found.str.extract(r"^([^,]*)")
-        ids.append(absent_as_null(found))
+        found = found.str.strip_chars()
+        ids.append(pl.when(found != "").then(found))
     return pl.coalesce(ids)
 
 
