@@ -10,12 +10,7 @@ from reviewsum_assets.assets.partitions import DATA_VERSION_TAG, align_partition
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.summarizer_model import summarizer_model
-from reviewsum_assets.checkpoints.plan import (
-    Plan,
-    partition_key,
-    require_plan,
-    require_plan_of,
-)
+from reviewsum_assets.checkpoints.plan import Plan, partition_key, require_plan, require_plan_of
 from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
 from reviewsum_assets.checkpoints.validity import finished_numbers
 from reviewsum_assets.compute.estimate import Estimate, estimate
@@ -190,7 +185,7 @@ def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:
 def _bill(
     context: dg.AssetExecutionContext, pipeline: Pipeline, plan: Plan
 ) -> dict[str, dg.MetadataValue[Any]]:
-    """Estimate for the pending checkpoints; a plan is valid without it."""
+    """Estimate, and log, the cost of the pending checkpoints; a plan is valid without it."""
     pending = pipeline.state.pending(plan)
     try:
         found = estimate(pipeline.lake, plan, pending, pipeline.settings, pipeline.compute.capacity)
@@ -199,6 +194,7 @@ def _bill(
         return {"bill": dg.MetadataValue.text(f"none: {error}")}
     if not pending:
         return {"bill": dg.MetadataValue.text("nothing to compute: every checkpoint is complete")}
+    pipeline.say(context.log.info, f"{len(pending):,} checkpoints are pending: {found.sentence}")
     return {
         "bill": dg.MetadataValue.text(found.sentence),
         "pending_products": dg.MetadataValue.int(found.products),

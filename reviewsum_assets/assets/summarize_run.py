@@ -31,7 +31,7 @@ from reviewsum_assets.checkpoints.validity import (
 )
 from reviewsum_assets.compute import JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.base import Tolerance
-from reviewsum_assets.compute.estimate import estimate, order_job
+from reviewsum_assets.compute.estimate import order_job
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
 from reviewsum_assets.compute.launches import note_waiting, waiting_runs
 from reviewsum_assets.errors import LakeError, ReviewsumError
@@ -110,8 +110,6 @@ def summarize_pending(context: dg.AssetExecutionContext, pipeline: Pipeline, pla
     if not pending:
         context.log.info(f"all {len(plan.checkpoints):,} checkpoints are valid")
         return
-    found = estimate(pipeline.lake, plan, pending, pipeline.settings, pipeline.compute.capacity)
-    pipeline.say(context.log.info, f"{len(pending):,} checkpoints are pending: {found.sentence}")
     run = SummarizeRun(context, pipeline, plan, pending, recompute=False)
     run.compute_missing()
     run.require_all()

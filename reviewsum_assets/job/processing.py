@@ -64,7 +64,7 @@ def run_job(
         versions = {recipe.model_version for recipe in spec.recipes.values()}
         parameters = max(read_ready_model(lake, version).parameters for version in versions)
         devices = worker_devices(spec.engine, parameters)
-        dealer.pool_products = spec.engine.pool_products(devices[0].gpu_memory_gib)
+        dealer.pool_products = devices[0].pool_products(spec.engine)
         if problem := unused_gpus(spec.engine):
             reporter.report(problem, logging.WARNING)
         skipped = f", {len(valid)} of them already valid" if valid else ""

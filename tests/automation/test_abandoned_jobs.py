@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from reviewsum_assets.automation import upkeep
-from reviewsum_assets.automation.upkeep import stop_abandoned_jobs
+from reviewsum_assets.automation import sensors as upkeep
+from reviewsum_assets.automation.sensors import stop_abandoned_jobs
 from reviewsum_assets.compute import Launch, RunningJob
 from reviewsum_assets.definitions import defs
 from tests.support.pipeline import SmallPipeline

@@ -5,8 +5,8 @@ import pytest
 
 from reviewsum_assets.assets import reconciliation
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.automation import upkeep as automation
-from reviewsum_assets.automation.upkeep import reconcile_checkpoints
+from reviewsum_assets.automation import sensors as automation
+from reviewsum_assets.automation.sensors import reconcile_checkpoints
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.settings import load_settings
