@@ -9,7 +9,6 @@ from typing import Any
 import dagster as dg
 
 from reviewsum_assets.assets import display
-from reviewsum_assets.assets.display import link_metadata
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
@@ -135,7 +134,7 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
         "engine_reason": producer.engine_reason or None,
         "instance_type": producer.instance_type,
         "job": producer.job_name,
-        **link_metadata(pipeline.compute.links_of(producer)),
+        **display.link_metadata(pipeline.compute.links_of(producer)),
         "manifest": dg.MetadataValue.path(lake.uri_of(places.checkpoint_manifest(planned.number))),
         "dagster/partition_row_count": len(manifest.products),
         "dagster/uri": lake.uri_of(places.checkpoint_csv(planned.number)),

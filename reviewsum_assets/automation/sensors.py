@@ -7,7 +7,6 @@ import json
 import time
 
 import dagster as dg
-from pydantic import BaseModel, ValidationError
 
 from reviewsum_assets.assets.dagster_home import fail_lost_runs
 from reviewsum_assets.assets.partitions import run_in_progress
@@ -28,25 +27,6 @@ INPUT_TAG = ".dagster/reviewsum_input"
 _DIGITS = 16
 
 
-class Seen(BaseModel):
-    """The sensor's cursor: fingerprints of the dumps and settings.
-
-    ``last`` was found by the previous tick. ``handled`` was planned, or a run was requested for
-    it: the sensor never requests a second run for the same input.
-    """
-
-    last: str = ""
-    handled: str = ""
-
-    @classmethod
-    def of_cursor(cls, cursor: str | None) -> Seen:
-        """Read a cursor; an absent or unknown one is empty."""
-        try:
-            return cls.model_validate_json(cursor or "{}")
-        except ValidationError:
-            return cls()
-
-
 @dg.sensor(
     name="new_dumps",
     job=refresh,
@@ -63,11 +43,15 @@ class Seen(BaseModel):
 def new_dumps(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.RunRequest | dg.SkipReason:
-    """Compare dumps and settings with the previous tick and with the current plan."""
+    """Compare dumps and settings with the previous tick and with the current plan.
+
+    The cursor holds two fingerprints of them: what the previous tick found, and what was planned or
+    a run was requested for, so that no second run is requested for the same input.
+    """
     dumps = find_dumps(pipeline.lake, pipeline.settings)
     listing = listing_fingerprint(dumps)[:_DIGITS]
     now = f"{listing}/{planned_settings(pipeline.settings)}"
-    before = Seen.of_cursor(context.cursor)
+    last, _, handled = (context.cursor or "").partition(" ")
     plan = current_plan(pipeline.lake)
     differences = (
         ["there is no plan"]
@@ -75,14 +59,14 @@ def new_dumps(
         else plan_differences(pipeline.lake, plan, pipeline.settings)
     )
     why = "; ".join(differences)
-    if not differences or now == before.handled:
-        context.update_cursor(Seen(last=now, handled=now).model_dump_json())
+    if not differences or now == handled:
+        context.update_cursor(f"{now} {now}")
         planned = f"all {len(dumps)} dumps are planned already"
         return dg.SkipReason(
             _last_run(context.instance, now) or (_left_alone(why) if why else planned)
         )
-    context.update_cursor(Seen(last=now, handled=before.handled).model_dump_json())
-    if now != before.last:
+    context.update_cursor(f"{now} {handled}")
+    if now != last:
         size = sum(dump.size for dump in dumps)
         return dg.SkipReason(
             f"{len(dumps)} dumps of {size:,} bytes are not planned as they are now ({why}): "
@@ -92,7 +76,7 @@ def new_dumps(
     running = run_in_progress(context.instance, "ingest", "summarize", "merge")
     if running:
         return dg.SkipReason(f"waiting for {running}")
-    context.update_cursor(Seen(last=now, handled=now).model_dump_json())
+    context.update_cursor(f"{now} {now}")
     return dg.RunRequest(
         # The same input may return after another plan, and is then planned again.
         run_key=f"{now} after plan {plan.plan_id if plan else 'none'}",

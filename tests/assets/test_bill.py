@@ -16,20 +16,6 @@ from reviewsum_assets.storage import places
 from tests.support.pipeline import SmallPipeline, failure, failure_metadata
 
 
-def test_the_plan_shows_the_bill_for_what_is_pending(small: SmallPipeline) -> None:
-    found = small.materializations(small.execute("ingest"))["checkpoint_plan"]
-    assert next(iter(found)) == "bill"
-    assert re.match(r"6 products, 6 chunks, about \d+ seconds \(.*at no charge", found["bill"])
-    assert "no checkpoint done yet on this machine" in found["bill"]
-    assert (found["pending_checkpoints"], found["pending_products"]) == (3, 6)
-    assert found["estimated_usd"] == 0.0
-    assert "| chunks | 6 |" in found["estimate"]
-    small.summarize(1, 2)
-    again = small.materializations(small.execute("ingest"))["checkpoint_plan"]
-    assert again["pending_checkpoints"] == 1
-    assert "2 checkpoints done on this machine" in again["bill"]
-
-
 def test_a_plan_whose_estimate_cannot_be_made_still_holds(small: SmallPipeline) -> None:
     lake = small.pipeline.lake
     keys = [item.key for item in lake.list(places.MODELS)]
@@ -45,17 +31,24 @@ def with_budget(small: SmallPipeline) -> SmallPipeline:
     return small.with_settings(max_cost_usd=1e-9, usd_per_hour=1.0)
 
 
-def test_a_run_that_reaches_its_budget_fails_keeps_what_landed_and_the_next_one_finishes(
+def test_the_bill_is_for_what_is_pending_and_a_run_within_its_budget_keeps_what_landed(
     small: SmallPipeline,
 ) -> None:
-    small.summarize(1, 1)
+    found = small.materializations(small.execute("ingest"))["checkpoint_plan"]
+    assert next(iter(found)) == "bill"
+    assert re.match(r"6 products, 6 chunks, about \d+ seconds \(.*at no charge", found["bill"])
+    assert "no checkpoint done yet on this machine" in found["bill"]
+    assert (found["pending_checkpoints"], found["pending_products"]) == (3, 6)
+    assert found["estimated_usd"] == 0.0
+    assert "| chunks | 6 |" in found["estimate"]
+
+    assert small.summarize(1, 1).success
+    again = small.materializations(small.execute("ingest"))["checkpoint_plan"]
+    assert again["pending_checkpoints"] == 2
+    assert "1 checkpoint done on this machine" in again["bill"]
     run = with_budget(small).summarize(1, 3)
-    assert not run.success
     message = failure(run)
-    assert (
-        "2 of 3 requested checkpoints did not land (budget reached: the budget (max_cost_usd"
-        in message
-    )
+    assert "2 of 3 requested checkpoints did not land (budget reached: the budget (max" in message
     assert "2 stay pending" in message
     assert failure_metadata(run)["missing"] == 2
     assert "checkpoint_00002: still pending; checkpoint_00003: still pending" in message
