@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import dagster as dg
@@ -175,14 +176,11 @@ def earlier_attempts(instance: dg.DagsterInstance, run: dg.DagsterRun) -> frozen
 
     A run that succeeded left nothing to go on with: executing it again means all of it.
     """
-    found: set[str] = set()
-    attempt = run
-    while parent_id := attempt.get_parent_run_id():
-        parent = instance.get_run_by_id(parent_id)
-        if parent is None or parent.is_success or _options(parent) != _options(run):
+    found = set()
+    for attempt in islice(_attempts(instance, run), 1, None):
+        if attempt.is_success or _options(attempt) != _options(run):
             break
-        found.add(parent_id)
-        attempt = parent
+        found.add(attempt.run_id)
     return frozenset(found)
 
 
@@ -190,8 +188,7 @@ def materialized_in(
     instance: dg.DagsterInstance, run: dg.DagsterRun, asset: str
 ) -> dg.AssetMaterialization | None:
     """First materialization of an asset in a run, or else in the run that it is a retry of."""
-    attempt: dg.DagsterRun | None = run
-    while attempt is not None:
+    for attempt in _attempts(instance, run):
         cursor, has_more = None, True
         while has_more:
             found = instance.get_records_for_run(
@@ -205,9 +202,16 @@ def materialized_in(
                 if materialization is not None and materialization.asset_key == dg.AssetKey(asset):
                     return materialization
             cursor, has_more = found.cursor, found.has_more
+    return None
+
+
+def _attempts(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[dg.DagsterRun]:
+    """A run, and the runs that it repeats, the newest first."""
+    attempt: dg.DagsterRun | None = run
+    while attempt is not None:
+        yield attempt
         parent_id = attempt.get_parent_run_id()
         attempt = instance.get_run_by_id(parent_id) if parent_id else None
-    return None
 
 
 def _options(run: dg.DagsterRun) -> object:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 
@@ -80,13 +79,13 @@ def new_dumps(
     return dg.RunRequest(
         # The same input may return after another plan, and is then planned again.
         run_key=f"{now} after plan {plan.plan_id if plan else 'none'}",
-        tags={PURPOSE_TAG: f"new dumps: {why}", INPUT_TAG: _tag(now)},
+        tags={PURPOSE_TAG: f"new dumps: {why}", INPUT_TAG: now},
     )
 
 
 def _last_run(instance: dg.DagsterInstance, now: str) -> str:
     """Sentence on the run that was requested for an input; empty if it succeeded."""
-    for run in instance.get_runs(dg.RunsFilter(tags={INPUT_TAG: _tag(now)}), limit=1):
+    for run in instance.get_runs(dg.RunsFilter(tags={INPUT_TAG: now}), limit=1):
         if run.status is dg.DagsterRunStatus.FAILURE:
             failure = read_run_failure(instance, run.run_id)
             return (
@@ -107,10 +106,6 @@ def _left_alone(why: str) -> str:
         "have changed since they were last handled here. To plan again from this environment: "
         "launch refresh"
     )
-
-
-def _tag(now: str) -> str:
-    return hashlib.sha256(now.encode()).hexdigest()[:_DIGITS]
 
 
 # Time for a retried or re-executed run to attach to the job of the previous one.
