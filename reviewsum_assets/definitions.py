@@ -6,16 +6,18 @@ from reviewsum_assets.assets.checkpoint_plan import checkpoint_plan
 from reviewsum_assets.assets.checks import grouped_reviews_checks, merged_summaries_checks
 from reviewsum_assets.assets.chunk_summaries import chunk_summaries
 from reviewsum_assets.assets.dagster_home import locking_executor
-from reviewsum_assets.assets.grouped_reviews import grouped_reviews
+from reviewsum_assets.assets.grouped_reviews import grouped_reviews, review_dumps
 from reviewsum_assets.assets.merged_summaries import checkpoint_files, merged_summaries
 from reviewsum_assets.assets.pipeline import pipeline_resource
 from reviewsum_assets.assets.quality_checks import canary_check, summary_quality_checks
-from reviewsum_assets.assets.review_dumps import review_dumps
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.automation.alerts import alert_on_failure
 from reviewsum_assets.automation.jobs import ingest, merge, refresh, refresh_schedule, summarize
-from reviewsum_assets.automation.new_dumps import new_dumps
-from reviewsum_assets.automation.upkeep import reconcile_checkpoints, stop_abandoned_jobs
+from reviewsum_assets.automation.sensors import (
+    new_dumps,
+    reconcile_checkpoints,
+    stop_abandoned_jobs,
+)
 from reviewsum_assets.settings import load_automation_settings
 
 defs = dg.Definitions(

@@ -1,10 +1,19 @@
 """The errors a user meets: each says what was wrong and what to do next."""
 
+import io
+import sys
 from collections.abc import Sequence
 
 from pydantic import ValidationError
 
 _NAMES_IN_A_MESSAGE = 10
+
+
+def escape_what_terminals_lack() -> None:
+    """Print characters that the encoding of standard output or error lacks as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def first_problem(error: ValueError) -> str:

@@ -7,10 +7,8 @@ are refused. The docstring below a field is its description in docs/settings.md 
 from __future__ import annotations
 
 import difflib
-import io
 import os
 import re
-import sys
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
@@ -38,17 +36,10 @@ _OTHERS = re.compile(
 )
 
 
-def escape_what_terminals_lack() -> None:
-    """Print characters that the encoding of standard output or error lacks as escapes."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _split_commas(value: object) -> object:
+def _split(value: object, separator: str = ",") -> object:
     if not isinstance(value, str):
         return value
-    return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(part.strip() for part in value.split(separator) if part.strip())
 
 
 def _split_pairs(value: object) -> object:
@@ -75,15 +66,15 @@ class ReviewField(StrEnum):
     VERIFIED = "verified_purchase"
 
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)]
+_Paths = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(lambda value: _split(value, os.pathsep))
+]
 _Natural = Annotated[int, Field(ge=0)]
 _Positive = Annotated[int, Field(ge=1)]
 _Amount = Annotated[float, Field(ge=0)]
 _Share = Annotated[float, Field(ge=0, le=1)]
-
-SLACK_TOKEN_VARIABLE = "SLACK_BOT_TOKEN"
-SMTP_PASSWORD_VARIABLE = "SMTP_PASSWORD"
 
 
 class _Group(BaseModel):
@@ -95,7 +86,7 @@ class _Group(BaseModel):
             field.description = " ".join((field.description or "").split())
 
 
-_Part = TypeVar("_Part", bound=_Group)
+_Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 class AutomationSettings(_Group):
@@ -124,11 +115,6 @@ class AutomationSettings(_Group):
     """Port of the mail server; 0: 465 for SSL, 587 for STARTTLS."""
     smtp_user: str = ""
     """User name on the mail server. Empty: alert_email_from."""
-
-    @property
-    def sends_alerts(self) -> bool:
-        """Whether alerts about failed runs have a receiver."""
-        return bool(self.slack_channel or self.alert_email_to)
 
     @model_validator(mode="after")
     def _email_is_whole(self) -> AutomationSettings:
@@ -237,27 +223,6 @@ class EngineSettings(_Group):
     """Record and compare every worker's summaries of four fixed texts, which shows differences
     between GPUs, engines and libraries."""
 
-    def pool_products(self, gpu_gib: float | None) -> int:
-        """Products whose chunks a worker pools, about ten batches; ``gpu_gib``: `_batch_factor`."""
-        return round(self.batch_size * _batch_factor(gpu_gib))
-
-    def tokens_per_batch(self, chunk_tokens: int, gpu_gib: float | None) -> int:
-        """Source tokens per batch, padding included, for full chunks of ``chunk_tokens``."""
-        full_chunks = round(self.chunk_batch_size * _batch_factor(gpu_gib))
-        return self.batch_tokens or full_chunks * chunk_tokens
-
-
-def _batch_factor(gpu_gib: float | None) -> float:
-    """Factor of a device's batches: 1 on a CPU (None), 10 on a GPU of unknown memory (0).
-
-    Ten times the batch, 36,000 source tokens, takes 8 to 20 GiB of a GPU, by engine and length of
-    the chunks; weights and libraries take another 4. Modelled from the sizes of weights,
-    activations and caches in bfloat16, not measured. 22.5 GiB: an A10G or L4, sold as 24 GB.
-    """
-    if gpu_gib is None:
-        return 1.0
-    return max(1.0, 10 * (gpu_gib - 4.0) / (22.5 - 4.0)) if gpu_gib else 10.0
-
 
 class SageMakerSettings(_Group):
     """Where and how a SageMaker Processing job runs; used with ``compute`` = sagemaker only."""
@@ -332,8 +297,6 @@ class QualitySettings(_Group):
 _FROM_ENVIRONMENT = SettingsConfigDict(
     env_prefix=ENVIRONMENT_PREFIX,
     env_ignore_empty=True,  # a shell makes an unknown variable of its own an empty one
-    frozen=True,
-    use_attribute_docstrings=True,
 )
 
 
@@ -351,7 +314,7 @@ class Settings(
 
     lake: str = Field("reviewsum_lake", min_length=1)
     """Root of all data: a directory or s3://bucket/prefix."""
-    dumps: Annotated[tuple[str, ...], NoDecode] = ()
+    dumps: _Paths = ()
     """Dump files to read in place of the lake's review_dumps/ (separated like PATH)."""
 
     columns: Annotated[dict[ReviewField, str], NoDecode, BeforeValidator(_split_pairs)] = Field({})
@@ -394,13 +357,6 @@ class Settings(
     usd_per_hour: float | None = Field(None, ge=0)
     """Price per instance and hour in USD. None: the known price of the instance type."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _split_dumps(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("dumps"), str):
-            return {**values, "dumps": tuple(p for p in values["dumps"].split(os.pathsep) if p)}
-        return values
-
     def summary_settings(self) -> SummarySettings:
         """The part that decides the content of a summary."""
         return self._part(SummarySettings)
@@ -409,19 +365,12 @@ class Settings(
         """The part that decides the speed of a job."""
         return self._part(EngineSettings)
 
-    def sagemaker_settings(self) -> SageMakerSettings:
-        """The part that decides how a job runs on SageMaker."""
-        return self._part(SageMakerSettings)
-
-    def _part(self, part: type[_Part]) -> _Part:
+    def _part(self, part: type[_Kind]) -> _Kind:
         return part(**{name: getattr(self, name) for name in part.model_fields})
 
 
 class _AutomationEnvironment(BaseSettings, AutomationSettings):
     model_config = SettingsConfigDict(**_FROM_ENVIRONMENT, extra="ignore")
-
-
-_Environment = TypeVar("_Environment", bound=BaseSettings)
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -444,7 +393,7 @@ def load_automation_settings() -> AutomationSettings:
     return _load(_AutomationEnvironment)
 
 
-def _load(kind: type[_Environment], **overrides: Any) -> _Environment:
+def _load(kind: type[_Kind], **overrides: Any) -> _Kind:
     _refuse_unknown_variables()
     try:
         return kind(**overrides)
@@ -470,7 +419,6 @@ def _refuse_unknown_variables() -> None:
         if is_ours and not _OTHERS.match(f"{variable}={value}"):
             nearest = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {ENVIRONMENT_PREFIX}{nearest[0].upper()}?" if nearest else ""
-            hint = hint or "docs/settings.md lists all settings"
-            hints.append(f"{variable} is not a setting ({hint})")
+            hints.append(f"{variable} is not a setting ({hint or 'docs/settings.md lists all'})")
     if hints:
         raise SettingsError(f"{first_names(hints, '; ')}: correct or unset them")

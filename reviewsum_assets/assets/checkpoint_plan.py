@@ -10,12 +10,7 @@ from reviewsum_assets.assets.partitions import DATA_VERSION_TAG, align_partition
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.assets.summarizer_model import summarizer_model
-from reviewsum_assets.checkpoints.plan import (
-    Plan,
-    partition_key,
-    require_plan,
-    require_plan_of,
-)
+from reviewsum_assets.checkpoints.plan import Plan, partition_key, require_plan, require_plan_of
 from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
 from reviewsum_assets.checkpoints.validity import finished_numbers
 from reviewsum_assets.compute.estimate import Estimate, estimate
@@ -134,13 +129,13 @@ def _grouped_reviews_of_run(
     record = current_grouped_reviews(pipeline.lake)
     if record is None:
         raise PlanError("there are no grouped reviews yet: materialize grouped_reviews first")
-    made = materialized_in(context.instance, context.run, "grouped_reviews")
-    if made is not None and _data_version(made) != record.version:
+    made = _version_made(context, "grouped_reviews")
+    if made and made != record.version:
         raise PlanError(
             "another run has grouped other dumps, or with other settings, on this lake in the "
             "meantime: launch refresh again"
         )
-    if made is None and not is_current(pipeline.lake, pipeline.settings):
+    if not made and not is_current(pipeline.lake, pipeline.settings):
         raise PlanError(
             "the grouped reviews on this lake were made from other dumps, or with other settings: "
             "materialize grouped_reviews first, or launch refresh"
@@ -151,8 +146,8 @@ def _grouped_reviews_of_run(
 def _model_of_run(context: dg.AssetExecutionContext, pipeline: Pipeline) -> ReadyModel:
     """The model that the settings name, provided that it is the one that this run prepared."""
     model, _ = ready_model(pipeline.lake, pipeline.settings)
-    made = materialized_in(context.instance, context.run, "summarizer_model")
-    if made is not None and _data_version(made) != model.version:
+    made = _version_made(context, "summarizer_model")
+    if made and made != model.version:
         raise PlanError(
             "the model differs from the one that this run prepared, since its files changed or "
             "another run planned with another model in the meantime: launch refresh again"
@@ -160,8 +155,10 @@ def _model_of_run(context: dg.AssetExecutionContext, pipeline: Pipeline) -> Read
     return model
 
 
-def _data_version(made: dg.AssetMaterialization) -> str:
-    return (made.tags or {}).get(DATA_VERSION_TAG, "")
+def _version_made(context: dg.AssetExecutionContext, asset: str) -> str:
+    """Data version of an asset that this run has materialized; empty if it has not."""
+    made = materialized_in(context.instance, context.run, asset)
+    return "" if made is None else (made.tags or {}).get(DATA_VERSION_TAG, "")
 
 
 def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:
@@ -193,7 +190,7 @@ def _metadata(pipeline: Pipeline, outcome: PlanOutcome) -> dict[str, Any]:
 def _bill(
     context: dg.AssetExecutionContext, pipeline: Pipeline, plan: Plan
 ) -> dict[str, dg.MetadataValue[Any]]:
-    """Estimate for the pending checkpoints; a plan is valid without it."""
+    """Estimate, and log, the cost of the pending checkpoints; a plan is valid without it."""
     pending = pipeline.state.pending(plan)
     try:
         found = estimate(pipeline.lake, plan, pending, pipeline.settings, pipeline.compute.capacity)
@@ -202,6 +199,7 @@ def _bill(
         return {"bill": dg.MetadataValue.text(f"none: {error}")}
     if not pending:
         return {"bill": dg.MetadataValue.text("nothing to compute: every checkpoint is complete")}
+    pipeline.say(context.log.info, f"{len(pending):,} checkpoints are pending: {found.sentence}")
     return {
         "bill": dg.MetadataValue.text(found.sentence),
         "pending_products": dg.MetadataValue.int(found.products),

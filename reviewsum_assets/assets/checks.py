@@ -1,6 +1,6 @@
-"""Asset checks of grouped reviews and of the merged table, and the form of all check results."""
+"""Asset checks of grouped reviews and of the merged table, and the form of all checks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -9,7 +9,6 @@ import dagster as dg
 
 from reviewsum_assets.assets import display
 from reviewsum_assets.assets.checkpoint_plan import plan_of_run
-from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.partitions import MERGED_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.run_failure import fails_plainly
@@ -25,57 +24,87 @@ from reviewsum_assets.reviews.grouping import (
     stale_dumps,
 )
 from reviewsum_assets.reviews.rows import QuarantinedRow
+from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 
 _LEAST_READ_SHARE = 0.9
 # Examples in the description; the table has more.
 _NAMED = 3
+_GROUPED_REVIEWS = dg.AssetKey("grouped_reviews")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Limits and wording of a check."""
+    """A check with its wording. One that stops a run is an error, another one is a warning."""
 
+    asset: dg.AssetKey
+    name: str
+    description: str
     trouble: str  # after a count, as in "3 of 320 summaries *end in mid-sentence*"
     advice: str  # the remedy
-    allowed: float = 0.0  # share of findings up to which the check passes
-    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+    blocking: bool = False
     subject: str = "product_id"  # heads of the table of examples
     detail: str = "problem"
-    well: str = ""  # description if there is no finding
+
+    @property
+    def spec(self) -> dg.AssetCheckSpec:
+        """The check as Dagster knows it."""
+        return dg.AssetCheckSpec(
+            self.name, asset=self.asset, blocking=self.blocking, description=self.description
+        )
+
+    def judge(
+        self,
+        finding: Finding,
+        total: int,
+        *,
+        allowed: float = 0.0,
+        is_fault: bool = True,
+        note: str = "",
+    ) -> dg.AssetCheckResult:
+        """The result of a check that looked at ``total`` rows or products.
+
+        Args:
+            finding: what was found.
+            total: number of rows or products.
+            allowed: share of findings up to which the check passes.
+            is_fault: whether findings stop a run where the check is blocking.
+            note: ends the description.
+        """
+        share = finding.share(total)
+        passed = share <= allowed
+        metadata: dict[str, Any] = {
+            "found": finding.count,
+            "of": total,
+            "share": share,
+            "allowed_share": allowed,
+        }
+        if finding.count:
+            metadata["examples"] = display.table([self.subject, self.detail], finding.examples)
+            metadata["what_to_do"] = self.advice
+        description = f"{finding.count:,} of {total:,} {self.trouble}"
+        if not passed:
+            limit = f" ({share:.1%}; {allowed:.1%} may)" if allowed else ""
+            first = ", ".join(name for name, _ in finding.examples[:_NAMED])
+            more = f" and {finding.count - _NAMED:,} more" if finding.count > _NAMED else ""
+            description += f"{limit}: {first}{more}. {self.advice}"
+        severity = dg.AssetCheckSeverity
+        return dg.AssetCheckResult(
+            asset_key=self.asset,
+            check_name=self.name,
+            passed=passed,
+            severity=severity.ERROR if self.blocking and is_fault else severity.WARN,
+            description=description + note,
+            metadata=metadata,
+        )
 
 
-def judged(
-    spec: dg.AssetCheckSpec, rule: Rule, finding: Finding, total: int
-) -> dg.AssetCheckResult:
-    """The result of a check that looked at ``total`` rows or products."""
-    share = finding.share(total)
-    passed = share <= rule.allowed
-    metadata: dict[str, Any] = {
-        "found": finding.count,
-        "of": total,
-        "share": share,
-        "allowed_share": rule.allowed,
-    }
-    if finding.count:
-        metadata["examples"] = display.table([rule.subject, rule.detail], finding.examples)
-        metadata["what_to_do"] = rule.advice
-    description = f"{finding.count:,} of {total:,} {rule.trouble}"
-    if rule.well and not finding.count:
-        description = rule.well
-    elif not passed:
-        limit = f" ({share:.1%}; {rule.allowed:.1%} may)" if rule.allowed else ""
-        first = ", ".join(name for name, _ in finding.examples[:_NAMED])
-        more = f" and {finding.count - _NAMED:,} more" if finding.count > _NAMED else ""
-        description += f"{limit}: {first}{more}. {rule.advice}"
-    return dg.AssetCheckResult(
-        asset_key=spec.asset_key,
-        check_name=spec.name,
-        passed=passed,
-        severity=rule.severity,
-        description=description,
-        metadata=metadata,
-    )
+def chosen(
+    context: dg.AssetCheckExecutionContext, results: Iterable[dg.AssetCheckResult]
+) -> Iterator[dg.AssetCheckResult]:
+    """The results of the checks that the run contains."""
+    names = {key.name for key in context.selected_asset_check_keys}
+    return (result for result in results if result.check_name in names)
 
 
 def failed_checks(
@@ -96,36 +125,49 @@ def failed_checks(
     }
 
 
-_ONE_ROW = dg.AssetCheckSpec(
+_ONE_ROW = Rule(
+    _GROUPED_REVIEWS,
     "one_row_a_product",
-    asset=grouped_reviews,
+    "Every row has a product id, and no two have the same. No plan is made otherwise.",
+    "products are in several rows, or have no id",
+    "Remove the repeated rows from the dump and materialize grouped_reviews again",
     blocking=True,
-    description="Every row has a product id, and no two have the same. No plan is made otherwise.",
 )
-_ROWS_READ = dg.AssetCheckSpec(
+_ROWS_READ = Rule(
+    _GROUPED_REVIEWS,
     "rows_are_readable",
-    asset=grouped_reviews,
-    description="Few rows of the dumps are in quarantine: at most `max_quarantined_share`.",
+    "Few rows of the dumps are in quarantine: at most `max_quarantined_share`.",
+    "rows of the dumps could not be read",
+    f"Read the reasons in {places.QUARANTINE}/ of the lake; correct the dump or download it again, "
+    "or raise max_quarantined_share",
+    subject="row",
+    detail="reason",
 )
-
-
-_DUMPS_WHOLE = dg.AssetCheckSpec(
+_DUMPS_WHOLE = Rule(
+    _GROUPED_REVIEWS,
     "dumps_are_whole",
-    asset=grouped_reviews,
-    description="No dump breaks off: how many reviews a damaged file has lost is unknown.",
+    "No dump breaks off: how many reviews a damaged file has lost is unknown.",
+    "dumps are damaged; rows before the damage are read, the others are lost",
+    "Download them again and replace the damaged ones",
+    subject="dump",
+    detail="where, and why",
 )
 
 
-_FIELDS_READ = dg.AssetCheckSpec(
+_FIELDS_READ = Rule(
+    _GROUPED_REVIEWS,
     "fields_are_readable",
-    asset=grouped_reviews,
-    description="Of each dump at least 90 % of the ratings, dates, votes and reviewers that it "
-    "gives could be read: those that could not count as absent.",
+    f"Of each dump at least {_LEAST_READ_SHARE:.0%} of the ratings, dates, votes and reviewers "
+    "given could be read; the others count as absent.",
+    f"fields of dumps could be read in less than {_LEAST_READ_SHARE:.0%} of their rows",
+    "Write such values in a usual form, or name another column with --columns",
+    subject="field",
+    detail="values that could be read",
 )
 
 
 @dg.multi_asset_check(
-    specs=[_ONE_ROW, _ROWS_READ, _FIELDS_READ, _DUMPS_WHOLE],
+    specs=[rule.spec for rule in (_ONE_ROW, _ROWS_READ, _FIELDS_READ, _DUMPS_WHOLE)],
     name="grouped_reviews_checks",
     can_subset=True,
 )
@@ -134,47 +176,28 @@ def grouped_reviews_checks(
     context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> Iterator[dg.AssetCheckResult]:
     """Check the ids of the grouped table and the record of the rows that were read."""
-    record = current_grouped_reviews(pipeline.lake)
+    lake, record = pipeline.lake, current_grouped_reviews(pipeline.lake)
     if record is None:
         raise DumpError("there are no grouped reviews to check: materialize grouped_reviews first")
-    if _ONE_ROW.key in context.selected_asset_check_keys:
-        yield _one_row_a_product(pipeline.lake, record)
-    if _ROWS_READ.key in context.selected_asset_check_keys:
-        yield _rows_could_be_read(pipeline, record)
-    if _FIELDS_READ.key in context.selected_asset_check_keys:
-        yield _fields_could_be_read(record)
-    if _DUMPS_WHOLE.key in context.selected_asset_check_keys:
-        yield _dumps_are_whole(record)
-
-
-def _one_row_a_product(lake: Lake, record: GroupedReviews) -> dg.AssetCheckResult:
+    counts = record.counts
     repeated = repeated_products(scan_grouped(lake, record))
     examples = [(str(product), f"{times} rows") for product, times in repeated.iter_rows()]
-    rule = Rule(
-        "products are in several rows, or have no id",
-        "Remove the repeated rows from the dump and materialize grouped_reviews again",
+    damaged = [(dump.label, dump.damage) for dump in record.dumps if dump.damage]
+    results = (
+        _ONE_ROW.judge(Finding(repeated.height, examples[:MOST_EXAMPLES]), counts.products),
+        _ROWS_READ.judge(
+            Finding(counts.quarantined, _first_rows(lake, record.quarantine_key)),
+            counts.reviews_read + counts.quarantined,
+            allowed=pipeline.settings.max_quarantined_share,
+        ),
+        _FIELDS_READ.judge(*_unread_fields(record)),
+        _DUMPS_WHOLE.judge(Finding(len(damaged), damaged[:MOST_EXAMPLES]), len(record.dumps)),
     )
-    finding = Finding(repeated.height, examples[:MOST_EXAMPLES])
-    return judged(_ONE_ROW, rule, finding, record.counts.products)
+    yield from chosen(context, results)
 
 
-def _rows_could_be_read(pipeline: Pipeline, record: GroupedReviews) -> dg.AssetCheckResult:
-    where = pipeline.lake.uri_of(record.quarantine_key) if record.quarantine_key else ""
-    rule = Rule(
-        "rows of the dumps could not be read",
-        f"Read the reasons in {where}; correct the dump or download it again, or raise "
-        "max_quarantined_share",
-        allowed=pipeline.settings.max_quarantined_share,
-        severity=dg.AssetCheckSeverity.WARN,
-        detail="reason",
-        subject="row",
-    )
-    counts = record.counts
-    finding = Finding(counts.quarantined, _first_rows(pipeline.lake, record.quarantine_key))
-    return judged(_ROWS_READ, rule, finding, counts.reviews_read + counts.quarantined)
-
-
-def _fields_could_be_read(record: GroupedReviews) -> dg.AssetCheckResult:
+def _unread_fields(record: GroupedReviews) -> tuple[Finding, int]:
+    """Fields of dumps of which too little could be read, and the number of all fields."""
     given = [
         (dump, name, reading)
         for dump in record.dumps
@@ -189,27 +212,7 @@ def _fields_could_be_read(record: GroupedReviews) -> dg.AssetCheckResult:
         for dump, name, reading in given
         if reading.read < _LEAST_READ_SHARE * reading.given
     ]
-    rule = Rule(
-        f"fields of dumps could be read in less than {_LEAST_READ_SHARE:.0%} of their rows",
-        "Write such values in a usual form, or name another column with --columns",
-        severity=dg.AssetCheckSeverity.WARN,
-        detail="values that could be read",
-        subject="field",
-    )
-    return judged(_FIELDS_READ, rule, Finding(len(unread), unread[:MOST_EXAMPLES]), len(given))
-
-
-def _dumps_are_whole(record: GroupedReviews) -> dg.AssetCheckResult:
-    damaged = [(dump.label, dump.damage) for dump in record.dumps if dump.damage]
-    rule = Rule(
-        "dumps are damaged; rows before the damage are read, the others are lost",
-        "Download them again and replace the damaged ones",
-        severity=dg.AssetCheckSeverity.WARN,
-        detail="where, and why",
-        subject="dump",
-    )
-    finding = Finding(len(damaged), damaged[:MOST_EXAMPLES])
-    return judged(_DUMPS_WHOLE, rule, finding, len(record.dumps))
+    return Finding(len(unread), unread[:MOST_EXAMPLES]), len(given)
 
 
 def _first_rows(lake: Lake, key: str | None) -> list[tuple[str, str]]:
@@ -221,46 +224,59 @@ def _first_rows(lake: Lake, key: str | None) -> list[tuple[str, str]]:
     return [(f"{row.file}, line {row.line}", row.reason) for row in rows]
 
 
-_ERROR, _WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 _MERGE_AGAIN = (
     "Materialize merged_summaries again; if that does not help, `reviewsum verify` names the "
     "damaged files"
 )
-
-_COMPLETE = dg.AssetCheckSpec(
+_COMPLETE = Rule(
+    MERGED_SUMMARIES,
     "all_accounted_for",
-    asset=MERGED_SUMMARIES,
+    "Every product that the plan selects has a summary or is in quarantine. A warning only, if the "
+    "merge was allowed to be incomplete.",
+    "selected products are neither summarized nor in quarantine",
+    "Materialize the checkpoints named here, then merged_summaries; or use `reviewsum run`",
     blocking=True,
-    description="Every product that the plan selects has a summary or is in quarantine. A warning "
-    "only, if the merge was allowed to be incomplete.",
+    detail="checkpoint",
 )
-_PLANNED = dg.AssetCheckSpec(
+_PLANNED = Rule(
+    MERGED_SUMMARIES,
     "only_planned_products",
-    asset=MERGED_SUMMARIES,
+    "Every row is of a product that the plan selects.",
+    "rows are of products that the plan does not select",
+    _MERGE_AGAIN,
     blocking=True,
-    description="Every row is of a product that the plan selects.",
 )
-_ONE_MERGED_ROW = dg.AssetCheckSpec(
+_ONE_MERGED_ROW = Rule(
+    MERGED_SUMMARIES,
     "one_row_a_product",
-    asset=MERGED_SUMMARIES,
+    "No product is in the table twice.",
+    "products have more than one row",
+    _MERGE_AGAIN,
     blocking=True,
-    description="No product is in the table twice.",
 )
-_QUARANTINE = dg.AssetCheckSpec(
+_QUARANTINE = Rule(
+    MERGED_SUMMARIES,
     "few_in_quarantine",
-    asset=MERGED_SUMMARIES,
-    description="The model summarizes all but a few products: at most "
-    "`max_quarantined_share` are in quarantine.",
+    "The model summarizes all but a few products: at most `max_quarantined_share` are in "
+    "quarantine.",
+    "selected products are in quarantine",
+    "Read the reasons; correct the model or the reviews, then materialize their checkpoints with "
+    "`recompute`, or raise max_quarantined_share",
+    detail="reason",
 )
-_FRESH = dg.AssetCheckSpec(
+_FRESH = Rule(
+    MERGED_SUMMARIES,
     "up_to_date",
-    asset=MERGED_SUMMARIES,
-    description="No dump has come or changed since the reviews were grouped, planned and merged.",
+    "No dump has come or changed since the reviews were grouped, planned and merged.",
+    "dumps or steps are newer than the table",
+    "Materialize grouped_reviews and all that depends on it, or use `reviewsum run`",
+    subject="dump or step",
+    detail="newer content",
 )
 
 
 @dg.multi_asset_check(
-    specs=[_COMPLETE, _PLANNED, _ONE_MERGED_ROW, _QUARANTINE, _FRESH],
+    specs=[rule.spec for rule in (_COMPLETE, _PLANNED, _ONE_MERGED_ROW, _QUARANTINE, _FRESH)],
     name="merged_summaries_checks",
     can_subset=True,
 )
@@ -278,65 +294,20 @@ def merged_summaries_checks(
         for state, manifest in pipeline.state.manifests(plan)
         for product in manifest.quarantined
     ]
-    coverage = cover(pipeline.lake, plan, quarantined)
+    found = cover(pipeline.lake, plan, quarantined)
     left_out = set(merged.incomplete_checkpoints)
-    was_allowed = bool(left_out) and coverage.missing_checkpoints <= left_out
+    was_allowed = bool(left_out) and found.missing_checkpoints <= left_out
     stale = _stale(pipeline, plan, merged)
-    checks = (
-        (
-            _COMPLETE,
-            Rule(
-                "selected products are neither summarized nor in quarantine",
-                "Materialize the checkpoints named here, then merged_summaries; or use "
-                "`reviewsum run`",
-                severity=_WARN if was_allowed else _ERROR,
-                detail="checkpoint",
-            ),
-            coverage.missing,
-            coverage.selected,
+    results = (
+        _COMPLETE.judge(found.missing, found.selected, is_fault=not was_allowed),
+        _PLANNED.judge(found.unplanned, found.rows),
+        _ONE_MERGED_ROW.judge(found.repeated, found.rows),
+        _QUARANTINE.judge(
+            found.quarantined, found.selected, allowed=pipeline.settings.max_quarantined_share
         ),
-        (
-            _PLANNED,
-            Rule("rows are of products that the plan does not select", _MERGE_AGAIN),
-            coverage.unplanned,
-            coverage.rows,
-        ),
-        (
-            _ONE_MERGED_ROW,
-            Rule("products have more than one row", _MERGE_AGAIN),
-            coverage.repeated,
-            coverage.rows,
-        ),
-        (
-            _QUARANTINE,
-            Rule(
-                "selected products are in quarantine",
-                "Read the reasons; correct the model or the reviews, then materialize their "
-                "checkpoints with `recompute`, or raise max_quarantined_share",
-                allowed=pipeline.settings.max_quarantined_share,
-                severity=_WARN,
-                detail="reason",
-            ),
-            coverage.quarantined,
-            coverage.selected,
-        ),
-        (
-            _FRESH,
-            Rule(
-                "dumps or steps are newer than the table",
-                "Materialize grouped_reviews and all that depends on it, or use `reviewsum run`",
-                severity=_WARN,
-                subject="dump or step",
-                detail="newer content",
-                well="nothing is newer than the table",
-            ),
-            Finding(len(stale), stale),
-            len(stale),
-        ),
+        _FRESH.judge(Finding(len(stale), stale), len(stale)),
     )
-    for spec, rule, finding, total in checks:
-        if spec.key in context.selected_asset_check_keys:
-            yield judged(spec, rule, finding, total)
+    yield from chosen(context, results)
 
 
 def _stale(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 
 from reviewsum_assets.compute.local import is_locked
 from reviewsum_assets.errors import SettingsError
+from reviewsum_assets.settings import AutomationSettings
 
 _log = logging.getLogger(__name__)
 
@@ -187,15 +188,15 @@ def _limit_gpu_pool(instance: dg.DagsterInstance) -> None:
         storage.initialize_concurrency_limit_to_default(GPU_POOL)
 
 
-def run_tags(*, sends_alert: bool) -> dict[str, str]:
+def run_tags(settings: AutomationSettings) -> dict[str, str]:
     """Tags by which a run of this process is found again.
 
-    Args:
-        sends_alert: whether this process sends the alert if the run fails.
+    This process sends the alert of its failure if its settings name a receiver.
     """
+    has_receiver = settings.slack_channel or settings.alert_email_to
     return {
         _PROCESS_TAG: _PROCESS,
-        _ALERTS_TAG: _BY_COMMAND if sends_alert else _BY_SENSOR,
+        _ALERTS_TAG: _BY_COMMAND if has_receiver else _BY_SENSOR,
         # A person repeats the command; the daemon must not.
         "dagster/max_retries": "0",
     }

@@ -1,15 +1,21 @@
-"""``grouped_reviews``: one row per product, from every dump on the lake."""
+"""``review_dumps``, the raw files, and ``grouped_reviews``, one row per product from all dumps."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
 
 from reviewsum_assets.assets import display
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
-from reviewsum_assets.assets.review_dumps import observation, review_dumps
 from reviewsum_assets.assets.run_failure import fails_plainly
-from reviewsum_assets.reviews.dumps import has_dumps, put_sample
+from reviewsum_assets.reviews.dumps import (
+    Dump,
+    find_dumps,
+    has_dumps,
+    listing_fingerprint,
+    put_sample,
+)
 from reviewsum_assets.reviews.grouping import GroupedReviews, Progress, group_reviews, scan_grouped
 from reviewsum_assets.storage import places
 
@@ -17,6 +23,50 @@ _LOG_EVERY_SECONDS = 10.0
 _LISTED_DUMPS = 10
 _PREVIEW_PRODUCTS = 5
 _PREVIEW_CHARS = 160
+
+
+@dg.observable_source_asset(
+    group_name="summaries",
+    description=(
+        "The input: files of raw reviews, one review per row, under `review_dumps/` of the lake. "
+        "Amazon Reviews 2014, 2018 and 2023 JSON lines, AWS review TSV or Parquet, or CSV, plain "
+        "or gzip; the format is detected from the content. Each ingest observes the files that it "
+        "read. **Observe** this asset to record the present files: a new data version means that "
+        "`grouped_reviews` is out of date; launch the job `refresh`."
+    ),
+)
+@fails_plainly
+def review_dumps(pipeline: dg.ResourceParam[Pipeline]) -> dg.ObserveResult:
+    """List the dumps; their names, sizes and tags make the data version."""
+    dumps = find_dumps(pipeline.lake, pipeline.settings)
+    return dg.ObserveResult(
+        data_version=dg.DataVersion(listing_fingerprint(dumps)), metadata=_dumps_metadata(dumps)
+    )
+
+
+def _observation(pipeline: Pipeline) -> dg.AssetObservation:
+    """Observation of the dumps, for a run that has read them."""
+    dumps = find_dumps(pipeline.lake, pipeline.settings)
+    return dg.AssetObservation(
+        review_dumps.key,
+        metadata=_dumps_metadata(dumps),
+        tags={"dagster/data_version": listing_fingerprint(dumps)},
+    )
+
+
+def _dumps_metadata(dumps: Sequence[Dump]) -> dict[str, Any]:
+    return {
+        "files": len(dumps),
+        "megabytes": round(sum(dump.size for dump in dumps) / 1e6, 3),
+        "newest": f"{max(dump.last_modified for dump in dumps):%Y-%m-%d %H:%M} UTC",
+        "dumps": display.table(
+            ["dump", "bytes", "modified (UTC)"],
+            (
+                (dump.name, f"{dump.size:,}", f"{dump.last_modified:%Y-%m-%d %H:%M}")
+                for dump in dumps
+            ),
+        ),
+    }
 
 
 @dg.asset(
@@ -48,7 +98,7 @@ def grouped_reviews(
         more = len(record.dumps) - _LISTED_DUMPS
         pipeline.say(context.log.info, f"{more:,} more dumps: the asset's page has the table")
     if pipeline.settings.dumps or has_dumps(pipeline.lake):  # else an earlier call named them
-        context.log_event(observation(pipeline))
+        context.log_event(_observation(pipeline))
     if record.counts.quarantined:
         context.log.warning(
             f"{record.counts.quarantined:,} rows could not be read and are in quarantine: "

@@ -32,7 +32,7 @@ _PREVIEW_PRODUCTS = 5
 _PREVIEW_CHARS = 240
 
 
-def merged_metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict[str, Any]:
+def _metadata(pipeline: Pipeline, plan: Plan, merged: MergedTable) -> dict[str, Any]:
     """Metadata of the merged table; reads the table and every manifest."""
     lake = pipeline.lake
     grouped = current_grouped_reviews(lake)
@@ -211,5 +211,5 @@ def merged_summaries(
         context.log.warning(f"merged without {len(merged.incomplete_checkpoints)} checkpoints")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(merged.csv_sha256),
-        metadata=merged_metadata(pipeline, plan, merged),
+        metadata=_metadata(pipeline, plan, merged),
     )

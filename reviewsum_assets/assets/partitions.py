@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import dagster as dg
 
 from reviewsum_assets.assets import display
-from reviewsum_assets.assets.display import link_metadata
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
@@ -134,7 +134,7 @@ def _metadata(pipeline: Pipeline, state: CheckpointState) -> dict[str, Any]:
         "engine_reason": producer.engine_reason or None,
         "instance_type": producer.instance_type,
         "job": producer.job_name,
-        **link_metadata(pipeline.compute.links_of(producer)),
+        **display.link_metadata(pipeline.compute.links_of(producer)),
         "manifest": dg.MetadataValue.path(lake.uri_of(places.checkpoint_manifest(planned.number))),
         "dagster/partition_row_count": len(manifest.products),
         "dagster/uri": lake.uri_of(places.checkpoint_csv(planned.number)),
@@ -175,14 +175,11 @@ def earlier_attempts(instance: dg.DagsterInstance, run: dg.DagsterRun) -> frozen
 
     A run that succeeded left nothing to go on with: executing it again means all of it.
     """
-    found: set[str] = set()
-    attempt = run
-    while parent_id := attempt.get_parent_run_id():
-        parent = instance.get_run_by_id(parent_id)
-        if parent is None or parent.is_success or _options(parent) != _options(run):
+    found = set()
+    for attempt in islice(_attempts(instance, run), 1, None):
+        if attempt.is_success or _options(attempt) != _options(run):
             break
-        found.add(parent_id)
-        attempt = parent
+        found.add(attempt.run_id)
     return frozenset(found)
 
 
@@ -190,8 +187,7 @@ def materialized_in(
     instance: dg.DagsterInstance, run: dg.DagsterRun, asset: str
 ) -> dg.AssetMaterialization | None:
     """First materialization of an asset in a run, or else in the run that it is a retry of."""
-    attempt: dg.DagsterRun | None = run
-    while attempt is not None:
+    for attempt in _attempts(instance, run):
         cursor, has_more = None, True
         while has_more:
             found = instance.get_records_for_run(
@@ -205,9 +201,16 @@ def materialized_in(
                 if materialization is not None and materialization.asset_key == dg.AssetKey(asset):
                     return materialization
             cursor, has_more = found.cursor, found.has_more
+    return None
+
+
+def _attempts(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[dg.DagsterRun]:
+    """A run, and the runs that it repeats, the newest first."""
+    attempt: dg.DagsterRun | None = run
+    while attempt is not None:
+        yield attempt
         parent_id = attempt.get_parent_run_id()
         attempt = instance.get_run_by_id(parent_id) if parent_id else None
-    return None
 
 
 def _options(run: dg.DagsterRun) -> object:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from reviewsum_assets.assets.checkpoint_plan import plan_of_run
-from reviewsum_assets.assets.checks import Rule, judged
+from reviewsum_assets.assets.checks import Rule, chosen
 from reviewsum_assets.assets.display import shortened
 from reviewsum_assets.assets.partitions import CHUNK_SUMMARIES, MERGED_SUMMARIES
 from reviewsum_assets.assets.pipeline import Pipeline
@@ -16,8 +16,10 @@ from reviewsum_assets.errors import CheckError
 from reviewsum_assets.evaluation.canaries import CanaryComparison
 from reviewsum_assets.storage import places
 
-# Per defect: name and description of the check, sentence after the count, advice.
-_CHECKS = {
+_EXCERPT_CHARS = 200
+
+# Name, description, trouble and advice of the check for each defect.
+_TEXTS = {
     Defect.EMPTY: (
         "no_empty_summaries",
         "No summary is empty.",
@@ -61,22 +63,26 @@ _CHECKS = {
         "Change min_length and max_length, or the bounds min_summary_words and max_summary_words",
     ),
 }
-_SPECS = {
-    defect: dg.AssetCheckSpec(
-        name, asset=MERGED_SUMMARIES, blocking=defect is Defect.EMPTY, description=description
-    )
-    for defect, (name, description, _, _) in _CHECKS.items()
+# An empty summary is a fault of the pipeline; a good model may have the other defects.
+_DEFECTS = {
+    defect: Rule(MERGED_SUMMARIES, *texts, blocking=defect is Defect.EMPTY, detail="summary")
+    for defect, texts in _TEXTS.items()
 }
-_NUMBERS = dg.AssetCheckSpec(
+_NUMBERS = Rule(
+    MERGED_SUMMARIES,
     "numbers_from_reviews",
-    asset=MERGED_SUMMARIES,
-    description="Few summaries name a number that is not in the reviews they were made from: at "
-    "most `max_defective_share` of those that name any.",
+    "Few summaries name a number that is not in the reviews they were made from: at most "
+    "`max_defective_share` of those that name any.",
+    "summaries that name a number name one that is not in their reviews",
+    "Compare some of these with their reviews; if the numbers are invented, choose another model",
+    detail="numbers that are not there",
 )
 
 
 @dg.multi_asset_check(
-    specs=[*_SPECS.values(), _NUMBERS], name="summary_quality_checks", can_subset=True
+    specs=[rule.spec for rule in (*_DEFECTS.values(), _NUMBERS)],
+    name="summary_quality_checks",
+    can_subset=True,
 )
 @fails_plainly
 def summary_quality_checks(
@@ -86,48 +92,38 @@ def summary_quality_checks(
     allowed = pipeline.settings.max_defective_share
     plan = plan_of_run(context.instance, context.run, pipeline.lake)
     report = judge_summaries(pipeline.lake, plan, pipeline.settings)
-    chosen = context.selected_asset_check_keys
-    for defect, (_, _, trouble, advice) in _CHECKS.items():
-        if _SPECS[defect].key in chosen:
-            # An empty summary is a fault of the pipeline; a good model may have the other defects.
-            is_fault = defect is Defect.EMPTY
-            rule = Rule(
-                trouble,
-                advice,
-                allowed=0.0 if is_fault else allowed,
-                severity=dg.AssetCheckSeverity.ERROR if is_fault else dg.AssetCheckSeverity.WARN,
-                detail="summary",
-            )
-            yield judged(_SPECS[defect], rule, report.defects[defect], report.summaries)
-    if _NUMBERS.key in chosen:
-        rule = Rule(
-            "summaries that name a number name one that is not in their reviews",
-            "Compare some of these with their reviews; if the numbers are invented, choose another "
-            "model",
-            allowed=allowed,
-            severity=dg.AssetCheckSeverity.WARN,
-            detail="numbers that are not there",
+    results = [
+        rule.judge(
+            report.defects[defect], report.summaries, allowed=0.0 if rule.blocking else allowed
         )
-        yield judged(_NUMBERS, rule, report.numbers, report.compared)
+        for defect, rule in _DEFECTS.items()
+    ]
+    results.append(_NUMBERS.judge(report.numbers, report.compared, allowed=allowed))
+    yield from chosen(context, results)
 
 
-_EXCERPT_CHARS = 200
-
-_SPEC = dg.AssetCheckSpec(
+_CANARIES = Rule(
+    CHUNK_SUMMARIES,
     "canary_summaries",
-    asset=CHUNK_SUMMARIES,
-    blocking=True,
-    description="Every worker first summarizes four fixed texts, with the same result as the first "
-    "worker, on any GPU, engine and library version. Different words are a warning; below "
+    "Every worker first summarizes four fixed texts, with the same result as the first worker, on "
+    "any GPU, engine and library version. Different words are a warning; below "
     "`min_canary_rouge_l`, nothing is merged.",
+    "checkpoints come from workers that summarize the canary texts differently from the first one",
+    "Compare the texts and decide which is right: compute the checkpoints of the wrong worker "
+    "again with `recompute`, on the machine of the right one; if the first worker, in "
+    f"{places.CANARY_SUMMARIES}/ of the lake, was wrong, remove that record first. If both are "
+    "acceptable, lower min_canary_rouge_l",
+    blocking=True,
+    subject="worker",
+    detail="difference",
 )
 
 
-@dg.multi_asset_check(specs=[_SPEC], name="canary_check")
+@dg.multi_asset_check(specs=[_CANARIES.spec], name="canary_check")
 @fails_plainly
 def canary_check(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
     """Compare the workers of all checkpoints of the current plan, by their manifests."""
-    return _result_of_plan(pipeline, require_plan(pipeline.lake))
+    return _canaries_of_plan(pipeline, require_plan(pipeline.lake))
 
 
 def require_agreeing_canaries(
@@ -138,18 +134,11 @@ def require_agreeing_canaries(
     Raises:
         CheckError: workers are farther apart than ``min_canary_rouge_l`` allows.
     """
-    result = _result_of_plan(pipeline, plan)
+    result = _canaries_of_plan(pipeline, plan)
     if is_logged:
         _log(context, result)
     if not result.passed and result.severity is dg.AssetCheckSeverity.ERROR:
-        raise CheckError(f"{_SPEC.name}: {result.description}")
-
-
-def _result_of_plan(pipeline: Pipeline, plan: Plan) -> dg.AssetCheckResult:
-    comparison = CanaryComparison(pipeline.lake)
-    for state, manifest in pipeline.state.manifests(plan):
-        comparison.add(state.planned.recipe, manifest)
-    return _canary_result(pipeline, comparison)
+        raise CheckError(f"{_CANARIES.name}: {result.description}")
 
 
 def log_canaries(
@@ -160,7 +149,7 @@ def log_canaries(
     The check itself needs an output of ``chunk_summaries``, but a run gives none: it logs each
     materialization directly.
     """
-    _log(context, _canary_result(pipeline, comparison))
+    _log(context, _judge_canaries(pipeline, comparison))
 
 
 def _log(context: dg.AssetExecutionContext, result: dg.AssetCheckResult) -> None:
@@ -168,8 +157,8 @@ def _log(context: dg.AssetExecutionContext, result: dg.AssetCheckResult) -> None
         context.log.warning(result.description or "")
     context.log_event(
         dg.AssetCheckEvaluation(
-            asset_key=_SPEC.asset_key,
-            check_name=_SPEC.name,
+            asset_key=_CANARIES.asset,
+            check_name=_CANARIES.name,
             passed=result.passed,
             metadata=result.metadata,
             severity=result.severity,
@@ -178,24 +167,15 @@ def _log(context: dg.AssetExecutionContext, result: dg.AssetCheckResult) -> None
     )
 
 
-def _canary_result(pipeline: Pipeline, comparison: CanaryComparison) -> dg.AssetCheckResult:
+def _canaries_of_plan(pipeline: Pipeline, plan: Plan) -> dg.AssetCheckResult:
+    comparison = CanaryComparison(pipeline.lake)
+    for state, manifest in pipeline.state.manifests(plan):
+        comparison.add(state.planned.recipe, manifest)
+    return _judge_canaries(pipeline, comparison)
+
+
+def _judge_canaries(pipeline: Pipeline, comparison: CanaryComparison) -> dg.AssetCheckResult:
     drifts = comparison.drifts()
-    least = min((drift.rouge_l for drift in drifts), default=1.0)
-    is_fault = least < pipeline.settings.min_canary_rouge_l
-    where = pipeline.lake.uri_of(places.CANARY_SUMMARIES)
-    silent = f"; {comparison.silent:,} others were not compared" if comparison.silent else ""
-    rule = Rule(
-        "checkpoints come from workers that summarize the canary texts differently from the first "
-        f"one, ROUGE-L {least:.2f} or more",
-        "Compare the texts and decide which is right: compute the checkpoints of the wrong worker "
-        "again with `recompute`, on the machine of the right one; if the first worker, in "
-        f"{where}, was wrong, remove that record first. If both are acceptable, lower "
-        "min_canary_rouge_l",
-        severity=dg.AssetCheckSeverity.ERROR if is_fault else dg.AssetCheckSeverity.WARN,
-        subject="worker",
-        detail="difference",
-        well=f"{comparison.compared:,} checkpoints come from workers that agree{silent}",
-    )
     examples = [
         (
             drift.place,
@@ -206,5 +186,10 @@ def _canary_result(pipeline: Pipeline, comparison: CanaryComparison) -> dg.Asset
         )
         for drift in drifts[:MOST_EXAMPLES]
     ]
-    finding = Finding(sum(drift.checkpoints for drift in drifts), examples)
-    return judged(_SPEC, rule, finding, comparison.compared)
+    least = min((drift.rouge_l for drift in drifts), default=1.0)
+    return _CANARIES.judge(
+        Finding(sum(drift.checkpoints for drift in drifts), examples),
+        comparison.compared,
+        is_fault=least < pipeline.settings.min_canary_rouge_l,
+        note=f"; {comparison.silent:,} others were not compared" if comparison.silent else "",
+    )

@@ -23,7 +23,7 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-from reviewsum_assets.assets.merged_summaries import merged_metadata, record_metadata
+from reviewsum_assets.assets.merged_summaries import record_metadata
 from reviewsum_assets.assets.partitions import (
     CHUNK_SUMMARIES,
     DATA_VERSION_TAG,
@@ -360,13 +360,10 @@ def _reconcile_merged(
     merged = None if problems else current_merged_table(pipeline.lake)
     if merged is None or merged.plan_id != plan.plan_id or merged.csv_sha256 == version:
         return MergedChange()
-    metadata = (
-        merged_metadata(pipeline, plan, merged) if thorough else record_metadata(pipeline, merged)
-    )
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
             MERGED_SUMMARIES,
-            metadata={**metadata, "adopted": True},
+            metadata={**record_metadata(pipeline, merged), "adopted": True},
             tags={DATA_VERSION_TAG: merged.csv_sha256},
         )
     )

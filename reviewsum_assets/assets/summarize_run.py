@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import dagster as dg
-from dagster_pipes import PipesContextData, PipesParams
 
+from reviewsum_assets.assets import display
+from reviewsum_assets.assets.job_messages import JobMessages, pipes_context
 from reviewsum_assets.assets.partitions import (
     CHUNK_SUMMARIES,
     UNLISTED,
@@ -21,7 +20,6 @@ from reviewsum_assets.assets.partitions import (
 )
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.assets.quality_checks import log_canaries
-from reviewsum_assets.assets.run_failure import job_links, not_landed
 from reviewsum_assets.checkpoints.manifest import require_summaries
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.validity import (
@@ -32,68 +30,13 @@ from reviewsum_assets.checkpoints.validity import (
 )
 from reviewsum_assets.compute import JobEnd, Launch, RunningJob
 from reviewsum_assets.compute.base import Tolerance
-from reviewsum_assets.compute.estimate import estimate, order_job
+from reviewsum_assets.compute.estimate import order_job
 from reviewsum_assets.compute.failures import FailureKind, JobFailure, LaunchError
 from reviewsum_assets.compute.launches import note_waiting, waiting_runs
-from reviewsum_assets.errors import LakeError, ReviewsumError
+from reviewsum_assets.errors import LakeError, ReviewsumError, first_names
 from reviewsum_assets.evaluation.canaries import CanaryComparison
 from reviewsum_assets.job.progress import read_progress
 from reviewsum_assets.storage.lake import Lake
-from reviewsum_assets.storage.places import message_key
-
-
-class JobMessages:
-    """Passes on the Pipes messages of a job from the first one, whichever run started it.
-
-    ``dg.open_pipes_session`` would require a materialization from the process for every output and
-    read in its own thread; here partitions are materialized from the lake.
-    """
-
-    def __init__(self, context: dg.AssetExecutionContext, lake: Lake, job: str) -> None:
-        self._log = context.log
-        self._handler = dg.PipesMessageHandler(context, _NoReader())
-        self._lake = lake
-        self._job = job
-        self._next = 1
-
-    def pass_on(self) -> None:
-        """Pass on the messages since the last call."""
-        while (content := self._lake.get(message_key(self._job, self._next))) is not None:
-            number, self._next = self._next, self._next + 1
-            try:
-                self._handler.handle_message(json.loads(content))
-            except Exception as error:  # a damaged message must not end the work
-                self._log.warning(f"message {number} of the job cannot be read: {error!r}")
-
-
-def pipes_context(context: dg.AssetExecutionContext) -> str:
-    """Pipes context of the process, as JSON: its run; the job spec holds the rest."""
-    return json.dumps(
-        PipesContextData(
-            asset_keys=[context.asset_key.to_user_string()],
-            code_version_by_asset_key=None,
-            provenance_by_asset_key=None,
-            partition_key=None,
-            partition_key_range=None,
-            partition_time_window=None,
-            run_id=context.run.run_id,
-            job_name=context.job_name,
-            retry_number=context.retry_number,
-            extras={},
-        )
-    )
-
-
-class _NoReader(dg.PipesMessageReader):
-    """Reads nothing: the handler requires a reader, and ``JobMessages`` reads the lake."""
-
-    @contextmanager  # the argument is unused: Dagster's interface names it
-    def read_messages(self, handler: dg.PipesMessageHandler) -> Iterator[PipesParams]:  # noqa: ARG002
-        yield {}
-
-    def no_messages_debug_text(self) -> str:
-        return "Messages are objects on the lake."
-
 
 _LOG_EVERY_SECONDS = 10.0
 # Time without access to the lake after which a run gives up; its job continues.
@@ -112,8 +55,6 @@ def summarize_pending(context: dg.AssetExecutionContext, pipeline: Pipeline, pla
     if not pending:
         context.log.info(f"all {len(plan.checkpoints):,} checkpoints are valid")
         return
-    found = estimate(pipeline.lake, plan, pending, pipeline.settings, pipeline.compute.capacity)
-    pipeline.say(context.log.info, f"{len(pending):,} checkpoints are pending: {found.sentence}")
     run = SummarizeRun(context, pipeline, plan, pending, recompute=False)
     run.compute_missing()
     run.require_all()
@@ -207,14 +148,36 @@ class SummarizeRun:
                 (product for manifest in manifests for product in manifest.quarantined),
             )
             return
-        raise not_landed(
-            failure=self._failure or _NO_FAILURE,
-            missing=self._pending,
-            reasons=self._reasons,
-            requested=len(self.requested),
-            recompute=self.recompute,
-            job=self._job,
-            usd=self._usd,
+        failure = self._failure or _NO_FAILURE
+        # Only a re-execution knows which checkpoints remain to be computed again.
+        go_on = (
+            "re-execute this run" if self.recompute else "launch refresh again (`reviewsum run`)"
+        )
+        is_left = failure.kind is FailureKind.BUDGET
+        default = "still pending" if is_left else "it did not land"
+        why = {
+            planned.partition_key: self._reasons.get(number, default)
+            for number, planned in self._pending.items()
+        }
+        raise dg.Failure(
+            description=(
+                f"{len(why)} of {len(self.requested)} requested checkpoints did not "
+                f"land ({failure.kind.value}: {failure.reason}). "
+                f"{first_names([f'{key}: {reason}' for key, reason in why.items()], '; ')}. "
+                f"What to do: {failure.advice}. Checkpoints "
+                f"that landed are kept: {go_on} to compute the rest.{_links(self._job)}"
+            ),
+            metadata={
+                "failure": failure.kind.value,
+                "reason": failure.reason,
+                "what_to_do": failure.advice,
+                "landed": len(self.requested) - len(why),
+                "missing": len(why),
+                "missing_checkpoints": display.table(["checkpoint", "reason"], why.items()),
+                "usd": self._usd,
+                **_job_metadata(self._job),
+            },
+            allow_retries=False,
         )
 
     @property
@@ -351,7 +314,7 @@ class SummarizeRun:
                 "to compute the rest"
             )
         except ReviewsumError as error:
-            self.context.log.error(f"{error}.{job_links(job)}")  # noqa: TRY400 - no traceback for users
+            self.context.log.error(f"{error}.{_links(job)}")  # noqa: TRY400 - no traceback for users
 
     def _log_landed(self, job: RunningJob) -> None:
         digests = checkpoint_digests(self._lake)
@@ -390,3 +353,19 @@ class SummarizeRun:
             self._logged = time.monotonic()
             usd = job.usd_so_far()
             self.context.log.info(f"{progress}{f', {usd:.2f} USD so far' if usd else ''}")
+
+
+def _links(job: RunningJob | None) -> str:
+    """Links to a job and its log, for the end of a message."""
+    return "".join(f" {name}: {link}" for name, link in (job.links if job else {}).items())
+
+
+def _job_metadata(job: RunningJob | None) -> dict[str, Any]:
+    if job is None:
+        return {}
+    return {
+        "job": job.spec.name,
+        **display.link_metadata(job.links),
+        # A fence within the log would end the block, and the rest would be shown as Markdown.
+        "job_log_tail": dg.MetadataValue.md(f"```\n{job.log_tail().replace('```', '` ` `')}\n```"),
+    }

@@ -25,12 +25,7 @@ from reviewsum_assets.assets.checks import failed_checks
 from reviewsum_assets.assets.dagster_home import last_run_of_this_process, sends_own_alert
 from reviewsum_assets.automation.jobs import PURPOSE_TAG
 from reviewsum_assets.errors import RunInterrupted, SettingsError
-from reviewsum_assets.settings import (
-    SLACK_TOKEN_VARIABLE,
-    SMTP_PASSWORD_VARIABLE,
-    AutomationSettings,
-    load_automation_settings,
-)
+from reviewsum_assets.settings import AutomationSettings, load_automation_settings
 
 _SMTP_PORTS = {"SSL": 465, "STARTTLS": 587}
 _SMTP_SECONDS = 60.0
@@ -60,7 +55,7 @@ def _send_to_slack(text: str, settings: AutomationSettings) -> None:
         from dagster_slack import SlackResource
     except ImportError as error:
         raise SettingsError("slack_channel needs the extra `slack`") from error
-    client = SlackResource(token=_secret(SLACK_TOKEN_VARIABLE)).get_client()
+    client = SlackResource(token=_secret("SLACK_BOT_TOKEN")).get_client()
     client.base_url = f"{settings.slack_api_url.rstrip('/')}/"
     # Unescaped, the name of a dump could notify a whole channel, or disguise a link:
     # https://docs.slack.dev/messaging/formatting-message-text#escaping
@@ -83,9 +78,7 @@ def _send_by_email(text: str, settings: AutomationSettings) -> None:
     with server:
         if security == "STARTTLS":
             server.starttls(context=context)
-        server.login(
-            settings.smtp_user or settings.alert_email_from, _secret(SMTP_PASSWORD_VARIABLE)
-        )
+        server.login(settings.smtp_user or settings.alert_email_from, _secret("SMTP_PASSWORD"))
         server.send_message(mail)
 
 

@@ -35,10 +35,15 @@ from reviewsum_assets.cli.output import (
     status_result,
     warn_of_another_lake,
 )
-from reviewsum_assets.errors import ReviewsumError, RunInterrupted, SettingsError
+from reviewsum_assets.errors import (
+    ReviewsumError,
+    RunInterrupted,
+    SettingsError,
+    escape_what_terminals_lack,
+)
 from reviewsum_assets.lake_state import lake_status, plan_differences
 from reviewsum_assets.reviews.dumps import put_sample
-from reviewsum_assets.settings import ENVIRONMENT_PREFIX, escape_what_terminals_lack
+from reviewsum_assets.settings import ENVIRONMENT_PREFIX
 from reviewsum_assets.storage.lake import Lake
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130

@@ -223,7 +223,7 @@ class _Runs:
                 run_id=run_id,
                 instance=self.instance,
                 resources={"pipeline": self.pipeline},
-                tags=run_tags(sends_alert=self.pipeline.settings.sends_alerts),
+                tags=run_tags(self.pipeline.settings),
                 run_config={"loggers": {"console": {"config": {"log_level": self.log_level}}}},
             )
         except dg.Failure as failure:

@@ -27,4 +27,4 @@ def compute_for(settings: Settings, lake: Lake) -> Compute:
         raise SettingsError(
             "compute sagemaker needs the AWS libraries: pip install 'reviewsum_assets[aws]'"
         ) from error
-    return SageMakerCompute(lake, settings.sagemaker_settings(), settings.usd_per_hour)
+    return SageMakerCompute(lake, settings, settings.usd_per_hour)

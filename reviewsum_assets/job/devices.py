@@ -74,10 +74,27 @@ class WorkerDevice:
     def __str__(self) -> str:
         return f"cpu x {self.threads} threads" if self.gpu is None else f"cuda ({self.gpu})"
 
+    def pool_products(self, engine: EngineSettings) -> int:
+        """Products whose chunks a worker pools, about ten batches."""
+        return round(engine.batch_size * self._batch_factor)
+
+    def tokens_per_batch(self, engine: EngineSettings, chunk_tokens: int) -> int:
+        """Source tokens per batch, padding included, for full chunks of ``chunk_tokens``."""
+        full_chunks = round(engine.chunk_batch_size * self._batch_factor)
+        return engine.batch_tokens or full_chunks * chunk_tokens
+
     @property
-    def gpu_memory_gib(self) -> float | None:
-        """Memory of the GPU in GiB, 0 if unknown; None on a CPU."""
-        return None if self.gpu is None else self.gpu.memory_gib
+    def _batch_factor(self) -> float:
+        """Factor of the device's batches: 1 on a CPU, 10 on a GPU of unknown memory.
+
+        Ten times the batch, 36,000 source tokens, takes 8 to 20 GiB of a GPU, by engine and length
+        of the chunks; weights and libraries take another 4. Modelled from the sizes of weights,
+        activations and caches in bfloat16, not measured. 22.5 GiB: an A10G or L4, sold as 24 GB.
+        """
+        if self.gpu is None:
+            return 1.0
+        gib = self.gpu.memory_gib
+        return max(1.0, 10 * (gib - 4.0) / (22.5 - 4.0)) if gib else 10.0
 
 
 def worker_devices(engine: EngineSettings, parameters: int) -> list[WorkerDevice]:

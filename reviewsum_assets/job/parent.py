@@ -65,7 +65,7 @@ def run_job(
             model.require_fit(recipe.settings)
         parameters = max(model.parameters for model, _ in models)
         devices = worker_devices(spec.engine, parameters)
-        dealer.pool_products = spec.engine.pool_products(devices[0].gpu_memory_gib)
+        dealer.pool_products = devices[0].pool_products(spec.engine)
         if problem := unused_gpus(spec.engine):
             reporter.report(problem, logging.WARNING)
         skipped = f", {len(valid)} of them already valid" if valid else ""

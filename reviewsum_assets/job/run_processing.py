@@ -123,13 +123,13 @@ if __name__ == "__main__" and not __package__:
     _make_importable()
 
 import reviewsum_assets
-from reviewsum_assets.errors import DumpError, ReviewsumError
+from reviewsum_assets.errors import DumpError, ReviewsumError, escape_what_terminals_lack
 from reviewsum_assets.job.lease import held_lease
 from reviewsum_assets.job.parent import run_job, summarize_grouped
 from reviewsum_assets.job.progress import JobResult, ProgressReporter, open_pipes
 from reviewsum_assets.job.spec import Host, JobSpec, read_spec
 from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
-from reviewsum_assets.settings import escape_what_terminals_lack, load_settings
+from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.places import result_key
 

@@ -45,10 +45,11 @@ def small(planned: Planned, lake: Lake) -> SmallPipeline:
     return small
 
 
-def summarized(small: SmallPipeline, number: int, producer: Producer) -> None:
-    lake = small.pipeline.lake
-    written = dict.fromkeys(texts(4), GOOD)
-    complete(lake, require_plan(lake), numbers=[number], texts=written, producer=producer)
+def summarized(small: SmallPipeline, second: Producer) -> None:
+    """Write both checkpoints, the second one by another worker."""
+    plan, written = require_plan(small.pipeline.lake), dict.fromkeys(texts(4), GOOD)
+    for number, producer in ((1, FIRST), (2, second)):
+        complete(small.pipeline.lake, plan, [number], texts=written, producer=producer)
 
 
 def verdict(run: Any) -> dg.AssetCheckEvaluation:
@@ -57,19 +58,10 @@ def verdict(run: Any) -> dg.AssetCheckEvaluation:
     return [one for one in found if one.check_name == "canary_summaries"][-1]
 
 
-def test_workers_that_say_the_same_pass(small: SmallPipeline) -> None:
-    summarized(small, 1, FIRST)
-    summarized(small, 2, PRODUCER)
-    found = verdict(small.execute("merge"))
-    assert found.passed
-    assert found.description == (
-        "1 checkpoints come from workers that agree; 1 others were not compared"
-    )
-
-
-def test_a_few_other_words_are_a_warning_that_says_what_differs(small: SmallPipeline) -> None:
-    summarized(small, 1, FIRST)
-    summarized(small, 2, drifted("My son loves the color. Easy to set up and to clean."))
+def test_other_words_are_a_warning_that_shows_them_and_workers_that_say_the_same_pass(
+    small: SmallPipeline,
+) -> None:
+    summarized(small, drifted("My son loves the color. Easy to set up and to clean."))
     report = materialize_pending(small.instance, small.pipeline, log_level="CRITICAL")
     (warning,) = report.warnings
     assert warning.startswith("chunk_summaries: canary_summaries: 1 of 2 checkpoints come from")
@@ -77,43 +69,42 @@ def test_a_few_other_words_are_a_warning_that_says_what_differs(small: SmallPipe
     found = verdict(run)
     assert run.success
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert (
-        "| test, cuda (NVIDIA A10G), float32, local | 1 checkpoints; 1 of 4 texts, ROUGE-L 0.9"
-    ) in str(found.metadata["examples"].value)
+    examples = str(found.metadata["examples"].value)
+    assert "| test, cuda (NVIDIA A10G), float32, local | 1 checkpoints; 1 of 4 texts," in examples
+    assert "ROUGE-L 0.9" in examples
     assert (
         "; device cuda (NVIDIA A10G), was cpu; for example: My son loves the color. Easy to set up "
         "and to clean. - was: My daughter (8) loves"
-    ) in str(found.metadata["examples"].value)
+    ) in examples
+
+    summarized(small, PRODUCER)
+    found = verdict(small.execute("merge"))
+    assert found.passed
+    assert str(found.description).startswith("0 of 1 checkpoints come from workers that")
+    assert str(found.description).endswith("; 1 others were not compared")
 
 
 def test_what_is_too_far_off_is_not_merged_until_it_is_computed_again(
     small: SmallPipeline,
 ) -> None:
-    summarized(small, 1, FIRST)
-    summarized(small, 2, drifted("x", "y", "z"))
+    summarized(small, drifted("x", "y", "z"))
     for _ in range(2):
         with pytest.raises(CheckError, match=r"canary_summaries: 1 of 2 .* `recompute`"):
             materialize_pending(small.instance, small.pipeline, log_level="CRITICAL")
-    assert current_merged_table(small.pipeline.lake) is None
-    tolerant = small.with_settings(min_canary_rouge_l=0.2)
-    assert tolerant.execute("merge").success
-    summarized(small, 2, FIRST)
-    run = small.execute("merge")
-    assert run.success
-    assert verdict(run).passed
-
-
-def test_nor_is_it_merged_by_a_run_of_the_table_alone(small: SmallPipeline) -> None:
-    summarized(small, 1, FIRST)
-    summarized(small, 2, drifted("x", "y", "z"))
-    run = dg.materialize(
+    alone = dg.materialize(
         [merged_summaries],
         instance=small.instance,
         resources={"pipeline": small.pipeline},
         raise_on_error=False,
     )
-    assert "canary_summaries: 1 of 2 checkpoints come from workers" in failure(run)
+    assert "canary_summaries: 1 of 2 checkpoints come from workers" in failure(alone)
     assert current_merged_table(small.pipeline.lake) is None
+    tolerant = small.with_settings(min_canary_rouge_l=0.2)
+    assert tolerant.execute("merge").success
+    summarized(small, FIRST)
+    run = small.execute("merge")
+    assert run.success
+    assert verdict(run).passed
 
 
 def test_a_run_reports_drift_and_keeps_its_checkpoints(small: SmallPipeline) -> None:

@@ -27,6 +27,7 @@ from tests.support.pipeline import SmallPipeline, texts, write_dump
 
 # Long enough, a sentence, and of its reviews' numbers: nothing is wrong with it.
 GOOD = "Buyers say that the sound is good, but not the battery."
+WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
 
 @pytest.fixture
@@ -50,6 +51,18 @@ def failed(run: Any) -> set[str]:
     return {name for name, found in evaluations(run).items() if not found.passed}
 
 
+def require_findings(
+    run: Any, found: Mapping[str, str], severity: dg.AssetCheckSeverity = WARN
+) -> None:
+    """Require that these checks fail, and no others, with one example each."""
+    assert failed(run) == found.keys()
+    for name, example in found.items():
+        check = evaluations(run)[name]
+        assert check.severity is severity
+        assert f"| {example} |" in str(check.metadata["examples"].value)
+        assert str(check.metadata["what_to_do"].value) in str(check.description)
+
+
 def check_again(small: SmallPipeline, *names: str) -> Any:
     """Execute checks of the merged table without an asset, all or some, as the UI does."""
     keys = [dg.AssetCheckKey(dg.AssetKey("merged_summaries"), name) for name in names]
@@ -62,14 +75,33 @@ def check_again(small: SmallPipeline, *names: str) -> Any:
     return job.execute_in_process(instance=small.instance, raise_on_error=False)
 
 
-def test_every_check_of_a_good_table_passes(small: SmallPipeline) -> None:
+def test_a_good_table_passes_until_dumps_or_plan_are_newer(small: SmallPipeline) -> None:
     summarized(small)
     run = small.execute("merge")
-    assert run.success
-    assert failed(run) == set()
-    assert len(evaluations(run)) == 13
+    assert (run.success, failed(run), len(evaluations(run))) == (True, set(), 13)
+    for name in ("up_to_date", "no_loops"):
+        assert evaluations(check_again(small, name)).keys() == {name}
+    dump = Path(small.pipeline.settings.dumps[0])
+    content = dump.read_bytes()
+    write_dump(dump, texts(9))
+    run = check_again(small)
+    assert (run.success, failed(run)) == (True, {"up_to_date"})
+    assert "dump.csv |" in str(evaluations(run)["up_to_date"].metadata["examples"].value)
+    dump.write_bytes(content)
+    assert small.with_settings(top_k=4).execute("ingest").success
+    found = evaluations(check_again(small))
+    assert "checkpoint\\_plan" in str(found["up_to_date"].metadata["examples"].value)
+    assert found["only_planned_products"].metadata["found"].value == 4
 
 
+FOUND = {
+    "whole_sentences": "P000",
+    "no_loops": "P001",
+    "no_placeholders": "P002",
+    "in_english": "P003",
+    "sensible_length": "P004",
+    "numbers_from_reviews": "P005 | 45: Buyers say that the sound is good for 45 hours.",
+}
 BAD = {
     "P000": "Buyers say that the sound of this one is good, but that the",
     "P001": f"{'The sound is good. ' * 9}That is all.",
@@ -77,14 +109,6 @@ BAD = {
     "P003": "Die Käufer sagen, dass der Klang gut ist, der Akku aber leider schwach ausfällt.",
     "P004": "It is good.",
     "P005": "Buyers say that the sound is good for 45 hours.",
-}
-FOUND = {
-    "whole_sentences": "P000",
-    "no_loops": "P001",
-    "no_placeholders": "P002",
-    "in_english": "P003",
-    "sensible_length": "P004",
-    "numbers_from_reviews": "P005",
 }
 
 
@@ -94,50 +118,26 @@ def test_each_defect_is_a_warning_that_names_the_product_and_what_to_do(
     summarized(small, BAD)
     run = small.execute("merge")
     assert run.success
-    assert failed(run) == FOUND.keys()
     for name, product in FOUND.items():
         found = evaluations(run)[name]
-        assert found.severity is dg.AssetCheckSeverity.WARN
         assert found.metadata["found"].value == 1
-        assert f"| {product} |" in str(found.metadata["examples"].value)
-        assert str(found.metadata["what_to_do"].value) in str(found.description)
-    assert "45: Buyers say" in str(
-        evaluations(run)["numbers_from_reviews"].metadata["examples"].value
-    )
-
-
-def test_a_defect_of_few_is_no_failure_and_is_still_shown(small: SmallPipeline) -> None:
-    summarized(small, {"P004": "It is good."})
+        assert f"| {product}" in str(found.metadata["examples"].value)
+    assert failed(run) == FOUND.keys()
+    assert {found.severity for name, found in evaluations(run).items() if name in FOUND} == {WARN}
     run = small.with_settings(max_defective_share=0.125).execute("merge")
-    assert failed(run) == set()
+    assert failed(run) == {"numbers_from_reviews"}, "which is a share of those with numbers"
     found = evaluations(run)["sensible_length"]
     assert (found.metadata["share"].value, found.metadata["of"].value) == (0.125, 8)
     assert "| P004 |" in str(found.metadata["examples"].value)
 
 
-def test_at_most_twenty_products_are_named(
-    instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path
+def test_a_run_stops_at_an_empty_summary_reports_other_defects_and_forgets_neither(
+    small: SmallPipeline,
 ) -> None:
-    dump = write_dump(tmp_path / "dump.csv", texts(30))
-    small = SmallPipeline.build(
-        instance, lake, pegasus, dump, engine="transformers", checkpoint_size=10
-    )
-    small.execute("ingest")
-    complete(lake, require_plan(lake), texts=dict.fromkeys(texts(30), "Breaks off in the middle"))
-    found = evaluations(small.execute("merge"))["whole_sentences"]
-    assert found.description is not None
-    assert found.description.startswith("30 of 30 summaries break off")
-    assert len(str(found.metadata["examples"].value).splitlines()) == 2 + 20
-
-
-def test_a_run_stops_at_an_empty_summary_says_so_and_does_not_forget(small: SmallPipeline) -> None:
     summarized(small, {"P003": " "})
     for _ in range(2):
         with pytest.raises(CheckError, match=r"no_empty_summaries: 1 of 8 .* `recompute`"):
             materialize_pending(small.instance, small.pipeline, log_level="CRITICAL")
-
-
-def test_a_run_reports_warnings_and_succeeds(small: SmallPipeline) -> None:
     summarized(small, {"P004": "It is good."})
     report = materialize_pending(small.instance, small.pipeline, log_level="CRITICAL")
     (warning,) = report.warnings
@@ -146,15 +146,20 @@ def test_a_run_reports_warnings_and_succeeds(small: SmallPipeline) -> None:
     assert again.did_nothing
 
 
-def test_an_allowed_incomplete_merge_warns_of_missing_products(small: SmallPipeline) -> None:
+def test_what_is_missing_or_in_quarantine_is_accounted_for_and_warned_of(
+    small: SmallPipeline,
+) -> None:
     summarized(small, numbers=(1, 2, 4))
     run = small.execute("merge", merged_summaries={"config": {"allow_incomplete": True}})
     assert run.success
-    assert failed(run) == {"all_accounted_for"}
-    found = evaluations(run)["all_accounted_for"]
-    assert found.severity is dg.AssetCheckSeverity.WARN
-    assert "| P004 | checkpoint\\_00003 |" in str(found.metadata["examples"].value)
-    assert found.metadata["found"].value == 2
+    require_findings(run, {"all_accounted_for": "P004 | checkpoint\\_00003"})
+    assert evaluations(run)["all_accounted_for"].metadata["found"].value == 2
+    summarized(small, poison=["P002"])
+    run = small.execute("merge")
+    assert run.success
+    require_findings(run, {"few_in_quarantine": "P002 | poison"})
+    few = small.with_settings(max_quarantined_share=0.125)
+    assert failed(few.execute("merge")) == set()
 
 
 def test_a_table_that_lost_and_gained_rows_fails(small: SmallPipeline) -> None:
@@ -168,79 +173,35 @@ def test_a_table_that_lost_and_gained_rows_fails(small: SmallPipeline) -> None:
     lake.put(places.MERGED_PARQUET, content.getvalue())
     run = check_again(small)
     assert not run.success
-    assert failed(run) == {"all_accounted_for", "one_row_a_product", "only_planned_products"}
-    for name, product in (
-        ("all_accounted_for", "P000"),
-        ("one_row_a_product", "P007"),
-        ("only_planned_products", "X1"),
-    ):
-        found = evaluations(run)[name]
-        assert found.severity is dg.AssetCheckSeverity.ERROR
-        assert found.metadata["found"].value == 1
-        assert f"| {product} |" in str(found.metadata["examples"].value)
+    found = {
+        "all_accounted_for": "P000 | checkpoint\\_00001",
+        "one_row_a_product": "P007 | 2 rows",
+        "only_planned_products": "X1 | not selected by the plan",
+    }
+    require_findings(run, found, ERROR)
 
 
-def test_products_in_quarantine_are_accounted_for_and_warned_of(small: SmallPipeline) -> None:
-    summarized(small, poison=["P002"])
-    run = small.execute("merge")
-    assert run.success
-    assert failed(run) == {"few_in_quarantine"}
-    assert "| P002 | poison |" in str(
-        evaluations(run)["few_in_quarantine"].metadata["examples"].value
-    )
-    few = small.with_settings(max_quarantined_share=0.125)
-    assert failed(few.execute("merge")) == set()
-
-
-def test_a_dump_that_is_newer_than_the_table_makes_it_stale(small: SmallPipeline) -> None:
-    summarized(small)
-    small.execute("merge")
-    dump = Path(small.pipeline.settings.dumps[0])
-    write_dump(dump, texts(9))
-    run = check_again(small)
-    assert run.success
-    assert failed(run) == {"up_to_date"}
-    assert "dump.csv" in str(evaluations(run)["up_to_date"].metadata["examples"].value)
-    assert "reviewsum run" in str(evaluations(run)["up_to_date"].description)
-
-
-def test_a_newer_plan_makes_the_table_stale(small: SmallPipeline) -> None:
-    summarized(small)
-    small.execute("merge")
-    assert small.with_settings(top_k=4).execute("ingest").success
-    found = evaluations(check_again(small))
-    assert "checkpoint\\_plan" in str(found["up_to_date"].metadata["examples"].value)
-    assert found["only_planned_products"].metadata["found"].value == 4
-
-
-def test_rows_that_could_not_be_read_are_named_by_line(
+def test_rows_that_could_not_be_read_and_a_dump_that_breaks_off_are_named(
     instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path
 ) -> None:
-    dump = write_dump(tmp_path / "dump.csv", {**texts(3), "": "no product id"})
-    small = SmallPipeline.build(instance, lake, pegasus, dump, engine="transformers")
-    run = small.execute("ingest")
-    assert run.success
-    assert failed(run) == {"rows_are_readable"}
-    examples = str(evaluations(run)["rows_are_readable"].metadata["examples"].value)
-    assert "dump.csv, line 5 | no product id |" in examples
-
-
-def test_a_dump_that_breaks_off_is_named(
-    instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path
-) -> None:
-    whole = write_dump(tmp_path / "whole.csv", texts(200)).read_bytes()
+    whole = write_dump(tmp_path / "whole.csv", {"": "no product id", **texts(200)}).read_bytes()
     dump = tmp_path / "dump.csv.gz"
     dump.write_bytes(gzip.compress(whole)[:-200])
-    small = SmallPipeline.build(instance, lake, pegasus, dump, engine="transformers")
-    run = small.execute("ingest")
+    run = SmallPipeline.build(instance, lake, pegasus, dump).execute("ingest")
     assert run.success
-    assert "dumps_are_whole" in failed(run)
-    check = evaluations(run)["dumps_are_whole"]
-    assert check.description == (
-        "1 of 1 dumps are damaged; rows before the damage are read, the others are lost: "
-        f"{dump}. Download them again and replace the damaged ones"
+    assert failed(run) <= {"rows_are_readable", "dumps_are_whole"}
+    assert evaluations(run).keys() == {
+        "one_row_a_product",
+        "rows_are_readable",
+        "fields_are_readable",
+        "dumps_are_whole",
+    }
+    rows, whole_dumps = (
+        evaluations(run)[name] for name in ("rows_are_readable", "dumps_are_whole")
     )
-    assert "dump.csv.gz" in str(check.metadata["examples"].value)
+    assert "dump.csv.gz, line 2 | no product id |" in str(rows.metadata["examples"].value)
+    assert str(whole_dumps.description).startswith("1 of 1 dumps are damaged; rows before")
+    assert "dump.csv.gz" in str(whole_dumps.metadata["examples"].value)
 
 
 def test_no_plan_is_made_of_products_in_two_rows(small: SmallPipeline) -> None:
@@ -257,18 +218,3 @@ def test_no_plan_is_made_of_products_in_two_rows(small: SmallPipeline) -> None:
     with pytest.raises(CheckError, match=r"grouped_reviews: one_row_a_product: 1 of 8 products"):
         materialize_pending(other.instance, other.pipeline, log_level="CRITICAL")
     assert current_plan(lake) == before
-
-
-def test_one_check_can_be_executed_alone(small: SmallPipeline) -> None:
-    summarized(small)
-    small.execute("merge")
-    for name in ("up_to_date", "no_loops"):
-        assert evaluations(check_again(small, name)).keys() == {name}
-
-
-def test_checks_run_with_the_assets_that_they_check(small: SmallPipeline) -> None:
-    assert evaluations(small.execute("ingest")).keys() == {
-        "one_row_a_product",
-        "rows_are_readable",
-        "dumps_are_whole",
-    }

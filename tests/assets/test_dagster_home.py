@@ -25,7 +25,7 @@ def test_several_processes_can_set_up_one_home_at_once(tmp_path: Path) -> None:
     environment = {**os.environ, "DAGSTER_HOME": str(tmp_path / "home")}
     processes = [
         subprocess.Popen([sys.executable, "-c", OPEN], env=environment, stderr=subprocess.PIPE)
-        for _ in range(4)
+        for _ in range(2)
     ]
     for process in processes:
         _, err = process.communicate(timeout=240)

@@ -79,27 +79,13 @@ def test_a_new_instance_adopts_what_is_valid_with_the_usual_metadata(world: Worl
     found = world.reconcile()
     assert found.adopted == keys(1, 2, 5)
     assert found.alignment.added == tuple(keys(1, 2, 3, 4, 5, 6))
-    states = shown(world.instance)
-    assert [number for number, state in states.items() if state == GREEN] == [1, 2, 5]
-    assert [number for number, state in states.items() if state == "MISSING"] == [3, 4, 6]
+    assert shown(world.instance) == {
+        number: GREEN if number in (1, 2, 5) else "MISSING" for number in range(1, 7)
+    }
     first = events(world.instance)[0]
-    assert (first["adopted"], first["reused"], first["products"]) == (
-        True,
-        True,
-        "2 of 2 summarized",
-    )
+    assert (first["adopted"], first["reused"]) == (True, True)
+    assert first["products"] == "2 of 2 summarized"
     assert "| P000000 |" in first["preview"]
-
-
-def test_a_second_call_does_nothing_and_says_so(world: World) -> None:
-    world.agree(1, 2, 3)
-    world.lake.delete(places.checkpoint_manifest(2))
-    world.reconcile()
-    before = (len(events(world.instance)), len(world.runs()))
-    again = world.reconcile()
-    assert again.did_nothing
-    assert again.sentences() == ["Dagster and the lake agree"]
-    assert (len(events(world.instance)), len(world.runs())) == before
 
 
 @pytest.mark.parametrize("end", [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED])
@@ -115,20 +101,35 @@ def test_what_a_job_finished_after_its_run_had_ended_is_adopted(
     assert states[4] == (RED if end is dg.DagsterRunStatus.FAILURE else "MISSING")
 
 
-def test_a_checkpoint_that_is_gone_shows_as_failed_with_the_reason(world: World) -> None:
+def test_scattered_losses_show_as_failed_with_the_reason_until_they_are_back(world: World) -> None:
     world.agree()
-    world.lake.delete(places.checkpoint_csv(3))
+    lost = [places.checkpoint_manifest(2), places.checkpoint_csv(3), places.checkpoint_manifest(5)]
+    content = {key: world.lake.get(key) or b"" for key in lost}
+    for key in lost:
+        world.lake.delete(key)
     found = world.reconcile()
-    assert [state.planned.number for state in found.lost] == [3]
-    assert shown(world.instance) == {**dict.fromkeys(range(1, 7), GREEN), 3: RED}
-    (record,) = world.instance.fetch_observations(CHUNK_SUMMARIES, limit=9).records
-    assert record.asset_observation is not None
-    assert record.asset_observation.partition == partition_key(3)
-    reason = record.asset_observation.metadata["reason"].value
-    assert reason == "the manifest is there, its CSV is not"
-    (run,) = world.runs()
-    (entry,) = [e for e in world.instance.all_logs(run.run_id) if "was executed" in e.message]
-    assert reason in entry.message
+    assert [state.planned.number for state in found.lost] == [2, 3, 5]
+    red = dict.fromkeys((2, 3, 5), RED)
+    assert shown(world.instance) == {**dict.fromkeys(range(1, 7), GREEN), **red}
+    records = world.instance.fetch_observations(CHUNK_SUMMARIES, limit=9).records
+    observed = [record.asset_observation for record in records if record.asset_observation]
+    reasons = {one.partition: one.metadata["reason"].value for one in observed}
+    assert reasons.keys() == set(keys(2, 3, 5))
+    assert reasons[partition_key(3)] == "the manifest is there, its CSV is not"
+    assert len(world.runs()) == 2, "one for each range"
+    logs = [entry for run in world.runs() for entry in world.instance.all_logs(run.run_id)]
+    (entry,) = [one for one in logs if "was executed" in one.message and "00003" in one.message]
+    assert "its CSV is not" in entry.message
+
+    before = (len(events(world.instance)), len(world.runs()))
+    again = world.reconcile()
+    assert again.did_nothing
+    assert again.sentences() == ["Dagster and the lake agree"]
+    assert (len(events(world.instance)), len(world.runs())) == before
+    for key in lost:
+        world.lake.put(key, content[key])
+    assert world.reconcile().adopted == keys(2, 3, 5)
+    assert set(shown(world.instance).values()) == {GREEN}
 
 
 def test_a_damaged_checkpoint_shows_as_failed_on_any_lake(
@@ -144,25 +145,6 @@ def test_a_damaged_checkpoint_shows_as_failed_on_any_lake(
         "the CSV's SHA-256 is not the one in its manifest"
     ]
     assert shown(instance)[2] == RED
-
-
-def test_scattered_losses_leave_their_neighbours_alone(world: World) -> None:
-    world.agree()
-    for number in (2, 3, 5):
-        world.lake.delete(places.checkpoint_manifest(number))
-    world.reconcile()
-    assert [n for n, state in shown(world.instance).items() if state == RED] == [2, 3, 5]
-    assert len(world.runs()) == 2
-
-
-def test_a_lost_checkpoint_that_is_back_turns_green(world: World) -> None:
-    world.agree()
-    manifest = world.lake.get(places.checkpoint_manifest(4)) or b""
-    world.lake.delete(places.checkpoint_manifest(4))
-    world.reconcile()
-    world.lake.put(places.checkpoint_manifest(4), manifest)
-    assert world.reconcile().adopted == keys(4)
-    assert shown(world.instance)[4] == GREEN
 
 
 def test_the_run_of_a_lost_checkpoint_is_not_retried_automatically(
@@ -213,64 +195,53 @@ def test_a_retired_checkpoint_leaves_and_a_new_one_comes(world: World) -> None:
     assert shown(world.instance) == {**dict.fromkeys(range(2, 7), GREEN), 7: "MISSING"}
 
 
-def test_the_merged_table_of_the_plan_is_adopted_once(world: World) -> None:
+def test_the_merged_table_of_the_plan_is_adopted_once_and_no_damaged_or_older_one(
+    world: World,
+) -> None:
     world.complete()
     merged = merge_checkpoints(world.lake, world.plan)
-    assert world.reconcile().merged.adopted
+    table = world.lake.get(places.MERGED_CSV) or b""
+    world.lake.put(places.MERGED_CSV, table + b"more")
     assert not world.reconcile().merged.adopted
+    world.lake.put(places.MERGED_CSV, table)
+    assert [world.reconcile().merged.adopted for _ in range(2)] == [True, False]
     (event,) = world.merged()
     assert event is not None
     assert event.metadata["adopted"].value is True
     assert event.metadata["dagster/row_count"].value == 12
     assert (event.tags or {})["dagster/data_version"] == merged.csv_sha256
-
-
-def test_a_merged_table_that_is_damaged_or_of_an_older_plan_is_not_adopted(world: World) -> None:
-    world.complete()
-    merge_checkpoints(world.lake, world.plan)
-    table = world.lake.get(places.MERGED_CSV) or b""
-    world.lake.put(places.MERGED_CSV, table + b"more")
-    assert not world.reconcile().merged.adopted
-    world.lake.put(places.MERGED_CSV, table)
     world.plan = plan_products(world.lake, products(13), version="2", checkpoint_size=2).plan
     assert not world.reconcile().merged.adopted
-    assert world.merged() == []
 
 
 @pytest.mark.parametrize(
-    ("key", "seconds"),
-    [(places.MERGED_CSV, 60.0), (places.MERGED_PARQUET, None), (places.MERGED_MANIFEST, 60.0)],
+    ("key", "seconds", "left", "reason"),
+    [
+        (places.MERGED_CSV, 60.0, None, "is missing"),
+        (places.MERGED_CSV, 60.0, -1, "bytes, 538 were merged"),
+        (places.MERGED_PARQUET, None, None, "is missing"),
+        (places.MERGED_MANIFEST, 60.0, None, "has no readable record: materialize it"),
+    ],
 )
-def test_a_merged_table_that_is_gone_fails_once_and_is_adopted_when_it_is_back(
-    world: World, key: str, seconds: float | None
+def test_a_merged_table_that_is_gone_or_cut_fails_once_and_is_adopted_when_it_is_back(
+    world: World, key: str, seconds: float | None, left: int | None, reason: str
 ) -> None:
     world.agree(merged=True)
     content = world.lake.get(key) or b""
     world.lake.delete(key)
+    if left is not None:
+        world.lake.put(key, content[:left])
     found = world.reconcile(seconds)
     if seconds is not None:
         assert (bool(found.merged.suspected), found.merged.lost) == (True, "")
         found = world.reconcile(seconds)
-    assert found.merged.lost == (
-        "merged_summaries has no readable record: materialize it"
-        if key == places.MERGED_MANIFEST
-        else f"{key} is missing"
-    )
+    assert found.merged.lost.endswith(reason)
     (run,) = world.runs()
     assert (run.job_name, run.status) == ("merge", dg.DagsterRunStatus.FAILURE)
     assert world.reconcile(seconds).did_nothing
     world.lake.put(key, content)
     assert world.reconcile(seconds).merged.adopted
     assert len(world.merged()) == 2
-
-
-def test_a_merged_table_that_was_cut_short_fails(world: World) -> None:
-    world.agree(merged=True)
-    table = world.lake.get(places.MERGED_CSV) or b""
-    world.lake.put(places.MERGED_CSV, table[:-1])
-    world.reconcile(60)
-    lost = world.reconcile(60).merged.lost
-    assert lost == (f"{places.MERGED_CSV} has {len(table) - 1:,} bytes, {len(table):,} were merged")
 
 
 def test_a_merged_table_that_a_run_writes_is_left_to_it(world: World) -> None:
@@ -319,18 +290,14 @@ def test_one_call_records_no_more_losses_than_it_has_time_for(
     assert set(shown(world.instance).values()) == {RED}
 
 
-def test_a_checkpoint_that_is_lost_again_is_suspected_first_again(world: World) -> None:
+def test_a_checkpoint_that_is_lost_again_or_replaced_is_judged_again(world: World) -> None:
     world.agree()
     for _ in range(2):
         world.lake.delete(places.checkpoint_manifest(3))
-        assert world.reconcile(seconds=60).lost == []
+        assert world.reconcile(seconds=60).lost == [], "it is suspected first"
         assert len(world.reconcile(seconds=60).lost) == 1
         world.complete(3)
         assert world.reconcile(seconds=60).adopted == keys(3)
-
-
-def test_what_another_instance_computed_again_is_adopted_with_its_new_files(world: World) -> None:
-    world.agree()
     complete(world.lake, world.plan, [2], texts=dict.fromkeys(products(12), "other words"))
     assert world.reconcile(seconds=60).adopted == keys(2)
     assert world.reconcile(seconds=60).did_nothing

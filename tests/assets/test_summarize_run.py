@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from reviewsum_assets.assets.summarize_run import JobMessages
+from reviewsum_assets.assets.job_messages import JobMessages
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.compute import Launch, RunningJob
 from reviewsum_assets.errors import LakeError

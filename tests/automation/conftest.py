@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.automation.new_dumps import new_dumps
+from reviewsum_assets.automation.sensors import new_dumps
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import plan_products, products

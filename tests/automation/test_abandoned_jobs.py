@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from reviewsum_assets.automation import upkeep
-from reviewsum_assets.automation.upkeep import stop_abandoned_jobs
+from reviewsum_assets.automation import sensors
+from reviewsum_assets.automation.sensors import stop_abandoned_jobs
 from reviewsum_assets.compute import Launch, RunningJob
 from reviewsum_assets.definitions import defs
 from tests.support.pipeline import SmallPipeline
@@ -37,62 +37,46 @@ def tick(small: SmallPipeline) -> str:
     return Sensor(stop_abandoned_jobs, small).skipped()
 
 
-def ended_run(small: SmallPipeline) -> str:
-    run_id: str = small.execute("ingest").run_id
-    return run_id
-
-
-def test_a_job_whose_run_is_gone_is_stopped_and_reported(
+def test_a_job_is_stopped_some_time_after_its_run_has_ended_and_not_before(
     small: SmallPipeline, processing: ProcessingEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "GRACE_SECONDS", -1.0)
-    job = start(small, ended_run(small))
+    assert tick(small) == "no job is running"
+    run = small.instance.create_run_for_job(defs.resolve_job_def("merge"))
+    job = start(small, run.run_id)
+    assert "has a run that waits for it" in tick(small)
+    small.instance.report_run_failed(run)
+    assert "stopping it soon" in tick(small), "a new run has time to attach"
+    assert processing.jobs[0].status == "InProgress"
+    monkeypatch.setattr(sensors, "GRACE_SECONDS", -1.0)
     assert f"stopped job {job.spec.name}" in tick(small)
     assert processing.jobs[0].status in ("Stopping", "Stopped")
 
 
-def test_a_run_that_has_just_ended_leaves_time_to_attach(
+def test_a_job_of_another_instance_is_left_alone(
     small: SmallPipeline, processing: ProcessingEmulator
 ) -> None:
-    start(small, ended_run(small))
-    assert "stopping it soon" in tick(small)
+    start(small, "a-run-of-another-instance")
+    assert "not known here: left alone" in tick(small)
     assert processing.jobs[0].status == "InProgress"
 
 
 def test_the_time_of_the_host_on_which_a_run_ended_does_not_matter(
     small: SmallPipeline, processing: ProcessingEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start(small, ended_run(small))
+    start(small, small.execute("ingest").run_id)
     sensor = Sensor(stop_abandoned_jobs, small)
     here = 5 * 3600.0
-    monkeypatch.setattr(upkeep, "time", SimpleNamespace(monotonic=lambda: here))
+    monkeypatch.setattr(sensors, "time", SimpleNamespace(monotonic=lambda: here))
     monkeypatch.setattr("time.time", lambda: 0.0)
     assert "stopping it soon" in sensor.skipped()
-    here += upkeep.GRACE_SECONDS - 1
+    here += sensors.GRACE_SECONDS - 1
     assert "stopping it soon" in sensor.skipped()
     assert processing.jobs[0].status == "InProgress"
     # After a reboot, or on another host, the clock has nothing to do with the one before.
     with monkeypatch.context() as patched:
-        patched.setattr(upkeep, "pid_namespace", lambda: "another")
+        patched.setattr(sensors, "pid_namespace", lambda: "another")
         here += 1
         assert "for 0 s: stopping it soon" in sensor.skipped()
     assert "for 0 s: stopping it soon" in sensor.skipped()
-    here += upkeep.GRACE_SECONDS
+    here += sensors.GRACE_SECONDS
     assert "stopped job" in sensor.skipped()
-
-
-@pytest.mark.parametrize(
-    ("is_known", "reason"),
-    [(True, "has a run that waits for it"), (False, "not known here: left alone")],
-)
-def test_a_job_of_a_live_run_or_of_another_instance_is_left_alone(
-    small: SmallPipeline, processing: ProcessingEmulator, is_known: bool, reason: str
-) -> None:
-    run = small.instance.create_run_for_job(defs.resolve_job_def("merge"))
-    start(small, run.run_id if is_known else "a-run-of-another-instance")
-    assert reason in tick(small)
-    assert processing.jobs[0].status == "InProgress"
-
-
-def test_without_jobs_there_is_nothing_to_do(small: SmallPipeline) -> None:
-    assert tick(small) == "no job is running"

@@ -24,12 +24,15 @@ from reviewsum_assets.assets.dagster_home import (
 )
 from reviewsum_assets.compute.local import is_locked
 from reviewsum_assets.definitions import defs
+from reviewsum_assets.settings import AutomationSettings
 from tests.support.pipeline import SmallPipeline
 from tests.support.sensors import Sensor, put_dump, put_run
 from tests.support.waiting import wait_until
 
 STARTED, FAILED = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE
 NEW_PID_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
+# Its process sends the alert of its failure.
+ALERTED = AutomationSettings(slack_channel="#reviews")
 Process = subprocess.Popen[str]
 Start = Callable[..., Process]
 
@@ -160,19 +163,16 @@ def test_every_job_can_be_lost_and_noticed() -> None:
     assert {job.executor_def for job in jobs} == {locking_executor}
 
 
-def test_a_run_without_a_lock_in_this_home_is_left_alone(small: SmallPipeline) -> None:
-    lost(small, "merge")
-    elsewhere = put_run(small, "merge", STARTED, run_tags(sends_alert=True))
+def test_a_run_that_has_ended_or_has_no_lock_in_this_home_is_left_alone(
+    small: SmallPipeline,
+) -> None:
+    ended = lost(small, "merge")
+    small.instance.report_run_canceled(run_of(small, ended))
+    elsewhere = put_run(small, "merge", STARTED, run_tags(ALERTED))
     fail_lost_runs(small.instance)
     assert status(small, elsewhere) is STARTED
-
-
-def test_a_run_that_has_ended_stays_as_it_ended(small: SmallPipeline) -> None:
-    run_id = lost(small, "merge")
-    small.instance.report_run_canceled(run_of(small, run_id))
-    fail_lost_runs(small.instance)
-    assert status(small, run_id) is dg.DagsterRunStatus.CANCELED
-    assert not lock_of(small, run_id).exists()
+    assert status(small, ended) is dg.DagsterRunStatus.CANCELED
+    assert not lock_of(small, ended).exists()
 
 
 def test_a_home_that_takes_no_locks_stops_no_run(
@@ -184,17 +184,11 @@ def test_a_home_that_takes_no_locks_stops_no_run(
     fail_lost_runs(small.instance)
 
 
-def test_a_copy_of_a_run_of_the_command_line_sends_no_own_alert(
-    small: SmallPipeline,
-) -> None:
-    run_id = put_run(small, "merge", STARTED, run_tags(sends_alert=True))
-    assert not sends_own_alert(run_of(small, run_id)), "only the daemon alerts"
-
-
-def test_a_command_ignores_copies_of_its_runs(small: SmallPipeline) -> None:
-    tags = run_tags(sends_alert=True)
+def test_a_copy_of_a_run_of_the_command_line_is_none(small: SmallPipeline) -> None:
+    tags = run_tags(ALERTED)
     run_id = small.instance.create_run_for_job(defs.resolve_job_def("merge"), tags=tags).run_id
-    put_run(small, "merge", STARTED, tags)
+    copy = put_run(small, "merge", STARTED, tags)
+    assert not sends_own_alert(run_of(small, copy)), "only the daemon alerts"
     last = last_run_of_this_process(small.instance)
     assert last is not None
     assert last.run_id == run_id

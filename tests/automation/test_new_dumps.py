@@ -10,53 +10,31 @@ from reviewsum_assets.storage.lake import Lake
 from tests.support.pipeline import SmallPipeline, write_dump
 from tests.support.sensors import Sensor, put_dump, put_run
 
+PLANNED = "all 1 dumps are planned already"
 
-def test_without_dumps_nothing_is_requested(dumps_sensor: Sensor) -> None:
+
+def test_a_new_dump_becomes_a_table_by_one_run_once_it_has_stopped_growing(
+    dumps_sensor: Sensor, lake: Lake
+) -> None:
     assert "no reviews to read" in dumps_sensor.skipped()
-
-
-def test_a_new_dump_becomes_a_table_by_one_run_after_the_second_look(
-    dumps_sensor: Sensor, lake: Lake
-) -> None:
-    put_dump(lake, 4)
-    assert "waiting until a second tick" in dumps_sensor.skipped()
-    request = dumps_sensor.requested()
-    assert request.tags["reviewsum/purpose"] == "new dumps: there is no plan"
-    assert dumps_sensor.launch(request).success
-    assert "planned already" in dumps_sensor.skipped()
-    assert lake.get(places.MERGED_CSV)
-
-
-def test_a_tick_that_is_evaluated_twice_launches_once(dumps_sensor: Sensor, lake: Lake) -> None:
-    put_dump(lake, 4)
-    dumps_sensor.skipped()
-    cursor = dumps_sensor.cursor
-    first = dumps_sensor.requested()
-    dumps_sensor.cursor = cursor  # as after a crash of the daemon
-    again = dumps_sensor.requested()
-    assert dumps_sensor.launch(first) is not None
-    assert dumps_sensor.launch(again) is None
-
-
-def test_a_dump_that_grows_is_left_alone_until_it_has_stopped(
-    dumps_sensor: Sensor, lake: Lake
-) -> None:
-    for products in (2, 4, 6):
+    for products in (2, 4):
         put_dump(lake, products)
         assert "waiting until a second tick" in dumps_sensor.skipped()
-    dumps_sensor.requested()
-
-
-def test_what_is_planned_already_is_not_requested_at_the_first_looks(
-    planned: SmallPipeline, dumps_sensor: Sensor
-) -> None:
-    assert "all 1 dumps are planned already" in dumps_sensor.skipped()
-    assert "all 1 dumps are planned already" in dumps_sensor.skipped()
+    cursor = dumps_sensor.cursor
+    first = dumps_sensor.requested()
+    assert first.tags["reviewsum/purpose"] == "new dumps: there is no plan"
+    dumps_sensor.cursor = cursor  # as after a crash of the daemon
+    again = dumps_sensor.requested()
+    assert dumps_sensor.launch(first).success
+    assert dumps_sensor.launch(again) is None
+    assert dumps_sensor.skipped() == PLANNED
+    assert lake.get(places.MERGED_CSV)
 
 
 def test_a_dump_more_waits_for_the_run_in_progress(
     planned: SmallPipeline, dumps_sensor: Sensor, lake: Lake
 ) -> None:
+    assert [dumps_sensor.skipped() for _ in range(2)] == [PLANNED] * 2
     put_dump(lake, 7, "b.csv")
     dumps_sensor.skipped()
     run_id = put_run(planned, "ingest", dg.DagsterRunStatus.STARTED)
@@ -76,14 +54,8 @@ def test_a_dump_that_cannot_be_read_is_tried_once_and_its_correction_starts_a_ru
         assert f"{places.REVIEW_DUMPS}/a.csv" in said
     put_dump(lake, 4)
     dumps_sensor.skipped()
-    assert dumps_sensor.launch(dumps_sensor.requested()).success
-
-
-def test_a_canceled_run_is_left_to_people(dumps_sensor: Sensor, lake: Lake) -> None:
-    put_dump(lake, 4)
-    dumps_sensor.skipped()
     request = dumps_sensor.requested()
-    run_id = put_run(dumps_sensor.small, "refresh", dg.DagsterRunStatus.CANCELED, tags=request.tags)
+    run_id = put_run(dumps_sensor.small, "refresh", dg.DagsterRunStatus.CANCELED, request.tags)
     assert f"run {run_id} for these dumps was canceled" in dumps_sensor.skipped()
 
 
@@ -97,7 +69,7 @@ def test_files_that_come_and_go_are_planned_each_time(
         for source, target in ((there, away), (away, there)):
             source.rename(target)
             dumps_sensor.skipped()
-            assert dumps_sensor.launch(dumps_sensor.requested()).success
+            assert dumps_sensor.launch(dumps_sensor.requested(), "ingest").success
 
 
 def test_changed_settings_of_the_environment_are_planned(
@@ -108,7 +80,7 @@ def test_changed_settings_of_the_environment_are_planned(
     assert "top_k 30700 -> 3" in dumps_sensor.skipped()
     request = dumps_sensor.requested()
     assert request.tags["reviewsum/purpose"] == "new dumps: top_k 30700 -> 3"
-    assert dumps_sensor.launch(request).success
+    assert dumps_sensor.launch(request, "ingest").success
     assert require_plan(lake).selected == 3
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from reviewsum_assets.assets import reconciliation
 from reviewsum_assets.assets.pipeline import Pipeline
-from reviewsum_assets.automation import upkeep as automation
-from reviewsum_assets.automation.upkeep import reconcile_checkpoints
+from reviewsum_assets.automation import sensors as automation
+from reviewsum_assets.automation.sensors import reconcile_checkpoints
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.settings import load_settings
@@ -45,11 +45,8 @@ def tick(instance: dg.DagsterInstance, lake: Lake) -> Ticks:
     return Ticks(instance, lake)
 
 
-def test_before_the_first_plan_there_is_nothing_to_do(tick: Ticks) -> None:
-    assert tick() == "there is no plan yet"
-
-
 def test_a_tick_tells_what_it_changed_and_the_next_one_agrees(tick: Ticks, lake: Lake) -> None:
+    assert tick() == "there is no plan yet"
     plan = plan_products(lake, products(6), checkpoint_size=2).plan
     complete(lake, plan)
     assert "3 checkpoints adopted: checkpoint_00001" in tick()
@@ -59,17 +56,6 @@ def test_a_tick_tells_what_it_changed_and_the_next_one_agrees(tick: Ticks, lake:
     assert "1 checkpoints lost: checkpoint_00002 (missing: no manifest)" in tick()
     assert tick() == "Dagster and the lake agree"
     assert shown(tick.instance) == {1: "MATERIALIZED", 2: "FAILED", 3: "MATERIALIZED"}
-
-
-def test_ticks_share_what_is_too_much_for_one(
-    tick: Ticks, lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(automation, "_READING_SECONDS", 0.0)
-    complete(lake, plan_products(lake, products(6), checkpoint_size=2).plan)
-    assert "1 checkpoints adopted: checkpoint_00001; 2 still to be read" in tick()
-    assert "1 checkpoints adopted: checkpoint_00002" in tick()
-    assert "1 checkpoints adopted: checkpoint_00003" in tick()
-    assert set(shown(tick.instance).values()) == {"MATERIALIZED"}
 
 
 def test_a_lost_table_is_merged_again_once_for_each_loss_and_only_where_it_can_be(

@@ -86,7 +86,7 @@ def test_the_daemon_sends_the_alert_of_a_killed_command(mailbox: Mailbox) -> Non
         run = instance.create_run_for_job(
             defs.resolve_job_def("merge"),
             status=dg.DagsterRunStatus.STARTED,
-            tags=run_tags(sends_alert=True),
+            tags=run_tags(load_settings()),
         )
         lock = Path(instance.root_directory, "run_locks", run.run_id)
         lock.parent.mkdir()

@@ -61,7 +61,7 @@ def request(lake: Lake, wheels: JobWheels | None = None, **settings: Any) -> dic
         package=PACKAGE,
         wheels=wheels,
         model_prefix="models/0123456789abcdef",
-        settings=load_settings(role_arn=ROLE, **settings).sagemaker_settings(),
+        settings=load_settings(role_arn=ROLE, **settings),
         image_uri="123.dkr.ecr.eu-west-1.amazonaws.com/image:1",
         region="eu-west-1",
         max_runtime_seconds=3600,
@@ -136,7 +136,7 @@ OWN = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/summaries:7"
 
 
 def image(region: str = "us-east-1", **settings: Any) -> ContainerImage:
-    return container_image(load_settings(**settings).sagemaker_settings(), region)
+    return container_image(load_settings(**settings), region)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import torch
 
 from reviewsum_assets.errors import JobError
 from reviewsum_assets.job.devices import (
+    Gpu,
+    WorkerDevice,
     device_name,
     find_gpus,
     hide_other_devices,
@@ -42,7 +44,8 @@ def test_there_is_a_worker_per_gpu_with_its_name_and_memory(two_gpus: None) -> N
         "cuda (NVIDIA A10G, 22 GiB)",
         "cuda (NVIDIA L40S, 45 GiB)",
     ]
-    assert [device.gpu_memory_gib for device in found] == pytest.approx([22.49, 44.99], abs=0.01)
+    memory = [device.gpu.memory_gib for device in found if device.gpu is not None]
+    assert memory == pytest.approx([22.49, 44.99], abs=0.01)
     assert len(worker_devices(EngineSettings(workers=1), 1)) == 1
 
 
@@ -160,3 +163,23 @@ def test_cublas_of_cuda_12_in_a_package_is_found_by_its_name_afterwards(
     assert done.stdout.strip() == found
     assert (done.returncode == 0) == is_found
     assert is_found or "libcublas.so.12" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("gpu", "tokens", "products"),
+    [
+        (None, 3_600, 40),
+        (Gpu("0"), 36_000, 400),
+        (Gpu("0", memory_gib=3.0), 3_600, 40),
+        (Gpu("0", memory_gib=15.0), 21_300, 238),
+        (Gpu("0", memory_gib=22.5), 36_000, 400),
+        (Gpu("0", memory_gib=45.0), 79_800, 886),
+    ],
+)
+def test_batches_follow_the_memory_of_the_gpu_unless_they_are_given(
+    gpu: Gpu | None, tokens: int, products: int
+) -> None:
+    device = WorkerDevice(gpu, threads=1)
+    assert device.tokens_per_batch(AUTO, 300) == tokens
+    assert device.pool_products(AUTO) == products
+    assert device.tokens_per_batch(EngineSettings(batch_tokens=1000), 300) == 1_000

@@ -8,8 +8,6 @@ none takes more than five seconds.
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,18 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Locator
 
 from reviewsum_assets.assets.dagster_home import prepare_home
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import partition_key
 from reviewsum_assets.storage.lake import Lake
+from tests.support.browser import DagsterUI, dagster_ui
 from tests.support.checkpoints import complete, plan_products, products
 from tests.support.dagster_servers import DagsterServers
 
 # Read here: tests see no such variables.
 CHECKPOINTS = int(os.environ.get("REVIEWSUM_TEST_CHECKPOINTS", "1000"))
-_SCREENSHOTS = os.environ.get("REVIEWSUM_TEST_SCREENSHOTS")
 _TICK_SECONDS = 300
 _PAGE_SECONDS = 300.0
 _ASSET = "assets/chunk_summaries"
@@ -82,19 +80,6 @@ def figures() -> Iterator[Figures]:
     print(figures)  # noqa: T201 - what this is for
 
 
-@pytest.fixture
-def page() -> Iterator[Page]:
-    chromium = shutil.which("chromium")
-    assert chromium is not None, "Chromium is not installed: apt-get install chromium"
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        page = browser.new_page(viewport={"width": 1500, "height": 1000})
-        page.set_default_timeout(_PAGE_SECONDS * 1000)
-        yield page
-        browser.close()
-
-
 def ticks_until(servers: DagsterServers, figures: Figures, sensor: str, end: str) -> None:
     """Ticks until one says ``end``, and one more, which finds nothing new."""
     told, cursor = "", None
@@ -107,20 +92,19 @@ def ticks_until(servers: DagsterServers, figures: Figures, sensor: str, end: str
         assert end in servers.tick(sensor, cursor)["skipReason"]
 
 
-def text(page: Page, words: str) -> Locator:
-    return page.get_by_text(words, exact=True).filter(visible=True).first
-
-
 def test_sensors_and_pages_manage_many_partitions(
-    servers: DagsterServers, page: Page, figures: Figures, tmp_path: Path
+    servers: DagsterServers, figures: Figures, tmp_path: Path
 ) -> None:
-    shots = Path(_SCREENSHOTS or tmp_path)
     with figures.of("webserver up, definitions loaded"):
         servers.start("webserver")
 
     ticks_until(servers, figures, "reconcile_checkpoints", "Dagster and the lake agree")
     assert servers.partition_counts()["numMaterialized"] == CHECKPOINTS
+    with dagster_ui(servers.url, tmp_path / "screenshots", seconds=_PAGE_SECONDS) as ui:
+        open_pages(ui, figures)
 
+
+def open_pages(ui: DagsterUI, figures: Figures) -> None:
     last = partition_key(CHECKPOINTS)
     for name, path, words in (
         ("any page, nothing cached", "assets", "chunk_summaries"),
@@ -132,13 +116,17 @@ def test_sensors_and_pages_manage_many_partitions(
         ("merged table", "assets/merged_summaries", "completeness"),
     ):
         with figures.of(name):
-            page.goto(f"{servers.url}/{path}")
-            text(page, words).wait_for()
-        page.screenshot(path=shots / f"scale_{name.replace(' ', '_')}.png")
-    page.goto(f"{servers.url}/{_ASSET}?view=partitions")
+            ui.open(path)
+            visible(ui, words).wait_for()
+        ui.keep(f"scale_{name.replace(' ', '_')}")
+    ui.open(f"{_ASSET}?view=partitions")
     with figures.of("partition dialog, all chosen"):
-        text(page, "Materialize…").click()
-        text(page, "Confirm").click()  # that what comes before was not made by this instance
-        page.get_by_role("button").filter(has_text=re.compile("^All$")).first.click()
-        page.get_by_role("button", disabled=False).filter(has_text="Launch backfill").wait_for()
-    page.screenshot(path=shots / "scale_partition_dialog.png")
+        visible(ui, "Materialize…").click()
+        visible(ui, "Confirm").click()  # that what comes before was not made by this instance
+        ui.button("All").click()
+        ui.page.get_by_role("button", disabled=False).filter(has_text="Launch backfill").wait_for()
+    ui.keep("scale_partition_dialog")
+
+
+def visible(ui: DagsterUI, words: str) -> Locator:
+    return ui.page.get_by_text(words, exact=True).filter(visible=True).first

@@ -9,10 +9,10 @@ import boto3
 import dagster as dg
 import pytest
 
-from reviewsum_assets.automation.alerts import alert_on_failure
-from tests.support.mail import HOST, PASSWORD, USER, mail_server
+from tests.support.mail import PASSWORD, mail_server
 from tests.support.processing import ProcessingEmulator
 from tests.support.sagemaker import planned_pipeline
+from tests.support.sensors import alert
 from tests.support.slack import CHANNEL, TOKEN, slack_server
 
 SECRETS = {
@@ -37,14 +37,10 @@ def test_secrets_are_in_nothing_that_is_written_said_or_sent(
 ) -> None:
     with slack_server() as slack, mail_server(tmp_path, "SSL") as mailbox:
         for name, value in {
+            **mailbox.environment(tmp_path, "SSL", "one@example.com"),
             **SECRETS,
             "REVIEWSUM_SLACK_CHANNEL": CHANNEL,
             "REVIEWSUM_SLACK_API_URL": slack.url,
-            "SSL_CERT_FILE": str(tmp_path / "mail.pem"),
-            "REVIEWSUM_ALERT_EMAIL_TO": "one@example.com",
-            "REVIEWSUM_ALERT_EMAIL_FROM": USER,
-            "REVIEWSUM_SMTP_HOST": HOST,
-            "REVIEWSUM_SMTP_PORT": str(mailbox.port),
         }.items():
             monkeypatch.setenv(name, value)
         small = planned_pipeline(
@@ -54,13 +50,7 @@ def test_secrets_are_in_nothing_that_is_written_said_or_sent(
         assert small.execute("merge").success
         processing.faults.quota_exceeded()
         failed = small.summarize(1, 1, chunk_summaries={"config": {"recompute": True}})
-        context = dg.build_run_status_sensor_context(
-            sensor_name="alert_on_failure",
-            dagster_event=failed.get_run_failure_event(),
-            dagster_instance=instance,
-            dagster_run=failed.dagster_run,
-        )
-        alert_on_failure(context.for_run_failure())
+        alert(instance, failed.dagster_run)
     told = "".join(capfd.readouterr())
     (job,) = processing.jobs
     places = {

@@ -130,12 +130,13 @@ class DagsterUI:
 
 
 @contextmanager
-def dagster_ui(url: str, otherwise: Path) -> Iterator[DagsterUI]:
+def dagster_ui(url: str, otherwise: Path, seconds: float = _CLICK_SECONDS) -> Iterator[DagsterUI]:
     """A window on the UI; when a test fails in it, what it showed then is kept too.
 
     Args:
         url: of the webserver.
         otherwise: folder of screenshots, if REVIEWSUM_TEST_SCREENSHOTS names none.
+        seconds: time for a page, or for what a click brings up.
 
     Raises:
         RuntimeError: Chromium is not installed.
@@ -149,7 +150,7 @@ def dagster_ui(url: str, otherwise: Path) -> Iterator[DagsterUI]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(_ARGUMENTS))
         page = browser.new_page(viewport={"width": width, "height": height})
-        page.set_default_timeout(_CLICK_SECONDS * 1000)
+        page.set_default_timeout(seconds * 1000)
         ui = DagsterUI(page, url, screenshots)
         try:
             yield ui

@@ -112,64 +112,51 @@ class DagsterServers:
         config: Mapping[str, Any] | None = None,
     ) -> str:
         """Launch a run of a job; its id."""
-        data = self.query(
-            "mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {"
-            " __typename ... on LaunchRunSuccess { run { runId } }"
-            " ... on PythonError { message } } }",
-            params={
-                "selector": {**_LOCATION, "jobName": job},
-                "runConfigData": dict(config or {}),
-                "executionMetadata": {
-                    "tags": [{"key": key, "value": value} for key, value in (tags or {}).items()]
-                },
+        params = {
+            "selector": {**_LOCATION, "jobName": job},
+            "runConfigData": dict(config or {}),
+            "executionMetadata": {
+                "tags": [{"key": key, "value": value} for key, value in (tags or {}).items()]
             },
-        )["launchRun"]
-        assert data["__typename"] == "LaunchRunSuccess", data
+        }
+        return self._launched("launchRun(executionParams: $params)", "ExecutionParams", params)
+
+    def reexecute(self, run_id: str, strategy: str) -> str:
+        """Re-execute a run as its page does, by ``ALL_STEPS`` or ``FROM_FAILURE``; the new id."""
+        call = "launchRunReexecution(reexecutionParams: $params)"
+        params = {"parentRunId": run_id, "strategy": strategy}
+        return self._launched(call, "ReexecutionParams", params)
+
+    def _launched(self, call: str, kind: str, params: Mapping[str, Any]) -> str:
+        text = f"mutation($params: {kind}!) {{ {call} {{ __typename"
+        data = self._mutate(
+            text + " ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }",
+            "LaunchRunSuccess",
+            params=params,
+        )
         run_id: str = data["run"]["runId"]
         return run_id
 
     def backfill(self, partitions: Sequence[str]) -> str:
         """Backfill partitions of chunk_summaries, as the UI does; the backfill's id."""
-        data = self.query(
+        data = self._mutate(
             "mutation($params: LaunchBackfillParams!) { launchPartitionBackfill("
             "backfillParams: $params) { __typename"
             " ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }",
+            "LaunchBackfillSuccess",
             params={
                 "assetSelection": [{"path": ["chunk_summaries"]}],
                 "partitionNames": list(partitions),
             },
-        )["launchPartitionBackfill"]
-        assert data["__typename"] == "LaunchBackfillSuccess", data
+        )
         backfill_id: str = data["backfillId"]
         return backfill_id
 
-    def reexecute(self, run_id: str, strategy: str) -> str:
-        """Re-execute a run as its page does, by ``ALL_STEPS`` or ``FROM_FAILURE``; the new id."""
-        data = self.query(
-            "mutation($params: ReexecutionParams!) { launchRunReexecution("
-            "reexecutionParams: $params) { __typename ... on LaunchRunSuccess { run { runId } }"
-            " ... on PythonError { message } } }",
-            params={"parentRunId": run_id, "strategy": strategy},
-        )["launchRunReexecution"]
-        assert data["__typename"] == "LaunchRunSuccess", data
-        new_id: str = data["run"]["runId"]
-        return new_id
-
-    def terminate(self, run_id: str) -> None:
-        """Cancel a run, as its page does."""
-        data = self.query(
-            "mutation($id: String!) { terminateRun(runId: $id) { __typename } }", id=run_id
-        )
-        assert data["terminateRun"]["__typename"] == "TerminateRunSuccess", data
-
-    def switch_on(self, sensor: str) -> None:
-        """Let the daemon evaluate a sensor from now on."""
-        data = self.query(
-            "mutation($sensor: SensorSelector!) {"
-            " startSensor(sensorSelector: $sensor) { __typename } }",
-            sensor={**_LOCATION, "sensorName": sensor},
-        )
-        assert data["startSensor"]["__typename"] == "Sensor", data
+    def _mutate(self, text: str, success: str, **variables: Any) -> Any:
+        """The result of a mutation with one field."""
+        (result,) = self.query(text, **variables).values()
+        assert result["__typename"] == success, result
+        return result
 
     def tick(self, sensor: str, cursor: str | None = None) -> dict[str, Any]:
         """Evaluate a sensor as the daemon does, and launch nothing.
@@ -180,16 +167,16 @@ class DagsterServers:
         Raises:
             AssertionError: the sensor failed.
         """
-        data = self.query(
+        data = self._mutate(
             "mutation($sensor: SensorSelector!, $cursor: String) {"
             " sensorDryRun(selectorData: $sensor, cursor: $cursor) { __typename"
             " ... on DryRunInstigationTick { evaluationResult {"
             " cursor skipReason runRequests { jobName } error { message } } }"
             " ... on PythonError { message } } }",
+            "DryRunInstigationTick",
             sensor={**_LOCATION, "sensorName": sensor},
             cursor=cursor,
-        )["sensorDryRun"]
-        assert data["__typename"] == "DryRunInstigationTick", data
+        )
         result: dict[str, Any] = data["evaluationResult"]
         assert result["error"] is None, result["error"]
         return result

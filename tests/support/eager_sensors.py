@@ -4,8 +4,7 @@ Two looks a minute apart, a run, another look: a new dump takes minutes to becom
 all of them idle.
 """
 
-from reviewsum_assets.automation.new_dumps import new_dumps
-from reviewsum_assets.automation.upkeep import reconcile_checkpoints
+from reviewsum_assets.automation.sensors import new_dumps, reconcile_checkpoints
 from reviewsum_assets.definitions import defs
 
 __all__ = ["defs"]

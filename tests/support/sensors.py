@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -30,7 +30,6 @@ class Sensor:
     definition: dg.SensorDefinition
     small: SmallPipeline
     cursor: str | None = None
-    launched: list[Any] = field(default_factory=list)
 
     def look(self) -> dg.RunRequest | str:
         """One tick: the run it requests, or why it requests none."""
@@ -58,17 +57,15 @@ class Sensor:
         assert isinstance(result, dg.RunRequest), result
         return result
 
-    def launch(self, request: dg.RunRequest) -> Any:
-        """Execute what was requested, unless this run key was launched before."""
+    def launch(self, request: dg.RunRequest, job: str = "") -> Any:
+        """Execute what was requested, or ``job``, unless this run key was launched before."""
         assert request.run_key is not None
         same_key = dg.RunsFilter(tags={_RUN_KEY: request.run_key})
         if self.small.instance.get_runs(same_key):
             return None
-        name = request.job_name or self.definition.job_name or ""
+        name = job or request.job_name or self.definition.job_name or ""
         tags = {**request.tags, _RUN_KEY: request.run_key}
-        run = self.small.execute(name, tags)
-        self.launched.append(run)
-        return run
+        return self.small.execute(name, tags)
 
 
 def alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

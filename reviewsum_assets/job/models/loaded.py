@@ -167,7 +167,7 @@ class LoadedModel:
         summarizer = Summarizer(
             engine,
             reader.tokenizer,
-            spec.engine.tokens_per_batch(settings.chunk_tokens, options.device.gpu_memory_gib),
+            options.device.tokens_per_batch(spec.engine, settings.chunk_tokens),
             on_generated,
             summary_joiner(reader.tokenizer, settings),
         )

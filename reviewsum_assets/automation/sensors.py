@@ -1,4 +1,4 @@
-"""Sensors that stop abandoned jobs and make Dagster's state agree with the lake."""
+"""Sensors that launch refresh, stop abandoned jobs, and make Dagster agree with the lake."""
 
 from __future__ import annotations
 
@@ -8,15 +8,105 @@ import time
 import dagster as dg
 
 from reviewsum_assets.assets.dagster_home import fail_lost_runs
+from reviewsum_assets.assets.partitions import run_in_progress
 from reviewsum_assets.assets.pipeline import Pipeline
 from reviewsum_assets.assets.reconciliation import RecordedFailures, reconcile
 from reviewsum_assets.assets.run_failure import skips_on_error
-from reviewsum_assets.automation.jobs import PURPOSE_TAG, merge
+from reviewsum_assets.automation.alerts import read_run_failure
+from reviewsum_assets.automation.jobs import PURPOSE_TAG, merge, refresh
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.compute import RunningJob
 from reviewsum_assets.compute.launches import waiting_runs
 from reviewsum_assets.compute.local import pid_namespace
 from reviewsum_assets.errors import ReviewsumError
+from reviewsum_assets.lake_state import plan_differences, planned_settings
+from reviewsum_assets.reviews.dumps import find_dumps, listing_fingerprint
+
+INPUT_TAG = ".dagster/reviewsum_input"
+_DIGITS = 16
+
+
+@dg.sensor(
+    name="new_dumps",
+    job=refresh,
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    description=(
+        "Costs money where jobs run on AWS: launches refresh when a dump on the lake is added, "
+        "changed or removed, or when the settings of the environment change. Two ticks in a row "
+        "must find the same files, so that no partial upload is read. Launches one run per change; "
+        "after a failed run it waits for the next change or for a person. Set max_cost_usd first."
+    ),
+)
+@skips_on_error
+def new_dumps(
+    context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
+) -> dg.RunRequest | dg.SkipReason:
+    """Compare dumps and settings with the previous tick and with the current plan.
+
+    The cursor holds two fingerprints of them: what the previous tick found, and what was planned or
+    a run was requested for, so that no second run is requested for the same input.
+    """
+    dumps = find_dumps(pipeline.lake, pipeline.settings)
+    listing = listing_fingerprint(dumps)[:_DIGITS]
+    now = f"{listing}/{planned_settings(pipeline.settings)}"
+    last, _, handled = (context.cursor or "").partition(" ")
+    plan = current_plan(pipeline.lake)
+    differences = (
+        ["there is no plan"]
+        if plan is None
+        else plan_differences(pipeline.lake, plan, pipeline.settings)
+    )
+    why = "; ".join(differences)
+    if not differences or now == handled:
+        context.update_cursor(f"{now} {now}")
+        planned = f"all {len(dumps)} dumps are planned already"
+        return dg.SkipReason(
+            _last_run(context.instance, now) or (_left_alone(why) if why else planned)
+        )
+    context.update_cursor(f"{now} {handled}")
+    if now != last:
+        size = sum(dump.size for dump in dumps)
+        return dg.SkipReason(
+            f"{len(dumps)} dumps of {size:,} bytes are not planned as they are now ({why}): "
+            "waiting until a second tick finds them unchanged"
+        )
+    fail_lost_runs(context.instance)
+    running = run_in_progress(context.instance, "ingest", "summarize", "merge")
+    if running:
+        return dg.SkipReason(f"waiting for {running}")
+    context.update_cursor(f"{now} {now}")
+    return dg.RunRequest(
+        # The same input may return after another plan, and is then planned again.
+        run_key=f"{now} after plan {plan.plan_id if plan else 'none'}",
+        tags={PURPOSE_TAG: f"new dumps: {why}", INPUT_TAG: now},
+    )
+
+
+def _last_run(instance: dg.DagsterInstance, now: str) -> str:
+    """Sentence on the run that was requested for an input; empty if it succeeded."""
+    for run in instance.get_runs(dg.RunsFilter(tags={INPUT_TAG: now}), limit=1):
+        if run.status is dg.DagsterRunStatus.FAILURE:
+            failure = read_run_failure(instance, run.run_id)
+            return (
+                f"run {run.run_id} for these dumps failed: {failure.message} To try again: launch "
+                "refresh, or change the dumps"
+            )
+        if run.status is dg.DagsterRunStatus.CANCELED:
+            return f"run {run.run_id} for these dumps was canceled. To go on: launch refresh"
+        if not run.is_finished:
+            return f"waiting for run {run.run_id} of {run.job_name}"
+    return ""
+
+
+def _left_alone(why: str) -> str:
+    """Reason for a skip, since two environments must not undo each other's plans."""
+    return (
+        f"the current plan differs from this environment ({why}), and neither dumps nor settings "
+        "have changed since they were last handled here. To plan again from this environment: "
+        "launch refresh"
+    )
+
 
 # Time for a retried or re-executed run to attach to the job of the previous one.
 GRACE_SECONDS = 600.0
