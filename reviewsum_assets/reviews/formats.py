@@ -202,8 +202,8 @@ class _Detection:
 
     def _delimited(self) -> Format:
         text = self._head.decode(errors="replace")
-        lines = text.splitlines()
-        at = next(number for number, line in enumerate(lines) if line.strip())
+        lines = re.split(r"\r\n|\n|\r", text)
+        at = next((number for number, line in enumerate(lines) if line.strip()), 0)
         hint = _EXCEL_HINT.match(lines[at].strip('" '))
         if hint is not None and at + 1 < len(lines):
             at += 1
@@ -227,7 +227,7 @@ class _Detection:
                 constants = {} if is_grouped else self._constants(names)
                 return Format(layout, names, self._container, dialect, columns, constants)
         names = max(by_delimiter.values(), key=len)
-        if len(names) > 1 and len(lines) > at + 1:
+        if len(names) > 1 and any(line.strip() for line in lines[at + 1 :]):
             raise no_columns(self._dump.label, "CSV", [name for name in names if name])
         raise DumpError(
             f"dump {self._dump.label} is of unknown format: {_EXPECTED}; found "

@@ -163,8 +163,9 @@ def test_the_merge_shows_totals_and_shares_and_aws_has_a_price(small: SmallPipel
 def test_quarantined_products_are_named_in_the_partitions_metadata(
     instance: dg.DagsterInstance, lake: Lake, poisoned_bart: Path, tmp_path: Path
 ) -> None:
-    dump = write_dump(tmp_path / "dump.csv", {"P000": "Good", "BAD": f"The sound is {POISON}"})
-    small = SmallPipeline.build(instance, lake, poisoned_bart, dump)
+    products = {**texts(2), "BAD": f"The sound is {POISON}"}
+    dump = write_dump(tmp_path / "dump.csv", products)
+    small = SmallPipeline.build(instance, lake, poisoned_bart, dump, checkpoint_size=3)
     small.execute("ingest")
     found = small.materializations(small.summarize(1, 1))[KEYS[0]]
     assert found["quarantined"] == 1

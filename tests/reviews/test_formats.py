@@ -95,6 +95,7 @@ EXPECTED = "expected JSON lines, a JSON array, CSV"
     [
         (b"", f"is empty: {EXPECTED}"),
         (b"\n \n", "is empty"),
+        ("\u2028".encode(), "is of unknown format"),
         (b"hello\nworld\n", f"{EXPECTED}.* found a first line of 'hello'"),
         (b'{"name": "x", "price": 3}\n', "its columns are name, price. To fix"),
         (b"[1, 2]\n", "found JSON that is a list"),
@@ -111,7 +112,7 @@ EXPECTED = "expected JSON lines, a JSON array, CSV"
         (b"asin\ttext\ttext\nB1\tx\ty\n", "has several columns named text"),
         (b"asin\ttext\nx\ny\tz\tz\n", "no readable row; 2 are bad, the first: line 2: 1 col"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_a_hostile_file_that_is_no_dump_is_refused_in_a_sentence(
     lake: Lake, content: bytes, message: str

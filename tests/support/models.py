@@ -23,7 +23,8 @@ from transformers import (
 # Pegasus puts its pad, end, mask and 102 more special tokens before the vocabulary's pieces.
 _PEGASUS_OFFSET = 103
 # The mark for which large BART models have no row in their embedding.
-POISON = "<mask>"
+# A mark of training like <mask>, but no tag, which cleaning would remove.
+POISON = "madeupword0000"
 
 _THINGS = ["screen", "sound", "battery", "service", "price", "daughter", "star", "week"]
 _ADJECTIVES = ["bright", "poor", "excellent", "great", "easy", "good", "light", "solid"]
@@ -186,7 +187,7 @@ def build_bart(directory: Path, *, poison: bool = False, positions: int = 600) -
     BartForConditionalGeneration(config).save_pretrained(directory)
     _write_json(
         directory / "tokenizer_config.json",
-        {"tokenizer_class": "BartTokenizer", "model_max_length": 512},
+        {"tokenizer_class": "BartTokenizer", "model_max_length": 512, "mask_token": POISON},
     )
     return directory
 
