@@ -34,8 +34,11 @@ from reviewsum_assets.errors import ReviewsumError, first_names
 from reviewsum_assets.job.models import directory
 from reviewsum_assets.job.models.conversion import damaged_conversion
 from reviewsum_assets.job.models.directory import damaged_model
-from reviewsum_assets.reviews import grouping
-from reviewsum_assets.reviews.grouping import damaged_tables
+from reviewsum_assets.reviews.grouped import (
+    current_grouped_reviews,
+    damaged_tables,
+    is_current,
+)
 from reviewsum_assets.settings import Settings, SummarySettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
@@ -237,9 +240,12 @@ def plan_differences(lake: Lake, plan: Plan, settings: Settings) -> list[str]:
     """
     found = []
     try:
-        record = grouping.current_grouped_reviews(lake)
-        is_current = grouping.is_current(lake, settings)
-        if not is_current or record is None or record.version != plan.grouped_version:
+        record = current_grouped_reviews(lake)
+        if (
+            not is_current(lake, settings)
+            or record is None
+            or record.version != plan.grouped_version
+        ):
             found.append("dumps, or how they are read")
     except ReviewsumError as error:
         found.append(f"dumps ({error})")

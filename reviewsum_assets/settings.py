@@ -10,7 +10,6 @@ import difflib
 import os
 import re
 from datetime import date
-from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -52,20 +51,11 @@ def _split_pairs(value: object) -> object:
     return {name.strip(): text.strip() for name, _, text in pairs}
 
 
-class ReviewField(StrEnum):
-    """Fields of a review, by the names that the setting ``columns`` takes."""
-
-    PRODUCT_ID = "product_id"
-    TEXT = "review_text"
-    REVIEWER = "reviewer_id"
-    TITLE = "review_title"
-    RATING = "rating"
-    VOTES = "helpful_votes"
-    STYLE = "style"
-    DATE = "review_date"
-    VERIFIED = "verified_purchase"
-
-
+# Fields of a review, by the names that the setting ``columns`` takes.
+ReviewField = Literal[
+    "product_id", "review_text", "reviewer_id", "review_title", "rating",
+    "helpful_votes", "style", "review_date", "verified_purchase",
+]  # fmt: skip
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)]
 _Paths = Annotated[

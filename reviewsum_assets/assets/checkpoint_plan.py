@@ -17,7 +17,7 @@ from reviewsum_assets.compute.estimate import Estimate, estimate
 from reviewsum_assets.errors import PlanError, ReviewsumError, first_names
 from reviewsum_assets.job.models.directory import ReadyModel, ready_model
 from reviewsum_assets.lake_state import setting_differences, unused_overrides
-from reviewsum_assets.reviews.grouping import (
+from reviewsum_assets.reviews.grouped import (
     GroupedReviews,
     current_grouped_reviews,
     is_current,

@@ -16,7 +16,7 @@ from reviewsum_assets.checkpoints.merge import MergedTable, current_merged_table
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.checkpoints.quality import MOST_EXAMPLES, Finding, cover
 from reviewsum_assets.errors import CheckpointError, DumpError
-from reviewsum_assets.reviews.grouping import (
+from reviewsum_assets.reviews.grouped import (
     GroupedReviews,
     current_grouped_reviews,
     repeated_products,

@@ -16,7 +16,8 @@ from reviewsum_assets.reviews.dumps import (
     listing_fingerprint,
     put_sample,
 )
-from reviewsum_assets.reviews.grouping import GroupedReviews, Progress, group_reviews, scan_grouped
+from reviewsum_assets.reviews.grouped import GroupedReviews, scan_grouped
+from reviewsum_assets.reviews.grouping import Progress, group_reviews
 from reviewsum_assets.storage import places
 
 _LOG_EVERY_SECONDS = 10.0

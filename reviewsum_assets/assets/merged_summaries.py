@@ -25,7 +25,7 @@ from reviewsum_assets.checkpoints.merge import (
 )
 from reviewsum_assets.checkpoints.plan import Plan
 from reviewsum_assets.compute.instances import checkpoint_usd
-from reviewsum_assets.reviews.grouping import current_grouped_reviews, scan_grouped
+from reviewsum_assets.reviews.grouped import current_grouped_reviews, scan_grouped
 from reviewsum_assets.storage import places
 
 _PREVIEW_PRODUCTS = 5

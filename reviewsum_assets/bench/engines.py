@@ -32,7 +32,8 @@ from reviewsum_assets.job.engines import EngineName
 from reviewsum_assets.job.models import conversion
 from reviewsum_assets.job.models.directory import ready_model
 from reviewsum_assets.reviews.dumps import put_sample
-from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
+from reviewsum_assets.reviews.grouped import scan_grouped
+from reviewsum_assets.reviews.grouping import group_reviews
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake

@@ -32,7 +32,8 @@ from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.demo import SAMPLE_DUMP
 from reviewsum_assets.errors import BenchmarkError
-from reviewsum_assets.reviews.grouping import current_grouped_reviews, group_reviews, scan_grouped
+from reviewsum_assets.reviews.grouped import current_grouped_reviews, scan_grouped
+from reviewsum_assets.reviews.grouping import group_reviews
 from reviewsum_assets.settings import ENVIRONMENT_PREFIX, load_settings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake

@@ -42,8 +42,8 @@ from reviewsum_assets.lake_state import (
     plan_differences,
     remove_damaged,
 )
-from reviewsum_assets.reviews import grouping
 from reviewsum_assets.reviews.dumps import put_sample
+from reviewsum_assets.reviews.grouped import current_grouped_reviews, damaged_tables
 from reviewsum_assets.settings import Settings
 from reviewsum_assets.storage import places
 
@@ -89,7 +89,7 @@ def materialize_pending(
         for planned in status.plan.checkpoints
         if before.get(key := places.checkpoint_manifest(planned.number)) != after.get(key)
     )
-    grouped = grouping.current_grouped_reviews(pipeline.lake)
+    grouped = current_grouped_reviews(pipeline.lake)
     is_reported = plan is not None and status.plan.input_version == plan.input_version
     if not is_reported or grouped is None or grouped.version != status.plan.grouped_version:
         raise PlanError(
@@ -263,7 +263,7 @@ def _standing_plan(pipeline: Pipeline, say: Callable[[str], None]) -> Plan | Non
     if plan is None:
         return None
     remove_damaged(lake, plan)
-    lost = grouping.damaged_tables(lake, read=False) or lost_checkpoints(lake, plan)
+    lost = damaged_tables(lake, read=False) or lost_checkpoints(lake, plan)
     differences = plan_differences(lake, plan, pipeline.settings)
     if differences:
         say(f"planning again: {'; '.join(differences)}")

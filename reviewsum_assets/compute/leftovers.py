@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from reviewsum_assets.compute.job_package import JobWheels, build_package
 from reviewsum_assets.job.models.files import model_cache
-from reviewsum_assets.reviews.grouping import current_grouped_reviews
+from reviewsum_assets.reviews.grouped import current_grouped_reviews
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import STAGING, Lake, LakeObject
 

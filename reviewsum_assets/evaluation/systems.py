@@ -18,13 +18,13 @@ from reviewsum_assets.checkpoints.merge import merged_slices
 from reviewsum_assets.checkpoints.review_window import windows
 from reviewsum_assets.errors import EvaluationError
 from reviewsum_assets.evaluation.measures import similarity, words_of
-from reviewsum_assets.reviews.grouping import (
+from reviewsum_assets.reviews.grouped import (
     GroupedReviews,
     current_grouped_reviews,
-    group_reviews,
     reading_grouped,
     scan_grouped,
 )
+from reviewsum_assets.reviews.grouping import group_reviews
 from reviewsum_assets.settings import Settings, SummarySettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake

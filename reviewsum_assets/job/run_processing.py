@@ -128,7 +128,8 @@ from reviewsum_assets.job.lease import held_lease
 from reviewsum_assets.job.parent import run_job, summarize_grouped
 from reviewsum_assets.job.progress import JobResult, ProgressReporter, open_pipes
 from reviewsum_assets.job.spec import Host, JobSpec, read_spec
-from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
+from reviewsum_assets.reviews.grouped import scan_grouped
+from reviewsum_assets.reviews.grouping import group_reviews
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.places import result_key

@@ -25,43 +25,43 @@ from reviewsum_assets.settings import ReviewField
 
 # Names in the Amazon Reviews sets of 2014, 2018 and 2023 and the AWS review set.
 _AMAZON: Mapping[ReviewField, tuple[str, ...]] = {
-    ReviewField.PRODUCT_ID: ("parent_asin", "product_id", "asin"),
-    ReviewField.TEXT: ("reviewText", "review_body", "review_text", "text"),
-    ReviewField.REVIEWER: ("reviewerID", "user_id", "customer_id", "reviewer_id"),
-    ReviewField.TITLE: ("summary", "review_headline", "review_title", "user_summary", "title"),
-    ReviewField.RATING: ("overall", "star_rating", "rating"),
-    ReviewField.VOTES: ("vote", "helpful_vote", "helpful_votes", "helpful"),
-    ReviewField.STYLE: ("style",),
-    ReviewField.DATE: ("unixReviewTime", "timestamp", "review_date", "reviewTime"),
-    ReviewField.VERIFIED: ("verified", "verified_purchase"),
+    "product_id": ("parent_asin", "product_id", "asin"),
+    "review_text": ("reviewText", "review_body", "review_text", "text"),
+    "reviewer_id": ("reviewerID", "user_id", "customer_id", "reviewer_id"),
+    "review_title": ("summary", "review_headline", "review_title", "user_summary", "title"),
+    "rating": ("overall", "star_rating", "rating"),
+    "helpful_votes": ("vote", "helpful_vote", "helpful_votes", "helpful"),
+    "style": ("style",),
+    "review_date": ("unixReviewTime", "timestamp", "review_date", "reviewTime"),
+    "verified_purchase": ("verified", "verified_purchase"),
 }
 # Names in other published dumps and exports of shops.
 _OTHERS: Mapping[ReviewField, tuple[str, ...]] = {
-    ReviewField.PRODUCT_ID: (
+    "product_id": (
         *("asins", "business_id", "gmap_id", "book_id", "app_id", "clothing_id", "beer_beerid"),
         *("sku", "product_handle", "handle"),
     ),
-    ReviewField.TEXT: ("reviews.text", "review_content", "review", "content", "body"),
+    "review_text": ("reviews.text", "review_content", "review", "content", "body"),
     # A name stands in where there is no id.
-    ReviewField.REVIEWER: (
+    "reviewer_id": (
         *("author_id", "reviews.username", "reviewerName", "review_profilename", "user_name"),
         *("user_nickname", "profile_name", "author"),
     ),
-    ReviewField.TITLE: ("reviews.title", "headline"),
-    ReviewField.RATING: (
+    "review_title": ("reviews.title", "headline"),
+    "rating": (
         *("stars", "star", "score", "reviews.rating", "review_rating", "review_overall"),
         "overall_rating",
     ),
-    ReviewField.VOTES: (
+    "helpful_votes": (
         *("helpfulness_numerator", "reviews.numHelpful", "useful", "thumbsUpCount", "n_votes"),
         *("positive_feedback_count", "total_pos_feedback_count", "total_positive_feedback_count"),
         *("useful_count", "votes_up", "thumbs_up", "helpful_yes", "like_count"),
     ),
-    ReviewField.DATE: (
+    "review_date": (
         *("time", "reviews.date", "date", "submission_time", "date_added", "review_time"),
         *("timestamp_created", "created_at", "date_created", "at"),
     ),
-    ReviewField.VERIFIED: ("reviews.didPurchase",),
+    "verified_purchase": ("reviews.didPurchase",),
 }
 # The first name with a value counts. Letter case, spaces and punctuation are ignored. Variants of a
 # product are reviewed as one, under their parent.
@@ -141,7 +141,7 @@ def find_columns(
 
 def is_review(columns: Columns) -> bool:
     """Whether there are columns of product id and text, the fields that every dump needs."""
-    return ReviewField.PRODUCT_ID in columns and ReviewField.TEXT in columns
+    return "product_id" in columns and "review_text" in columns
 
 
 def json_columns(
@@ -149,7 +149,7 @@ def json_columns(
 ) -> dict[ReviewField, tuple[str, ...]]:
     """Find columns as ``find_columns`` does; a key may also first occur far down the file."""
     found = find_columns(names, mapping)
-    later = [name for field in ReviewField if field not in found for name in NAMES[field]]
+    later = [name for field in NAMES if field not in found for name in NAMES[field]]
     later += [name for known in _AMAZON.values() for name in known]
     plain = {_plain(name) for name in names}
     later = [name for name in (*mapping.values(), *later) if _plain(name) not in plain]
@@ -173,7 +173,7 @@ def product_id(columns: Columns, present: Sequence[str]) -> pl.Expr:
         present: string columns of the table, at least one of them a product id.
     """
     ids = []
-    for name in columns[ReviewField.PRODUCT_ID]:
+    for name in columns["product_id"]:
         if name not in present:
             continue
         found = pl.col(name)
@@ -253,7 +253,7 @@ def normalized(raw: pl.DataFrame, columns: Columns) -> tuple[pl.DataFrame, dict[
         names = [name for name in columns.get(field, ()) if name in present]
         if not names:
             return pl.repeat(None, raw.height, dtype=pl.String, eager=True)
-        if names == [columns[field][0]] and field in (ReviewField.TEXT, ReviewField.TITLE):
+        if names == [columns[field][0]] and field in ("review_text", "review_title"):
             return raw[names[0]]
         return raw.select(pl.coalesce(absent_as_null(pl.col(name)) for name in names)).to_series()
 
@@ -265,14 +265,14 @@ def normalized(raw: pl.DataFrame, columns: Columns) -> tuple[pl.DataFrame, dict[
 
     reviews = pl.DataFrame(
         {
-            "text": first_of(ReviewField.TEXT).fill_null(""),
-            "title": first_of(ReviewField.TITLE).fill_null(""),
-            "reviewer_id": read(ReviewField.REVIEWER, lambda names: names),
-            "rating": read(ReviewField.RATING, as_ratings),
-            "helpful_votes": read(ReviewField.VOTES, as_votes).fill_null(0),
-            "style": _styles(first_of(ReviewField.STYLE)),
-            "timestamp": read(ReviewField.DATE, as_seconds),
-            "verified": read(ReviewField.VERIFIED, as_flags),
+            "text": first_of("review_text").fill_null(""),
+            "title": first_of("review_title").fill_null(""),
+            "reviewer_id": read("reviewer_id", lambda names: names),
+            "rating": read("rating", as_ratings),
+            "helpful_votes": read("helpful_votes", as_votes).fill_null(0),
+            "style": _styles(first_of("style")),
+            "timestamp": read("review_date", as_seconds),
+            "verified": read("verified_purchase", as_flags),
         }
     )
     return reviews.select(

@@ -124,7 +124,7 @@ def _parquet_format(dump: Dump, file: IO[bytes], mapping: Mapping[ReviewField, s
         ) from error
     constants = {name: text for name, text in dump.partition.items() if name not in schema}
     columns = find_columns((*schema, *constants), mapping)
-    for required in (ReviewField.PRODUCT_ID, ReviewField.TEXT):
+    for required in ("product_id", "review_text"):
         # A list or a struct is neither an id nor a text.
         names = columns.pop(required, ())
         names = tuple(name for name in names if name in constants or not schema[name].is_nested())

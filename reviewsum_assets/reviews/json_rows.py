@@ -26,7 +26,6 @@ from reviewsum_assets.reviews.rows import (
     Parsed,
     as_windows_1252,
 )
-from reviewsum_assets.settings import ReviewField
 
 # First bytes of JSON. Polars may take other content for a compressed file, and unpack it.
 _BEGINNINGS = tuple(bytes([byte]) for byte in b'{["-0123456789tfn \t\r')
@@ -248,7 +247,7 @@ def _no_reviews(
     frame: pl.DataFrame, lines: Sequence[bytes], columns: Columns, constants: Mapping[str, str]
 ) -> dict[int, str]:
     """Return the reasons of rows that are no reviews; only doubtful rows are parsed again."""
-    text = pl.coalesce(columns[ReviewField.TEXT])
+    text = pl.coalesce(columns["review_text"])
     product = product_id(columns, frame.columns)
     id_problems = frame.select(id_problem(product)).to_series()
     is_doubtful = (
@@ -273,11 +272,11 @@ def _no_review(line: bytes, columns: Columns, constants: Mapping[str, str]) -> s
     if not isinstance(row, dict):
         return f"not an object but a {type(row).__name__}"
     row |= constants
-    ids = [row[name] for name in columns[ReviewField.PRODUCT_ID] if row.get(name) is not None]
+    ids = [row[name] for name in columns["product_id"] if row.get(name) is not None]
     product = next((value for value in ids if str(value).strip()), None)
     if isinstance(product, list | dict):
         return "the product id is no text"
-    present = [name for name in columns[ReviewField.TEXT] if name in row]
+    present = [name for name in columns["review_text"] if name in row]
     if not present:
         return "no text of a review"
     if any(isinstance(row[name], list | dict) for name in present):

@@ -21,6 +21,7 @@ from reviewsum_assets.reviews.delimited import parse_tsv, read_csv
 from reviewsum_assets.reviews.dumps import Dump
 from reviewsum_assets.reviews.fields import (
     GROUPED_SCHEMA,
+    Columns,
     cleaned,
     id_problem,
     product_id,
@@ -44,11 +45,10 @@ from reviewsum_assets.reviews.rows import (
     named_rows,
 )
 from reviewsum_assets.reviews.values import MOST_COUNTED, finite
-from reviewsum_assets.settings import ReviewField
 from reviewsum_assets.storage.tables import UNREADABLE, first_line
 
 BATCH_BYTES = 32 * 1024 * 1024
-_GROUPED_COLUMNS = {ReviewField.PRODUCT_ID: ("product_id",)}
+_GROUPED_COLUMNS: Columns = {"product_id": ("product_id",)}
 # The first batch of a Parquet file shows the size of its rows.
 _FIRST_ROWS = 1_000
 _END = object()
@@ -218,7 +218,7 @@ def _parquet_batches(dump: Dump, detected: Format) -> Iterator[RawBatch]:
             raise DumpError(
                 f"dump {dump.label} (Parquet) cannot be read: {first_line(error)}"
             ) from error
-        dates = detected.columns.get(ReviewField.DATE, ())
+        dates = detected.columns.get("review_date", ())
         scan = scan.select(
             _as_text(name, schema[name], is_date=name in dates) for name in detected.used
         )

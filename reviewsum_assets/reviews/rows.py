@@ -15,7 +15,6 @@ import polars as pl
 from pydantic import BaseModel
 
 from reviewsum_assets.reviews.fields import Columns, id_problem, product_id
-from reviewsum_assets.settings import ReviewField
 
 BATCH_ROWS = 100_000
 # A grouped CSV has few rows with much text in each.
@@ -90,7 +89,7 @@ def named_rows(parsed: Parsed, columns: Columns) -> tuple[pl.DataFrame, list[Bad
     if nameless.is_empty():
         return fields, bad
     texts = fields.select(
-        pl.coalesce(name for name in columns[ReviewField.TEXT] if name in fields.columns)
+        pl.coalesce(name for name in columns["review_text"] if name in fields.columns)
     )
     bad += [BadRow.of(lines[row], reasons[row], texts.item(row, 0) or "") for row in nameless]
     return fields.filter(reasons.is_null()), sorted(bad, key=lambda row: row.line)

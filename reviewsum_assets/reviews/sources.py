@@ -124,7 +124,7 @@ def _source(dump: Dump, settings: Settings) -> Source:
     detected = detect_format(dump, settings.columns)
     wanted = dict(detected.columns)
     if not settings.verified_only:
-        wanted.pop(ReviewField.VERIFIED, None)
+        wanted.pop("verified_purchase", None)
     return Source(dump, replace(detected, columns=wanted))
 
 

@@ -17,7 +17,7 @@ from reviewsum_assets.assets.quality_checks import summary_quality_checks
 from reviewsum_assets.checkpoints.plan import current_plan, require_plan
 from reviewsum_assets.cli.local_run import materialize_pending
 from reviewsum_assets.errors import CheckError
-from reviewsum_assets.reviews.grouping import RECORD, current_grouped_reviews
+from reviewsum_assets.reviews.grouped import RECORD, current_grouped_reviews
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from tests.assets.conftest import Planned

@@ -14,11 +14,8 @@ from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.checkpoints.plan import read_table, require_plan
 from reviewsum_assets.cli.local_run import materialize_pending
 from reviewsum_assets.errors import PlanError
-from reviewsum_assets.reviews.grouping import (
-    current_grouped_reviews,
-    group_reviews,
-    scan_too_few,
-)
+from reviewsum_assets.reviews.grouped import current_grouped_reviews, scan_too_few
+from reviewsum_assets.reviews.grouping import group_reviews
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete

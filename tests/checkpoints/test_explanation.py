@@ -13,7 +13,8 @@ from reviewsum_assets.cli.app import app
 from reviewsum_assets.errors import CheckpointError, PlanError
 from reviewsum_assets.job.models.directory import ready_model
 from reviewsum_assets.job.spec import job_spec
-from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
+from reviewsum_assets.reviews.grouped import scan_grouped
+from reviewsum_assets.reviews.grouping import group_reviews
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, plan_products, products

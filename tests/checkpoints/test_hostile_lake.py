@@ -23,7 +23,8 @@ from reviewsum_assets.compute.pace import Workplace, measured_pace
 from reviewsum_assets.errors import CheckpointError, PlanError, ReviewsumError
 from reviewsum_assets.job.worker import read_input
 from reviewsum_assets.lake_state import lake_status, verify_lake
-from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
+from reviewsum_assets.reviews.grouped import scan_grouped
+from reviewsum_assets.reviews.grouping import group_reviews
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake

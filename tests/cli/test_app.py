@@ -20,7 +20,7 @@ from reviewsum_assets.checkpoints.manifest import COLUMNS, Manifest, decode_rows
 from reviewsum_assets.cli.app import app, main
 from reviewsum_assets.compute.local import LocalCompute
 from reviewsum_assets.lake_state import lake_status
-from reviewsum_assets.reviews.grouping import RECORD
+from reviewsum_assets.reviews.grouped import RECORD
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import plan_products, products

@@ -17,7 +17,8 @@ from reviewsum_assets.cli.app import app
 from reviewsum_assets.errors import CheckpointError, EvaluationError
 from reviewsum_assets.evaluation import command
 from reviewsum_assets.evaluation.report import EvaluationResult, SystemResult, print_tables
-from reviewsum_assets.reviews.grouping import group_reviews, scan_grouped
+from reviewsum_assets.reviews.grouped import scan_grouped
+from reviewsum_assets.reviews.grouping import group_reviews
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake

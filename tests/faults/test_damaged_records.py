@@ -6,7 +6,7 @@ import pytest
 
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.lake_state import verify
-from reviewsum_assets.reviews.grouping import RECORD
+from reviewsum_assets.reviews.grouped import RECORD
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from tests.support.worlds import World

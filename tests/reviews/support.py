@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from reviewsum_assets.reviews.grouping import GroupedReviews, group_reviews, scan_grouped
+from reviewsum_assets.reviews.grouped import GroupedReviews, scan_grouped
+from reviewsum_assets.reviews.grouping import group_reviews
 from reviewsum_assets.reviews.rows import QuarantinedRow
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage.lake import Lake

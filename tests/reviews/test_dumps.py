@@ -11,7 +11,8 @@ from reviewsum_assets.errors import DumpError, LakeError, ReviewsumError
 from reviewsum_assets.reviews import readers
 from reviewsum_assets.reviews.dumps import find_dumps
 from reviewsum_assets.reviews.formats import detect_format
-from reviewsum_assets.reviews.grouping import Progress, current_grouped_reviews, group_reviews
+from reviewsum_assets.reviews.grouped import current_grouped_reviews
+from reviewsum_assets.reviews.grouping import Progress, group_reviews
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage.lake import Lake
 from tests.reviews.support import group

@@ -11,15 +11,14 @@ import pytest
 from reviewsum_assets.errors import DumpError
 from reviewsum_assets.reviews import staging
 from reviewsum_assets.reviews.fields import GROUPED_SCHEMA
-from reviewsum_assets.reviews.grouping import (
-    Progress,
+from reviewsum_assets.reviews.grouped import (
     current_grouped_reviews,
-    group_reviews,
     is_current,
     scan_grouped,
     stale_dumps,
     why_no_product,
 )
+from reviewsum_assets.reviews.grouping import Progress, group_reviews
 from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage.lake import Lake
 from tests.reviews.support import group, grouped

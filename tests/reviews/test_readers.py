@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from reviewsum_assets.errors import ReviewsumError
 from reviewsum_assets.reviews import readers, rows
 from reviewsum_assets.reviews.fields import MOST_ID_CHARS
-from reviewsum_assets.reviews.grouping import current_grouped_reviews
+from reviewsum_assets.reviews.grouped import current_grouped_reviews
 from reviewsum_assets.reviews.readers import fetched_ahead, mapped_ahead
 from reviewsum_assets.storage.lake import Lake
 from tests.reviews.support import group, grouped
