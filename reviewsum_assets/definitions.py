@@ -9,6 +9,7 @@ from reviewsum_assets.assets.dagster_home import locking_executor
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews, review_dumps
 from reviewsum_assets.assets.merged_summaries import checkpoint_files, merged_summaries
 from reviewsum_assets.assets.pipeline import pipeline_resource
+from reviewsum_assets.assets.product_facts import product_facts
 from reviewsum_assets.assets.quality_checks import canary_check, summary_quality_checks
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.automation.alerts import alert_on_failure
@@ -24,6 +25,7 @@ defs = dg.Definitions(
     assets=[
         review_dumps,
         grouped_reviews,
+        product_facts,
         summarizer_model,
         checkpoint_plan,
         chunk_summaries,

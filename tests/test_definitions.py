@@ -26,6 +26,7 @@ def test_the_graph_is_that_of_the_pipeline_and_all_of_it_is_described() -> None:
     assert graph == {
         "review_dumps": [],
         "grouped_reviews": ["review_dumps"],
+        "product_facts": ["grouped_reviews"],
         "summarizer_model": [],
         "checkpoint_plan": ["grouped_reviews", "summarizer_model"],
         "chunk_summaries": ["checkpoint_plan", "summarizer_model"],

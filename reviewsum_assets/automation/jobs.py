@@ -9,6 +9,7 @@ from reviewsum_assets.assets.chunk_summaries import chunk_summaries
 from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.merged_summaries import merged_summaries
 from reviewsum_assets.assets.partitions import REFRESH
+from reviewsum_assets.assets.product_facts import product_facts
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.errors import SettingsError
 
@@ -20,7 +21,7 @@ _DAILY = "0 5 * * *"
 refresh = dg.define_asset_job(
     REFRESH,
     selection=dg.AssetSelection.assets(
-        grouped_reviews, summarizer_model, checkpoint_plan, merged_summaries
+        grouped_reviews, product_facts, summarizer_model, checkpoint_plan, merged_summaries
     ),
     description=(
         "Costs money where jobs run on AWS. Does everything: reads the dumps, plans new and "

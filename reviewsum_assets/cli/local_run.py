@@ -43,6 +43,7 @@ from reviewsum_assets.lake_state import (
     remove_damaged,
 )
 from reviewsum_assets.reviews.dumps import put_sample
+from reviewsum_assets.reviews.facts import undamaged_facts
 from reviewsum_assets.reviews.grouped import current_grouped_reviews, damaged_tables
 from reviewsum_assets.settings import Settings
 from reviewsum_assets.storage import places
@@ -271,15 +272,22 @@ def _standing_plan(pipeline: Pipeline, say: Callable[[str], None]) -> Plan | Non
 
 
 def _is_done(pipeline: Pipeline, runs: _Runs, status: LakeStatus) -> bool:
-    """Whether every checkpoint of the plan is valid and merged."""
+    """Whether every checkpoint of the plan is valid and merged, and the facts are there."""
     has_spreadsheet = status.merged is not None and bool(status.merged.spreadsheet_sha256)
     return (
         not status.incomplete
         and status.is_merged
         and not merged_file_problems(pipeline.lake)
+        and _has_facts(pipeline)
         and (has_spreadsheet or not pipeline.settings.spreadsheet_csv)
         and not runs.failed_last(REFRESH, "merge")
     )
+
+
+def _has_facts(pipeline: Pipeline) -> bool:
+    """Whether the facts of the current grouped reviews are there, undamaged."""
+    grouped, facts = current_grouped_reviews(pipeline.lake), undamaged_facts(pipeline.lake)
+    return facts is not None and grouped is not None and facts.grouped_version == grouped.version
 
 
 def _manifests(pipeline: Pipeline) -> dict[str, object]:

@@ -95,8 +95,11 @@ def evaluate(
     reviews = systems.reviews_in_window(grouped, widest)
 
     stars = dict(grouped.select("product_id", "avg_rating").iter_rows())
+    highlights = systems.highlights(grouped)
     return _compared(
-        references, every_reference, source, reviews, stars, summaries, compared_with, seed
+        *(references, every_reference, source, reviews, stars, summaries, highlights),
+        compared_with,
+        seed,
     )
 
 
@@ -107,6 +110,7 @@ def _compared(
     reviews: Texts,
     stars: Mapping[str, float | None],
     summaries: Sequence[Candidate],
+    highlights: Candidate,
     compared_with: str,
     seed: int,
 ) -> EvaluationResult:
@@ -115,7 +119,7 @@ def _compared(
     holders |= {system.name: set(system.texts) for system in summaries}
     common = _in_all(path, every_reference, holders)
     reviews = {product: reviews[product] for product in common}
-    comparisons, notes = _comparisons(common, reviews, seed)
+    comparisons, notes = _comparisons(common, reviews, highlights, seed)
     candidates = [*summaries, *comparisons]
     names = [candidate.name for candidate in candidates]
     _require_distinct(names)
@@ -186,12 +190,14 @@ def _in_all(path: Path, references: Texts, holders: Mapping[str, set[str]]) -> T
     return {product: texts for product, texts in references.items() if product in common}
 
 
-def _comparisons(references: Texts, reviews: Texts, seed: int) -> tuple[list[Candidate], list[str]]:
+def _comparisons(
+    references: Texts, reviews: Texts, highlights: Candidate, seed: int
+) -> tuple[list[Candidate], list[str]]:
     """Return the possible baselines and bounds, and why others are missing."""
     found: list[Candidate] = []
     notes: list[str] = []
     if any(len(texts) > 1 for texts in reviews.values()):
-        found += systems.baselines(reviews, references, seed)
+        found += [highlights, *systems.baselines(reviews, references, seed)]
     else:
         notes.append("no baselines: reviews are not separated; name raw dumps with --dump")
     if all(len(texts) > 1 for texts in references.values()):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import statistics
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,17 +24,18 @@ from reviewsum_assets.reviews.grouped import (
     scan_grouped,
 )
 from reviewsum_assets.reviews.grouping import group_reviews
+from reviewsum_assets.reviews.highlights import SENTENCE_END, highlights_of_product
 from reviewsum_assets.settings import Settings, SummarySettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.tables import UNREADABLE, first_line
 
 LEAD, RANDOM, CENTRAL = "lead sentences", "random review", "central review"
+HIGHLIGHTS = "highlights"
 BEST, HUMAN = "best review", "human"
 
 _COLUMNS = ("product_id", "abstracted_summary")
 _ROWS_PER_SLICE = 50_000
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 # 50 reviews make 1,225 pairs; the first 3,500 characters rarely hold more.
 _MOST_COMPARED = 50
 
@@ -180,9 +180,19 @@ def baselines(reviews: Texts, references: Texts, seed: int) -> list[Candidate]:
     ]
 
 
+def highlights(grouped: pl.DataFrame) -> Candidate:
+    """Return the highlights of products, from all of their reviews, as in product_facts."""
+    columns = grouped.select("product_id", "all_reviews", "review_ratings").iter_rows()
+    texts = {
+        product_id: (" ".join(one.sentence for one in highlights_of_product(text or "", stars)),)
+        for product_id, text, stars in columns
+    }
+    return Candidate(HIGHLIGHTS, "baseline", texts)
+
+
 def lead(reviews: Sequence[str], words: float) -> str:
     """Return the first sentence of each review, then the second ones, cut at ``words`` words."""
-    sentences = [_SENTENCE_END.split(review) for review in reviews]
+    sentences = [SENTENCE_END.split(review) for review in reviews]
     interleaved = chain.from_iterable(zip_longest(*sentences, fillvalue=""))
     return " ".join(" ".join(interleaved).split()[: round(words)])
 

@@ -82,6 +82,7 @@ REVIEW_SCHEMA = pl.Schema(
         "helpful_votes": pl.Int64,
         "style": pl.String,
         "timestamp": pl.Int64,  # seconds since 1970, UTC
+        "verified": pl.Boolean,  # null where unknown
     }
 )
 
@@ -100,6 +101,11 @@ GROUPED_SCHEMA = pl.Schema(
         "review_ratings": pl.List(pl.Float32),
         # Position of each line from the oldest to the newest, from 0; null as above.
         "review_places": pl.List(pl.Int32),
+        # Of each line, as above: days since 1970, UTC; helpful votes; whether the purchase is
+        # verified. Days and purchases are null where unknown.
+        "review_days": pl.List(pl.Int32),
+        "review_votes": pl.List(pl.Int32),
+        "review_verified": pl.List(pl.Boolean),
     }
 )
 
@@ -238,7 +244,7 @@ def _unescape(text: str) -> str:
 
 
 def normalized(raw: pl.DataFrame, columns: Columns) -> tuple[pl.DataFrame, dict[str, Reading]]:
-    """Return cleaned reviews in ``REVIEW_SCHEMA`` and ``verified``, in the same order.
+    """Return cleaned reviews in ``REVIEW_SCHEMA``, in the same order.
 
     A value that cannot be read, such as a rating of "five", becomes null, and counts in the second
     result, by field.

@@ -25,7 +25,7 @@ from reviewsum_assets.storage.records import SealedRecord
 from reviewsum_assets.storage.tables import UNREADABLE, first_line, require_columns
 
 # Raised when reading, cleaning or grouping changes the result.
-READER_VERSION = 4
+READER_VERSION = 5
 RECORD = f"{places.GROUPED_REVIEWS}/current.json"
 TOO_FEW = "too_few.parquet"
 # Tables are removed by name, so a forged record must not name other objects.

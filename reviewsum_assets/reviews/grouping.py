@@ -183,7 +183,7 @@ class _Grouping:
                 before = reviews.height
                 reviews = reviews.filter(condition)
                 self._counts[count] += before - reviews.height
-        return reviews.drop("verified")
+        return reviews
 
     def _copy_products(self) -> None:
         """Keep every product, because they were selected when they were grouped."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict
 
@@ -121,11 +120,7 @@ def find_sources(dump: Dump, settings: Settings) -> list[Source]:
 
 
 def _source(dump: Dump, settings: Settings) -> Source:
-    detected = detect_format(dump, settings.columns)
-    wanted = dict(detected.columns)
-    if not settings.verified_only:
-        wanted.pop("verified_purchase", None)
-    return Source(dump, replace(detected, columns=wanted))
+    return Source(dump, detect_format(dump, settings.columns))
 
 
 def require_mapped(sources: Sequence[Source], mapping: Mapping[ReviewField, str]) -> None:

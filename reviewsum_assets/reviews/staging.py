@@ -89,9 +89,12 @@ def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
     # same place, in every format. The order must not depend on how reviews are spread over dumps.
     # Of duplicates the most helpful one is kept.
     by_day = reviews.with_columns(day=pl.col("timestamp").floordiv(_SECONDS_PER_DAY)).sort(
-        ["product_id", "day", "reviewer_id", "text", "helpful_votes", "title", "rating"],
-        descending=[False, False, False, False, True, False, False],
-        nulls_last=[False, False, True, True, True, True, True],
+        [
+            *("product_id", "day", "reviewer_id", "text", "helpful_votes"),
+            *("title", "rating", "verified"),
+        ],
+        descending=[False, False, False, False, True, False, False, True],
+        nulls_last=[False, False, True, True, True, True, True, True],
     )
     by_day = by_day.filter(_is_first_of(["product_id", "reviewer_id", "day", "text"])).with_columns(
         place=pl.int_range(pl.len(), dtype=pl.Int32).over("product_id")
@@ -111,6 +114,9 @@ def _group(reviews: pl.DataFrame, min_reviews: int) -> GroupedBucket:
         newest_review_timestamp=pl.col("timestamp").max(),
         review_ratings=pl.col("rating").cast(pl.Float32),
         review_places="place",
+        review_days=pl.col("day").cast(pl.Int32),
+        review_votes=pl.col("helpful_votes").cast(pl.Int32),
+        review_verified="verified",
     )
     is_enough = pl.col("review_count") >= min_reviews
     # The most frequent style of each product; of equally frequent ones the first by name.

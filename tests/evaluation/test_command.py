@@ -114,8 +114,8 @@ def test_lakes_and_tables_are_compared_with_baselines_and_people(
     result = evaluated(references, lakes=(lake.uri,), tables=(f"ours={perfect}",))
     found = by_name(result)
     assert list(found) == [
-        *("copying", "ours", "lead sentences", "random review", "central review"),
-        *("best review", "human"),
+        *("copying", "ours", "highlights", "lead sentences", "random review"),
+        *("central review", "best review", "human"),
     ]
     assert (result.products, result.references_a_product, result.left_out) == (3, 2, {})
     # A perfect copy of one of two references scores 1 for it, and their similarity for the other.
