@@ -17,6 +17,7 @@ from typing import NamedTuple
 import polars as pl
 from pydantic import BaseModel
 
+from reviewsum_assets.bench import roofline
 from reviewsum_assets.bench.contenders import (
     SHAPES,
     BenchModel,
@@ -79,11 +80,14 @@ class EngineResult(BaseModel):
     batch_tokens: int
     settled_tokens: int  # source tokens per batch at the end: fewer where memory ran out
     chunks_per_s: float
+    tokens_per_s: float
     ratio_to_baseline: float
+    ratios: list[float]
     peak_mb: float
     agreement: float | None
     rouge_l: float | None
     rouge_l_to_baseline: float | None
+    roofline_share: float | None
 
 
 class Measured(BaseModel):
@@ -98,11 +102,12 @@ class Measured(BaseModel):
 
 
 class EngineResults(BaseModel):
-    """All contenders, and the chunks that float32 engines summarize otherwise."""
+    """All contenders; rooflines by number type; chunks that float32 engines summarize otherwise."""
 
     measured: Measured | None = None
     baseline: EngineResult | None = None
     engines: list[EngineResult] = []
+    rooflines: dict[str, roofline.Roofline] = {}
     differing: list[str] = []
 
 
@@ -152,6 +157,11 @@ def engine_results(
     timed, others = texts[: options.products], other_texts(texts, options.compared_chunks)
     turns: dict[str, list[Measurement]] = defaultdict(list)
     summaries: dict[str, Chunks] = {}
+    on_step("rates of the device")
+    rates = {
+        dtype: roofline.measure_device(options.device, dtype, devices.usable_cores())
+        for dtype in sorted({one.dtype for one in contenders} & set(roofline.BYTES_PER_NUMBER))
+    }
     for turn in range(1, options.repeats + 1):
         for one in list(contenders):
             on_step(f"turn {turn} of {options.repeats}: {one.name}")
@@ -168,13 +178,22 @@ def engine_results(
                 contenders.remove(one)
     first: Chunks = turns[_BASELINE][0].value[0]
     tokens_in, tokens_out = (mean(map(len, tokens)) for tokens in zip(*first, strict=True))
+    batch = max(1, round(max(options.batch_tokens) / tokens_in))
+    lengths = round(tokens_in), round(tokens_out)
+    gflop, numbers = roofline.chunk_cost(
+        model.directory, *lengths, beams=model.settings.num_beams, batch=batch
+    )
+    bounds = {
+        dtype: roofline.Roofline.of(gflop, roofline.BYTES_PER_NUMBER[dtype] * numbers, rates[dtype])
+        for dtype in rates
+    }
     reference = next((c for name, c in summaries.items() if name.startswith(_REFERENCE)), [])
     differing: list[str] = []
     results: list[EngineResult] = []
     for one in contenders:
         own, paces, of_baseline = turns[one.name], _paces(turns[one.name]), _paces(turns[_BASELINE])
         ratios = [pace / other for pace, other in zip(paces, of_baseline, strict=True)]
-        chunks, pace = own[0].value[0], median(paces)
+        chunks, pace, bound = own[0].value[0], median(paces), bounds.get(one.dtype)
         compared = agreement(tokenizer, reference, summaries.get(one.name, []))
         if one.dtype == "float32":
             differing += [f"{one.name}, {pair}" for pair in compared.differing]
@@ -182,11 +201,14 @@ def engine_results(
             **one._asdict(),
             settled_tokens=min(turn.value[1] for turn in own),
             chunks_per_s=pace,
+            tokens_per_s=pace * mean(len(ids) + len(summary) for ids, summary in chunks),
             ratio_to_baseline=median(ratios),
+            ratios=ratios,
             peak_mb=max(turn.peak_mb for turn in own),
             agreement=compared.identical,
             rouge_l=compared.rouge_l,
             rouge_l_to_baseline=agreement(tokenizer, first, chunks).rouge_l,
+            roofline_share=pace / bound.bound_chunks_per_s if bound else None,
         )
         results.append(result)
     measured = Measured(
@@ -194,8 +216,9 @@ def engine_results(
         repeats=options.repeats, compared_chunks=len(dict(reference)),
     )  # fmt: skip
     return EngineResults(
-        measured=measured, baseline=results[0], engines=results[1:], differing=differing
-    )
+        measured=measured, baseline=results[0], engines=results[1:], rooflines=bounds,
+        differing=differing,
+    )  # fmt: skip
 
 
 def contenders_of(options: EngineOptions) -> list[Contender]:

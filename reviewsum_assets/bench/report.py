@@ -25,15 +25,20 @@ from reviewsum_assets.job.devices import device_name
 
 _PARTS = ("engines", "stages")
 _LIBRARIES = ("ctranslate2", "torch", "transformers", "polars", "dagster")
+_DIFFERENCES_SHOWN = 5
 # Headers by field, short enough for 80 columns.
 _SPEED = {
     "name": "engine", "processes": "proc", "threads": "thr", "batch_tokens": "tokens",
     "settled_tokens": "settled", "chunks_per_s": "chunks/s", "ratio_to_baseline": "ratio",
-    "peak_mb": "MB",
+    "peak_mb": "MB", "roofline_share": "roofline",
 }  # fmt: skip
 _AGREEMENT = {
     "name": "engine", "agreement": "identical", "rouge_l": "ROUGE-L",
     "rouge_l_to_baseline": "to predecessor",
+}  # fmt: skip
+_ROOFLINE = {
+    "gflop_per_chunk": "GFLOP/chunk", "mb_per_chunk": "MB/chunk", "device_gflops": "GFLOP/s",
+    "device_gb_per_s": "GB/s", "bound_chunks_per_s": "chunks/s", "bound_by": "bound by",
 }  # fmt: skip
 _STAGES = {
     "name": "stage", "size": "of", "seconds": "s", "peak_mb": "MB", "baseline_seconds": "other s",
@@ -104,8 +109,12 @@ def print_report(console: Console, result: BenchResult) -> None:
         _print_table(console, title, rows, _SPEED)
         title = f"Agreement: {measured.compared_chunks:,} chunks, with transformers-float32"
         _print_table(console, title, rows, _AGREEMENT)
-        if result.differing:
-            console.print(f"{len(result.differing)} summaries differ; --json has them")
+        for dtype, bound in result.rooflines.items():
+            _print_table(console, f"Roofline: {dtype}", [bound], _ROOFLINE)
+        for pair in result.differing[:_DIFFERENCES_SHOWN]:
+            console.print(f"differs: {pair}", markup=False, highlight=False, soft_wrap=True)
+        if more := result.differing[_DIFFERENCES_SHOWN:]:
+            console.print(f"and {len(more)} more; --json has all")
     if result.stages:
         _print_table(console, "Stages", result.stages, _STAGES)
         for note in (f"{stage.name}: {stage.note}" for stage in result.stages if stage.note):

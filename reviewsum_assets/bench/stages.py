@@ -1,4 +1,4 @@
-"""The stages around the model: ingest, plan, merge, a run with nothing to do.
+"""The stages around the model: ingest, plan, merge, a run with nothing to do, definitions.
 
 Contender and baseline alternate in fresh processes, and must give equal results. Inputs are made of
 sentences of the sample dump, and are the same in every run.
@@ -239,6 +239,12 @@ def _finished(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResul
         yield StageResult.of("run with nothing to do", size, [run for _, run in pairs])
 
 
+def _definitions(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResult]:
+    command = [sys.executable, "-c", "import reviewsum_assets.definitions"]
+    own = [call(run_command, command, directory) for _ in range(scale.repeats)]
+    yield StageResult.of("definitions load", "a fresh interpreter", own)
+
+
 def _require(is_met: bool, what: str) -> None:
     if not is_met:
         raise BenchmarkError(f"{what} are not those expected, so the measurement means nothing")
@@ -249,6 +255,7 @@ STAGES: dict[str, Callable[[Scale, Path, _Call], Iterator[StageResult]]] = {
     "grouping": _grouping,
     "planning": _planning,
     "finished checkpoints": _finished,
+    "definitions": _definitions,
 }
 
 
