@@ -17,7 +17,6 @@ from typing import NamedTuple
 import polars as pl
 from pydantic import BaseModel
 
-from reviewsum_assets.bench import roofline
 from reviewsum_assets.bench.contenders import (
     SHAPES,
     BenchModel,
@@ -26,7 +25,14 @@ from reviewsum_assets.bench.contenders import (
     write_shaped_model,
 )
 from reviewsum_assets.bench.measure import Measurement, crew
+from reviewsum_assets.bench.roofline import (
+    BYTES_PER_NUMBER,
+    Roofline,
+    chunk_cost,
+    measure_device,
+)
 from reviewsum_assets.errors import BenchmarkError
+from reviewsum_assets.evaluation.measures import similarity
 from reviewsum_assets.job import devices
 from reviewsum_assets.job.chunking import ChunkTokenizer
 from reviewsum_assets.job.engines import EngineName
@@ -107,7 +113,7 @@ class EngineResults(BaseModel):
     measured: Measured | None = None
     baseline: EngineResult | None = None
     engines: list[EngineResult] = []
-    rooflines: dict[str, roofline.Roofline] = {}
+    rooflines: dict[str, Roofline] = {}
     differing: list[str] = []
 
 
@@ -157,11 +163,6 @@ def engine_results(
     timed, others = texts[: options.products], other_texts(texts, options.compared_chunks)
     turns: dict[str, list[Measurement]] = defaultdict(list)
     summaries: dict[str, Chunks] = {}
-    on_step("rates of the device")
-    rates = {
-        dtype: roofline.measure_device(options.device, dtype, devices.usable_cores())
-        for dtype in sorted({one.dtype for one in contenders} & set(roofline.BYTES_PER_NUMBER))
-    }
     for turn in range(1, options.repeats + 1):
         for one in list(contenders):
             on_step(f"turn {turn} of {options.repeats}: {one.name}")
@@ -178,15 +179,12 @@ def engine_results(
                 contenders.remove(one)
     first: Chunks = turns[_BASELINE][0].value[0]
     tokens_in, tokens_out = (mean(map(len, tokens)) for tokens in zip(*first, strict=True))
-    batch = max(1, round(max(options.batch_tokens) / tokens_in))
-    lengths = round(tokens_in), round(tokens_out)
-    gflop, numbers = roofline.chunk_cost(
-        model.directory, *lengths, beams=model.settings.num_beams, batch=batch
-    )
-    bounds = {
-        dtype: roofline.Roofline.of(gflop, roofline.BYTES_PER_NUMBER[dtype] * numbers, rates[dtype])
-        for dtype in rates
-    }
+    on_step("rates of the device")
+    batch, lengths = max(options.batch_tokens) / tokens_in, (round(tokens_in), round(tokens_out))
+    cost = chunk_cost(model.directory, *lengths, model.settings.num_beams, max(1, round(batch)))
+    dtypes = sorted({one.dtype for one in contenders} & set(BYTES_PER_NUMBER))
+    rates = {dtype: measure_device(options.device, dtype) for dtype in dtypes}
+    bounds = {dtype: Roofline.of(cost, dtype, rates[dtype]) for dtype in dtypes}
     reference = next((c for name, c in summaries.items() if name.startswith(_REFERENCE)), [])
     differing: list[str] = []
     results: list[EngineResult] = []
@@ -255,14 +253,11 @@ class Agreement(NamedTuple):
 
 def agreement(tokenizer: ChunkTokenizer, reference: Chunks, other: Chunks) -> Agreement:
     """Compare the summaries of the chunks that both hold."""
-    from rouge_score.rouge_scorer import RougeScorer  # takes seconds to import
-
-    scorer, expected = RougeScorer(["rougeL"]), dict(reference)
-    scores, differing = [], []
+    expected, scores, differing = dict(reference), [], []
     for ids, summary in dict(other).items():
         if ids in expected:
             wanted, found = tokenizer.decode(expected[ids]), tokenizer.decode(summary)
-            scores.append(1.0 if found == wanted else scorer.score(wanted, found)["rougeL"][2])
+            scores.append(1.0 if found == wanted else similarity(wanted, found))
             if found != wanted:
                 differing.append(f"{len(ids)} tokens:\n  {wanted}\n  {found}")
     identical = 1 - len(differing) / len(scores) if scores else None

@@ -17,6 +17,8 @@ from pydantic import BaseModel
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
+from reviewsum_assets.job.devices import usable_cores
+
 BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Large enough for the full rate: 17 GFLOP on a CPU, 1.1 TFLOP on a GPU.
 _MATRIX_ROWS = {"cpu": 2048, "cuda": 8192}
@@ -35,21 +37,22 @@ class Roofline(BaseModel):
     bound_by: Literal["arithmetic", "memory"]
 
     @classmethod
-    def of(cls, gflop: float, gigabytes: float, device: tuple[float, float]) -> Roofline:
-        """Bound the pace of chunks of this cost by the rates of ``measure_device``."""
-        arithmetic_s, memory_s = gflop / device[0], gigabytes / device[1]
+    def of(cls, cost: tuple[float, float], dtype: str, rates: tuple[float, float]) -> Roofline:
+        """Bound the pace of chunks of a ``chunk_cost`` by the rates of ``measure_device``."""
+        gigabytes = BYTES_PER_NUMBER[dtype] * cost[1]
+        arithmetic_s, memory_s = cost[0] / rates[0], gigabytes / rates[1]
         return cls(
-            gflop_per_chunk=gflop,
+            gflop_per_chunk=cost[0],
             mb_per_chunk=gigabytes * 1e3,
-            device_gflops=device[0],
-            device_gb_per_s=device[1],
+            device_gflops=rates[0],
+            device_gb_per_s=rates[1],
             bound_chunks_per_s=1 / max(arithmetic_s, memory_s),
             bound_by="arithmetic" if arithmetic_s >= memory_s else "memory",
         )
 
 
 def chunk_cost(
-    directory: Path, tokens_in: int, tokens_out: int, *, beams: int, batch: int
+    directory: Path, tokens_in: int, tokens_out: int, beams: int, batch: int
 ) -> tuple[float, float]:
     """Count billions of operations, and of numbers moved to or from memory, per chunk of a batch.
 
@@ -87,7 +90,7 @@ def chunk_cost(
     return operations / 1e9, (weights + cached + logits) / 1e9
 
 
-def measure_device(device: str, dtype: str, threads: int) -> tuple[float, float]:
+def measure_device(device: str, dtype: str) -> tuple[float, float]:
     """Measure billions of matrix operations, and GB of memory traffic, per second.
 
     Bandwidth is that of a copy, each byte counted as read and as written, as STREAM does
@@ -95,7 +98,7 @@ def measure_device(device: str, dtype: str, threads: int) -> tuple[float, float]
     """
 
     def fastest(statement: str, **values: Any) -> float:  # other processes disturb slower runs
-        timer = Timer(statement, globals=values, num_threads=threads)
+        timer = Timer(statement, globals=values, num_threads=usable_cores())
         return float(min(timer.timeit(1).mean for _ in range(_RUNS)))
 
     rows = _MATRIX_ROWS[device]
