@@ -25,7 +25,6 @@ from reviewsum_assets.job.devices import device_name
 
 _PARTS = ("engines", "stages")
 _LIBRARIES = ("ctranslate2", "torch", "transformers", "polars", "dagster")
-_DIFFERENCES_SHOWN = 5
 # Headers by field, short enough for 80 columns.
 _SPEED = {
     "name": "engine", "processes": "proc", "threads": "thr", "batch_tokens": "tokens",
@@ -35,10 +34,6 @@ _SPEED = {
 _AGREEMENT = {
     "name": "engine", "agreement": "identical", "rouge_l": "ROUGE-L",
     "rouge_l_to_baseline": "to predecessor",
-}  # fmt: skip
-_ROOFLINE = {
-    "gflop_per_chunk": "GFLOP/chunk", "mb_per_chunk": "MB/chunk", "device_gflops": "GFLOP/s",
-    "device_gb_per_s": "GB/s", "bound_chunks_per_s": "chunks/s", "bound_by": "bound by",
 }  # fmt: skip
 _STAGES = {
     "name": "stage", "size": "of", "seconds": "s", "peak_mb": "MB", "baseline_seconds": "other s",
@@ -96,8 +91,10 @@ def measure_all(
 
 def print_report(console: Console, result: BenchResult) -> None:
     """Print tables for people."""
-    for title, facts in (("machine", result.machine), ("settings", result.settings)):
-        line = ", ".join(f"{name} {value}" for name, value in facts.items())
+    facts = {"machine": result.machine, "settings": result.settings}
+    facts |= {f"roofline of {dtype}": dict(bound) for dtype, bound in result.rooflines.items()}
+    for title, values in facts.items():
+        line = ", ".join(f"{name} {_shown(value)}" for name, value in values.items())
         console.print(f"{title}: {line}", soft_wrap=True, markup=False)
     if (measured := result.measured) and result.baseline:
         rows = [result.baseline, *result.engines]
@@ -109,12 +106,8 @@ def print_report(console: Console, result: BenchResult) -> None:
         _print_table(console, title, rows, _SPEED)
         title = f"Agreement: {measured.compared_chunks:,} chunks, with transformers-float32"
         _print_table(console, title, rows, _AGREEMENT)
-        for dtype, bound in result.rooflines.items():
-            _print_table(console, f"Roofline: {dtype}", [bound], _ROOFLINE)
-        for pair in result.differing[:_DIFFERENCES_SHOWN]:
-            console.print(f"differs: {pair}", markup=False, highlight=False, soft_wrap=True)
-        if more := result.differing[_DIFFERENCES_SHOWN:]:
-            console.print(f"and {len(more)} more; --json has all")
+        if result.differing:
+            console.print(f"{len(result.differing)} summaries differ; --json has them")
     if result.stages:
         _print_table(console, "Stages", result.stages, _STAGES)
         for note in (f"{stage.name}: {stage.note}" for stage in result.stages if stage.note):

@@ -120,8 +120,8 @@ def write_dump(path: Path, reviews: int, products: int) -> None:
             file.write(f"{line}\n")
 
 
-def _grouped(products: int, chars: int) -> pl.LazyFrame:
-    """Return grouped reviews; texts repeat."""
+def grouped_reviews(products: int, chars: int) -> pl.LazyFrame:
+    """Return the columns of a grouped CSV; texts repeat."""
     reviews, number = _reviews(Random(_SEED), sample_rows()), pl.col("number")
     texts = ["\n".join(islice(reviews, 50))[:chars] for _ in range(_DISTINCT_TEXTS)]
     return pl.LazyFrame({"number": range(products)}).select(
@@ -129,19 +129,6 @@ def _grouped(products: int, chars: int) -> pl.LazyFrame:
         all_reviews=(number % len(texts)).replace_strict(range(len(texts)), texts),
         review_count=5 + (products - number) // 10,
     )
-
-
-def write_grouped(path: Path, products: int) -> None:
-    """Write grouped reviews as Parquet: all that a plan reads."""
-    lines = pl.int_ranges(pl.col("all_reviews").str.count_matches("\n") + 1, dtype=pl.Int32)
-    ratings = lines.cast(pl.List(pl.Float32))
-    table = _grouped(products, _PRODUCT_CHARS)
-    table.with_columns(review_places=lines, review_ratings=ratings).sink_parquet(path)
-
-
-def write_grouped_csv(path: Path, products: int) -> None:
-    """Write a grouped CSV with few and short texts, so that a job has little to generate."""
-    _grouped(products, 100).sink_csv(path, mkdir=True)
 
 
 def group(lake: str, dump: Path) -> None:
@@ -192,7 +179,7 @@ def merge(lake: str) -> int:
 
 def _grouping(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResult]:
     dump, table = directory / "dump.jsonl", directory / "grouped.parquet"
-    call(write_dump, dump, scale.reviews, scale.products)
+    write_dump(dump, scale.reviews, scale.products)
     size = f"{scale.reviews:,} reviews, {dump.stat().st_size / 1e6:,.0f} MB"
     has_baseline, own, other = find_spec("duckdb") is not None, [], []
     for _ in range(scale.repeats):
@@ -200,7 +187,7 @@ def _grouping(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResul
         own.append(call(group, lake, dump))
         if has_baseline:
             other.append(call(group_with_duckdb, dump, table, library="duckdb"))
-            _require(call(is_same, lake, table).value, "the baseline's grouped reviews")
+            _require(is_same(lake, table), "the baseline's grouped reviews")
     result = StageResult.of("dump to grouped reviews", size, own, other)
     result.note = "no baseline, since DuckDB is not installed; to install it: pip install duckdb"
     if has_baseline:
@@ -210,7 +197,9 @@ def _grouping(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResul
 
 def _planning(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResult]:
     grouped, products = directory / "grouped.parquet", scale.planned_products
-    call(write_grouped, grouped, products)
+    lines = pl.int_ranges(pl.col("all_reviews").str.count_matches("\n") + 1, dtype=pl.Int32)
+    columns = {"review_places": lines, "review_ratings": lines.cast(pl.List(pl.Float32))}
+    grouped_reviews(products, _PRODUCT_CHARS).with_columns(**columns).sink_parquet(grouped)
     lakes = [mkdtemp(dir=directory) for _ in range(scale.repeats)]
     pairs = [[call(plan, lake, grouped, products) for _ in range(2)] for lake in lakes]
     _require(all(pair[0].value and not pair[1].value for pair in pairs), "the plans")
@@ -222,7 +211,8 @@ def _planning(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResul
 def _finished(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResult]:
     for checkpoints in scale.finished:
         products, lake = checkpoints * scale.checkpoint_size, mkdtemp(dir=directory)
-        call(write_grouped_csv, Path(lake, places.GROUPED_CSV), products)
+        # Short texts, so that a job has little to generate.
+        grouped_reviews(products, 100).sink_csv(Path(lake, places.GROUPED_CSV), mkdir=True)
         options = {"lake": lake, "top-k": products, "checkpoint-size": scale.checkpoint_size}
         command = [str(Path(sys.executable).with_name("reviewsum")), "run", "--json"]
         command += [f"--{name}={value}" for name, value in options.items()]
