@@ -82,18 +82,20 @@ def predecessor_loop(contender: Contender, model: BenchModel) -> Loop:
     logging.disable_progress_bar()
     torch.set_num_threads(contender.threads)
     settings, size = model.settings, EngineSettings.model_fields["chunk_batch_size"].default
-    tokenizer, plain_tokenizer = model.tokenizer(), load_tokenizer(model.directory)
+    tokenizer = load_tokenizer(model.directory)
     loaded: Any = AutoModelForSeq2SeqLM.from_pretrained(
         model.directory, dtype=torch.float32, use_safetensors=True, local_files_only=True
     )
     generator = loaded.to(model.device).eval()
     pad, end = generator.config.pad_token_id, generator.config.eos_token_id
     lengths = {**settings.model_dump(include=_GENERATION), "do_sample": False}
+    padded: dict[str, Any] = {"padding": True, "truncation": True, "return_tensors": "pt"}
+    padded["max_length"] = settings.encoder_tokens
 
     def cut(text: str) -> Iterator[str]:
         current: list[str] = []
         for word in text[: settings.max_chars].split():
-            ids = plain_tokenizer(" ".join([*current, word]), truncation=False)["input_ids"]
+            ids = tokenizer(" ".join([*current, word]), truncation=False)["input_ids"]
             if current and len(ids) >= settings.chunk_tokens:
                 yield " ".join(current)
                 current = []
@@ -101,23 +103,18 @@ def predecessor_loop(contender: Contender, model: BenchModel) -> Loop:
         if current:
             yield " ".join(current)
 
-    def generate(rows: list[list[int]]) -> Iterator[tuple[int, ...]]:
-        longest = max(map(len, rows))
-        ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
-        ids = ids.to(model.device)
-        with torch.inference_mode():
-            found = generator.generate(ids, attention_mask=(ids != pad).long(), **lengths)
-        for summary in found.tolist():
-            tokenizer.decode(summary)  # part of the script's work
-            yield tuple(token for token in summary if token not in (pad, end))
-
     def summarize(texts: Sequence[str]) -> tuple[Chunks, int]:
         chunks: Chunks = []
         for text in texts:
-            rows = [tokenizer.encode(chunk) for chunk in cut(text)]
-            for start in range(0, len(rows), size):
-                batch = rows[start : start + size]
-                chunks += zip(map(tuple, batch), generate(batch), strict=True)
+            pieces = [f"{model.prefix}{piece}" for piece in cut(text)]
+            for start in range(0, len(pieces), size):
+                batch = tokenizer(pieces[start : start + size], **padded).to(model.device)
+                with torch.inference_mode():
+                    found = generator.generate(**batch, **lengths)
+                tokenizer.batch_decode(found)  # part of the script's work
+                for ids, made in zip(batch["input_ids"].tolist(), found.tolist(), strict=True):
+                    source = tuple(token for token in ids if token != pad)
+                    chunks.append((source, tuple(one for one in made if one not in (pad, end))))
         return chunks, 0
 
     return summarize

@@ -25,7 +25,14 @@ from reviewsum_assets.bench.contenders import (
     write_shaped_model,
 )
 from reviewsum_assets.bench.measure import Measurement, crew
+from reviewsum_assets.bench.roofline import (
+    BYTES_PER_NUMBER,
+    Roofline,
+    chunk_cost,
+    measure_device,
+)
 from reviewsum_assets.errors import BenchmarkError
+from reviewsum_assets.evaluation.measures import similarity
 from reviewsum_assets.job import devices
 from reviewsum_assets.job.chunking import ChunkTokenizer
 from reviewsum_assets.job.engines import EngineName
@@ -80,11 +87,14 @@ class EngineResult(BaseModel):
     batch_tokens: int
     settled_tokens: int  # source tokens per batch at the end: fewer where memory ran out
     chunks_per_s: float
+    tokens_per_s: float
     ratio_to_baseline: float
+    ratios: list[float]
     peak_mb: float
     agreement: float | None
     rouge_l: float | None
     rouge_l_to_baseline: float | None
+    roofline_share: float | None
 
 
 class Measured(BaseModel):
@@ -99,11 +109,12 @@ class Measured(BaseModel):
 
 
 class EngineResults(BaseModel):
-    """All contenders, and the chunks that float32 engines summarize otherwise."""
+    """All contenders; rooflines by number type; chunks that float32 engines summarize otherwise."""
 
     measured: Measured | None = None
     baseline: EngineResult | None = None
     engines: list[EngineResult] = []
+    rooflines: dict[str, Roofline] = {}
     differing: list[str] = []
 
 
@@ -169,13 +180,19 @@ def engine_results(
                 contenders.remove(one)
     first: Chunks = turns[_BASELINE][0].value[0]
     tokens_in, tokens_out = (mean(map(len, tokens)) for tokens in zip(*first, strict=True))
+    on_step("rates of the device")
+    batch, lengths = max(options.batch_tokens) / tokens_in, (round(tokens_in), round(tokens_out))
+    cost = chunk_cost(model.directory, *lengths, model.settings.num_beams, max(1, round(batch)))
+    dtypes = sorted({one.dtype for one in contenders} & set(BYTES_PER_NUMBER))
+    rates = {dtype: measure_device(options.device, dtype) for dtype in dtypes}
+    bounds = {dtype: Roofline.of(cost, dtype, rates[dtype]) for dtype in dtypes}
     reference = next((c for name, c in summaries.items() if name.startswith(_REFERENCE)), [])
     differing: list[str] = []
     results: list[EngineResult] = []
     for one in contenders:
         own, paces, of_baseline = turns[one.name], _paces(turns[one.name]), _paces(turns[_BASELINE])
         ratios = [pace / other for pace, other in zip(paces, of_baseline, strict=True)]
-        chunks, pace = own[0].value[0], median(paces)
+        chunks, pace, bound = own[0].value[0], median(paces), bounds.get(one.dtype)
         compared = agreement(tokenizer, reference, summaries.get(one.name, []))
         if one.dtype == "float32":
             differing += [f"{one.name}, {pair}" for pair in compared.differing]
@@ -183,11 +200,14 @@ def engine_results(
             **one._asdict(),
             settled_tokens=min(turn.value[1] for turn in own),
             chunks_per_s=pace,
+            tokens_per_s=pace * mean(len(ids) + len(summary) for ids, summary in chunks),
             ratio_to_baseline=median(ratios),
+            ratios=ratios,
             peak_mb=max(turn.peak_mb for turn in own),
             agreement=compared.identical,
             rouge_l=compared.rouge_l,
             rouge_l_to_baseline=agreement(tokenizer, first, chunks).rouge_l,
+            roofline_share=pace / bound.bound_chunks_per_s if bound else None,
         )
         results.append(result)
     measured = Measured(
@@ -195,8 +215,9 @@ def engine_results(
         repeats=options.repeats, compared_chunks=len(dict(reference)),
     )  # fmt: skip
     return EngineResults(
-        measured=measured, baseline=results[0], engines=results[1:], differing=differing
-    )
+        measured=measured, baseline=results[0], engines=results[1:], rooflines=bounds,
+        differing=differing,
+    )  # fmt: skip
 
 
 def contenders_of(options: EngineOptions) -> list[Contender]:
@@ -233,14 +254,11 @@ class Agreement(NamedTuple):
 
 def agreement(tokenizer: ChunkTokenizer, reference: Chunks, other: Chunks) -> Agreement:
     """Compare the summaries of the chunks that both hold."""
-    from rouge_score.rouge_scorer import RougeScorer  # takes seconds to import
-
-    scorer, expected = RougeScorer(["rougeL"]), dict(reference)
-    scores, differing = [], []
+    expected, scores, differing = dict(reference), [], []
     for ids, summary in dict(other).items():
         if ids in expected:
             wanted, found = tokenizer.decode(expected[ids]), tokenizer.decode(summary)
-            scores.append(1.0 if found == wanted else scorer.score(wanted, found)["rougeL"][2])
+            scores.append(1.0 if found == wanted else similarity(wanted, found))
             if found != wanted:
                 differing.append(f"{len(ids)} tokens:\n  {wanted}\n  {found}")
     identical = 1 - len(differing) / len(scores) if scores else None

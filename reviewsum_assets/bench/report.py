@@ -29,7 +29,7 @@ _LIBRARIES = ("ctranslate2", "torch", "transformers", "polars", "dagster")
 _SPEED = {
     "name": "engine", "processes": "proc", "threads": "thr", "batch_tokens": "tokens",
     "settled_tokens": "settled", "chunks_per_s": "chunks/s", "ratio_to_baseline": "ratio",
-    "peak_mb": "MB",
+    "peak_mb": "MB", "roofline_share": "roofline",
 }  # fmt: skip
 _AGREEMENT = {
     "name": "engine", "agreement": "identical", "rouge_l": "ROUGE-L",
@@ -91,8 +91,10 @@ def measure_all(
 
 def print_report(console: Console, result: BenchResult) -> None:
     """Print tables for people."""
-    for title, facts in (("machine", result.machine), ("settings", result.settings)):
-        line = ", ".join(f"{name} {value}" for name, value in facts.items())
+    facts = {"machine": result.machine, "settings": result.settings}
+    facts |= {f"roofline of {dtype}": dict(bound) for dtype, bound in result.rooflines.items()}
+    for title, values in facts.items():
+        line = ", ".join(f"{name} {_shown(value)}" for name, value in values.items())
         console.print(f"{title}: {line}", soft_wrap=True, markup=False)
     if (measured := result.measured) and result.baseline:
         rows = [result.baseline, *result.engines]

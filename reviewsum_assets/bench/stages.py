@@ -1,4 +1,4 @@
-"""The stages around the model: ingest, plan, merge, a run with nothing to do.
+"""The stages around the model: ingest, plan, merge, a run with nothing to do, definitions.
 
 Contender and baseline alternate in fresh processes, and must give equal results. Inputs are made of
 sentences of the sample dump, and are the same in every run.
@@ -43,7 +43,7 @@ _SEED = 20180913
 _SENTENCES_PER_REVIEW = (1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 13)
 _REVIEWERS, _REPEATED_SHARE = 700_000, 0.01
 _PRODUCT_CHARS = 3_500  # the characters that a plan reads by default
-_DISTINCT_TEXTS, _PRODUCTS_PER_PART = 1_000, 20_000
+_DISTINCT_TEXTS = 1_000
 
 
 class Scale(NamedTuple):
@@ -77,17 +77,17 @@ class StageResult(BaseModel):
     note: str = ""
 
     @classmethod
-    def of(cls, name: str, size: str, own: Sequence[Measurement]) -> StageResult:
-        """Sum up measurements."""
+    def of(
+        cls, name: str, size: str, own: Sequence[Measurement], baseline: Sequence[Measurement] = ()
+    ) -> StageResult:
+        """Sum up measurements, and those of the baseline if there are any."""
         peak_mb, seconds = max(one.peak_mb for one in own), median(one.seconds for one in own)
-        return cls(name=name, size=size, seconds=seconds, peak_mb=peak_mb, repeats=len(own))
-
-    def beside(self, baseline: Sequence[Measurement], note: str) -> StageResult:
-        """Return the same beside its baseline."""
-        seconds = median(one.seconds for one in baseline)
-        peak_mb, ratio = max(one.peak_mb for one in baseline), seconds / self.seconds
-        found = {"baseline_seconds": seconds, "ratio": ratio, "baseline_peak_mb": peak_mb}
-        return self.model_copy(update=found | {"note": note})
+        result = cls(name=name, size=size, seconds=seconds, peak_mb=peak_mb, repeats=len(own))
+        if baseline:
+            result.baseline_seconds = median(one.seconds for one in baseline)
+            result.baseline_peak_mb = max(one.peak_mb for one in baseline)
+            result.ratio = result.baseline_seconds / seconds
+        return result
 
 
 def sample_rows() -> list[dict[str, Any]]:
@@ -121,32 +121,15 @@ def write_dump(path: Path, reviews: int, products: int) -> None:
             file.write(f"{line}\n")
 
 
-def write_grouped(directory: Path, products: int, chars: int) -> None:
-    """Write grouped reviews as Parquet in parts: all that a plan reads. Texts repeat."""
-    directory.mkdir(parents=True)
-    rng = Random(_SEED)
-    reviews = _reviews(rng, sample_rows())
+def grouped_reviews(products: int, chars: int) -> pl.LazyFrame:
+    """Return the columns of a grouped CSV; texts repeat."""
+    reviews, number = _reviews(Random(_SEED), sample_rows()), pl.col("number")
     texts = ["\n".join(islice(reviews, 50))[:chars] for _ in range(_DISTINCT_TEXTS)]
-    lines = pl.int_ranges(pl.col("all_reviews").str.count_matches("\n") + 1, dtype=pl.Int32)
-    for start in range(0, products, _PRODUCTS_PER_PART):
-        numbers = range(start, min(start + _PRODUCTS_PER_PART, products))
-        columns = {
-            "product_id": [f"B{number:09d}" for number in numbers],
-            "all_reviews": rng.choices(texts, k=len(numbers)),
-            "review_count": [5 + (products - number) // 10 for number in numbers],
-        }
-        table = pl.DataFrame(columns).with_columns(
-            review_places=lines, review_ratings=lines.cast(pl.List(pl.Float32))
-        )
-        table.write_parquet(directory / f"{start:09d}.parquet")
-
-
-def write_grouped_csv(path: Path, products: int) -> None:
-    """Write a grouped CSV with few and short texts, so that a job has little to generate."""
-    parts = path.parent / "parts"
-    write_grouped(parts, products, 100)
-    table = pl.scan_parquet(parts / "*.parquet")
-    table.select("product_id", "all_reviews", "review_count").sink_csv(path, mkdir=True)
+    return pl.LazyFrame({"number": range(products)}).select(
+        product_id=pl.format("B{}", number.cast(pl.String).str.zfill(9)),
+        all_reviews=(number % len(texts)).replace_strict(range(len(texts)), texts),
+        review_count=5 + (products - number) // 10,
+    )
 
 
 def group(lake: str, dump: Path) -> None:
@@ -185,8 +168,8 @@ def is_same(uri: str, table: Path) -> bool:
 
 
 def plan(lake: str, grouped: Path, products: int) -> bool:
-    """Plan products of a directory of Parquet; return whether there is a new plan."""
-    table, settings = pl.scan_parquet(grouped / "*.parquet"), load_settings(top_k=products)
+    """Plan products of a Parquet file; return whether there is a new plan."""
+    table, settings = pl.scan_parquet(grouped), load_settings(top_k=products)
     return make_plan(Lake.open(lake), table, "grouped", "model", settings).made
 
 
@@ -197,7 +180,7 @@ def merge(lake: str) -> int:
 
 def _grouping(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResult]:
     dump, table = directory / "dump.jsonl", directory / "grouped.parquet"
-    call(write_dump, dump, scale.reviews, scale.products)
+    write_dump(dump, scale.reviews, scale.products)
     size = f"{scale.reviews:,} reviews, {dump.stat().st_size / 1e6:,.0f} MB"
     has_baseline, own, other = find_spec("duckdb") is not None, [], []
     for _ in range(scale.repeats):
@@ -205,16 +188,19 @@ def _grouping(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResul
         own.append(call(group, lake, dump))
         if has_baseline:
             other.append(call(group_with_duckdb, dump, table, library="duckdb"))
-            _require(call(is_same, lake, table).value, "the baseline's grouped reviews")
-    result = StageResult.of("dump to grouped reviews", size, own)
-    missing = "no baseline, since DuckDB is not installed; to install it: pip install duckdb"
-    note = "baseline: the same rules in DuckDB, without titles, styles and ratings"
-    yield result.beside(other, note) if other else result.model_copy(update={"note": missing})
+            _require(is_same(lake, table), "the baseline's grouped reviews")
+    result = StageResult.of("dump to grouped reviews", size, own, other)
+    result.note = "no baseline, since DuckDB is not installed; to install it: pip install duckdb"
+    if has_baseline:
+        result.note = "baseline: the same rules in DuckDB, without titles, styles and ratings"
+    yield result
 
 
 def _planning(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResult]:
-    grouped, products = directory / "grouped", scale.planned_products
-    call(write_grouped, grouped, products, _PRODUCT_CHARS)
+    grouped, products = directory / "grouped.parquet", scale.planned_products
+    lines = pl.int_ranges(pl.col("all_reviews").str.count_matches("\n") + 1, dtype=pl.Int32)
+    columns = {"review_places": lines, "review_ratings": lines.cast(pl.List(pl.Float32))}
+    grouped_reviews(products, _PRODUCT_CHARS).with_columns(**columns).sink_parquet(grouped)
     lakes = [mkdtemp(dir=directory) for _ in range(scale.repeats)]
     pairs = [[call(plan, lake, grouped, products) for _ in range(2)] for lake in lakes]
     _require(all(pair[0].value and not pair[1].value for pair in pairs), "the plans")
@@ -226,7 +212,8 @@ def _planning(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResul
 def _finished(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResult]:
     for checkpoints in scale.finished:
         products, lake = checkpoints * scale.checkpoint_size, mkdtemp(dir=directory)
-        call(write_grouped_csv, Path(lake, places.GROUPED_CSV), products)
+        # Short texts, so that a job has little to generate.
+        grouped_reviews(products, 100).sink_csv(Path(lake, places.GROUPED_CSV), mkdir=True)
         options = {"lake": lake, "top-k": products, "checkpoint-size": scale.checkpoint_size}
         command = [str(Path(sys.executable).with_name("reviewsum")), "run", "--json"]
         command += [f"--{name}={value}" for name, value in options.items()]
@@ -240,6 +227,12 @@ def _finished(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResul
         yield StageResult.of("run with nothing to do", size, [run for _, run in pairs])
 
 
+def _definitions(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResult]:
+    command = [sys.executable, "-c", "import reviewsum_assets.definitions"]
+    own = [call(run_command, command, directory) for _ in range(scale.repeats)]
+    yield StageResult.of("definitions load", "a fresh interpreter", own)
+
+
 def _require(is_met: bool, what: str) -> None:
     if not is_met:
         raise BenchmarkError(f"{what} are not those expected, so the measurement means nothing")
@@ -250,6 +243,7 @@ STAGES: dict[str, Callable[[Scale, Path, _Call], Iterator[StageResult]]] = {
     "grouping": _grouping,
     "planning": _planning,
     "finished checkpoints": _finished,
+    "definitions": _definitions,
 }
 
 

@@ -10,7 +10,10 @@ import typer
 
 from reviewsum_assets.cli.output import JsonOption, chosen_settings, err, out, show
 
-_STAGES = "grouping, planning or 'finished checkpoints'; may be repeated. Default: all."
+_STAGES = (
+    "One stage: grouping, planning, 'finished checkpoints' or definitions; may be repeated. "
+    "Default: all."
+)
 _FULL = "Stages at full size: 6.7 million reviews, half an hour."
 _SHAPE = "In place of a model: random weights, as pegasus-cnn_dailymail."
 _DUMP = "Reviews for the engines; may be repeated. Default: the sample dump."

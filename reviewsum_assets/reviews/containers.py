@@ -22,20 +22,34 @@ from reviewsum_assets.errors import DumpError
 from reviewsum_assets.reviews.dumps import UNREADABLE_ZIP, Dump, is_dump_name
 from reviewsum_assets.reviews.rows import MOST_ROW_LENGTH
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
 _PIECE_BYTES = 64 * 1024
 _ZIP_MAGIC = b"PK\x03\x04"
 _EMPTY_ZIP_MAGIC = b"PK\x05\x06"
 
-_COMPRESSIONS: tuple[tuple[str, bytes, Callable[[IO[bytes]], object]], ...] = (
-    ("gzip", b"\x1f\x8b", lambda raw: gzip.GzipFile(fileobj=raw)),
-    ("bzip2", b"BZh", bz2.BZ2File),
-    ("xz", b"\xfd7zXZ\0", lzma.LZMAFile),
-    ("zstd", b"\x28\xb5\x2f\xfd", zstd.ZstdFile),
+# Errors of damage beside those of the standard library's file types.
+_Opened = tuple[object, tuple[type[Exception], ...]]
+
+
+def _open_zstd(raw: IO[bytes]) -> _Opened:
+    """Open zstd; the package is not installed where a job reads reviews itself."""
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError as error:
+        raise DumpError(
+            "a dump is compressed by zstd, which needs the package backports.zstd. To fix: install "
+            "it, or compress by gzip"
+        ) from error
+    return zstd.ZstdFile(raw), (zstd.ZstdError,)
+
+
+_COMPRESSIONS: tuple[tuple[str, bytes, Callable[[IO[bytes]], _Opened]], ...] = (
+    ("gzip", b"\x1f\x8b", lambda raw: (gzip.GzipFile(fileobj=raw), (zlib.error,))),
+    ("bzip2", b"BZh", lambda raw: (bz2.BZ2File(raw), ())),
+    ("xz", b"\xfd7zXZ\0", lambda raw: (lzma.LZMAFile(raw), (lzma.LZMAError,))),  # noqa: SIM115  # ends with raw
+    ("zstd", b"\x28\xb5\x2f\xfd", _open_zstd),
 )
 _UNPACK = "unpack it and use the files inside"
 _SAVE_AS_CSV = "save it as CSV"
@@ -191,13 +205,13 @@ def read_until_damage(file: IO[bytes], size: int) -> tuple[bytes, str]:
 
 
 def _unpacked(raw: IO[bytes], compression: str) -> IO[bytes]:
-    source: object = raw
-    for name, _, opened in _COMPRESSIONS:
+    opened: _Opened = (raw, (zipfile.BadZipFile, zlib.error, lzma.LZMAError))
+    for name, _, open_it in _COMPRESSIONS:
         if name == compression:
-            source = opened(raw)
-    if source is raw and not isinstance(raw, zipfile.ZipExtFile):
+            opened = open_it(raw)
+    if opened[0] is raw and not isinstance(raw, zipfile.ZipExtFile):
         return raw
-    unpacking = _Unpacking(cast("IO[bytes]", source))
+    unpacking = _Unpacking(cast("IO[bytes]", opened[0]), (EOFError, *opened[1]))
     return cast("IO[bytes]", io.BufferedReader(unpacking, _PIECE_BYTES))
 
 
@@ -217,8 +231,9 @@ def _refuse(start: bytes, name: str) -> None:
 class _Unpacking(io.RawIOBase):
     """A decompressor that raises ``DamagedError`` for damage, and other errors as they are."""
 
-    def __init__(self, source: IO[bytes]) -> None:
+    def __init__(self, source: IO[bytes], damage: tuple[type[Exception], ...]) -> None:
         self._source = source
+        self._damage = damage
 
     def readable(self) -> bool:
         return True
@@ -226,10 +241,8 @@ class _Unpacking(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # as io documents it
         try:
             piece: bytes = self._source.read1(len(buffer))  # type: ignore[attr-defined]
-        except (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError) as error:
+        except self._damage as error:
             raise DamagedError(str(error) or type(error).__name__) from error
-        except zipfile.BadZipFile as error:
-            raise DamagedError(str(error)) from error
         except OSError as error:
             # Other errors are of the store: gzip and bzip2 set no number, a damaged zip archive
             # leads to positions outside of the file.

@@ -278,7 +278,7 @@ def normalized(raw: pl.DataFrame, columns: Columns) -> tuple[pl.DataFrame, dict[
             "helpful_votes": read("helpful_votes", as_votes).fill_null(0),
             "style": _styles(first_of("style")),
             "timestamp": read("review_date", as_seconds),
-            "verified": read("verified_purchase", as_flags),
+            "verified": as_flags(first_of("verified_purchase")),
         }
     )
     return reviews.select(

@@ -208,13 +208,8 @@ class _Detection:
         if hint is not None and at + 1 < len(lines):
             at += 1
         header = lines[at].replace("\0", "")  # a name of a column holds no NUL
-        by_delimiter = {
-            delimiter: tuple(
-                name.strip()
-                for name in next(csv.reader(io.StringIO(header), delimiter=delimiter), ())
-            )
-            for delimiter in (hint[1] if hint else _DELIMITERS)
-        }
+        delimiters = hint[1] if hint else _DELIMITERS
+        by_delimiter = {delimiter: _header(header, delimiter) for delimiter in delimiters}
         for delimiter, names in by_delimiter.items():
             is_grouped = set(names) >= _GROUPED_FIELDS
             columns = {} if is_grouped else self._columns(names)

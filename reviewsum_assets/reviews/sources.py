@@ -103,7 +103,7 @@ def find_sources(dump: Dump, settings: Settings) -> list[Source]:
         DumpError: the format is unknown, or no member is a dump.
     """
     with dump.open() as file:
-        if not is_zip(file.read(4)):
+        if not is_zip(bytes(file.read(4))):
             return [_source(dump, settings)]
     members, skipped = zip_members(dump)
     found = []

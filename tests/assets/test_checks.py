@@ -23,7 +23,7 @@ from reviewsum_assets.storage.lake import Lake
 from tests.assets.conftest import Planned
 from tests.support.checkpoints import complete
 from tests.support.lake_records import rewrite
-from tests.support.pipeline import SmallPipeline, texts, write_dump
+from tests.support.pipeline import SmallPipeline, failure, texts, write_dump
 
 # Long enough, a sentence, and of its reviews' numbers: nothing is wrong with it.
 GOOD = "Buyers say that the sound is good, but not the battery."
@@ -218,3 +218,19 @@ def test_no_plan_is_made_of_products_in_two_rows(small: SmallPipeline) -> None:
     with pytest.raises(CheckError, match=r"grouped_reviews: one_row_a_product: 1 of 8 products"):
         materialize_pending(other.instance, other.pipeline, log_level="CRITICAL")
     assert current_plan(lake) == before
+
+
+def test_fields_that_could_not_be_read_are_named_with_values_and_a_plan_without_products_says_why(
+    instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path
+) -> None:
+    rows = [f"P1,This text is long enough to be kept {n},good{n},2020-01-15" for n in range(4)]
+    dump = tmp_path / "dump.csv"
+    dump.write_text("\n".join(["product_id,review_text,rating,review_date", *rows]))
+    run = SmallPipeline.build(instance, lake, pegasus, dump).execute("ingest")
+    assert failed(run) == {"fields_are_readable"}
+    check = evaluations(run)["fields_are_readable"]
+    assert check.severity is WARN
+    assert "rating of" in str(check.description)
+    assert "(not 'good0', 'good1', 'good2')" in str(check.description)
+    assert (check.metadata["found"].value, check.metadata["of"].value) == (1, 2)
+    assert "no product is left of 4 reviews: 1 products have fewer than 5" in failure(run)

@@ -53,9 +53,12 @@ def test_every_engine_is_measured_beside_the_predecessor(
     names = [engine.name for engine in result.engines]
     assert names == ["transformers-float32", "ctranslate2-float32"]
     for engine in result.engines:
-        assert min(engine.chunks_per_s, engine.ratio_to_baseline) > 0
+        assert min(engine.chunks_per_s, engine.tokens_per_s) > 0
+        assert engine.ratios == [engine.ratio_to_baseline]
         assert engine.peak_mb > 50
         assert engine.settled_tokens == engine.batch_tokens
+    bound = result.rooflines["float32"].bound_chunks_per_s
+    assert result.engines[0].roofline_share == result.engines[0].chunks_per_s / bound
     assert (result.measured.products, result.measured.tokens_out) == (3, 6)
     assert result.measured.compared_chunks >= 20
     assert [one.agreement for one in result.engines] == [1.0, 1.0]

@@ -66,6 +66,7 @@ def test_the_other_stages_are_measured(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("REVIEWSUM_MIN_REVIEWS", "not a number")  # no setting from outside counts
     names = [result.name for result in measured("planning", tmp_path)]
     assert names == ["first plan", "plan, nothing changed"]
+    assert [result.name for result in measured("definitions", tmp_path)] == ["definitions load"]
     merge, run = measured("finished checkpoints", tmp_path)
     assert merge.size == run.size == "2 checkpoints of 10 products"
     for part, stage in (("engine", "grouping"), ("stages", "lunch")):

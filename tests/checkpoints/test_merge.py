@@ -207,8 +207,3 @@ def test_reads_are_counted_by_class(lake: Lake) -> None:
     found = merged_statistics(lake, None)
     assert [tuple(one) for one in found.reads] == [(0, 4, 5, 3)]
     assert found.reviews_cut == 1
-
-
-def test_a_table_without_rows_has_no_lengths_and_covers_nothing(lake: Lake) -> None:
-    found = figures(lake, words=4, poison=list(COUNTS))
-    assert (found.words, found.lengths, found.review_coverage) == (0, (), 0.0)

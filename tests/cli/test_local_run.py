@@ -103,7 +103,8 @@ def test_a_dry_run_plans_as_a_run_does_and_changes_nothing(
         )
     else:
         assert [one[:42] for one in messages[1:]] == [
-            "plan 1: 4 of 4 products need a summary: 4 a"[:42]
+            "plan 1: 4 of 4 products need a summary: 4 a"[:42],
+            "2 checkpoints are pending: 4 products, 4 chunks"[:42],
         ]
     assert small.execute("ingest").success
     plan = require_plan(lake)

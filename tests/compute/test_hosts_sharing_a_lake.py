@@ -116,20 +116,32 @@ def test_a_host_takes_over_from_one_that_died_and_computes_the_rest(
 ) -> None:
     monkeypatch.setattr(locks, "STALE_SECONDS", 8.0)  # for this host
     lake, other = small.pipeline.lake, hosts[0]
-    group = other.run()
+    other.run()
     wait_until(lambda: manifests(lake), "a checkpoint to land", 300)
-    os.killpg(group, signal.SIGSTOP)  # as good as dead
-    (theirs,) = job_names(lake)
+    other.end()
     before = manifests(lake)
     assert small.refresh().success
     assert before.items() <= manifests(lake).items()
     assert incomplete(lake) == []
     numbers = {places.checkpoint_number_of(key) for key in before}
     assert set(landed(lake)) == set(range(1, CHECKPOINTS + 1)) - numbers
-    # A suspended job that was taken over ends itself, and its run finds the checkpoints done.
+    assert lake.list(places.JOB_LEASES) == []
+
+
+def test_a_job_that_was_suspended_and_taken_over_ends_itself(
+    small: SmallPipeline, hosts: list[OtherHost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "STALE_SECONDS", 8.0)  # for this host
+    lake, other = small.pipeline.lake, hosts[0]
+    group = other.run()
+    (theirs,) = job_names(lake)
+    wait_until(lambda: lease.lease_content(lake, theirs), "the lease", 60)
+    os.killpg(group, signal.SIGSTOP)
+    assert small.refresh().success
     assert lease.is_taken_over(lake, theirs)
     before = manifests(lake)
     os.killpg(group, signal.SIGCONT)
+    # Its own run continues with the checkpoints that this host has computed.
     other.finish(other.process)
     assert before.items() <= manifests(lake).items()
     assert len(set(landed(lake))) == len(landed(lake))

@@ -197,7 +197,7 @@ def a_run_that_cannot_read_a_dump_shows_its_sentence(desk: Desk) -> None:
     run = desk.servers.runs()[0]["id"]
     assert desk.finished(run) == "FAILURE"
     desk.ui.open(f"runs/{run}")
-    sentence = desk.ui.page.get_by_text("dump review_dumps/broken.csv is of unknown format").first
+    sentence = desk.ui.page.get_by_text("dump review_dumps/broken.csv (CSV) has no known").first
     sentence.wait_for()  # seen without a click on "View full message"
     desk.ui.keep("failing_dump")
 

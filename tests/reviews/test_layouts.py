@@ -10,6 +10,7 @@ import lzma
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,13 @@ def csv(table: list[dict[str, Any]], separator: str = ",", **options: Any) -> by
 def parquet(table: list[dict[str, Any]], **columns: pl.Expr) -> bytes:
     buffer = io.BytesIO()
     pl.DataFrame(table).with_columns(**columns).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def zip_of(content: bytes, name: str = "a.csv") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
     return buffer.getvalue()
 
 
@@ -233,6 +241,13 @@ def test_members_of_a_zip_archive_are_dumps_and_others_are_named(lake: Lake) -> 
     assert "README.txt is of unknown format" in skipped
 
 
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress, zstd.compress, zip_of, bytes])
+def test_containers_are_read_on_s3(s3_lake: Lake, pack: Callable[[bytes], bytes]) -> None:
+    s3_lake.put("review_dumps/rating=3/reviews", pack(csv(PLAIN).replace(b"rating", b"other")))
+    product = group(s3_lake).products
+    assert (product["review_count"].item(), product["avg_rating"].item()) == (6, 3.0)
+
+
 def test_a_damaged_member_of_a_zip_archive_is_named(lake: Lake) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -252,13 +267,6 @@ def tar_of(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def zip_of(name: str) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(name, "x")
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -266,8 +274,11 @@ def zip_of(name: str) -> bytes:
         (gzip.compress(tar_of(csv(PLAIN))), "is a tar archive"),
         (b"7z\xbc\xaf\x27\x1c\0", "is a 7z archive"),
         (b"Rar!\x1a\x07\0", "is a RAR archive"),
-        (zip_of("[Content_Types].xml"), "is an Excel or office document. To fix: save it as CSV"),
-        (zip_of("notes.txt"), "is a zip archive without a dump: .*notes.txt"),
+        (
+            zip_of(b"x", "[Content_Types].xml"),
+            "is an Excel or office document. To fix: save it as CSV",
+        ),
+        (zip_of(b"x", "notes.txt"), "is a zip archive without a dump: .*notes.txt"),
         (b"PK\x03\x04 and no more", "is a damaged zip archive"),
         (gzip.compress(gzip.compress(csv(PLAIN))), "is compressed twice"),
         (gzip.compress(parquet(PLAIN)), "is a Parquet file in gzip"),
