@@ -156,11 +156,12 @@ def _metadata(pipeline: Pipeline, record: GroupedReviews, *, reused: bool) -> di
         "seconds": round(record.seconds, 2),
         "reused": reused,
         "dumps": display.table(
-            ["dump", "format", "rows", "quarantined", "as Windows-1252", *fields],
+            ["rows", "quarantined", *fields, "as Windows-1252", "dump", "format"],
             (
                 (
-                    *(dump.label, dump.format, dump.rows, dump.quarantined, dump.recoded),
+                    *(f"{dump.rows:,}", f"{dump.quarantined:,}"),
                     *(_percent(dump.shares.get(name)) for name in fields),
+                    *(f"{dump.recoded:,}", dump.label, dump.format),
                 )
                 for dump in record.dumps
             ),

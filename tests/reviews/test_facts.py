@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -18,6 +19,7 @@ from reviewsum_assets.reviews.facts import (
     write_facts,
 )
 from reviewsum_assets.reviews.grouped import current_grouped_reviews
+from reviewsum_assets.reviews.highlights import Highlight, highlights_of_product
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from tests.reviews.support import group
@@ -111,12 +113,12 @@ def test_only_products_whose_reviews_changed_are_computed_again(
     first, before = written(lake, products)
     assert first.computed == 5
     read: list[str] = []
-    compute = facts.highlights_of_product
-    monkeypatch.setattr(
-        facts,
-        "highlights_of_product",
-        lambda text, stars: (read.append(text), compute(text, stars))[1],
-    )
+
+    def counted(text: str, stars: Sequence[float | None] | None) -> list[Highlight]:
+        read.append(text)
+        return highlights_of_product(text, stars)
+
+    monkeypatch.setattr(facts, "highlights_of_product", counted)
     changed = [replace(products[0], rating=1), *products[1:], *reviews_of("B9")]
     second, after = written(lake, changed)
     assert (second.rows, second.computed, len(read)) == (6, 2, 2)
