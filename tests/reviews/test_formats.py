@@ -36,7 +36,9 @@ def detected(lake: Lake, path: str) -> Layout:
 
 
 def table(folder: Path, *dumps: bytes) -> pl.DataFrame:
-    return group(Lake.open(str(folder)), *dumps, min_reviews=5).products.drop("dominant_style")
+    return group(Lake.open(str(folder)), *dumps, min_reviews=5).products.drop(
+        "dominant_style", "review_verified"
+    )
 
 
 @pytest.mark.parametrize("zipped", [False, True])
