@@ -39,6 +39,8 @@ KNOWN = {
         "summarized_dataset/merged_summaries.csv",
         "summarized_dataset/merged_summaries.parquet",
         "summarized_dataset/merged_summaries.json",
+        "summarized_dataset/product_facts.parquet",
+        "summarized_dataset/product_facts.json",
     )
 } | {
     "before write processing_jobs/JOB",
