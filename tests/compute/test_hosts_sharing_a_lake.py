@@ -43,16 +43,22 @@ class OtherHost(Orchestrator):
     def run(self) -> int:
         """Start it, and return the process group of its job."""
         self.process = self.start()
-        (pid,) = wait_until(lambda: list(self.folder.glob("tmp/*/*/*/pid")), "a job", 300)
-        return int(pid.read_text())
+        (group,) = wait_until(self._groups, "a job", 300)
+        return group
 
     def end(self) -> None:
         """End all that is left of it, as a failure of the machine would."""
-        groups = [int(pid.read_text()) for pid in self.folder.glob("tmp/*/*/*/pid")]
-        for group in [*groups, self.process.pid]:
+        for group in [*self._groups(), self.process.pid]:
             with suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
         self.process.wait()
+
+    def _groups(self) -> list[int]:
+        """The process groups of its jobs; a folder may be removed while it is looked at."""
+        while True:
+            with suppress(FileNotFoundError):
+                found = [pid.read_text() for pid in self.folder.glob("tmp/*/*/*/pid")]
+                return [int(text) for text in found if text]
 
 
 @pytest.fixture
