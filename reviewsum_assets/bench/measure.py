@@ -56,7 +56,7 @@ def crew(
             try:
                 futures = [pool.submit(_measured, make, *arguments) for pool, arguments in pairs]
                 return [future.result() for future in futures]
-            except Exception as error:
+            except Exception as error:  # any error of a library in the process that is measured
                 reason = f"{type(error).__name__}: {error}"
                 raise BenchmarkError(f"{name} failed: {reason}") from error
 

@@ -104,12 +104,12 @@ def find_sources(dump: Dump, settings: Settings) -> list[Source]:
     """
     with dump.open() as file:
         if not is_zip(bytes(file.read(4))):
-            return [_source(dump, settings)]
+            return [Source(dump, detect_format(dump, settings.columns))]
     members, skipped = zip_members(dump)
     found = []
     for member in members:
         try:
-            found.append(_source(member, settings))
+            found.append(Source(member, detect_format(member, settings.columns)))
         except DumpError as error:
             skipped.append(str(error))
     if not found:
@@ -117,10 +117,6 @@ def find_sources(dump: Dump, settings: Settings) -> list[Source]:
         raise DumpError(f"dump {dump.name} is a zip archive without a dump: {reasons}")
     found[0].skipped = tuple(skipped)
     return found
-
-
-def _source(dump: Dump, settings: Settings) -> Source:
-    return Source(dump, detect_format(dump, settings.columns))
 
 
 def require_mapped(sources: Sequence[Source], mapping: Mapping[ReviewField, str]) -> None:
