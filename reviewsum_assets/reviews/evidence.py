@@ -25,6 +25,7 @@ from reviewsum_assets.reviews.sentences import (
     STOP_WORDS,
     WORD,
     direction,
+    is_opinion,
     stem,
     words_of,
 )
@@ -36,8 +37,8 @@ MATCH = 0.6
 _LEAST_OF_SENTENCE = 0.25
 # Nearly the same sentence, whose direction is the same whatever VADER reads into the rest.
 _SAME = 0.8
-# In a claim such as "the awkward size" the last word names what is meant, and opinions on it have
-# many words: the others count less.
+# Opinions on the same thing have many words, and their direction is compared: they count less, and
+# so do the words before the last one in a claim such as "the awkward size".
 _QUALIFIER, _LONGEST_PHRASE = 0.3, 3
 # The rest of a longer review is not read; fewer than one review in 200 is longer.
 _MOST_CHARS = 5_000
@@ -88,7 +89,8 @@ class Evidence(NamedTuple):
     ``support`` and ``against`` count reviews, of all ``reviews`` that were compared. ``score`` is
     the share of the sentence that reviews contain: each claim counts by its words, and as far as
     the best sentence of any review matches it. ``supported`` is None for a sentence that claims
-    nothing about the product.
+    nothing about the product. ``agreement`` is the mean over all reviews of the share of the
+    sentence that their best sentence contains, also of those that contain little of it.
     """
 
     sentence: str
@@ -96,6 +98,7 @@ class Evidence(NamedTuple):
     support: int = 0
     against: int = 0
     score: float = 0.0
+    agreement: float = 0.0
     supported: bool | None = None
     quotes: tuple[Quote, ...] = ()
 
@@ -127,9 +130,10 @@ def evidence_of(
 
 
 def shortened(text: str, words: int, reviews: Sequence[str], stars: Sequence[float | None]) -> str:
-    """Keep the sentences that most reviews support, in their order, of at most so many words.
+    """Keep the sentences with the most agreement, in their order, of at most so many words.
 
-    A single sentence may be longer, since a summary must not be empty.
+    Agreement rather than support decides, since in few reviews most sentences have the support of
+    one. A single sentence may be longer, since a summary must not be empty.
     """
     if len(text.split()) <= words:
         return text
@@ -138,7 +142,7 @@ def shortened(text: str, words: int, reviews: Sequence[str], stars: Sequence[flo
     order = range(len(sentences))
     kept: list[int] = []
     left = words
-    for place in sorted(order, key=lambda n: (-evidence[n].support, -evidence[n].score, n)):
+    for place in sorted(order, key=lambda n: (-evidence[n].agreement, n)):
         length = len(sentences[place].split())
         if length <= left or not kept:
             kept.append(place)
@@ -165,14 +169,20 @@ def _claims(place: int, sentence: str) -> Iterator[_Claim]:
         told = {stem(word): number for number, word in enumerate(spoken) if word not in _UNTOLD}
         if not told:
             continue
-        first, last = min(told.values()), max(told.values())
-        # Words in a row behind an article: "the awkward size", but not "the sound is great".
-        is_phrase = first and spoken[first - 1] in _DETERMINERS and last - first < len(told)
-        is_short = len(told) <= _LONGEST_PHRASE
-        counts = [_QUALIFIER if is_phrase and is_short else 1.0] * len(told)
-        counts[-1] = 1.0
+        counts = _counts(spoken, list(told.values()))
         own = direction(part)
-        yield _Claim(place, tuple(told), tuple(counts), own if abs(own) > _NEUTRAL else whole)
+        yield _Claim(place, tuple(told), counts, own if abs(own) > _NEUTRAL else whole)
+
+
+def _counts(spoken: Sequence[str], told: Sequence[int]) -> tuple[float, ...]:
+    """How much each word of a claim counts, at these places of what is ``spoken``."""
+    first, last = told[0], max(told)
+    # Words in a row behind an article: "the awkward size", but not "the sound is great".
+    is_phrase = first > 0 and spoken[first - 1] in _DETERMINERS and last - first < len(told)
+    if is_phrase and len(told) <= _LONGEST_PHRASE:
+        return tuple(1.0 if place == last else _QUALIFIER for place in told)
+    opinions = [is_opinion(spoken[place]) for place in told]
+    return tuple(_QUALIFIER if one and not all(opinions) else 1.0 for one in opinions)
 
 
 class _Found(NamedTuple):
@@ -308,7 +318,8 @@ def _evidence(
         support=int(is_support.sum()),
         against=int(is_against.sum()),
         score=float(score),
-        supported=bool(is_support.any()) and score >= MATCH,
+        agreement=float(_best_shares(whole, found).sum() / count),
+        supported=bool(is_support.any() and score >= MATCH),
         quotes=tuple(_quotes(worth, found, votes)),
     )
 
@@ -323,6 +334,12 @@ def _best_of_each_review(shares: _Floats, whole: _Floats, found: _Found) -> _Num
     order = np.lexsort(keys)
     rows = rows[order]
     return rows[np.diff(found.review_of[rows], prepend=-1) > 0]
+
+
+def _best_shares(shares: _Floats, found: _Found) -> _Floats:
+    """The largest share of each review that has a row."""
+    firsts = np.flatnonzero(np.diff(found.review_of, prepend=-1))
+    return np.asarray(np.maximum.reduceat(shares, firsts))
 
 
 def _is_against(claim: _Claim, sentence: str, stars: float | None) -> bool:
