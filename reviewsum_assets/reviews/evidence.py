@@ -35,7 +35,7 @@ from reviewsum_assets.reviews.sentences import (
 MATCH = 0.6
 # A review supports a sentence from this share of its claims on: one of the three of a list.
 _LEAST_OF_SENTENCE = 0.25
-# Nearly the same sentence, whose direction is the same whatever VADER reads into the rest.
+# Nearly the same sentence: a negation more or less turns its direction, and nothing else does.
 _SAME = 0.8
 # Opinions on the same thing have many words, and their direction is compared: they count less, and
 # so do the words before the last one in a claim such as "the awkward size".
@@ -52,7 +52,7 @@ _FAVOURABLE_FROM, _CRITICAL_BELOW = 4, 3  # stars
 # Words with which a summary speaks about reviews; no review has to contain them.
 _REPORTING = (
     "buyer buyers customer customers reviewer reviewers review reviews user users owner owners "
-    "people person everyone anyone hardly nobody most many few several some nearly overall common "
+    "people person everyone anyone hardly most many few several some nearly overall common "
     "above main mainly often generally opinion opinions mixed differ even other hand ones clearly "
     "although though however including praise praises praised criticism complain complains "
     "complained complaint complaints mention mentions mentioned say says said report reports "
@@ -157,6 +157,7 @@ class _Claim(NamedTuple):
     words: tuple[str, ...]
     counts: tuple[float, ...]
     direction: float
+    is_negated: bool
 
 
 def _claims(place: int, sentence: str) -> Iterator[_Claim]:
@@ -171,7 +172,9 @@ def _claims(place: int, sentence: str) -> Iterator[_Claim]:
             continue
         counts = _counts(spoken, list(told.values()))
         own = direction(part)
-        yield _Claim(place, tuple(told), counts, own if abs(own) > _NEUTRAL else whole)
+        yield _Claim(
+            place, tuple(told), counts, own if abs(own) > _NEUTRAL else whole, _is_negated(spoken)
+        )
 
 
 def _counts(spoken: Sequence[str], told: Sequence[int]) -> tuple[float, ...]:
@@ -287,7 +290,6 @@ def _evidence(
     if not claims or not len(found.starts):
         return Evidence(sentence, count, supported=False if claims else None)
     whole = found.shares(claims)
-    is_negated = _is_negated(sentence)
     weights = [found.weight(claim) for claim in claims]
     support, against = np.zeros(count), np.zeros(count)
     worth = np.zeros(len(found.starts))  # of each row as a quote
@@ -297,8 +299,9 @@ def _evidence(
         rows = _best_of_each_review(shares, whole, found)
         disagrees = np.array(
             [
-                not (whole[row] >= _SAME and _is_negated(found.text(row)) == is_negated)
-                and _is_against(claim, found.text(row), stars[found.review_of[row]])
+                _is_turned(claim, found.text(row))
+                if whole[row] >= _SAME
+                else _is_against(claim, found.text(row), stars[found.review_of[row]])
                 for row in rows
             ],
             dtype=np.bool_,
@@ -359,8 +362,15 @@ def _direction_of(sentence: str) -> float:
     return direction(sentence)
 
 
-def _is_negated(sentence: str) -> bool:
-    return sum(word in NEGATIONS for word in words_of(sentence)) % 2 == 1
+def _is_turned(claim: _Claim, sentence: str) -> bool:
+    """Whether the part of a sentence that has the most of a claim has a negation more or less."""
+    parts = [words_of(part) for part in _CLAIM_END.split(sentence.lower())]
+    nearest = max(parts, key=lambda words: len(set(claim.words) & set(map(stem, words))))
+    return _is_negated(nearest) != claim.is_negated
+
+
+def _is_negated(words: Sequence[str]) -> bool:
+    return sum(word in NEGATIONS for word in words) % 2 == 1
 
 
 def _quotes(worth: _Floats, found: _Found, votes: _Floats) -> Iterator[Quote]:

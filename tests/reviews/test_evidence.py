@@ -61,6 +61,12 @@ def test_the_same_words_are_support_whatever_their_direction() -> None:
     )
 
 
+def test_a_lost_negation_is_no_support() -> None:
+    review = "It did not fit my phone at all."
+    assert (one("It did fit my phone at all.", [review], [3.0]).supported) is False
+    assert (one("It did not fit my phone at all.", [review], [3.0]).supported) is True
+
+
 def test_a_sentence_that_no_review_says_is_unsupported() -> None:
     for sentence in ("The warranty covers water damage.", "Le chat est noir."):
         found = one(sentence)
