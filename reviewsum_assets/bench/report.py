@@ -7,7 +7,7 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,10 @@ def measure_all(
     scratch: Path | None,
     on_step: Callable[[str], None],
 ) -> BenchResult:
-    """Measure the parts, or both; of the stages those with these names, or all.
-
-    Raises:
-        BenchmarkError: a part or stage does not exist, or could not be measured.
-    """
-    _require_known("part", parts, _PARTS)
-    _require_known("stage", names, STAGES)
+    """Measure parts, or both, and stages, or all; raises BenchmarkError if one cannot be."""
+    for kind, asked, known in (("part", parts, _PARTS), ("stage", names, tuple(STAGES))):
+        for name in set(asked).difference(known):
+            raise BenchmarkError(f"no {kind} {name!r}: there are {', '.join(known)}")
     parts = parts or (("stages",) if names else _PARTS)
     started = time.monotonic()
     settings: dict[str, Any] = {"parts": list(parts), "full": scale is FULL}
@@ -92,20 +89,15 @@ def measure_all(
 def print_report(console: Console, result: BenchResult) -> None:
     """Print tables for people."""
     facts = {"machine": result.machine, "settings": result.settings}
+    facts |= {"work of the engines": dict(result.measured)} if result.measured else {}
     facts |= {f"roofline of {dtype}": dict(bound) for dtype, bound in result.rooflines.items()}
     for title, values in facts.items():
         line = ", ".join(f"{name} {_shown(value)}" for name, value in values.items())
         console.print(f"{title}: {line}", soft_wrap=True, markup=False)
-    if (measured := result.measured) and result.baseline:
+    if result.baseline:
         rows = [result.baseline, *result.engines]
-        title = (
-            f"Speed: {measured.products} products, {measured.chunks} chunks of "
-            f"{measured.tokens_in:.0f} tokens in and {measured.tokens_out:.0f} out, "
-            f"median of {measured.repeats}"
-        )
-        _print_table(console, title, rows, _SPEED)
-        title = f"Agreement: {measured.compared_chunks:,} chunks, with transformers-float32"
-        _print_table(console, title, rows, _AGREEMENT)
+        _print_table(console, "Speed, medians", rows, _SPEED)
+        _print_table(console, "Agreement with transformers-float32", rows, _AGREEMENT)
         if result.differing:
             console.print(f"{len(result.differing)} summaries differ; --json has them")
     if result.stages:
@@ -113,12 +105,6 @@ def print_report(console: Console, result: BenchResult) -> None:
         for note in (f"{stage.name}: {stage.note}" for stage in result.stages if stage.note):
             console.print(note, soft_wrap=True)
     console.print(f"measured in {result.seconds:,.0f} s")
-
-
-def _require_known(kind: str, asked: Sequence[str], known: Collection[str]) -> None:
-    for name in asked:
-        if name not in known:
-            raise BenchmarkError(f"no {kind} {name!r}: there are {', '.join(known)}")
 
 
 def _machine(gpu: str) -> dict[str, Any]:
