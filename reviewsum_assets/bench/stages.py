@@ -37,11 +37,12 @@ from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.demo import SAMPLE_DUMP
+from reviewsum_assets.environment import ENVIRONMENT_PREFIX
 from reviewsum_assets.errors import BenchmarkError
 from reviewsum_assets.job.progress import peak_memory_bytes
 from reviewsum_assets.reviews.grouped import current_grouped_reviews, scan_grouped
 from reviewsum_assets.reviews.grouping import group_reviews
-from reviewsum_assets.settings import ENVIRONMENT_PREFIX, load_settings
+from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 
