@@ -198,4 +198,4 @@ def test_no_sensor_waits_for_a_lost_run(dumps_sensor: Sensor, small: SmallPipeli
     put_dump(small.pipeline.lake, 4)
     dumps_sensor.skipped()
     lost(small, "ingest")
-    assert dumps_sensor.launch(dumps_sensor.requested()).success
+    assert dumps_sensor.launch(dumps_sensor.requested(), "ingest").success
