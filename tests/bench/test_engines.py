@@ -25,8 +25,9 @@ from reviewsum_assets.bench.engines import (
     contenders_of,
     measure_device,
 )
-from reviewsum_assets.bench.report import BenchResult, measure_all, print_report
+from reviewsum_assets.bench.report import BenchResult, measure_all
 from reviewsum_assets.bench.stages import DEFAULT
+from reviewsum_assets.cli.comparison import print_measured
 from reviewsum_assets.demo import DEMO_MODEL
 from reviewsum_assets.errors import BenchmarkError, JobError, SettingsError
 from reviewsum_assets.job.chunking import Chunker
@@ -74,7 +75,7 @@ def test_every_engine_is_measured_beside_the_predecessor(
     (left_out,) = [step for step in steps if "is left out" in step]
     assert "dtype int8_float16 is not possible on this cpu" in left_out
     console = Console(record=True, width=80)
-    print_report(console, result)
+    print_measured(console, result)
     assert "…" not in console.export_text()  # no figure is cut off
 
 
@@ -92,6 +93,12 @@ def test_options_that_cannot_be_measured_are_refused(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises((BenchmarkError, JobError, SettingsError)):
         measured(tmp_path, [], **options)
+
+
+@pytest.mark.parametrize(("part", "stage"), [("engine", "grouping"), ("stages", "lunch")])
+def test_an_unknown_part_or_stage_is_refused(part: str, stage: str, tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match="there are"):
+        measure_all([part], [stage], EngineOptions(), DEFAULT, tmp_path, print)
 
 
 def test_the_predecessors_chunks_are_those_of_the_chunker(pegasus: Path) -> None:

@@ -11,10 +11,7 @@ from pathlib import Path
 import pytest
 
 from reviewsum_assets.bench import stages
-from reviewsum_assets.bench.engines import EngineOptions
-from reviewsum_assets.bench.report import measure_all
 from reviewsum_assets.bench.stages import (
-    DEFAULT,
     Scale,
     StageResult,
     crew,
@@ -82,9 +79,6 @@ def test_the_other_stages_are_measured(tmp_path: Path, monkeypatch: pytest.Monke
     assert [result.name for result in measured("definitions", tmp_path)] == ["definitions load"]
     merge, run = measured("finished checkpoints", tmp_path)
     assert merge.size == run.size == "2 checkpoints of 10 products"
-    for part, stage in (("engine", "grouping"), ("stages", "lunch")):
-        with pytest.raises(BenchmarkError, match="there are"):
-            measure_all([part], [stage], EngineOptions(), DEFAULT, tmp_path, print)
 
 
 def slowly_made() -> Callable[[int], int]:
