@@ -6,61 +6,19 @@ are refused. The docstring below a field is its description in docs/settings.md 
 
 from __future__ import annotations
 
-import difflib
-import os
-import re
 from datetime import date
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from reviewsum_assets.errors import SettingsError, first_names
-
-ENVIRONMENT_PREFIX = "REVIEWSUM_"
-
-# Variables of the project that are no settings (log and identity of a job, switches of tests), and
-# those that Kubernetes and Docker set for a service whose name begins with "reviewsum".
-_OTHERS = re.compile(
-    rf"{ENVIRONMENT_PREFIX}(LOG_LEVEL|SPEC_HASH|TEST_\w+)="
-    r"|\w+(_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)|_PORT=(tcp|udp)://)"
-)
-
-
-def _split(value: object, separator: str = ",") -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(part.strip() for part in value.split(separator) if part.strip())
-
-
-def _split_pairs(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    if not all(separator for _, separator, _ in pairs):
-        # Without the value, which may be secret.
-        raise ValueError("expected NAME=VALUE,NAME=VALUE")
-    return {name.strip(): text.strip() for name, _, text in pairs}
-
+from reviewsum_assets.environment import ENVIRONMENT_PREFIX, Names, Pairs, Paths, load, split_pairs
 
 # Fields of a review, by the names that the setting ``columns`` takes.
 ReviewField = Literal[
     "product_id", "review_text", "reviewer_id", "review_title", "rating",
     "helpful_votes", "style", "review_date", "verified_purchase",
 ]  # fmt: skip
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)]
-_Paths = Annotated[
-    tuple[str, ...], NoDecode, BeforeValidator(lambda value: _split(value, os.pathsep))
-]
 _Natural = Annotated[int, Field(ge=0)]
 _Positive = Annotated[int, Field(ge=1)]
 _Amount = Annotated[float, Field(ge=0)]
@@ -321,10 +279,10 @@ class Settings(
 
     lake: str = Field("reviewsum_lake", min_length=1)
     """Root of all data: a directory or s3://bucket/prefix."""
-    dumps: _Paths = ()
+    dumps: Paths = ()
     """Dump files to read in place of the lake's review_dumps/ (separated like PATH)."""
 
-    columns: Annotated[dict[ReviewField, str], NoDecode, BeforeValidator(_split_pairs)] = Field({})
+    columns: Annotated[dict[ReviewField, str], NoDecode, BeforeValidator(split_pairs)] = Field({})
     """Columns of dumps in a layout of one's own, as FIELD=COLUMN,FIELD=COLUMN; they replace the
     known names of the field."""
     verified_only: bool = False
@@ -387,7 +345,7 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         SettingsError: a name is unknown or a value cannot work; names each of them.
     """
-    return _load(Settings, **overrides)
+    return load(Settings, _known(), **overrides)
 
 
 def load_automation_settings() -> AutomationSettings:
@@ -398,35 +356,8 @@ def load_automation_settings() -> AutomationSettings:
     Raises:
         SettingsError: a value cannot work, or a variable is not a setting.
     """
-    return _load(_AutomationEnvironment)
+    return load(_AutomationEnvironment, _known())
 
 
-def _load(kind: type[_Kind], **overrides: Any) -> _Kind:
-    _refuse_unknown_variables()
-    try:
-        return kind(**overrides)
-    except ValidationError as error:
-        # A validator of a whole group names the settings itself and has no location.
-        problems = "; ".join(
-            ": ".join([*map(str, problem["loc"]), problem["msg"].removeprefix("Value error, ")])
-            for problem in error.errors()
-        )
-        raise SettingsError(
-            f"{problems} (settings come from {ENVIRONMENT_PREFIX}<NAME>, options of "
-            "`reviewsum run`, or the run's resource configuration)"
-        ) from error
-
-
-def _refuse_unknown_variables() -> None:
-    """Refuse non-empty variables with the project's prefix that nothing reads."""
-    known = (*Settings.model_fields, "end_product")
-    hints = []
-    for variable, value in sorted(os.environ.items()):
-        name = variable.lower().removeprefix(ENVIRONMENT_PREFIX.lower())
-        is_ours = name != variable.lower() and name not in known and value
-        if is_ours and not _OTHERS.match(f"{variable}={value}"):
-            nearest = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {ENVIRONMENT_PREFIX}{nearest[0].upper()}?" if nearest else ""
-            hints.append(f"{variable} is not a setting ({hint or 'docs/settings.md lists all'})")
-    if hints:
-        raise SettingsError(f"{first_names(hints, '; ')}: correct or unset them")
+def _known() -> tuple[str, ...]:
+    return (*Settings.model_fields, "end_product")

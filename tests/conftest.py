@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from reviewsum_assets.storage.lake import Lake
 from tests.support.models import build_bart, build_pegasus, build_t5
 from tests.support.processing import ProcessingEmulator, processing_emulator
 from tests.support.s3 import s3_endpoint
+
+# Databases and lakes wait for the disk at every commit, and a test proves nothing by waiting.
+_MEMORY = Path("/dev/shm")
+if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 4 * 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 # A test must not fail by chance where nobody changed anything; whoever looks for faults takes
 # the other profile: pytest --hypothesis-profile thorough.
@@ -30,6 +36,8 @@ hypothesis.settings.register_profile(
     "thorough", hypothesis.settings.get_profile("usual"), max_examples=5_000, derandomize=False
 )
 hypothesis.settings.load_profile("usual")
+
+_NO_TELEMETRY = {"telemetry": {"enabled": False}}
 
 
 @pytest.fixture(autouse=True)
@@ -62,12 +70,19 @@ def any_lake(request: pytest.FixtureRequest) -> Lake:
     return found
 
 
+@pytest.fixture(scope="session")
+def new_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Dagster home without runs, to be copied: its tables take a second to create."""
+    home = tmp_path_factory.mktemp("dagster_home")
+    dg.DagsterInstance.local_temp(str(home), _NO_TELEMETRY).dispose()
+    return home
+
+
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """A real Dagster instance on disk."""
-    home = tmp_path / "dagster_home"
-    home.mkdir()
-    with dg.DagsterInstance.local_temp(str(home), {"telemetry": {"enabled": False}}) as instance:
+def instance(tmp_path: Path, new_dagster_home: Path) -> Iterator[dg.DagsterInstance]:
+    """A real Dagster instance on files."""
+    home = shutil.copytree(new_dagster_home, tmp_path / "dagster_home")
+    with dg.DagsterInstance.local_temp(str(home), _NO_TELEMETRY) as instance:
         yield instance
 
 

@@ -30,11 +30,11 @@ _GENERATION = {"num_beams", "max_length", "min_length", "length_penalty", "early
 # the pieces begin with pad and end themselves.
 _IDS_BEFORE_PIECES = 103
 
-# Layers, width, heads, feed-forward width, vocabulary and positions.
-SHAPES = {
+# Layers, heads and feed-forward width of encoder and decoder, width, vocabulary and positions.
+_SHAPES = {
     # From the config.json of google/pegasus-cnn_dailymail; 571M parameters.
-    "pegasus-cnn_dailymail": (16, 1024, 16, 4096, 96_103, 1024),
-    "tiny": (2, 32, 2, 64, 4_200, 512),
+    "pegasus-cnn_dailymail": (16, 16, 4096, 1024, 96_103, 1024),
+    "tiny": (2, 2, 64, 32, 4_200, 512),
 }
 
 
@@ -89,8 +89,7 @@ def predecessor_loop(contender: Contender, model: BenchModel) -> Loop:
     generator = loaded.to(model.device).eval()
     pad, end = generator.config.pad_token_id, generator.config.eos_token_id
     lengths = {**settings.model_dump(include=_GENERATION), "do_sample": False}
-    padded: dict[str, Any] = {"padding": True, "truncation": True, "return_tensors": "pt"}
-    padded["max_length"] = settings.encoder_tokens
+    cut_off = {"truncation": True, "max_length": settings.encoder_tokens, "return_tensors": "pt"}
 
     def cut(text: str) -> Iterator[str]:
         current: list[str] = []
@@ -108,7 +107,9 @@ def predecessor_loop(contender: Contender, model: BenchModel) -> Loop:
         for text in texts:
             pieces = [f"{model.prefix}{piece}" for piece in cut(text)]
             for start in range(0, len(pieces), size):
-                batch = tokenizer(pieces[start : start + size], **padded).to(model.device)
+                batch = tokenizer(pieces[start : start + size], padding=True, **cut_off).to(
+                    model.device
+                )
                 with torch.inference_mode():
                     found = generator.generate(**batch, **lengths)
                 tokenizer.batch_decode(found)  # part of the script's work
@@ -150,17 +151,18 @@ def job_loop(contender: Contender, model: BenchModel) -> Loop:
 
 
 def shaped_config(shape: str) -> Any:
-    """Return the config of the demo model in one of ``SHAPES``; encoder and decoder are alike."""
+    """Return the config of the demo model in another shape; raises BenchmarkError if unknown."""
     from transformers import AutoConfig
 
-    layers, width, heads, ffn, vocabulary, positions = SHAPES[shape]
-    config = AutoConfig.from_pretrained(DEMO_MODEL, local_files_only=True)
-    config.update({"d_model": width, "vocab_size": vocabulary, "init_std": 0.02})
-    config.update({"max_position_embeddings": positions, "dtype": "float32"})
-    for coder in ("encoder", "decoder"):
-        sizes = {"layers": layers, "attention_heads": heads, "ffn_dim": ffn}
-        config.update({f"{coder}_{name}": size for name, size in sizes.items()})
-    return config
+    if shape not in _SHAPES:
+        raise BenchmarkError(f"no shape {shape!r}: there are {', '.join(_SHAPES)}")
+    *coder, width, vocabulary, positions = _SHAPES[shape]
+    sizes = {"d_model": width, "vocab_size": vocabulary, "max_position_embeddings": positions}
+    for name, size in zip(("layers", "attention_heads", "ffn_dim"), coder, strict=True):
+        sizes |= {f"encoder_{name}": size, f"decoder_{name}": size}
+    found = AutoConfig.from_pretrained(DEMO_MODEL, local_files_only=True, **sizes)
+    found.update({"init_std": 0.02, "dtype": "float32"})
+    return found
 
 
 def write_shaped_model(directory: Path, shape: str) -> None:

@@ -1,4 +1,4 @@
-"""One call of `reviewsum bench`: what it measures, its result as one object, and as tables."""
+"""One call of `reviewsum bench`: what it measures, and its result as one object."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
-from pydantic import BaseModel
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
 from reviewsum_assets.bench.engines import EngineOptions, EngineResults, engine_results, prepare
 from reviewsum_assets.bench.stages import FULL, STAGES, Scale, StageResult, stage_results
@@ -25,20 +21,6 @@ from reviewsum_assets.job.devices import device_name
 
 _PARTS = ("engines", "stages")
 _LIBRARIES = ("ctranslate2", "torch", "transformers", "polars", "dagster")
-# Headers by field, short enough for 80 columns.
-_SPEED = {
-    "name": "engine", "processes": "proc", "threads": "thr", "batch_tokens": "tokens",
-    "settled_tokens": "settled", "chunks_per_s": "chunks/s", "ratio_to_baseline": "ratio",
-    "peak_mb": "MB", "roofline_share": "roofline",
-}  # fmt: skip
-_AGREEMENT = {
-    "name": "engine", "agreement": "identical", "rouge_l": "ROUGE-L",
-    "rouge_l_to_baseline": "to predecessor",
-}  # fmt: skip
-_STAGES = {
-    "name": "stage", "size": "of", "seconds": "s", "peak_mb": "MB", "baseline_seconds": "other s",
-    "baseline_peak_mb": "MB", "ratio": "ratio",
-}  # fmt: skip
 
 
 class BenchResult(EngineResults):
@@ -58,13 +40,10 @@ def measure_all(
     scratch: Path | None,
     on_step: Callable[[str], None],
 ) -> BenchResult:
-    """Measure the parts, or both; of the stages those with these names, or all.
-
-    Raises:
-        BenchmarkError: a part or stage does not exist, or could not be measured.
-    """
-    _require_known("part", parts, _PARTS)
-    _require_known("stage", names, STAGES)
+    """Measure parts, or both, and stages, or all; raises BenchmarkError if one cannot be."""
+    for kind, asked, known in (("part", parts, _PARTS), ("stage", names, tuple(STAGES))):
+        for name in set(asked).difference(known):
+            raise BenchmarkError(f"no {kind} {name!r}: there are {', '.join(known)}")
     parts = parts or (("stages",) if names else _PARTS)
     started = time.monotonic()
     settings: dict[str, Any] = {"parts": list(parts), "full": scale is FULL}
@@ -89,38 +68,6 @@ def measure_all(
     )
 
 
-def print_report(console: Console, result: BenchResult) -> None:
-    """Print tables for people."""
-    facts = {"machine": result.machine, "settings": result.settings}
-    facts |= {f"roofline of {dtype}": dict(bound) for dtype, bound in result.rooflines.items()}
-    for title, values in facts.items():
-        line = ", ".join(f"{name} {_shown(value)}" for name, value in values.items())
-        console.print(f"{title}: {line}", soft_wrap=True, markup=False)
-    if (measured := result.measured) and result.baseline:
-        rows = [result.baseline, *result.engines]
-        title = (
-            f"Speed: {measured.products} products, {measured.chunks} chunks of "
-            f"{measured.tokens_in:.0f} tokens in and {measured.tokens_out:.0f} out, "
-            f"median of {measured.repeats}"
-        )
-        _print_table(console, title, rows, _SPEED)
-        title = f"Agreement: {measured.compared_chunks:,} chunks, with transformers-float32"
-        _print_table(console, title, rows, _AGREEMENT)
-        if result.differing:
-            console.print(f"{len(result.differing)} summaries differ; --json has them")
-    if result.stages:
-        _print_table(console, "Stages", result.stages, _STAGES)
-        for note in (f"{stage.name}: {stage.note}" for stage in result.stages if stage.note):
-            console.print(note, soft_wrap=True)
-    console.print(f"measured in {result.seconds:,.0f} s")
-
-
-def _require_known(kind: str, asked: Sequence[str], known: Collection[str]) -> None:
-    for name in asked:
-        if name not in known:
-            raise BenchmarkError(f"no {kind} {name!r}: there are {', '.join(known)}")
-
-
 def _machine(gpu: str) -> dict[str, Any]:
     info = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
@@ -132,22 +79,3 @@ def _machine(gpu: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
-
-
-def _print_table(
-    console: Console, title: str, rows: Sequence[BaseModel], columns: Mapping[str, str]
-) -> None:
-    """Print fields of rows; a value that was not measured is left empty."""
-    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
-    for field, header in columns.items():
-        table.add_column(header, no_wrap=field not in ("name", "size"), overflow="fold")
-    for row in rows:
-        values = (getattr(row, field) for field in columns)
-        table.add_row(*map(_shown, values))
-    console.print(table)
-
-
-def _shown(value: float | str | None) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if value >= 1_000 else f"{value:.4g}"
-    return "" if value is None else str(value)

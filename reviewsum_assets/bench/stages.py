@@ -1,22 +1,29 @@
 """The stages around the model: ingest, plan, merge, a run with nothing to do, definitions.
 
-Contender and baseline alternate in fresh processes, and must give equal results. Inputs are made of
-sentences of the sample dump, and are the same in every run.
+Work is measured in fresh processes, which have imported little else and return all of their memory
+at their end, so that no measurement changes the next. Contender and baseline alternate, and must
+give equal results. Inputs are made of sentences of the sample dump, and are the same in every run.
 """
 
 from __future__ import annotations
 
 import gzip
-import html
 import json
 import os
 import re
+import resource
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from html import unescape
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -26,15 +33,16 @@ from typing import Any, NamedTuple
 import polars as pl
 from pydantic import BaseModel
 
-from reviewsum_assets.bench.measure import Measurement, measure, run_command
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.checkpoints.planning import make_plan
 from reviewsum_assets.demo import SAMPLE_DUMP
+from reviewsum_assets.environment import ENVIRONMENT_PREFIX
 from reviewsum_assets.errors import BenchmarkError
+from reviewsum_assets.job.progress import peak_memory_bytes
 from reviewsum_assets.reviews.grouped import current_grouped_reviews, scan_grouped
 from reviewsum_assets.reviews.grouping import group_reviews
-from reviewsum_assets.settings import ENVIRONMENT_PREFIX, load_settings
+from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 
@@ -44,6 +52,8 @@ _SENTENCES_PER_REVIEW = (1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 13)
 _REVIEWERS, _REPEATED_SHARE = 700_000, 0.01
 _PRODUCT_CHARS = 3_500  # the characters that a plan reads by default
 _DISTINCT_TEXTS = 1_000
+_MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
+_made: list[Callable[..., Any]] = []  # in a fresh process, the function that it measures
 
 
 class Scale(NamedTuple):
@@ -61,6 +71,74 @@ class Scale(NamedTuple):
 DEFAULT = Scale(150_000, 700, 30_700, (307,))
 # Amazon Electronics of 2018, and a plan thirty times as large as the default one.
 FULL = Scale(6_700_000, 31_100, 1_000_000, (307, 10_000))
+
+
+class Measurement(NamedTuple):
+    """Wall-clock seconds, peak memory of the process or its largest command in MB, the result."""
+
+    seconds: float
+    peak_mb: float
+    value: Any
+
+
+@contextmanager
+def crew(
+    name: str, processes: int, make: Callable[[], Callable[..., Any]]
+) -> Iterator[Callable[..., list[Measurement]]]:
+    """Hold fresh processes, and yield a function that measures one call in each, all at once.
+
+    The function takes the arguments of each call as one sequence, and raises a BenchmarkError if a
+    call raised an error or a process ended. In each process, ``make`` returns the function to call;
+    this is not measured.
+    """
+    with ExitStack() as stack:
+        fresh = [ProcessPoolExecutor(1, get_context("spawn")) for _ in range(processes)]
+        pools = [stack.enter_context(pool) for pool in fresh]
+
+        def run(*calls: Sequence[Any]) -> list[Measurement]:
+            pairs = zip(pools, calls, strict=True)
+            try:
+                futures = [pool.submit(_measured, make, *arguments) for pool, arguments in pairs]
+                return [future.result() for future in futures]
+            except Exception as error:  # any error of a library in the process that is measured
+                raise BenchmarkError(f"{name} failed: {type(error).__name__}: {error}") from error
+
+        yield run
+
+
+def measure(
+    function: Callable[..., Any], *arguments: Any, environment: Mapping[str, str], library: str = ""
+) -> Measurement:
+    """Measure one call in a fresh process; imports, also that of a library, are not part of it."""
+    make = partial(_imported, function, environment, library)
+    with crew(function.__name__, 1, make) as run:
+        return run(arguments)[0]
+
+
+def run_command(command: Sequence[str], directory: Path) -> str:
+    """Run a command to its end and return its standard output."""
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
+    if done.returncode:
+        raise BenchmarkError(f"{command[0]} ended with code {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+def _imported(function: Callable[..., Any], environment: Mapping[str, str], library: str) -> Any:
+    os.environ.clear()
+    os.environ.update(environment)
+    if library:
+        import_module(library)
+    return function
+
+
+def _measured(make: Callable[[], Callable[..., Any]], *arguments: Any) -> Measurement:
+    function = _made[0] if _made else make()
+    _made[:] = [function]
+    started = time.perf_counter()
+    value = function(*arguments)
+    seconds = time.perf_counter() - started
+    of_commands = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _MAXRSS_BYTES
+    return Measurement(seconds, max(peak_memory_bytes(), of_commands) / 1e6, value)
 
 
 class StageResult(BaseModel):
@@ -116,7 +194,7 @@ def write_dump(path: Path, reviews: int, products: int) -> None:
             if not line or rng.random() >= _REPEATED_SHARE:
                 rank, reviewer = products * rng.random() ** 2, _REVIEWERS * rng.random()
                 ids = {"asin": f"B{int(rank):09d}", "reviewerID": f"A{int(reviewer):013d}"}
-                row = {**rng.choice(rows), **ids, "reviewText": next(texts)}
+                row = rng.choice(rows) | ids | {"reviewText": next(texts)}
                 line = json.dumps(row, ensure_ascii=False)
             file.write(f"{line}\n")
 
@@ -146,14 +224,12 @@ def group_with_duckdb(dump: Path, target: Path) -> None:
         database.execute("SET preserve_insertion_order = false")
         database.execute("SET temp_directory = ?", [str(dump.parent / "spilled")])
         # SQL has no function for HTML entities.
-        database.create_function("unescaped", _unescaped, ["VARCHAR"], "VARCHAR")
+        database.create_function(
+            "unescaped", lambda t: unescape(unescape(t)), ["VARCHAR"], "VARCHAR"
+        )
         sizes = {name: getattr(settings, name) for name in ("min_review_chars", "min_reviews")}
         query = Path(__file__).with_name("group_reviews.sql").read_text()
         database.execute(query, {"dump": str(dump), "target": str(target), **sizes})
-
-
-def _unescaped(text: str) -> str:
-    return html.unescape(html.unescape(text))
 
 
 def is_same(uri: str, table: Path) -> bool:
@@ -214,9 +290,8 @@ def _finished(scale: Scale, directory: Path, call: _Call) -> Iterator[StageResul
         products, lake = checkpoints * scale.checkpoint_size, mkdtemp(dir=directory)
         # Short texts, so that a job has little to generate.
         grouped_reviews(products, 100).sink_csv(Path(lake, places.GROUPED_CSV), mkdir=True)
-        options = {"lake": lake, "top-k": products, "checkpoint-size": scale.checkpoint_size}
-        command = [str(Path(sys.executable).with_name("reviewsum")), "run", "--json"]
-        command += [f"--{name}={value}" for name, value in options.items()]
+        command = [str(Path(sys.executable).with_name("reviewsum")), "run", f"--lake={lake}"]
+        command += [f"--top-k={products}", f"--checkpoint-size={scale.checkpoint_size}", "--json"]
         run = partial(call, run_command, command, directory)
         reports = [json.loads(run().value) for _ in range(2)]  # computes all, finds all
         _require([one["did_nothing"] for one in reports] == [False, True], "the first runs")
@@ -250,11 +325,7 @@ STAGES: dict[str, Callable[[Scale, Path, _Call], Iterator[StageResult]]] = {
 def stage_results(
     scale: Scale, stages: Sequence[str], scratch: Path | None, on_step: Callable[[str], None]
 ) -> Iterator[StageResult]:
-    """Measure stages one after the other under the default settings, all if none is named.
-
-    Raises:
-        BenchmarkError: a stage failed, or its result is not that of its baseline.
-    """
+    """Measure stages, or all, under the default settings; raises BenchmarkError if one fails."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
     for name in stages or STAGES:
         on_step(f"stage: {name}")

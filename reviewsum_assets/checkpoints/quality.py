@@ -183,7 +183,6 @@ _ROWS_A_SLICE = 10_000
 # The reviews of a slice's products are read, too.
 _CHARS_A_SLICE = 35_000_000
 _EXCERPT_CHARS = 120
-_REVIEWS_SCHEMA = pl.Schema({"product_id": pl.String, "all_reviews": pl.String})
 
 
 @dataclass

@@ -35,6 +35,7 @@ from reviewsum_assets.cli.output import (
     status_result,
     warn_of_another_lake,
 )
+from reviewsum_assets.environment import ENVIRONMENT_PREFIX
 from reviewsum_assets.errors import (
     ReviewsumError,
     RunInterrupted,
@@ -43,7 +44,6 @@ from reviewsum_assets.errors import (
 )
 from reviewsum_assets.lake_state import lake_status, plan_differences
 from reviewsum_assets.reviews.dumps import put_sample
-from reviewsum_assets.settings import ENVIRONMENT_PREFIX
 from reviewsum_assets.storage.lake import Lake
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130

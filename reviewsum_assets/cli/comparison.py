@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import BaseModel
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
 
 from reviewsum_assets.cli.output import JsonOption, chosen_settings, err, out, show
+
+if TYPE_CHECKING:
+    from reviewsum_assets.bench.report import BenchResult
 
 _STAGES = (
     "One stage: grouping, planning, 'finished checkpoints' or definitions; may be repeated. "
@@ -21,6 +29,20 @@ _PROCESSES = "Replicas of each engine on the device. 0: as in a job."
 _OUTPUT_TOKENS = "Tokens that every chunk summary has exactly."
 _BATCH_TOKENS = "Source tokens per batch; may be repeated."
 _PARTS = "engines or stages; may be repeated. Default: both."
+# Headers by field, short enough for 80 columns.
+_SPEED_COLUMNS = {
+    "name": "engine", "processes": "proc", "threads": "thr", "batch_tokens": "tokens",
+    "settled_tokens": "settled", "chunks_per_s": "chunks/s", "ratio_to_baseline": "ratio",
+    "peak_mb": "MB", "roofline_share": "roofline",
+}  # fmt: skip
+_AGREEMENT_COLUMNS = {
+    "name": "engine", "agreement": "identical", "rouge_l": "ROUGE-L",
+    "rouge_l_to_baseline": "to predecessor",
+}  # fmt: skip
+_STAGE_COLUMNS = {
+    "name": "stage", "size": "of", "seconds": "s", "peak_mb": "MB", "baseline_seconds": "other s",
+    "baseline_peak_mb": "MB", "ratio": "ratio",
+}  # fmt: skip
 
 
 def bench(
@@ -44,7 +66,7 @@ def bench(
 ) -> None:
     """Measure engines and stages beside the script they replace, without using a lake."""
     from reviewsum_assets.bench.engines import EngineOptions
-    from reviewsum_assets.bench.report import measure_all, print_report
+    from reviewsum_assets.bench.report import measure_all
     from reviewsum_assets.bench.stages import DEFAULT, FULL
 
     options = EngineOptions(
@@ -59,7 +81,28 @@ def bench(
         scratch,
         on_step=lambda step: err.print(step, highlight=False, soft_wrap=True),
     )
-    show(result, as_json, partial(print_report, out))
+    show(result, as_json, partial(print_measured, out))
+
+
+def print_measured(console: Console, result: BenchResult) -> None:
+    """Print tables of engines and stages."""
+    facts = {"machine": result.machine, "settings": result.settings}
+    facts |= {"work of the engines": dict(result.measured)} if result.measured else {}
+    facts |= {f"roofline of {dtype}": dict(bound) for dtype, bound in result.rooflines.items()}
+    for title, values in facts.items():
+        line = ", ".join(f"{name} {_shown(value)}" for name, value in values.items())
+        console.print(f"{title}: {line}", soft_wrap=True, markup=False)
+    if result.baseline:
+        rows = [result.baseline, *result.engines]
+        _print_table(console, "Speed, medians", rows, _SPEED_COLUMNS)
+        _print_table(console, "Agreement with transformers-float32", rows, _AGREEMENT_COLUMNS)
+        if result.differing:
+            console.print(f"{len(result.differing)} summaries differ; --json has them")
+    if result.stages:
+        _print_table(console, "Stages", result.stages, _STAGE_COLUMNS)
+        for note in (f"{stage.name}: {stage.note}" for stage in result.stages if stage.note):
+            console.print(note, soft_wrap=True)
+    console.print(f"measured in {result.seconds:,.0f} s")
 
 
 def evaluate(
@@ -110,3 +153,22 @@ def evaluate(
         seed=seed,
     )
     show(result, as_json, partial(print_tables, out))
+
+
+def _print_table(
+    console: Console, title: str, rows: Sequence[BaseModel], columns: Mapping[str, str]
+) -> None:
+    """Print fields of rows; a value that was not measured is left empty."""
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    for field, header in columns.items():
+        table.add_column(header, no_wrap=field not in ("name", "size"), overflow="fold")
+    for row in rows:
+        values = (getattr(row, field) for field in columns)
+        table.add_row(*map(_shown, values))
+    console.print(table)
+
+
+def _shown(value: float | str | None) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 1_000 else f"{value:.4g}"
+    return "" if value is None else str(value)

@@ -14,11 +14,10 @@ Planned = Callable[..., SmallPipeline]
 
 @pytest.fixture
 def planned(instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path) -> Planned:
-    """Plans a number of products, two per checkpoint; without the fast engine, for speed."""
+    """Plans a number of products, two per checkpoint."""
 
     def plan(count: int, **settings: object) -> SmallPipeline:
         dump = write_dump(tmp_path / "dump.csv", texts(count))
-        settings = {"engine": "transformers", **settings}
         small = SmallPipeline.build(instance, lake, pegasus, dump, **settings)
         assert small.execute("ingest").success
         return small

@@ -113,7 +113,7 @@ def test_a_run_reports_drift_and_keeps_its_checkpoints(small: SmallPipeline) -> 
     found = verdict(run)
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert str(found.description).startswith("2 of 2 checkpoints come from workers")
-    assert "engine transformers, was test" in str(found.metadata["examples"].value)
+    assert "engine ctranslate2, was test" in str(found.metadata["examples"].value)
     assert small.materializations(run).keys() == {"checkpoint_00001", "checkpoint_00002"}
     lake = small.pipeline.lake
     lake.delete(places.canary_reference(require_plan(lake).recipe))

@@ -28,7 +28,7 @@ OTHER = {f"other {name}": text for name, text in texts(3).items()}
 def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path, tmp_path: Path) -> SmallPipeline:
     """The run that is watched; its dump has three products."""
     dump = write_dump(tmp_path / "dump.csv", texts(3))
-    return SmallPipeline.build(instance, lake, pegasus, dump, engine="transformers")
+    return SmallPipeline.build(instance, lake, pegasus, dump)
 
 
 @pytest.fixture

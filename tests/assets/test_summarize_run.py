@@ -62,6 +62,7 @@ def test_what_a_job_was_never_asked_for_is_computed_after_its_failure(
 
 
 def test_what_a_job_was_asked_for_and_failed_over_is_left_to_people(small: SmallPipeline) -> None:
+    small = small.with_settings(engine="transformers")  # slow enough to be attached to
     small.pipeline.lake.put(f"{places.checkpoint_csv(2)}/in the way", b"")
     job = start(small, 1, 2)
     found = failure_metadata(small.summarize(2, 3))

@@ -11,13 +11,15 @@ from reviewsum_assets.settings import load_settings
 from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import plan_products, products
 from tests.support.pipeline import FAST, SmallPipeline
+from tests.support.ready_models import put_ready_model
 from tests.support.sensors import Sensor, put_dump
 
 
 @pytest.fixture
 def small(instance: dg.DagsterInstance, lake: Lake, pegasus: Path) -> SmallPipeline:
     """A pipeline whose lake holds no dumps yet."""
-    settings = load_settings(lake=lake.uri, model=str(pegasus), engine="transformers", **FAST)
+    put_ready_model(lake, pegasus)
+    settings = load_settings(lake=lake.uri, model=str(pegasus), **FAST)
     return SmallPipeline(instance, Pipeline(settings))
 
 

@@ -58,7 +58,7 @@ def test_an_alert_says_what_failed_why_and_where(small: SmallPipeline) -> None:
 def test_an_alert_of_a_job_says_what_landed_and_what_to_do(
     processing: ProcessingEmulator, instance: dg.DagsterInstance, pegasus: Path, tmp_path: Path
 ) -> None:
-    small = planned_pipeline(processing, instance, pegasus, tmp_path, engine="transformers")
+    small = planned_pipeline(processing, instance, pegasus, tmp_path)
     complete(small.pipeline.lake, require_plan(small.pipeline.lake), [1])
     processing.faults.quota_exceeded()
     run = small.summarize(1, 2)

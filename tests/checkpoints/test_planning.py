@@ -189,9 +189,7 @@ def test_a_cut_off_dump_leaves_the_table_until_the_loss_is_confirmed(
     dump = tmp_path / "dump.jsonl"
     many = [review for n in range(6) for review in reviews_of(f"P{n}")]
     write(dump, FORMATS["2018"](many))
-    small = SmallPipeline.build(
-        instance, lake, pegasus, dump, engine="transformers", max_vanished_share=0.05
-    )
+    small = SmallPipeline.build(instance, lake, pegasus, dump, max_vanished_share=0.05)
     assert small.execute("ingest").success
     complete(lake, require_plan(lake))
     assert small.execute("merge").success
