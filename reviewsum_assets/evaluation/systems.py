@@ -124,7 +124,7 @@ def reviews_in_window(grouped: pl.DataFrame, settings: SummarySettings) -> Texts
     """Return the reviews of each product that fit whole into the window of these settings.
 
     Raises:
-        PlanError: the settings need ratings of single reviews, which are missing.
+        PlanError: the settings rank reviews that cannot be separated.
     """
     read = windows(grouped.lazy(), settings).collect()
     return {
