@@ -126,6 +126,26 @@ def evidence_of(
     ]
 
 
+def shortened(text: str, words: int, reviews: Sequence[str], stars: Sequence[float | None]) -> str:
+    """Keep the sentences that most reviews support, in their order, of at most so many words.
+
+    A single sentence may be longer, since a summary must not be empty.
+    """
+    if len(text.split()) <= words:
+        return text
+    sentences = SENTENCE_END.split(text)
+    evidence = evidence_of(sentences, reviews, stars)
+    order = range(len(sentences))
+    kept: list[int] = []
+    left = words
+    for place in sorted(order, key=lambda n: (-evidence[n].support, -evidence[n].score, n)):
+        length = len(sentences[place].split())
+        if length <= left or not kept:
+            kept.append(place)
+            left -= length
+    return " ".join(sentences[place] for place in sorted(kept))
+
+
 class _Claim(NamedTuple):
     """A part of the sentence with this place: its stems, how much each counts, its direction."""
 
