@@ -15,6 +15,7 @@ import polars as pl
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import EvaluationError
 from reviewsum_assets.evaluation import systems
+from reviewsum_assets.evaluation.entailment import EntailmentModel
 from reviewsum_assets.evaluation.measures import (
     Figures,
     Interval,
@@ -46,6 +47,7 @@ def evaluate(
     tables: Sequence[str] = (),
     models: Sequence[str] = (),
     model_lakes: Path = Path("reviewsum_evaluation"),
+    entailment_model: Path | None = None,
     compared_with: str = "",
     seed: int = 0,
 ) -> EvaluationResult:
@@ -60,6 +62,7 @@ def evaluate(
         tables: CSV or Parquet files of summaries.
         models: models that first summarize the products, on lakes under ``model_lakes``.
         model_lakes: directory for the lakes of models.
+        entailment_model: directory of a model that marks unsupported words.
         compared_with: system that differences refer to. Default: the lead sentences.
         seed: seed of the random review and the resamples.
 
@@ -67,6 +70,7 @@ def evaluate(
         EvaluationError: references, summaries and reviews do not fit together.
         ReviewsumError: an input cannot be read, or a model cannot be used.
     """
+    entailment = None if entailment_model is None else EntailmentModel.load(entailment_model)
     every_reference = systems.read_references(references)
     if not (lakes or tables or models):
         lakes = (settings.lake,)
@@ -98,7 +102,10 @@ def evaluate(
     reviews = systems.reviews_in_window(grouped, widest)
 
     return _compared(
-        references, every_reference, source, grouped, reviews, summaries, compared_with, seed
+        *(references, every_reference, source, grouped, reviews, summaries),
+        compared_with,
+        seed,
+        entailment,
     )
 
 
@@ -111,6 +118,7 @@ def _compared(
     summaries: Sequence[Candidate],
     compared_with: str,
     seed: int,
+    entailment: EntailmentModel | None,
 ) -> EvaluationResult:
     """Score summaries, baselines and people on the products that all of them have."""
     holders = {"reviews": {product for product, texts in reviews.items() if texts}}
@@ -129,7 +137,9 @@ def _compared(
         )
     stars = dict(grouped.select("product_id", "avg_rating").iter_rows())
     every_review = systems.all_reviews(grouped)
-    figures = {one.name: _figures(one, common, reviews, every_review) for one in candidates}
+    figures = {
+        one.name: _figures(one, common, reviews, every_review, entailment) for one in candidates
+    }
     left_out = {name: len(every_reference.keys() - held) for name, held in holders.items()}
     return EvaluationResult(
         references=str(path),
@@ -211,6 +221,7 @@ def _figures(
     references: Texts,
     reviews: Texts,
     every_review: Mapping[str, AllReviews],
+    entailment: EntailmentModel | None,
 ) -> list[_Values]:
     """Return the figures of each product by name, as means over the candidate's texts."""
     figures = []
@@ -219,7 +230,7 @@ def _figures(
         for place, text in enumerate(candidate.texts[product]):
             others = expected[:place] + expected[place + 1 :]
             compared = others if candidate.leaves_itself_out else expected
-            opinions = opinions_of(text, every_review[product])
+            opinions = opinions_of(text, every_review[product], entailment)
             found.append((*measure(text, compared, reviews[product]), *opinions))
         columns = zip((*Figures._fields, *Opinions._fields), zip(*found, strict=True), strict=True)
         figures.append({name: _mean_of_known(values) for name, values in columns})

@@ -1,4 +1,4 @@
-"""Measures of summaries: ROUGE F1, copying and repetition, sentiment, confidence intervals.
+"""Measures of summaries: ROUGE F1, copying and repetition, agreement with stars, intervals.
 
 ROUGE stems words and takes the mean over several references, as Bražinskas et al. do (2020,
 "Few-Shot Learning for Opinion Summarization", arXiv:2004.14884), so that scores are comparable

@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from reviewsum_assets.evaluation.entailment import EntailmentModel
 from reviewsum_assets.reviews.evidence import evidence_of
 from reviewsum_assets.reviews.sentences import SENTENCE_END, direction, without_repeats
 
@@ -55,17 +56,22 @@ class Opinions(NamedTuple):
     something: None if none does. ``critical`` is the share of critical sentences among those with
     an opinion, 0 if none has one, and ``critical_gap`` its distance from the share of critical
     reviews: both are None if no review has stars. ``repeated_sentences`` is the share of sentences
-    that say what an earlier one said.
+    that say what an earlier one said. ``unsupported_words`` is that of an entailment model, if one
+    is given.
     """
 
     supported: float | None
     critical: float | None
     critical_gap: float | None
     repeated_sentences: float
+    unsupported_words: float | None
 
 
-def opinions_of(text: str, reviews: AllReviews) -> Opinions:
+def opinions_of(
+    text: str, reviews: AllReviews, entailment: EntailmentModel | None = None
+) -> Opinions:
     """Compare a text with all reviews of its product."""
+    unsupported = None if entailment is None else entailment.unsupported_share(text, reviews.texts)
     divided = list(_divided(text))
     sentences = [sentence for sentence, _ in divided]
     found = [one.supported for one in evidence_of(sentences, reviews.texts, reviews.stars)]
@@ -78,6 +84,7 @@ def opinions_of(text: str, reviews: AllReviews) -> Opinions:
         critical=critical,
         critical_gap=None if critical is None or expected is None else abs(critical - expected),
         repeated_sentences=1 - len(distinct) / max(1, len(sentences)),
+        unsupported_words=unsupported,
     )
 
 

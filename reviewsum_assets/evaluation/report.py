@@ -40,6 +40,7 @@ class SystemResult(BaseModel):
     supported: Interval | None
     critical: Interval | None
     critical_gap: Interval | None
+    unsupported_words: Interval | None
     sentiment_agreement: float | None
 
 
@@ -83,7 +84,9 @@ def print_tables(console: Console, result: EvaluationResult) -> None:
     scores = _table("system", "ROUGE-1", "ROUGE-2", "ROUGE-L")
     texts = _table("system", "difference", "words", "compression", "novel", "stars")
     opinions = _table("system", "supported", "critical", "gap")
-    repetition = _table("system", "repeated trigrams", "repeated sentences")
+    has_model = any(system.unsupported_words is not None for system in result.systems)
+    last = ["unsupported words"] if has_model else []
+    words = _table("system", "repeated trigrams", "repeated sentences", *last)
     for system in result.systems:
         scores.add_row(system.name, *map(_shown, (system.rouge1, system.rouge2, system.rouge_l)))
         texts.add_row(
@@ -95,10 +98,10 @@ def print_tables(console: Console, result: EvaluationResult) -> None:
             "" if system.sentiment_agreement is None else f"{system.sentiment_agreement:.2f}",
         )
         shares = (system.supported, system.critical, system.critical_gap)
-        opinions.add_row(system.name, *("" if one is None else _shown(one) for one in shares))
-        repeated = (system.repetition, system.repeated_sentences)
-        repetition.add_row(system.name, *map(_shown, repeated))
-    console.print(scores, texts, opinions, repetition)
+        opinions.add_row(system.name, *map(_shown, shares))
+        shares = (system.repetition, system.repeated_sentences, system.unsupported_words)
+        words.add_row(system.name, *map(_shown, shares[: 2 + has_model]))
+    console.print(scores, texts, opinions, words)
     for sentence in _sentences(result):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
@@ -137,6 +140,8 @@ def _sentences(result: EvaluationResult) -> Iterator[str]:
     yield from result.notes
 
 
-def _shown(interval: Interval) -> str:
+def _shown(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
     mean, low, high = (100 * value for value in interval)
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"

@@ -249,6 +249,7 @@ def test_inputs_that_do_not_fit_together_are_named(
         ({"tables": (ours, f"ours={strangers}")}, "two systems are called ours"),
         ({"tables": (f"human={ours}",)}, "two systems are called human"),
         ({"tables": (ours,), "compared_with": "theirs"}, "cannot compare with 'theirs'.* ours, "),
+        ({"tables": (ours,), "entailment_model": tmp_path / "none"}, "entailment model "),
     ):
         with pytest.raises(EvaluationError, match=message):
             evaluated(references, dump, **options)
