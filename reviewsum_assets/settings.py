@@ -85,10 +85,11 @@ class SummarySettings(_Group):
     hierarchical_chars: _Positive = 200_000
     """Characters of a product's reviews that the model reads, with hierarchical: about 45,000
     tokens in 160 chunks."""
-    review_order: Literal["helpful", "representative"] = "helpful"
+    review_order: Literal["helpful", "representative", "consensus"] = "helpful"
     """Choice of reviews. helpful: the most helpful, then the most recent. representative: the same
     within critical, mixed and favourable reviews, each group in proportion to its share and with at
-    least one review."""
+    least one review. consensus: first the reviews that hold the product's highlights, then the
+    most helpful."""
     chunk_tokens: int = Field(300, ge=8)
     """Exclusive upper limit of tokens per chunk, end token included; at most the positions of the
     model, if it has a limit."""

@@ -136,7 +136,7 @@ def make_plan(
 
     Raises:
         PlanError: no product is left, more products than ``max_vanished_share`` would vanish,
-            required ratings are missing, or other planners won every race.
+            the reviews to rank cannot be separated, or other planners won every race.
         LakeError: see ``Lake.require_exclusive_create``.
     """
     recipe = Recipe(model_version=model_version, settings=settings.summary_settings())

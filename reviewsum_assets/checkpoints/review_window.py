@@ -7,7 +7,10 @@ which reviews it contains, never by changing their order:
    the most recent. ``representative`` divides them into critical (below 3 of 5 stars), mixed (3),
    favourable (4 and more) and unrated ones; the first of each present side opens the window, all
    others follow by the Sainte-Laguë method, so that wherever the window ends, each side has about
-   the share in it that it has among all reviews. Nothing is drawn at random.
+   the share in it that it has among all reviews. Nothing is drawn at random. ``consensus`` takes
+   the reviews that hold the product's highlights, in the order of the highlights, then the others
+   in the order of ``helpful``. Highlights are searched from the oldest review to the newest, so
+   that votes do not change them.
 2. Choice. Reviews are taken while they fit. Each counts at most an equal part of the window: half
    of it, or with three or four sides a third or a quarter, so that a long review crowds out neither
    the others nor the one complaint. The first review that does not fit ends the choice. No review
@@ -25,13 +28,14 @@ https://en.wikipedia.org/wiki/Sainte-Lagu%C3%AB_method
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from reviewsum_assets.errors import PlanError
+from reviewsum_assets.reviews.highlights import highlights_of
 from reviewsum_assets.settings import SummarySettings
 
 # Reviews that a window contains in full; its lines, counted from 0, that are only the beginning of
@@ -60,16 +64,16 @@ def windows(grouped: pl.LazyFrame, settings: SummarySettings) -> pl.LazyFrame:
         settings: characters and order of the window.
 
     Raises:
-        PlanError: a representative order needs ratings, which are unknown.
+        PlanError: the order ranks reviews that cannot be separated.
     """
     if _are_separable(grouped):
-        window = _laid(settings.window_chars, by_side=settings.review_order == "representative")
+        window = _laid(settings.window_chars, settings.review_order)
         return grouped.select("product_id", window.alias("window")).unnest("window")
-    if settings.review_order == "representative":
+    if settings.review_order != "helpful":
         raise PlanError(
-            "review_order representative needs the rating of each review, which these grouped "
-            "reviews lack: a grouped CSV has none. Name dumps of raw reviews, or set review_order "
-            "to helpful"
+            f"review_order {settings.review_order} ranks the reviews of each product, which cannot "
+            "be separated here: a grouped CSV has one text per product. Name dumps of raw reviews, "
+            "or set review_order to helpful"
         )
     return grouped.select("product_id", *_first(settings.window_chars))
 
@@ -97,7 +101,7 @@ def _first(max_chars: int) -> list[pl.Expr]:
     ]
 
 
-def _laid(max_chars: int, *, by_side: bool) -> pl.Expr:
+def _laid(max_chars: int, order: str) -> pl.Expr:
     """The window of chosen reviews, as a struct of ``_WINDOW``."""
 
     def lay(products: pl.Series) -> pl.Series:
@@ -117,12 +121,21 @@ def _laid(max_chars: int, *, by_side: bool) -> pl.Expr:
             .explode("text", "rating", "place")
             .with_columns(chars=pl.col("text").str.len_chars().cast(pl.Int64))
         )
-        ranked = _by_side(reviews) if by_side else reviews.with_columns(sides=1)
+        ranked = _ranked(reviews, order, max_chars)
         return _joined(_cut(_chosen(ranked, max_chars), max_chars)).to_struct()
 
     return pl.struct("all_reviews", *_OF_EACH_REVIEW).map_batches(
         lay, return_dtype=pl.Struct(_WINDOW), is_elementwise=True
     )
+
+
+def _ranked(reviews: pl.DataFrame, order: str, max_chars: int) -> pl.DataFrame:
+    """Rank reviews that come in the order of the grouped table; ``sides`` counts those present."""
+    if order == "representative":
+        return _by_side(reviews)
+    if order == "consensus":
+        reviews = _by_highlights(reviews, max_chars)
+    return reviews.with_columns(sides=1)
 
 
 def _by_side(reviews: pl.DataFrame) -> pl.DataFrame:
@@ -139,6 +152,30 @@ def _by_side(reviews: pl.DataFrame) -> pl.DataFrame:
         )
         .sort("product", "opens", "quotient", "side", descending=[False, True, False, False])
     )
+
+
+def _by_highlights(reviews: pl.DataFrame, max_chars: int) -> pl.DataFrame:
+    """Rank reviews that hold highlights first; the others keep their order."""
+    # Where all reviews fit, all are chosen: their rank does not matter.
+    is_over = (pl.col("chars") + 1).sum().over("product") > max_chars + 1
+    competing = reviews.filter(is_over).sort("product", "place")
+    ranks = [
+        (product, place, rank)
+        for (product,), own in competing.group_by("product", maintain_order=True)
+        for rank, place in enumerate(_places_of_highlights(own))
+    ]
+    keys = ["product", "place"]
+    schema = pl.Schema({**reviews.select(keys).schema, "rank": pl.Int64()})
+    return reviews.join(
+        pl.DataFrame(ranks, schema, orient="row"), on=keys, how="left", maintain_order="left"
+    ).sort("product", "rank", nulls_last=True, maintain_order=True)
+
+
+def _places_of_highlights(reviews: pl.DataFrame) -> Iterable[int]:
+    """The places of one product's reviews that hold highlights, in the order of highlights."""
+    found = highlights_of(reviews["text"].to_list(), reviews["rating"].to_list())
+    # A review may hold several.
+    return dict.fromkeys(reviews["place"][highlight.review] for highlight in found)
 
 
 def _chosen(ranked: pl.DataFrame, max_chars: int) -> pl.DataFrame:

@@ -131,6 +131,13 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Reviews. Default: those of the first lake. May be repeated."),
     ] = None,
+    entailment_model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of a LettuceDetect model that marks words without support. Needs the "
+            "extra entailment."
+        ),
+    ] = None,
     compare_with: Annotated[
         str, typer.Option(help="System that the others are compared with. Default: the lead.")
     ] = "",
@@ -149,6 +156,7 @@ def evaluate(
         tables=table or (),
         models=model or (),
         model_lakes=model_lakes,
+        entailment_model=entailment_model,
         compared_with=compare_with,
         seed=seed,
     )

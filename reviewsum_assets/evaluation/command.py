@@ -9,21 +9,22 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import polars as pl
 
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.errors import EvaluationError
 from reviewsum_assets.evaluation import systems
+from reviewsum_assets.evaluation.entailment import EntailmentModel
 from reviewsum_assets.evaluation.measures import (
     Figures,
+    Interval,
     bootstrap_interval,
-    can_judge_sentiment,
     measure,
     sentiment_agreement,
 )
-from reviewsum_assets.evaluation.report import EvaluationResult, SystemResult
+from reviewsum_assets.evaluation.opinions import AllReviews, Opinions, opinions_of
+from reviewsum_assets.evaluation.report import CriticalReviews, EvaluationResult, SystemResult
 from reviewsum_assets.evaluation.systems import Candidate, Texts
 from reviewsum_assets.job.parent import run_job, summarize_grouped
 from reviewsum_assets.job.progress import JobResult, ProgressReporter
@@ -32,6 +33,9 @@ from reviewsum_assets.settings import Settings, load_settings
 from reviewsum_assets.storage.lake import Lake
 
 _IDS_PER_MESSAGE = 3
+_WITHOUT_INTERVAL = ("words", "compression", "novelty")
+# Of one product, by the fields of ``Figures`` and ``Opinions``.
+_Values = dict[str, float | None]
 
 
 def evaluate(
@@ -43,6 +47,7 @@ def evaluate(
     tables: Sequence[str] = (),
     models: Sequence[str] = (),
     model_lakes: Path = Path("reviewsum_evaluation"),
+    entailment_model: Path | None = None,
     compared_with: str = "",
     seed: int = 0,
 ) -> EvaluationResult:
@@ -57,6 +62,7 @@ def evaluate(
         tables: CSV or Parquet files of summaries.
         models: models that first summarize the products, on lakes under ``model_lakes``.
         model_lakes: directory for the lakes of models.
+        entailment_model: directory of a model that marks unsupported words.
         compared_with: system that differences refer to. Default: the lead sentences.
         seed: seed of the random review and the resamples.
 
@@ -64,6 +70,7 @@ def evaluate(
         EvaluationError: references, summaries and reviews do not fit together.
         ReviewsumError: an input cannot be read, or a model cannot be used.
     """
+    entailment = None if entailment_model is None else EntailmentModel.load(entailment_model)
     every_reference = systems.read_references(references)
     if not (lakes or tables or models):
         lakes = (settings.lake,)
@@ -94,12 +101,11 @@ def evaluate(
     widest = max(windows, key=lambda one: one.window_chars, default=settings.summary_settings())
     reviews = systems.reviews_in_window(grouped, widest)
 
-    stars = dict(grouped.select("product_id", "avg_rating").iter_rows())
-    highlights = systems.highlights(grouped)
     return _compared(
-        *(references, every_reference, source, reviews, stars, summaries, highlights),
+        *(references, every_reference, source, grouped, reviews, summaries),
         compared_with,
         seed,
+        entailment,
     )
 
 
@@ -107,19 +113,19 @@ def _compared(
     path: Path,
     every_reference: Texts,
     source: str,
+    grouped: pl.DataFrame,
     reviews: Texts,
-    stars: Mapping[str, float | None],
     summaries: Sequence[Candidate],
-    highlights: Candidate,
     compared_with: str,
     seed: int,
+    entailment: EntailmentModel | None,
 ) -> EvaluationResult:
     """Score summaries, baselines and people on the products that all of them have."""
     holders = {"reviews": {product for product, texts in reviews.items() if texts}}
     holders |= {system.name: set(system.texts) for system in summaries}
     common = _in_all(path, every_reference, holders)
     reviews = {product: reviews[product] for product in common}
-    comparisons, notes = _comparisons(common, reviews, highlights, seed)
+    comparisons, notes = _comparisons(common, reviews, systems.highlights(grouped), seed)
     candidates = [*summaries, *comparisons]
     names = [candidate.name for candidate in candidates]
     _require_distinct(names)
@@ -129,9 +135,11 @@ def _compared(
             f"cannot compare with {compared_with!r}, which is no system. To fix: name one of "
             f"{', '.join(names)}"
         )
-    if not can_judge_sentiment():
-        notes.append("sentiment is not judged: pip install 'reviewsum_assets[evaluation]'")
-    figures = {one.name: _figures(one, common, reviews) for one in candidates}
+    stars = dict(grouped.select("product_id", "avg_rating").iter_rows())
+    every_review = systems.all_reviews(grouped)
+    figures = {
+        one.name: _figures(one, common, reviews, every_review, entailment) for one in candidates
+    }
     left_out = {name: len(every_reference.keys() - held) for name, held in holders.items()}
     return EvaluationResult(
         references=str(path),
@@ -142,6 +150,7 @@ def _compared(
         compared_with=compared_with,
         seed=seed,
         notes=tuple(notes),
+        critical_reviews=_critical_reviews([every_review[key] for key in common], seed),
         systems=tuple(
             SystemResult(
                 name=one.name,
@@ -207,36 +216,65 @@ def _comparisons(
     return found, notes
 
 
-def _figures(candidate: Candidate, references: Texts, reviews: Texts) -> list[Figures]:
-    """Return the figures of each product, as means over the candidate's texts."""
+def _figures(
+    candidate: Candidate,
+    references: Texts,
+    reviews: Texts,
+    every_review: Mapping[str, AllReviews],
+    entailment: EntailmentModel | None,
+) -> list[_Values]:
+    """Return the figures of each product by name, as means over the candidate's texts."""
     figures = []
     for product, expected in references.items():
         found = []
         for place, text in enumerate(candidate.texts[product]):
             others = expected[:place] + expected[place + 1 :]
             compared = others if candidate.leaves_itself_out else expected
-            found.append(measure(text, compared, reviews[product]))
-        figures.append(Figures(*map(statistics.fmean, zip(*found, strict=True))))
+            opinions = opinions_of(text, every_review[product], entailment)
+            found.append((*measure(text, compared, reviews[product]), *opinions))
+        columns = zip((*Figures._fields, *Opinions._fields), zip(*found, strict=True), strict=True)
+        figures.append({name: _mean_of_known(values) for name, values in columns})
     return figures
 
 
-def _means(figures: Sequence[Figures], base: Sequence[Figures], seed: int) -> dict[str, Any]:
-    """Return the means over products by field of ``SystemResult``, of ROUGE with intervals."""
-    values = dict(zip(Figures._fields, zip(*figures, strict=True), strict=True))
-    pairs = zip(figures, base, strict=True)
-    values["difference"] = tuple(one.rouge_l - other.rouge_l for one, other in pairs)
+def _mean_of_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _means(
+    figures: Sequence[_Values], base: Sequence[_Values], seed: int
+) -> dict[str, Interval | float | None]:
+    """Return the means over products by field of ``SystemResult``, most of them with intervals."""
+    values = {name: [one[name] for one in figures] for name in figures[0]}
+    pairs = zip(values["rouge_l"], (one["rouge_l"] for one in base), strict=True)
+    values["difference"] = [
+        one - other for one, other in pairs if one is not None and other is not None
+    ]
     return {
-        name: bootstrap_interval(found, seed)
-        if name in ("rouge1", "rouge2", "rouge_l", "difference")
-        else statistics.fmean(found)
+        name: _mean_of_known(found) if name in _WITHOUT_INTERVAL else _interval(found, seed)
         for name, found in values.items()
     }
 
 
+def _interval(values: Sequence[float | None], seed: int) -> Interval | None:
+    """Return the interval of the mean over the products where the value is known."""
+    known = [value for value in values if value is not None]
+    return bootstrap_interval(known, seed) if known else None
+
+
+def _critical_reviews(reviews: Sequence[AllReviews], seed: int) -> CriticalReviews | None:
+    """Return the mean shares of the products with stars, or None without any."""
+    rated = [one for one in reviews if one.critical_share is not None]
+    share = _interval([one.critical_share for one in rated], seed)
+    sentences = _interval([one.critical_sentences for one in rated], seed)
+    if share is None or sentences is None:
+        return None
+    return CriticalReviews(products=len(rated), share=share, sentences=sentences)
+
+
 def _agreement(candidate: Candidate, stars: Mapping[str, float | None]) -> float | None:
     """Return the sentiment's agreement; for people, the mean over first texts, second texts, ..."""
-    if not can_judge_sentiment():
-        return None
     by_writer = zip(*(candidate.texts[product] for product in stars), strict=False)
     found = [sentiment_agreement(texts, list(stars.values())) for texts in by_writer]
     known = [agreement for agreement in found if agreement is not None]

@@ -1,4 +1,4 @@
-"""Measures of summaries: ROUGE F1, copying and repetition, sentiment, confidence intervals.
+"""Measures of summaries: ROUGE F1, copying and repetition, agreement with stars, intervals.
 
 ROUGE stems words and takes the mean over several references, as Bražinskas et al. do (2020,
 "Few-Shot Learning for Opinion Summarization", arXiv:2004.14884), so that scores are comparable
@@ -11,11 +11,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+
+from reviewsum_assets.reviews.sentences import direction
 
 RESAMPLES = 1_000
 _PERCENTILES = (2.5, 97.5)
@@ -82,19 +83,14 @@ def words_of(text: str) -> list[str]:
     return list(tokenize(text, None))
 
 
-def can_judge_sentiment() -> bool:
-    """Whether the extra ``evaluation`` is installed."""
-    return find_spec("vaderSentiment") is not None
-
-
 def sentiment_agreement(texts: Sequence[str], stars: Sequence[float | None]) -> float | None:
     """Return the rank correlation of sentiment and stars.
 
     None for fewer than ten products with stars, or if all sentiments or all stars are equal.
     """
-    sentiments = [float(_analyzer().polarity_scores(text)["compound"]) for text in texts]
     table = pl.DataFrame(
-        {"sentiment": sentiments, "stars": stars}, {"sentiment": pl.Float64, "stars": pl.Float64}
+        {"sentiment": map(direction, texts), "stars": stars},
+        {"sentiment": pl.Float64, "stars": pl.Float64},
     ).drop_nulls()
     if table.height < _FEWEST_RANKED or any(column.n_unique() == 1 for column in table):
         return None
@@ -118,13 +114,6 @@ def _scorer(*rouge_types: str) -> Any:
     tokenizer = DefaultTokenizer(use_stemmer=True)
     tokenizer.tokenize = lru_cache(_CACHED_TEXTS)(tokenizer.tokenize)
     return RougeScorer(rouge_types, tokenizer=tokenizer)
-
-
-@lru_cache
-def _analyzer() -> Any:
-    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-
-    return SentimentIntensityAnalyzer()
 
 
 def _grams(words: Sequence[str], size: int) -> Iterable[tuple[str, ...]]:

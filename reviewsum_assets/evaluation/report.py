@@ -1,6 +1,6 @@
 """The result of an evaluation, and its tables for a terminal.
 
-Tables show ROUGE times 100, as papers do; the result holds it from 0 to 1.
+Tables show ROUGE and shares times 100, as papers do; the result holds them from 0 to 1.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reviewsum_assets.evaluation.systems import Kind
 
 
 class SystemResult(BaseModel):
-    """Scores of one system; see ``measures`` for definitions.
+    """Scores of one system; see ``measures`` and ``opinions`` for definitions.
 
     ``difference`` is the difference of ROUGE-L from the system that all are compared with.
     """
@@ -35,8 +35,27 @@ class SystemResult(BaseModel):
     words: float
     compression: float
     novelty: float
-    repetition: float
+    repetition: Interval
+    repeated_sentences: Interval
+    supported: Interval | None
+    critical: Interval | None
+    critical_gap: Interval | None
+    unsupported_words: Interval | None
     sentiment_agreement: float | None
+
+
+class CriticalReviews(BaseModel):
+    """Mean shares of the reviews of ``products`` with stars, beside which summaries are judged.
+
+    ``share`` is that of critical reviews, by stars; ``sentences`` is that of critical sentences in
+    all reviews, as it is measured in summaries.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    products: int
+    share: Interval
+    sentences: Interval
 
 
 class EvaluationResult(BaseModel):
@@ -56,13 +75,18 @@ class EvaluationResult(BaseModel):
     compared_with: str
     seed: int
     notes: tuple[str, ...]
+    critical_reviews: CriticalReviews | None
     systems: tuple[SystemResult, ...]
 
 
 def print_tables(console: Console, result: EvaluationResult) -> None:
     """Print tables narrow enough for a terminal."""
     scores = _table("system", "ROUGE-1", "ROUGE-2", "ROUGE-L")
-    texts = _table("system", "difference", "words", "compression", "novel", "repeated", "stars")
+    texts = _table("system", "difference", "words", "compression", "novel", "stars")
+    opinions = _table("system", "supported", "critical", "gap")
+    has_model = any(system.unsupported_words is not None for system in result.systems)
+    last = ["unsupported words"] if has_model else []
+    words = _table("system", "repeated trigrams", "repeated sentences", *last)
     for system in result.systems:
         scores.add_row(system.name, *map(_shown, (system.rouge1, system.rouge2, system.rouge_l)))
         texts.add_row(
@@ -71,10 +95,13 @@ def print_tables(console: Console, result: EvaluationResult) -> None:
             f"{system.words:.0f}",
             f"{system.compression:.1f}",
             f"{system.novelty:.1%}",
-            f"{system.repetition:.1%}",
             "" if system.sentiment_agreement is None else f"{system.sentiment_agreement:.2f}",
         )
-    console.print(scores, texts)
+        shares = (system.supported, system.critical, system.critical_gap)
+        opinions.add_row(system.name, *map(_shown, shares))
+        shares = (system.repetition, system.repeated_sentences, system.unsupported_words)
+        words.add_row(system.name, *map(_shown, shares[: 2 + has_model]))
+    console.print(scores, texts, opinions, words)
     for sentence in _sentences(result):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
@@ -96,6 +123,14 @@ def _sentences(result: EvaluationResult) -> Iterator[str]:
         # For a rank correlation near 0; the error is smaller near 1.
         error = 1.96 / math.sqrt(max(1, result.products - 1))
         yield f"stars: rank correlation of sentiment and stars, within {error:.2f}"
+    yield "supported: % of the sentences with a claim that reviews support"
+    critical = result.critical_reviews
+    if critical is not None:
+        yield (
+            f"critical: % of the sentences with an opinion, in {critical.products} products with "
+            f"stars; gap: mean distance from the % of critical reviews, {_shown(critical.share)}; "
+            f"of the sentences of all reviews {_shown(critical.sentences)} % are critical"
+        )
     bounds = [system.name for system in result.systems if system.kind == "bound"]
     if bounds:
         yield f"{' and '.join(bounds)}: upper bounds, made with the references"
@@ -105,6 +140,8 @@ def _sentences(result: EvaluationResult) -> Iterator[str]:
     yield from result.notes
 
 
-def _shown(interval: Interval) -> str:
+def _shown(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
     mean, low, high = (100 * value for value in interval)
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"

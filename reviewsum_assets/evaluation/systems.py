@@ -17,6 +17,7 @@ from reviewsum_assets.checkpoints.merge import merged_slices
 from reviewsum_assets.checkpoints.review_window import windows
 from reviewsum_assets.errors import EvaluationError
 from reviewsum_assets.evaluation.measures import similarity, words_of
+from reviewsum_assets.evaluation.opinions import AllReviews
 from reviewsum_assets.reviews.grouped import (
     GroupedReviews,
     current_grouped_reviews,
@@ -125,7 +126,7 @@ def reviews_in_window(grouped: pl.DataFrame, settings: SummarySettings) -> Texts
     """Return the reviews of each product that fit whole into the window of these settings.
 
     Raises:
-        PlanError: the settings need ratings of single reviews, which are missing.
+        PlanError: the settings rank reviews that cannot be separated.
     """
     read = windows(grouped.lazy(), settings).collect()
     return {
@@ -189,6 +190,12 @@ def highlights(grouped: pl.DataFrame) -> Candidate:
         for product_id, text, stars in columns
     }
     return Candidate(HIGHLIGHTS, "baseline", texts)
+
+
+def all_reviews(grouped: pl.DataFrame) -> dict[str, AllReviews]:
+    """Return all reviews of each product, whichever of them a model reads."""
+    columns = grouped.select("product_id", "all_reviews", "review_ratings").iter_rows()
+    return {product: AllReviews.of_product(text or "", stars) for product, text, stars in columns}
 
 
 def lead(reviews: Sequence[str], words: float) -> str:

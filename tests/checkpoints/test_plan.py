@@ -44,9 +44,10 @@ def test_a_recipe_is_known_by_what_its_strategy_looks_at() -> None:
             {"strategy": "hierarchical", "hierarchical_chars": 9},
             {"review_order": "representative"},
             {"strategy": "hierarchical", "review_order": "representative"},
+            {"review_order": "consensus"},
         )
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
     assert recipe(hierarchical_chars=9).key == recipe().key
     hierarchical = recipe(strategy="hierarchical")
     assert recipe(strategy="hierarchical", max_chars=9).key == hierarchical.key

@@ -154,8 +154,11 @@ def test_partition_keys_and_numbers_are_one_to_one(lake: Lake) -> None:
 def test_a_plan_that_cannot_be_made_says_what_to_do(lake: Lake) -> None:
     with pytest.raises(PlanError, match="lower min_reviews or add a dump"):
         plan_products(lake, {})
-    with pytest.raises(PlanError, match="a grouped CSV has none"):
-        plan_products(lake, products(2), review_order="representative")
+    for order in ("representative", "consensus"):
+        with pytest.raises(
+            PlanError, match=f"{order} ranks.* a grouped CSV has one text.* to helpful"
+        ):
+            plan_products(lake, products(2), review_order=order)
 
 
 def test_what_is_gone_is_counted_by_cause(lake: Lake) -> None:

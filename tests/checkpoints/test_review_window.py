@@ -15,12 +15,13 @@ from reviewsum_assets.checkpoints import review_window
 from reviewsum_assets.checkpoints.plan import Recipe
 from reviewsum_assets.checkpoints.review_window import SelectedTexts, windows
 from reviewsum_assets.reviews.fields import REVIEW_SCHEMA
+from reviewsum_assets.reviews.highlights import highlights_of
 from reviewsum_assets.reviews.staging import StagedReviews
 from reviewsum_assets.settings import SummarySettings
 from tests.support.checkpoints import grouped as grouped_texts
 
-Order = Literal["helpful", "representative"]
-ORDERS: tuple[Order, ...] = ("helpful", "representative")
+Order = Literal["helpful", "representative", "consensus"]
+ORDERS: tuple[Order, ...] = ("helpful", "representative", "consensus")
 Ratings = Sequence[float | None]
 
 
@@ -145,16 +146,25 @@ def test_votes_that_keep_the_chosen_reviews_keep_the_text_and_its_hash(
     assert recipe.input_hash(after.text) == recipe.input_hash(before.text)
 
 
+@pytest.mark.parametrize("order", ["helpful", "consensus"])
 @given(products(), st.integers(20, 900))
-def test_the_chosen_reviews_are_the_most_helpful_that_fit(reviews: list[Voted], chars: int) -> None:
+def test_the_chosen_reviews_are_those_of_highlights_then_the_most_helpful_that_fit(
+    order: Order, reviews: list[Voted], chars: int
+) -> None:
+    ranked = sorted(reviews, key=lambda review: review.rank, reverse=True)
+    if order == "consensus":
+        oldest_first = sorted(reviews, key=lambda review: review.age)
+        texts, stars = zip(*((one.text, one.rating) for one in oldest_first), strict=True)
+        holders = [oldest_first[found.review] for found in highlights_of(texts, stars)]
+        ranked = list(dict.fromkeys([*holders, *ranked]))
     expected: list[Voted] = []
     room = chars + 1
-    for review in sorted(reviews, key=lambda review: review.rank, reverse=True):
+    for review in ranked:
         room -= min(len(review.text), (chars + 1) // 2 - 1) + 1
         if room < 0:
             break
         expected.append(review)
-    found = only(grouped(reviews), chars)
+    found = only(grouped(reviews), chars, order)
     oldest_first = sorted(expected, key=lambda review: review.age)
     assert [line[:2] for line in found.lines] == [review.text[:2] for review in oldest_first]
     assert found.ratings == [review.rating for review in oldest_first]
@@ -239,6 +249,18 @@ def test_the_one_complaint_among_many_praises_is_read() -> None:
         found = window(reviews, chars, ratings=ratings, order="representative")
         assert found.ratings is not None
         assert abs(found.ratings.count(1.0) - len(found.ratings) / 4) <= 1
+
+
+@pytest.mark.parametrize("ratings", [None, [4.0] * 44])
+def test_what_most_reviews_say_is_read_whatever_their_votes(ratings: Ratings | None) -> None:
+    others = [f"thing {number:02d}" for number in range(40)]  # too short for highlights
+    said = [f"{word}, the battery lasts two days" for word in ("Wow", "Really", "Yes", "Indeed")]
+    found = window([*others, *said], 80, ratings=ratings, order="consensus")
+    assert found.lines == [said[3], *others[4::-1]]
+    # With the opposite votes the same review is read first, and then the others.
+    reviews = [*said[::-1], *others[::-1]]
+    found = window(reviews, 80, ratings=ratings, places=range(44), order="consensus")
+    assert found.lines == [said[3], said[2]]
 
 
 @given(

@@ -123,6 +123,12 @@ def test_lakes_and_tables_are_compared_with_baselines_and_people(
     assert found["ours"].rouge_l.mean > found["best review"].rouge_l.mean
     assert found["best review"].rouge_l.mean >= found["central review"].rouge_l.mean
     assert found["copying"].novelty == 0 < found["ours"].novelty
+    # Of the products one has critical reviews only, the others have none.
+    assert result.critical_reviews is not None
+    assert result.critical_reviews.products == 3
+    assert result.critical_reviews.share.mean == pytest.approx(1 / 3)
+    for name in ("copying", "highlights"):
+        assert found[name].supported == (1, 1, 1)
     assert found["lead sentences"].difference.low == found["lead sentences"].difference.high == 0
     expected = found["ours"].rouge_l.mean - found["lead sentences"].rouge_l.mean
     assert found["ours"].difference.mean == pytest.approx(expected)
@@ -198,6 +204,10 @@ def test_reviews_that_came_grouped_have_no_baselines(tmp_path: Path, references:
     result = evaluated(references, str(dump), tables=(table(tmp_path / "ours.csv", PERFECT),))
     assert [system.name for system in result.systems] == ["ours", "human"]
     assert (result.compared_with, len(result.notes)) == ("ours", 1)
+    ours = by_name(result)["ours"]
+    assert (result.critical_reviews, ours.critical, ours.critical_gap) == (None, None, None)
+    assert ours.supported is not None
+    print_tables(Console(file=io.StringIO()), result)
 
 
 def test_tables_and_json_hold_the_same_figures(
@@ -213,8 +223,13 @@ def test_tables_and_json_hold_the_same_figures(
     print_tables(console, result)
     assert isinstance(console.file, io.StringIO)
     for system in result.systems:
-        mean, low, high = (100 * value for value in system.rouge_l)
-        assert f"{mean:.1f} [{low:.1f}, {high:.1f}]" in console.file.getvalue()
+        for interval in (
+            *(system.rouge_l, system.supported, system.critical, system.critical_gap),
+            *(system.repetition, system.repeated_sentences),
+        ):
+            assert interval is not None
+            mean, low, high = (100 * value for value in interval)
+            assert f"{mean:.1f} [{low:.1f}, {high:.1f}]" in console.file.getvalue()
 
 
 def test_inputs_that_do_not_fit_together_are_named(
@@ -234,6 +249,7 @@ def test_inputs_that_do_not_fit_together_are_named(
         ({"tables": (ours, f"ours={strangers}")}, "two systems are called ours"),
         ({"tables": (f"human={ours}",)}, "two systems are called human"),
         ({"tables": (ours,), "compared_with": "theirs"}, "cannot compare with 'theirs'.* ours, "),
+        ({"tables": (ours,), "entailment_model": tmp_path / "none"}, "entailment model "),
     ):
         with pytest.raises(EvaluationError, match=message):
             evaluated(references, dump, **options)
