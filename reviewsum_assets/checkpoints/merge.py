@@ -21,10 +21,13 @@ from pydantic import Field
 from reviewsum_assets.checkpoints.manifest import (
     COLUMNS,
     QuarantinedProduct,
+    SummarizedProduct,
+    SummaryRow,
     read_rows,
     require_summaries,
 )
 from reviewsum_assets.checkpoints.plan import Plan, read_table
+from reviewsum_assets.checkpoints.sides import Sides
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import CheckpointError, first_names
 from reviewsum_assets.storage import places
@@ -63,9 +66,11 @@ def write_spreadsheet(merged_csv: Path, path: Path) -> None:
 MERGED_SCHEMA = pl.Schema(
     {"product_id": pl.String, "abstracted_summary": pl.String, "review_count": pl.Int64}
 )
-# Additional columns of the Parquet table, see ``SummarizedProduct``; null if unknown.
+# Additional columns of the Parquet table, see ``SummarizedProduct``; null if unknown or absent.
 COVERAGE_COLUMNS = pl.Schema({"reviews_read": pl.Int64, "reviews_cut": pl.Int64})
-MERGED_PARQUET_SCHEMA = pl.Schema({**MERGED_SCHEMA, **COVERAGE_COLUMNS})
+SIDE_COLUMNS = pl.Schema({"liked": pl.String, "disliked": pl.String})
+_MORE_COLUMNS = pl.Schema({**COVERAGE_COLUMNS, **SIDE_COLUMNS})
+MERGED_PARQUET_SCHEMA = pl.Schema({**MERGED_SCHEMA, **_MORE_COLUMNS})
 _MAKE_IT = "use `reviewsum run`, or materialize merged_summaries"
 
 
@@ -96,8 +101,12 @@ class MergedTable(SealedRecord):
 
 
 def content_digest(checksums: Mapping[int, str]) -> str:
-    """Hash of the CSV checksums of checkpoints by number."""
-    return hashlib.sha256(json.dumps(sorted(checksums.items())).encode()).hexdigest()
+    """Hash of the CSV checksums of checkpoints by number, and of the columns that are merged.
+
+    A table with the columns of an earlier version is therefore merged again.
+    """
+    merged = [MERGED_PARQUET_SCHEMA.names(), sorted(checksums.items())]
+    return hashlib.sha256(json.dumps(merged).encode()).hexdigest()
 
 
 def merge_checkpoints(
@@ -128,7 +137,7 @@ def merge_checkpoints(
             )
         require_summaries(rows, quarantined)
         table = pl.scan_csv(csv_path, schema=MERGED_SCHEMA, empty_string_is_null=False)
-        coverage = pl.scan_csv(coverage_path, schema=COVERAGE_COLUMNS)
+        coverage = pl.scan_csv(coverage_path, schema=_MORE_COLUMNS)
         pl.concat([table, coverage], how="horizontal").sink_parquet(parquet_path)
         spreadsheet_path = Path(scratch, "spreadsheet.csv")
         if spreadsheet:
@@ -185,7 +194,7 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
 def _write_csv(
     lake: Lake, plan: Plan, path: Path, coverage_path: Path
 ) -> tuple[int, list[QuarantinedProduct], list[CheckpointState], dict[int, str]]:
-    """Write every newest row, and the reviews read of its product to a second file.
+    """Write every newest row, and ``_MORE_COLUMNS`` of its product to a second file.
 
     Returns:
         Rows, quarantined products, invalid checkpoints, and checksums of the valid ones.
@@ -207,20 +216,26 @@ def _write_csv(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         coverage_writer = csv.writer(coverage_file)
-        coverage_writer.writerow(COVERAGE_COLUMNS.names())
+        coverage_writer.writerow(_MORE_COLUMNS.names())
         for state in check_checkpoints(lake, plan.checkpoints):
             if state.manifest is None:
                 bad.append(state)
                 continue
             checksums[state.planned.number] = state.manifest.csv_sha256
             newest = review_counts.pop(state.planned.number)
-            read = {p.product_id: (p.reviews_read, p.reviews_cut) for p in state.manifest.products}
+            products_of = {p.product_id: p for p in state.manifest.products}
             merged = [row for row in state.rows if row.product_id in newest]
             writer.writerows(row._replace(review_count=newest[row.product_id]) for row in merged)
-            coverage_writer.writerows(read[row.product_id] for row in merged)
+            coverage_writer.writerows(_more(products_of[row.product_id], row) for row in merged)
             rows += len(merged)
             quarantined += [q for q in state.manifest.quarantined if q.product_id in newest]
     return rows, quarantined, bad, checksums
+
+
+def _more(product: SummarizedProduct, row: SummaryRow) -> tuple[int | str | None, ...]:
+    """A row of ``_MORE_COLUMNS``; an empty text is read as null."""
+    sides = product.sides_of(row.abstracted_summary) or Sides("", "")
+    return (product.reviews_read, product.reviews_cut, *sides)
 
 
 _ROWS_A_SLICE = 50_000
