@@ -73,10 +73,9 @@ def windows(grouped: pl.LazyFrame, settings: SummarySettings) -> pl.LazyFrame:
     is_separable = _are_separable(grouped)
     if settings.is_two_sided and not (is_separable and _have_ratings(grouped)):
         raise PlanError(
-            "strategy two_sided needs the stars of reviews, and none of these grouped reviews has "
-            "any: neither has a grouped CSV. Name dumps of raw reviews with stars, name their "
-            "column if it is not recognized (--columns rating=COLUMN), or set strategy to "
-            "hierarchical"
+            "strategy two_sided divides reviews by their stars, which all of these grouped reviews "
+            "lack; a grouped CSV has none. Name dumps of raw reviews with stars, name their column "
+            "if it is not recognized (--columns rating=COLUMN), or set strategy to hierarchical"
         )
     if is_separable:
         window = _laid(settings)

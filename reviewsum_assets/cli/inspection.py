@@ -134,10 +134,11 @@ def _print(lake: Lake, found: Explanation, *, full: bool) -> None:
     out.entry("reviews", _coverage(found))
     if stars := _stars(found.read):
         out.entry("stars", stars)
-    for side, reviews in groupby(found.read, key=lambda review: review.side):
+    for side, same in groupby(found.read, key=lambda review: review.side):
+        reviews = list(same)
         if side:
-            out.entry(side, "reviews read")
-        _print_reviews(list(reviews), full=full)
+            out.entry(side, f"{len(reviews):,} of these reviews")
+        _print_reviews(reviews, full=full)
     out.print()
     out.entry("chunks", _chunk_counts(found))
     if found.chunks is None:
@@ -145,7 +146,7 @@ def _print(lake: Lake, found: Explanation, *, full: bool) -> None:
     else:
         for side, chunks in groupby(found.chunks, key=lambda chunk: chunk.side):
             if side:
-                out.entry(side, "chunks")
+                out.entry(side, "level by level")
             for _, level in groupby(chunks, key=lambda chunk: chunk.level):
                 _print_level(list(level), full=full)
     out.print()

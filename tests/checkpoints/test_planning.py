@@ -174,7 +174,7 @@ def test_a_plan_that_cannot_be_made_says_what_to_do(lake: Lake) -> None:
         plan_products(lake, {})
     with pytest.raises(PlanError, match="a grouped CSV has none"):
         plan_products(lake, products(2), review_order="representative")
-    with pytest.raises(PlanError, match="needs the stars of reviews"):
+    with pytest.raises(PlanError, match="divides reviews by their stars"):
         plan_products(lake, products(2), strategy="two_sided")
 
 

@@ -358,7 +358,7 @@ def test_a_side_has_its_share_of_the_window_and_at_least_a_quarter(
     [rated([("good", None), ("bad", None)], [("new", None)]), grouped_texts({"a": "good\nbad"})],
 )
 def test_sides_need_stars(frame: pl.LazyFrame) -> None:
-    with pytest.raises(PlanError, match=r"two_sided needs the stars of reviews.+ hierarchical"):
+    with pytest.raises(PlanError, match=r"two_sided divides reviews by their stars.+ hierarchical"):
         two_sided(frame, 99)
 
 
