@@ -17,11 +17,10 @@ from reviewsum_assets.checkpoints.manifest import (
     read_chunks,
 )
 from reviewsum_assets.checkpoints.plan import (
-    INPUT_NULLABLE,
-    INPUT_SCHEMA,
     Plan,
     PlannedCheckpoint,
     partition_key,
+    read_planned_reviews,
     read_table,
     require_plan,
 )
@@ -30,7 +29,6 @@ from reviewsum_assets.checkpoints.sides import Sides
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoint
 from reviewsum_assets.errors import CheckpointError, PlanError
 from reviewsum_assets.storage.lake import Lake
-from reviewsum_assets.storage.tables import first_line, parse_table
 
 _OF_PRODUCT = {
     *("product_id", "reviews", "reviews_read", "reviews_cut"),
@@ -114,7 +112,8 @@ def explain(lake: Lake, product_id: str) -> Explanation:
     state = check_checkpoint(lake, planned)
     manifest, product = _summarized(state, product_id)
     recipe = plan.recipes[planned.recipe]
-    found = _input(lake, planned, product_id)
+    is_it = pl.col("product_id") == product_id
+    found = read_planned_reviews(lake, planned).row(by_predicate=is_it, named=True)
     text = found["all_reviews"] or ""
     texts = Sides.of_window(text)._asdict() if recipe.settings.is_two_sided else {"": text}
     (summary,) = (r.abstracted_summary for r in state.rows if r.product_id == product_id)
@@ -169,21 +168,6 @@ def _summarized(state: CheckpointState, product_id: str) -> tuple[Manifest, Summ
             )
     (product,) = (one for one in state.manifest.products if one.product_id == product_id)
     return state.manifest, product
-
-
-def _input(lake: Lake, planned: PlannedCheckpoint, product_id: str) -> dict[str, Any]:
-    """A product's row of the checkpoint's input."""
-    content = lake.get(planned.input_key)
-    try:
-        table = parse_table(content or b"", INPUT_SCHEMA, nullable=INPUT_NULLABLE)
-        return table.row(by_predicate=pl.col("product_id") == product_id, named=True)
-    except (ValueError, pl.exceptions.RowsError) as error:
-        damage = "is gone" if content is None else f"cannot be read ({first_line(error)})"
-        raise CheckpointError(
-            f"{lake.uri_of(planned.input_key)}, the reviews that {planned.partition_key} was made "
-            f"of, {damage}. To fix: remove it, then use `reviewsum run`, which makes it again from "
-            "the dumps"
-        ) from error
 
 
 def _reviews(

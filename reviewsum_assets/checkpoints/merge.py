@@ -1,6 +1,8 @@
 """The merged table: every selected product's newest summary, as CSV and Parquet.
 
-Also as CSV for spreadsheets, on request. All of it streams: memory holds ids, not summaries.
+Also as CSV for spreadsheets, on request. Sentences that repeat an earlier one are left out, and
+long summaries keep the sentences with the most support, as the settings say; checkpoint files stay
+as they are. All of it streams: memory holds ids, not summaries.
 """
 
 from __future__ import annotations
@@ -22,14 +24,15 @@ from reviewsum_assets.checkpoints.manifest import (
     COLUMNS,
     QuarantinedProduct,
     SummarizedProduct,
-    SummaryRow,
     read_rows,
     require_summaries,
 )
+from reviewsum_assets.checkpoints.merged_texts import MergedTexts
 from reviewsum_assets.checkpoints.plan import Plan, read_table
 from reviewsum_assets.checkpoints.sides import Sides
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import CheckpointError, first_names
+from reviewsum_assets.settings import MergeSettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.records import Count, SealedRecord, file_sha256
@@ -71,6 +74,7 @@ COVERAGE_COLUMNS = pl.Schema({"reviews_read": pl.Int64, "reviews_cut": pl.Int64}
 SIDE_COLUMNS = pl.Schema({"liked": pl.String, "disliked": pl.String})
 _MORE_COLUMNS = pl.Schema({**COVERAGE_COLUMNS, **SIDE_COLUMNS})
 MERGED_PARQUET_SCHEMA = pl.Schema({**MERGED_SCHEMA, **_MORE_COLUMNS})
+_DEFAULT = MergeSettings()
 _MAKE_IT = "use `reviewsum run`, or materialize merged_summaries"
 
 
@@ -87,6 +91,7 @@ class MergedTable(SealedRecord):
     parquet_sha256: str
     parquet_bytes: Count
     spreadsheet_sha256: str = ""  # empty: there is no table for spreadsheets
+    settings: MergeSettings
     merged_from: str  # ``content_digest`` of the checkpoints
 
     @property
@@ -110,24 +115,32 @@ def content_digest(checksums: Mapping[int, str]) -> str:
 
 
 def merge_checkpoints(
-    lake: Lake, plan: Plan, *, allow_incomplete: bool = False, spreadsheet: bool = False
+    lake: Lake,
+    plan: Plan,
+    settings: MergeSettings = _DEFAULT,
+    *,
+    allow_incomplete: bool = False,
 ) -> MergedTable:
     """Write the merged table of ``plan`` as CSV and Parquet.
 
     Args:
         lake: read from and written to.
         plan: the current plan.
+        settings: sentences that stay, and whether there is a table for spreadsheets; without that
+            setting, an earlier one is removed.
         allow_incomplete: merge the valid checkpoints, and record the others.
-        spreadsheet: also write the table for spreadsheets; otherwise remove it.
 
     Raises:
         CheckpointError: a checkpoint is missing or invalid and ``allow_incomplete`` is not set,
-            or none is valid, or no product has a summary.
+            or none is valid, or no product has a summary, or the reviews of a checkpoint, which
+            ``summary_words`` needs, are missing.
     """
+    spreadsheet = settings.spreadsheet_csv
     with tempfile.TemporaryDirectory(prefix="reviewsum-merge-") as scratch:
         csv_path, parquet_path = Path(scratch, "merged.csv"), Path(scratch, "merged.parquet")
         coverage_path = Path(scratch, "coverage.csv")
-        rows, quarantined, bad, checksums = _write_csv(lake, plan, csv_path, coverage_path)
+        texts = MergedTexts(lake, settings)
+        rows, quarantined, bad, checksums = _write_csv(lake, plan, texts, csv_path, coverage_path)
         if bad and (not allow_incomplete or len(bad) == len(plan.checkpoints)):
             names = first_names([state.describe() for state in bad])
             raise CheckpointError(
@@ -153,6 +166,7 @@ def merge_checkpoints(
             parquet_sha256=file_sha256(parquet_path),
             parquet_bytes=parquet_path.stat().st_size,
             spreadsheet_sha256=file_sha256(spreadsheet_path) if spreadsheet else "",
+            settings=settings,
             merged_from=content_digest(checksums),
         )
         lake.put_file(places.MERGED_PARQUET, parquet_path)
@@ -192,7 +206,7 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
 
 
 def _write_csv(
-    lake: Lake, plan: Plan, path: Path, coverage_path: Path
+    lake: Lake, plan: Plan, texts: MergedTexts, path: Path, coverage_path: Path
 ) -> tuple[int, list[QuarantinedProduct], list[CheckpointState], dict[int, str]]:
     """Write every newest row, and ``_MORE_COLUMNS`` of its product to a second file.
 
@@ -225,17 +239,23 @@ def _write_csv(
             newest = review_counts.pop(state.planned.number)
             products_of = {p.product_id: p for p in state.manifest.products}
             merged = [row for row in state.rows if row.product_id in newest]
-            writer.writerows(row._replace(review_count=newest[row.product_id]) for row in merged)
-            coverage_writer.writerows(_more(products_of[row.product_id], row) for row in merged)
+            found = texts.of(state.planned, merged, products_of)
+            writer.writerows(
+                (row.product_id, text, newest[row.product_id])
+                for row, (text, _) in zip(merged, found, strict=True)
+            )
+            coverage_writer.writerows(
+                _more(products_of[row.product_id], sides)
+                for row, (_, sides) in zip(merged, found, strict=True)
+            )
             rows += len(merged)
             quarantined += [q for q in state.manifest.quarantined if q.product_id in newest]
     return rows, quarantined, bad, checksums
 
 
-def _more(product: SummarizedProduct, row: SummaryRow) -> tuple[int | str | None, ...]:
+def _more(product: SummarizedProduct, sides: Sides | None) -> tuple[int | str | None, ...]:
     """A row of ``_MORE_COLUMNS``; an empty text is read as null."""
-    sides = product.sides_of(row.abstracted_summary) or Sides("", "")
-    return (product.reviews_read, product.reviews_cut, *sides)
+    return (product.reviews_read, product.reviews_cut, *(sides or ("", "")))
 
 
 _ROWS_A_SLICE = 50_000

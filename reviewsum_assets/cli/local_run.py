@@ -273,13 +273,15 @@ def _standing_plan(pipeline: Pipeline, say: Callable[[str], None]) -> Plan | Non
 
 def _is_done(pipeline: Pipeline, runs: _Runs, status: LakeStatus) -> bool:
     """Whether every checkpoint of the plan is valid and merged, and the facts are there."""
-    has_spreadsheet = status.merged is not None and bool(status.merged.spreadsheet_sha256)
+    is_as_set = (
+        status.merged is not None and status.merged.settings == pipeline.settings.merge_settings()
+    )
     return (
         not status.incomplete
         and status.is_merged
         and not merged_file_problems(pipeline.lake)
         and _has_facts(pipeline)
-        and (has_spreadsheet or not pipeline.settings.spreadsheet_csv)
+        and is_as_set
         and not runs.failed_last(REFRESH, "merge")
     )
 

@@ -19,7 +19,7 @@ from reviewsum_assets.job.spec import JobSpec, job_spec
 from reviewsum_assets.lake_state import lake_status
 from reviewsum_assets.reviews.grouped import scan_grouped
 from reviewsum_assets.reviews.grouping import group_reviews
-from reviewsum_assets.settings import load_settings
+from reviewsum_assets.settings import MergeSettings, load_settings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from tests.support.dumps import FORMATS, Review, write
@@ -81,7 +81,7 @@ def test_every_product_has_the_sides_of_its_reviews(summarized: tuple[Lake, JobS
     lake, _ = summarized
     status = lake_status(lake)
     assert status is not None
-    merge_checkpoints(lake, status.plan)
+    merge_checkpoints(lake, status.plan, MergeSettings(repeated_sentences="keep"))
     (table,) = merged_slices(lake, 100)
     rows = {row["product_id"]: row for row in table.iter_rows(named=True)}
     assert set(rows) == set(STARS)
