@@ -77,14 +77,16 @@ class SummarySettings(_Group):
     Lengths are in tokens of the model's tokenizer, characters are Unicode code points.
     """
 
-    strategy: Literal["join", "hierarchical"] = "join"
+    strategy: Literal["join", "hierarchical", "two_sided"] = "join"
     """Combination of a product's chunk summaries. join: side by side. hierarchical: summarized
-    again, level by level, until one summary is left."""
+    again, level by level, until one summary is left. two_sided: the same for the reviews of 4 stars
+    and more and for those with fewer, so that praise and complaints are summarized apart; needs
+    dumps with stars."""
     max_chars: _Positive = 3500
     """Characters of a product's reviews that the model reads, with join."""
     hierarchical_chars: _Positive = 200_000
-    """Characters of a product's reviews that the model reads, with hierarchical: about 45,000
-    tokens in 160 chunks."""
+    """Characters of a product's reviews that the model reads, with hierarchical and two_sided:
+    about 45,000 tokens in 160 chunks."""
     review_order: Literal["helpful", "representative", "consensus"] = "helpful"
     """Choice of reviews. helpful: the most helpful, then the most recent. representative: the same
     within critical, mixed and favourable reviews, each group in proportion to its share and with at
@@ -111,16 +113,26 @@ class SummarySettings(_Group):
     false scores as the replaced script did."""
 
     @property
+    def is_two_sided(self) -> bool:
+        """Whether liked and disliked reviews are summarized apart."""
+        return self.strategy == "two_sided"
+
+    @property
+    def joins_summaries(self) -> bool:
+        """Whether chunk summaries are summarized again until one is left."""
+        return self.strategy != "join"
+
+    @property
     def window_chars(self) -> int:
         """Characters of a product's reviews that the strategy reads."""
-        return self.hierarchical_chars if self.strategy == "hierarchical" else self.max_chars
+        return self.hierarchical_chars if self.joins_summaries else self.max_chars
 
     def deciding(self) -> dict[str, Any]:
         """Settings that decide a summary, for hashing, without those that the strategy ignores.
 
         The default of ``review_order`` is left out, so that hashes from before this setting hold.
         """
-        idle = {"strategy", "hierarchical_chars"} if self.strategy == "join" else {"max_chars"}
+        idle = {"max_chars"} if self.joins_summaries else {"strategy", "hierarchical_chars"}
         if self.review_order == "helpful":
             idle.add("review_order")
         return self.model_dump(exclude=idle)
@@ -136,9 +148,9 @@ class SummarySettings(_Group):
                 f"chunk_tokens {self.chunk_tokens} must not exceed encoder_tokens "
                 f"{self.encoder_tokens}: the end of every chunk would be cut off"
             )
-        if self.strategy == "hierarchical" and 2 * self.max_length > self.encoder_tokens:
+        if self.joins_summaries and 2 * self.max_length > self.encoder_tokens:
             raise ValueError(
-                f"strategy hierarchical joins two summaries at least, so that max_length "
+                f"strategy {self.strategy} joins two summaries at least, so that max_length "
                 f"{self.max_length} must be at most half of encoder_tokens {self.encoder_tokens}"
             )
         return self

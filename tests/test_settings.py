@@ -80,6 +80,7 @@ def test_variables_of_the_project_and_of_services_near_it_are_no_mistakes(
         ({"min_length": 200}, "min_length 200 must be below max_length 128"),
         ({"chunk_tokens": 600}, "^chunk_tokens 600 must not exceed encoder_tokens 512"),
         ({"strategy": "hierarchical", "max_length": 300}, "must be at most half of encoder_tokens"),
+        ({"strategy": "two_sided", "max_length": 300}, "strategy two_sided joins two summaries"),
         ({"alert_email_to": "one@example.com"}, "needs alert_email_from and smtp_host"),
         ({"job_tags": "secret"}, "expected NAME=VALUE"),
     ],

@@ -139,7 +139,7 @@ def job_loop(contender: Contender, model: BenchModel) -> Loop:
             source = summarizer.CheckpointInput(_PLANNED, tuple(products))
             for work in job.generate([summarizer.chunk_checkpoint(source, chunker)]):
                 job.assemble(work)
-                for [level] in work.levels:
+                for [level] in (one for sides in work.levels for one in sides.values()):
                     for chunk, key in zip(level.chunks, level.keys, strict=True):
                         made = work.summaries[key]
                         if made.failure:

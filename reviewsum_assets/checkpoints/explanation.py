@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import polars as pl
@@ -22,6 +24,8 @@ from reviewsum_assets.checkpoints.plan import (
     read_table,
     require_plan,
 )
+from reviewsum_assets.checkpoints.review_window import read_reviews
+from reviewsum_assets.checkpoints.sides import Sides
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoint
 from reviewsum_assets.errors import CheckpointError, PlanError
 from reviewsum_assets.storage.lake import Lake
@@ -37,20 +41,25 @@ class _Part(BaseModel):
 
 
 class ReadReview(_Part):
-    """One review as the model read it, with stars if known; ``cut``: only its beginning."""
+    """One review as the model read it, with stars if known; ``cut``: only its beginning.
 
+    ``side`` is ``liked`` or ``disliked`` with the strategy two_sided, otherwise empty.
+    """
+
+    side: str
     rating: float | None
     cut: bool
     text: str
 
 
 class ExplainedChunk(_Part):
-    """One chunk as the model read it, and its summary.
+    """One chunk as the model read it, and its summary; ``side`` as of a review.
 
     ``first`` and ``last`` count from 1: words of the reviews on level 1, above it summaries of the
     level below. A ``carried`` chunk is the last summary of the level below, not generated again.
     """
 
+    side: str
     level: int
     first: int
     last: int
@@ -66,10 +75,13 @@ class Explanation(_Part):
 
     ``review_count`` is that of the current plan, ``reviews`` that of the time of the summary, with
     those read, cut and left out, if known. ``chunks`` is None if the lake has no chunk summaries.
+    ``liked`` and ``disliked`` are the parts of ``summary``, if it has sides.
     """
 
     product_id: str
     summary: str
+    liked: str | None
+    disliked: str | None
     plan_id: str
     checkpoint: str
     finished_at: str
@@ -99,19 +111,26 @@ def explain(lake: Lake, product_id: str) -> Explanation:
     review_count, planned = _planned(lake, plan, product_id)
     state = check_checkpoint(lake, planned)
     manifest, product = _summarized(state, product_id)
-    text, reviews = _window(lake, planned, product_id)
+    recipe = plan.recipes[planned.recipe]
+    is_it = pl.col("product_id") == product_id
+    found = read_planned_reviews(lake, planned).row(by_predicate=is_it, named=True)
+    text = found["all_reviews"] or ""
+    texts = Sides.of_window(text)._asdict() if recipe.settings.is_two_sided else {"": text}
     (summary,) = (r.abstracted_summary for r in state.rows if r.product_id == product_id)
+    sides = product.sides_of(summary) or Sides("", "")
     return Explanation(
         **product.model_dump(include=_OF_PRODUCT),
         summary=summary,
+        liked=sides.liked or None,
+        disliked=sides.disliked or None,
         plan_id=planned.plan_id,
         checkpoint=planned.partition_key,
         finished_at=manifest.finished_at,
         review_count=review_count,
         reviews_left_out=product.reviews_left_out,
-        read=reviews,
-        chunks=_chunks(lake, manifest, product_id, text),
-        settings=plan.recipes[planned.recipe].settings.model_dump(),
+        read=_reviews(texts, found["cut_reviews"] or (), found["ratings"] or ()),
+        chunks=_chunks(lake, manifest, product_id, texts),
+        settings=recipe.settings.model_dump(),
         producer=manifest.producer,
     )
 
@@ -151,24 +170,20 @@ def _summarized(state: CheckpointState, product_id: str) -> tuple[Manifest, Summ
     return state.manifest, product
 
 
-def _window(
-    lake: Lake, planned: PlannedCheckpoint, product_id: str
-) -> tuple[str, tuple[ReadReview, ...]]:
-    """A product's text as read, and its reviews."""
-    table = read_planned_reviews(lake, planned)
-    found = table.row(by_predicate=pl.col("product_id") == product_id, named=True)
-    text, cut = found["all_reviews"] or "", found["cut_reviews"] or ()
-    lines = text.strip("\n").split("\n")
-    ratings = found["ratings"] or []
+def _reviews(
+    texts: Mapping[str, str], cut: Collection[int], ratings: Sequence[float | None]
+) -> tuple[ReadReview, ...]:
+    """The reviews of each side, whose places ``cut`` counts on from one side to the next."""
+    lines = [(side, line) for side, text in texts.items() for line in read_reviews(text)]
     known = ratings if len(ratings) == len(lines) else [None] * len(lines)
-    return text, tuple(
-        ReadReview(rating=rating, cut=place in cut, text=line)
-        for place, (line, rating) in enumerate(zip(lines, known, strict=True))
+    return tuple(
+        ReadReview(side=side, rating=rating, cut=place in cut, text=line)
+        for place, ((side, line), rating) in enumerate(zip(lines, known, strict=True))
     )
 
 
 def _chunks(
-    lake: Lake, manifest: Manifest, product_id: str, text: str
+    lake: Lake, manifest: Manifest, product_id: str, texts: Mapping[str, str]
 ) -> tuple[ExplainedChunk, ...] | None:
     table = read_chunks(lake, manifest)
     if table is None:
@@ -177,14 +192,16 @@ def _chunks(
         ChunkRecord(*row) for row in table.filter(pl.col("product_id") == product_id).iter_rows()
     ]
     chunks: list[ExplainedChunk] = []
-    below = text.split()
-    for level in sorted({record.level for record in records}):
-        start = 0
-        made = [record for record in records if record.level == level]
+    below: list[str] = []
+    for (side, level), same in groupby(records, key=lambda record: (record.side, record.level)):
+        start, made = 0, list(same)
+        if level == 1:
+            below = texts.get(side, "").split()
         for record in made:
             end = start + max(1, record.parts)
             chunks.append(
                 ExplainedChunk(
+                    side=side,
                     level=level,
                     first=start + 1,
                     last=end,

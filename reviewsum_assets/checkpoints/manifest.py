@@ -18,6 +18,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from reviewsum_assets.checkpoints.plan import Plan
+from reviewsum_assets.checkpoints.sides import Sides
 from reviewsum_assets.errors import CheckpointError
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
@@ -101,6 +102,8 @@ class SummarizedProduct(_Record):
     reviews_read: Count | None
     reviews_cut: Count | None
     chunks_by_level: tuple[Count, ...]  # level 1: chunks of reviews; above: of summaries
+    # With two_sided, of the liked and the disliked side: characters of the summary, 0 if absent.
+    side_chars: tuple[Count, Count] | None = None
 
     @property
     def reviews_left_out(self) -> int | None:
@@ -108,6 +111,10 @@ class SummarizedProduct(_Record):
         if self.reviews_read is None or self.reviews_cut is None:
             return None
         return self.reviews - self.reviews_read - self.reviews_cut
+
+    def sides_of(self, summary: str) -> Sides | None:
+        """Divide this product's summary; None if its strategy is not ``two_sided``."""
+        return None if self.side_chars is None else Sides.of_summary(summary, self.side_chars)
 
 
 class QuarantinedProduct(_Record):
@@ -118,8 +125,8 @@ class QuarantinedProduct(_Record):
     reason: str
 
 
-# "level 2, chunk 1 of 3: " before the reason of one product.
-_PLACE_IN_PRODUCT = re.compile(r"(level \d+, )?chunk \d+ of \d+: ")
+# "liked, level 2, chunk 1 of 3: " before the reason of one product.
+_PLACE_IN_PRODUCT = re.compile(r"((dis)?liked, )?(level \d+, )?chunk \d+ of \d+: ")
 
 
 def require_summaries(summarized: int, quarantined: Iterable[QuarantinedProduct]) -> None:
@@ -238,15 +245,17 @@ CHUNK_SCHEMA = pl.Schema(
         "tokens_in": pl.Int32,
         "tokens_out": pl.Int32,
         "summary": pl.String,
+        "side": pl.String,
     }
 )
 
 
 class ChunkRecord(NamedTuple):
-    """One chunk of a product, in its order within ``level``, and its summary.
+    """One chunk of a product, in its order within side and ``level``, and its summary.
 
-    ``parts`` counts words of the reviews on level 1, above it summaries of the level below; 0: the
-    last summary of the level below was carried over, without generation.
+    ``side`` is a field's name of ``Sides``, or empty if there are no sides. ``parts`` counts words
+    of the reviews on level 1, above it summaries of the level below; 0: the last summary of the
+    level below was carried over, without generation.
     """
 
     product_id: str
@@ -255,6 +264,7 @@ class ChunkRecord(NamedTuple):
     tokens_in: int
     tokens_out: int
     summary: str
+    side: str = ""
 
 
 def chunk_table(records: Iterable[ChunkRecord]) -> pl.DataFrame:
@@ -268,7 +278,10 @@ def read_chunks(lake: Lake, manifest: Manifest) -> pl.DataFrame | None:
     content = None if key is None else lake.get(key)
     if content is None or hashlib.sha256(content).hexdigest() != manifest.chunks_sha256:
         return None
-    return pl.read_parquet(io.BytesIO(content))
+    table = pl.read_parquet(io.BytesIO(content))
+    # Files from before there were sides lack the column.
+    whole = pl.concat([pl.DataFrame(schema=CHUNK_SCHEMA), table], how="diagonal")
+    return whole.with_columns(pl.col("side").fill_null(""))
 
 
 def damaged_chunks(lake: Lake, plan: Plan) -> dict[int, str]:

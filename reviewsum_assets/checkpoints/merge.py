@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -23,20 +23,15 @@ from pydantic import Field
 from reviewsum_assets.checkpoints.manifest import (
     COLUMNS,
     QuarantinedProduct,
-    SummaryRow,
+    SummarizedProduct,
     read_rows,
     require_summaries,
 )
-from reviewsum_assets.checkpoints.plan import (
-    Plan,
-    PlannedCheckpoint,
-    read_planned_reviews,
-    read_table,
-)
+from reviewsum_assets.checkpoints.merged_texts import MergedTexts
+from reviewsum_assets.checkpoints.plan import Plan, read_table
+from reviewsum_assets.checkpoints.sides import Sides
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import CheckpointError, first_names
-from reviewsum_assets.reviews.evidence import shortened
-from reviewsum_assets.reviews.sentences import SENTENCE_END, without_repeats
 from reviewsum_assets.settings import MergeSettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
@@ -74,9 +69,11 @@ def write_spreadsheet(merged_csv: Path, path: Path) -> None:
 MERGED_SCHEMA = pl.Schema(
     {"product_id": pl.String, "abstracted_summary": pl.String, "review_count": pl.Int64}
 )
-# Additional columns of the Parquet table, see ``SummarizedProduct``; null if unknown.
+# Additional columns of the Parquet table, see ``SummarizedProduct``; null if unknown or absent.
 COVERAGE_COLUMNS = pl.Schema({"reviews_read": pl.Int64, "reviews_cut": pl.Int64})
-MERGED_PARQUET_SCHEMA = pl.Schema({**MERGED_SCHEMA, **COVERAGE_COLUMNS})
+SIDE_COLUMNS = pl.Schema({"liked": pl.String, "disliked": pl.String})
+_MORE_COLUMNS = pl.Schema({**COVERAGE_COLUMNS, **SIDE_COLUMNS})
+MERGED_PARQUET_SCHEMA = pl.Schema({**MERGED_SCHEMA, **_MORE_COLUMNS})
 _DEFAULT = MergeSettings()
 _MAKE_IT = "use `reviewsum run`, or materialize merged_summaries"
 
@@ -109,8 +106,12 @@ class MergedTable(SealedRecord):
 
 
 def content_digest(checksums: Mapping[int, str]) -> str:
-    """Hash of the CSV checksums of checkpoints by number."""
-    return hashlib.sha256(json.dumps(sorted(checksums.items())).encode()).hexdigest()
+    """Hash of the CSV checksums of checkpoints by number, and of the columns that are merged.
+
+    A table with the columns of an earlier version is therefore merged again.
+    """
+    merged = [MERGED_PARQUET_SCHEMA.names(), sorted(checksums.items())]
+    return hashlib.sha256(json.dumps(merged).encode()).hexdigest()
 
 
 def merge_checkpoints(
@@ -138,7 +139,7 @@ def merge_checkpoints(
     with tempfile.TemporaryDirectory(prefix="reviewsum-merge-") as scratch:
         csv_path, parquet_path = Path(scratch, "merged.csv"), Path(scratch, "merged.parquet")
         coverage_path = Path(scratch, "coverage.csv")
-        texts = _Texts(lake, settings)
+        texts = MergedTexts(lake, settings)
         rows, quarantined, bad, checksums = _write_csv(lake, plan, texts, csv_path, coverage_path)
         if bad and (not allow_incomplete or len(bad) == len(plan.checkpoints)):
             names = first_names([state.describe() for state in bad])
@@ -149,7 +150,7 @@ def merge_checkpoints(
             )
         require_summaries(rows, quarantined)
         table = pl.scan_csv(csv_path, schema=MERGED_SCHEMA, empty_string_is_null=False)
-        coverage = pl.scan_csv(coverage_path, schema=COVERAGE_COLUMNS)
+        coverage = pl.scan_csv(coverage_path, schema=_MORE_COLUMNS)
         pl.concat([table, coverage], how="horizontal").sink_parquet(parquet_path)
         spreadsheet_path = Path(scratch, "spreadsheet.csv")
         if spreadsheet:
@@ -204,40 +205,10 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
         raise CheckpointError(f"{uri} cannot be read ({first_line(error)}): {_MAKE_IT}") from error
 
 
-@dataclass(frozen=True)
-class _Texts:
-    """The texts of merged summaries, from those of checkpoints."""
-
-    lake: Lake
-    settings: MergeSettings
-
-    def of(self, planned: PlannedCheckpoint, rows: Sequence[SummaryRow]) -> list[str]:
-        """The text of each row of one checkpoint."""
-        texts = [row.abstracted_summary for row in rows]
-        if self.settings.repeated_sentences == "drop":
-            texts = [without_repeats(text) for text in texts]
-        most = self.settings.summary_words
-        if not most or all(len(text.split()) <= most for text in texts):
-            return texts
-        columns = "product_id", "all_reviews", "ratings"
-        read = read_planned_reviews(self.lake, planned).select(columns)
-        reviews = {
-            product: _separate(text or "", stars) for product, text, stars in read.iter_rows()
-        }
-        found = zip(rows, texts, strict=True)
-        return [shortened(text, most, *reviews[row.product_id]) for row, text in found]
-
-
-def _separate(text: str, stars: list[float | None] | None) -> tuple[list[str], list[float | None]]:
-    """The reviews of a window with their stars; where they are not separate, its sentences."""
-    lines = text.strip("\n").split("\n") if stars is not None else SENTENCE_END.split(text)
-    return lines, stars if stars is not None else [None] * len(lines)
-
-
 def _write_csv(
-    lake: Lake, plan: Plan, texts: _Texts, path: Path, coverage_path: Path
+    lake: Lake, plan: Plan, texts: MergedTexts, path: Path, coverage_path: Path
 ) -> tuple[int, list[QuarantinedProduct], list[CheckpointState], dict[int, str]]:
-    """Write every newest row, and the reviews read of its product to a second file.
+    """Write every newest row, and ``_MORE_COLUMNS`` of its product to a second file.
 
     Returns:
         Rows, quarantined products, invalid checkpoints, and checksums of the valid ones.
@@ -259,23 +230,32 @@ def _write_csv(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         coverage_writer = csv.writer(coverage_file)
-        coverage_writer.writerow(COVERAGE_COLUMNS.names())
+        coverage_writer.writerow(_MORE_COLUMNS.names())
         for state in check_checkpoints(lake, plan.checkpoints):
             if state.manifest is None:
                 bad.append(state)
                 continue
             checksums[state.planned.number] = state.manifest.csv_sha256
             newest = review_counts.pop(state.planned.number)
-            read = {p.product_id: (p.reviews_read, p.reviews_cut) for p in state.manifest.products}
+            products_of = {p.product_id: p for p in state.manifest.products}
             merged = [row for row in state.rows if row.product_id in newest]
+            found = texts.of(state.planned, merged, products_of)
             writer.writerows(
                 (row.product_id, text, newest[row.product_id])
-                for row, text in zip(merged, texts.of(state.planned, merged), strict=True)
+                for row, (text, _) in zip(merged, found, strict=True)
             )
-            coverage_writer.writerows(read[row.product_id] for row in merged)
+            coverage_writer.writerows(
+                _more(products_of[row.product_id], sides)
+                for row, (_, sides) in zip(merged, found, strict=True)
+            )
             rows += len(merged)
             quarantined += [q for q in state.manifest.quarantined if q.product_id in newest]
     return rows, quarantined, bad, checksums
+
+
+def _more(product: SummarizedProduct, sides: Sides | None) -> tuple[int | str | None, ...]:
+    """A row of ``_MORE_COLUMNS``; an empty text is read as null."""
+    return (product.reviews_read, product.reviews_cut, *(sides or ("", "")))
 
 
 _ROWS_A_SLICE = 50_000

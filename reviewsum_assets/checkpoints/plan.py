@@ -17,6 +17,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reviewsum_assets.checkpoints.review_window import COVERAGE
+from reviewsum_assets.checkpoints.sides import Sides
 from reviewsum_assets.errors import CheckpointError, PlanError, first_problem
 from reviewsum_assets.settings import SummarySettings
 from reviewsum_assets.storage import places
@@ -78,9 +79,13 @@ class Recipe(BaseModel):
     def input_hash(self, text: str | None) -> str:
         """Hash of a product's text as the model sees it, under this recipe.
 
-        White space only separates words for the chunker, so it is normalized here too.
+        White space only separates words for the chunker, so it is normalized here too, except
+        between sides: a review that changes its side changes the hash.
         """
-        words = words_of((text or "")[: self.settings.window_chars])
+        read = text or ""
+        is_two_sided = self.settings.is_two_sided
+        parts = Sides.of_window(read) if is_two_sided else (read[: self.settings.window_chars],)
+        words = b"\n".join(map(words_of, parts))
         return hashlib.sha256(f"{self.key}\n".encode() + words).hexdigest()[:32]
 
 

@@ -125,7 +125,7 @@ _PHRASE_WORDS = 3
 
 
 def with_defects(summaries: pl.DataFrame, settings: QualitySettings) -> pl.DataFrame:
-    """Summaries (``abstracted_summary``) with ``words`` and a Boolean column per ``Defect``.
+    """Summaries (``abstracted_summary``, ``liked``) with ``words`` and a Boolean per ``Defect``.
 
     An empty summary has that defect only. Memory is about ten times that of the texts.
     """
@@ -135,7 +135,7 @@ def with_defects(summaries: pl.DataFrame, settings: QualitySettings) -> pl.DataF
     ).with_columns(words=pl.col("_words").list.len())
     length = pl.col("words").is_between(settings.min_summary_words, settings.max_summary_words)
     found = {
-        Defect.TRUNCATED: ~pl.col("_text").str.contains(_ENDED),
+        Defect.TRUNCATED: _broken_off().is_not_null(),
         Defect.REPETITIVE: pl.lit(_is_repetitive(split["_words"])),
         Defect.PLACEHOLDER: pl.col("_text").str.contains(_PLACEHOLDER),
         Defect.FOREIGN: _is_foreign() if settings.english_summaries else pl.lit(value=False),
@@ -144,6 +144,12 @@ def with_defects(summaries: pl.DataFrame, settings: QualitySettings) -> pl.DataF
     is_empty = pl.col("_text") == ""
     others = {defect.value: is_it & ~is_empty for defect, is_it in found.items()}
     return split.with_columns(is_empty.alias(Defect.EMPTY.value), **others).drop("_text", "_words")
+
+
+def _broken_off() -> pl.Expr:
+    """The text that breaks off in mid-sentence, if one does: the first side or the whole."""
+    texts = (pl.col("liked"), pl.col("abstracted_summary").str.strip_chars())
+    return pl.coalesce(pl.when(~text.str.contains(_ENDED)).then(text) for text in texts)
 
 
 def _is_foreign() -> pl.Expr:
@@ -245,8 +251,7 @@ def _reviews(content: bytes | None) -> pl.DataFrame:
 def _excerpt(defect: Defect) -> pl.Expr:
     """The part of a summary with the defect."""
     if defect is Defect.TRUNCATED:
-        text = pl.col("abstracted_summary").fill_null("")
-        return pl.concat_str(pl.lit("… "), text.str.tail(_EXCERPT_CHARS))
+        return pl.concat_str(pl.lit("… "), _broken_off().str.tail(_EXCERPT_CHARS))
     if defect is Defect.LENGTH:
         return pl.format("{} words: {}", "words", _beginning())
     return _beginning()

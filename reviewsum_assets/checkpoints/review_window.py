@@ -20,6 +20,11 @@ which reviews it contains, never by changing their order:
 4. Order. The oldest review comes first. A new review is appended, so that while the window has
    room, all chunks before the new review stay as they are, and so do their summaries.
 
+With the strategy ``two_sided`` each side of a product, see ``sides``, has a window of its own by
+these rules, and reviews without stars are left out. A side gets its share of the characters, at
+least a quarter of them if the other has reviews too, so that few complaints among much praise are
+not cut to a line. Characters that one side does not need go to the other.
+
 A grouped CSV has one line per product. Its reviews cannot be separated, so that its window is the
 first characters, and how many reviews that window contains is null unless it contains all of them.
 
@@ -34,12 +39,13 @@ from pathlib import Path
 
 import polars as pl
 
+from reviewsum_assets.checkpoints.sides import LIKED_FROM_STARS, WINDOW_EXTRA, window_text
 from reviewsum_assets.errors import PlanError
 from reviewsum_assets.reviews.highlights import highlights_of
 from reviewsum_assets.settings import SummarySettings
 
-# Reviews that a window contains in full; its lines, counted from 0, that are only the beginning of
-# a review; ratings of its lines in stars.
+# Reviews that a window contains in full; its reviews, counted from 0 as in ``read_reviews``, of
+# which it has only the beginning; their ratings in stars.
 COVERAGE = pl.Schema(
     [
         ("reviews_read", pl.Int64()),
@@ -49,6 +55,7 @@ COVERAGE = pl.Schema(
 )
 _WINDOW = pl.Schema([("text", pl.String()), *COVERAGE.items()])
 _OF_EACH_REVIEW = ("review_ratings", "review_places")
+_LEAST_PART_OF_SIDE = 4  # a quarter of the characters
 # Products laid or written at a time; reviews that are divided take many times their memory.
 _PRODUCTS_AT_A_TIME = 2_000
 
@@ -61,13 +68,21 @@ def windows(grouped: pl.LazyFrame, settings: SummarySettings) -> pl.LazyFrame:
     Args:
         grouped: one row per product with product_id, all_reviews, review_count and, for separable
             reviews, review_ratings and review_places.
-        settings: characters and order of the window.
+        settings: strategy, characters and order of the window.
 
     Raises:
-        PlanError: the order ranks reviews that cannot be separated.
+        PlanError: the order ranks reviews that cannot be separated, or the strategy two_sided
+            needs ratings, which are unknown.
     """
-    if _are_separable(grouped):
-        window = _laid(settings.window_chars, settings.review_order)
+    is_separable = _are_separable(grouped)
+    if settings.is_two_sided and not (is_separable and _have_ratings(grouped)):
+        raise PlanError(
+            "strategy two_sided divides reviews by their stars, which all of these grouped reviews "
+            "lack; a grouped CSV has none. Name dumps of raw reviews with stars, name their column "
+            "if it is not recognized (--columns rating=COLUMN), or set strategy to hierarchical"
+        )
+    if is_separable:
+        window = _laid(settings)
         return grouped.select("product_id", window.alias("window")).unnest("window")
     if settings.review_order != "helpful":
         raise PlanError(
@@ -86,6 +101,16 @@ def _are_separable(grouped: pl.LazyFrame) -> bool:
     return not grouped.select(is_unknown.any()).collect(engine="streaming").item()
 
 
+def _have_ratings(grouped: pl.LazyFrame) -> bool:
+    is_rated = pl.col("review_ratings").list.max().is_not_null()
+    return bool(grouped.select(is_rated.any()).collect(engine="streaming").item())
+
+
+def read_reviews(text: str) -> list[str]:
+    """The reviews of a window's text, in its order."""
+    return [line for line in text.split("\n") if line]
+
+
 def _first(max_chars: int) -> list[pl.Expr]:
     """The window of the first characters."""
     reviews = pl.col("all_reviews")
@@ -101,7 +126,7 @@ def _first(max_chars: int) -> list[pl.Expr]:
     ]
 
 
-def _laid(max_chars: int, order: str) -> pl.Expr:
+def _laid(settings: SummarySettings) -> pl.Expr:
     """The window of chosen reviews, as a struct of ``_WINDOW``."""
 
     def lay(products: pl.Series) -> pl.Series:
@@ -113,28 +138,53 @@ def _laid(max_chars: int, order: str) -> pl.Expr:
         reviews = (
             products.struct.unnest()
             .select(
-                pl.int_range(pl.len()).alias("product"),
+                pl.int_range(pl.len()).alias("row"),
                 pl.col("all_reviews").str.split("\n").alias("text"),
                 pl.col("review_ratings").alias("rating"),
                 pl.col("review_places").alias("place"),
             )
             .explode("text", "rating", "place")
-            .with_columns(chars=pl.col("text").str.len_chars().cast(pl.Int64))
+            .with_columns(
+                chars=pl.col("text").str.len_chars().cast(pl.Int64),
+                most=pl.lit(settings.window_chars, pl.Int64),
+                product="row",
+                is_disliked=pl.lit(value=False),
+            )
         )
-        ranked = _ranked(reviews, order, max_chars)
-        return _joined(_cut(_chosen(ranked, max_chars), max_chars)).to_struct()
+        if settings.is_two_sided:
+            reviews = _divided(reviews)
+        ranked = _ranked(reviews, settings.review_order)
+        return _joined(_cut(_chosen(ranked)), len(products)).to_struct()
 
     return pl.struct("all_reviews", *_OF_EACH_REVIEW).map_batches(
         lay, return_dtype=pl.Struct(_WINDOW), is_elementwise=True
     )
 
 
-def _ranked(reviews: pl.DataFrame, order: str, max_chars: int) -> pl.DataFrame:
+def _divided(reviews: pl.DataFrame) -> pl.DataFrame:
+    """Make each side of a product a product of its own, with its part of the window."""
+    most = (pl.col("most") - WINDOW_EXTRA).clip(lower_bound=2)
+    side = ("row", "is_disliked")
+    taken = pl.col("chars") + 1
+    least = most // _LEAST_PART_OF_SIDE
+    share = (most * pl.len().over(side) // pl.len().over("row")).clip(least, most - least)
+    of_other = taken.sum().over("row") - taken.sum().over(side) - 1
+    return (
+        reviews.filter(pl.col("rating").is_not_null())
+        .with_columns(is_disliked=pl.col("rating") < LIKED_FROM_STARS)
+        .with_columns(
+            product=2 * pl.col("row") + pl.col("is_disliked"),
+            most=pl.max_horizontal(share, most - of_other.clip(lower_bound=0), 1),
+        )
+    )
+
+
+def _ranked(reviews: pl.DataFrame, order: str) -> pl.DataFrame:
     """Rank reviews that come in the order of the grouped table; ``sides`` counts those present."""
     if order == "representative":
         return _by_side(reviews)
     if order == "consensus":
-        reviews = _by_highlights(reviews, max_chars)
+        reviews = _by_highlights(reviews)
     return reviews.with_columns(sides=1)
 
 
@@ -154,10 +204,10 @@ def _by_side(reviews: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _by_highlights(reviews: pl.DataFrame, max_chars: int) -> pl.DataFrame:
+def _by_highlights(reviews: pl.DataFrame) -> pl.DataFrame:
     """Rank reviews that hold highlights first; the others keep their order."""
     # Where all reviews fit, all are chosen: their rank does not matter.
-    is_over = (pl.col("chars") + 1).sum().over("product") > max_chars + 1
+    is_over = (pl.col("chars") + 1).sum().over("product") > pl.col("most") + 1
     competing = reviews.filter(is_over).sort("product", "place")
     ranks = [
         (product, place, rank)
@@ -178,45 +228,58 @@ def _places_of_highlights(reviews: pl.DataFrame) -> Iterable[int]:
     return dict.fromkeys(reviews["place"][highlight.review] for highlight in found)
 
 
-def _chosen(ranked: pl.DataFrame, max_chars: int) -> pl.DataFrame:
+def _chosen(ranked: pl.DataFrame) -> pl.DataFrame:
     """The first of each product's reviews, while they fit; a line break follows each."""
-    part = ((max_chars + 1) // pl.col("sides").clip(lower_bound=2) - 1).clip(lower_bound=1)
+    part = ((pl.col("most") + 1) // pl.col("sides").clip(lower_bound=2) - 1).clip(lower_bound=1)
     used = (pl.min_horizontal("chars", part) + 1).cum_sum().over("product")
-    return ranked.filter(used <= max_chars + 1)
+    return ranked.filter(used <= pl.col("most") + 1)
 
 
-def _cut(chosen: pl.DataFrame, max_chars: int) -> pl.DataFrame:
+def _cut(chosen: pl.DataFrame) -> pl.DataFrame:
     """Cut the longest reviews of each product to a length at which all of them fit."""
     taken = pl.col("chars") + 1
-    marked = chosen.with_columns(is_cut=taken.sum().over("product") > max_chars + 1)
+    marked = chosen.with_columns(is_cut=taken.sum().over("product") > pl.col("most") + 1)
     over = marked.filter("is_cut").sort("product", "chars")
     others = pl.len().over("product") - pl.int_range(pl.len()).over("product")
-    room = max_chars + 1 - taken.cum_sum().over("product") + taken
+    room = pl.col("most") + 1 - taken.cum_sum().over("product") + taken
     # Characters for each of the longer ones, once all shorter ones are whole.
     share = room // others - 1
-    most = share.filter(pl.col("chars") > share).max().over("product")
-    beginning = pl.col("text").str.head(pl.col("most") + 1).str.replace(r" [^ ]*$", "")
-    cut = over.with_columns(most=most).with_columns(
-        is_cut=pl.col("chars") > pl.col("most"),
-        text=pl.when(pl.col("chars") > pl.col("most"))
-        .then(beginning.str.head(pl.col("most")))
+    length = share.filter(pl.col("chars") > share).max().over("product")
+    beginning = pl.col("text").str.head(pl.col("length") + 1).str.replace(r" [^ ]*$", "")
+    cut = over.with_columns(length=length).with_columns(
+        is_cut=pl.col("chars") > pl.col("length"),
+        text=pl.when(pl.col("chars") > pl.col("length"))
+        .then(beginning.str.head(pl.col("length")))
         .otherwise("text"),
     )
-    return pl.concat([marked.filter(~pl.col("is_cut")), cut.drop("most")])
+    return pl.concat([marked.filter(~pl.col("is_cut")), cut.drop("length")])
 
 
-def _joined(reviews: pl.DataFrame) -> pl.DataFrame:
-    """One row of ``_WINDOW`` per product, in the order of products; the oldest review first."""
-    return (
-        reviews.sort("product", "place")
-        .group_by("product", maintain_order=True)
+def _joined(reviews: pl.DataFrame, rows: int) -> pl.DataFrame:
+    """One row of ``_WINDOW`` per product, in the order of rows; the oldest review first."""
+    liked, disliked = (
+        pl.col("text").filter(pl.col("is_disliked") == is_it).str.join("\n")
+        for is_it in (False, True)
+    )
+    found = (
+        reviews.sort("row", "is_disliked", "place")
+        .group_by("row")
         .agg(
-            pl.col("text").str.join("\n"),
+            text=window_text(liked, disliked),
             reviews_read=(~pl.col("is_cut")).sum().cast(pl.Int64),
             cut_reviews=pl.col("is_cut").arg_true().cast(pl.Int64),
             ratings=pl.col("rating").cast(pl.Float32),
         )
-        .select(_WINDOW.names())
+    )
+    # A product whose reviews have no stars has no side.
+    return (
+        pl.DataFrame({"row": range(rows)}, schema={"row": pl.Int64})
+        .join(found, on="row", how="left", maintain_order="left")
+        .select(
+            pl.col("text").fill_null(""),
+            pl.col("reviews_read").fill_null(0),
+            pl.col("cut_reviews", "ratings").fill_null([]),
+        )
     )
 
 

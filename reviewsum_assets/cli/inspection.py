@@ -128,19 +128,27 @@ def explain(
 
 def _print(lake: Lake, found: Explanation, *, full: bool) -> None:
     out.entry(found.product_id, f"{found.checkpoint}, finished {found.finished_at}")
-    out.entry("summary", found.summary)
+    for name in ("liked", "disliked") if found.liked or found.disliked else ("summary",):
+        out.entry(name, getattr(found, name) or "no such review")
     out.print()
     out.entry("reviews", _coverage(found))
     if stars := _stars(found.read):
         out.entry("stars", stars)
-    _print_reviews(found.read, full=full)
+    for side, same in groupby(found.read, key=lambda review: review.side):
+        reviews = list(same)
+        if side:
+            out.entry(side, f"{len(reviews):,} of these reviews")
+        _print_reviews(reviews, full=full)
     out.print()
     out.entry("chunks", _chunk_counts(found))
     if found.chunks is None:
         out.entry("", "the file of their summaries is missing or damaged")
     else:
-        for _, level in groupby(found.chunks, key=lambda chunk: chunk.level):
-            _print_level(list(level), full=full)
+        for side, chunks in groupby(found.chunks, key=lambda chunk: chunk.side):
+            if side:
+                out.entry(side, "level by level")
+            for _, level in groupby(chunks, key=lambda chunk: chunk.level):
+                _print_level(list(level), full=full)
     out.print()
     producer = found.producer
     versions = ", ".join(f"{name} {version}" for name, version in producer.package_versions.items())

@@ -20,7 +20,7 @@ from reviewsum_assets.checkpoints.validity import finished_numbers
 from reviewsum_assets.compute.base import Capacity
 from reviewsum_assets.compute.instances import has_gpus
 from reviewsum_assets.errors import ModelError
-from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
+from reviewsum_assets.job.chunking import Chunk, Chunker, ChunkTokenizer
 from reviewsum_assets.job.devices import find_gpus
 from reviewsum_assets.job.engines import EngineName, choose_engine
 from reviewsum_assets.job.hierarchy import chunks_above, token_limit
@@ -33,8 +33,8 @@ from reviewsum_assets.settings import Settings, SummarySettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 
-# The most products of which each one is counted: about ten seconds with either strategy.
-_EXACT_PRODUCTS = {"join": 5_000, "hierarchical": 500}
+# The most products of which each one is counted: about ten seconds with any strategy.
+_EXACT_PRODUCTS = {"join": 5_000, "hierarchical": 500, "two_sided": 500}
 _SAMPLED_CHECKPOINTS = 100
 _PARALLEL_READS = 8
 _WEIGHTS = (".safetensors", "model.bin")
@@ -51,7 +51,7 @@ class Work(NamedTuple):
     @classmethod
     def total(cls, parts: Iterable[Work], factor: float = 1.0) -> Work:
         """Return the sum of all parts, multiplied by a factor."""
-        chunks, tokens_in = map(sum, zip(*parts, strict=True))
+        chunks, tokens_in = map(sum, zip(cls(0, 0), *parts, strict=True))
         return cls(factor * chunks, factor * tokens_in)
 
 
@@ -84,10 +84,9 @@ def count_chunks(
     chunker = Chunker(tokenizer, recipe.settings)
     limit = token_limit(tokenizer, recipe.settings)
 
-    def count(text: str | None) -> Work:
-        chunks = chunker.chunks(text)
+    def count(chunks: Sequence[Chunk]) -> Work:
         first, tokens = len(chunks), sum(len(chunk.token_ids) for chunk in chunks)
-        if recipe.settings.strategy != "hierarchical" or first < 2:
+        if not recipe.settings.joins_summaries or first < 2:
             return Work(first, tokens)
         total = first + sum(chunks_above(first, summary_tokens, limit))
         # Every summary but the last is read once more.
@@ -98,7 +97,8 @@ def count_chunks(
     for source in _inputs(lake, chosen, recipe):
         most = len(source.products) if is_exact else max(1, exact_products // len(chosen))
         products = _evenly(source.products, most)
-        works = [count(product.text) for product in products]
+        cut = (chunker.by_side(product.text) for product in products)
+        works = [Work.total(map(count, sides.values())) for sides in cut]
         counted[source.planned.number] = Work.total(works, len(source.products) / len(works))
         products_counted += len(products)
         products_chosen += len(source.products)

@@ -125,9 +125,14 @@ def load_reviews(
 def reviews_in_window(grouped: pl.DataFrame, settings: SummarySettings) -> Texts:
     """Return the reviews of each product that fit whole into the window of these settings.
 
+    For the strategy two_sided the reviews are those that hierarchical reads: baselines begin with
+    neither side and are the same for both.
+
     Raises:
         PlanError: the settings rank reviews that cannot be separated.
     """
+    if settings.is_two_sided:
+        settings = settings.model_copy(update={"strategy": "hierarchical"})
     read = windows(grouped.lazy(), settings).collect()
     return {
         product_id: _whole_reviews(text or "", cut)

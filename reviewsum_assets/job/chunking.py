@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
+from reviewsum_assets.checkpoints.sides import Sides
 from reviewsum_assets.settings import SummarySettings
 
 # Pegasus was trained on targets whose sentences end in this mark.
@@ -131,10 +132,11 @@ class _Word(NamedTuple):
 
 
 class Chunker:
-    """Cuts texts into chunks; reads ``window_chars`` and ``chunk_tokens`` of the settings."""
+    """Cuts texts into chunks; reads strategy, characters and ``chunk_tokens`` of the settings."""
 
     def __init__(self, tokenizer: ChunkTokenizer, settings: SummarySettings) -> None:
         self._tokenizer = tokenizer
+        self._is_two_sided = settings.is_two_sided
         self._window_chars = settings.window_chars
         self._limit = settings.chunk_tokens - tokenizer.special_tokens
         self._encoder_tokens = settings.encoder_tokens
@@ -142,6 +144,16 @@ class Chunker:
         self._special = re.compile("|".join(map(re.escape, sorted(tokenizer.added_tokens))) or "$^")
         one, two = tokenizer.counts([_ANCHOR, f"{_ANCHOR} {_ANCHOR}"])
         self._anchor_first, self._anchor_last = one, two - one
+
+    def by_side(self, text: str | None) -> dict[str, list[Chunk]]:
+        """Cut each side of a window that has text; without sides, there is one with an empty name.
+
+        Sides have the names of the fields of ``Sides``.
+        """
+        if not self._is_two_sided:
+            return {"": self.chunks(text)}
+        sides = Sides.of_window(text or "")._asdict()
+        return {name: chunks for name, part in sides.items() if (chunks := self.chunks(part))}
 
     def chunks(self, text: str | None) -> list[Chunk]:
         """Cut the first ``window_chars`` characters of a text; a text without words has no chunk.

@@ -1,8 +1,8 @@
-"""Levels of chunks: how the summaries of a product become one.
+"""Levels of chunks: how the summaries of a product, or of one of its sides, become one.
 
 The chunks of its reviews are the first level, and the only one with the strategy ``join``. With
-``hierarchical``, neighbouring summaries of a level are joined into the chunks of the next until
-one is left. Each of these chunks joins at least two summaries, whatever their length: above n
+the others, neighbouring summaries of a level are joined into the chunks of the next until one is
+left. Each of these chunks joins at least two summaries, whatever their length: above n
 chunks there are at most log2(n) levels, rounded up, and n - 1 chunks in all of them.
 """
 
@@ -21,7 +21,7 @@ _FEWEST_JOINED = 2
 
 @dataclass(frozen=True)
 class Level:
-    """Chunks of one product that are generated side by side.
+    """Chunks of one product, or of one of its sides, that are generated side by side.
 
     ``keys`` are equal for chunks of equal tokens. ``parts`` counts what each chunk joins: words of
     the reviews on the first level, summaries of the level below on the others. ``carried`` is the
@@ -49,7 +49,7 @@ class Level:
 
 
 def first_level(chunks: Sequence[Chunk]) -> Level:
-    """Make the level of a product's reviews, whose chunks join words by single spaces."""
+    """Make the level of the reviews, whose chunks join words by single spaces."""
     return Level.of(chunks, [chunk.text.count(" ") + 1 for chunk in chunks])
 
 
@@ -71,7 +71,7 @@ class SummaryJoiner:
 
 def summary_joiner(tokenizer: ChunkTokenizer, settings: SummarySettings) -> SummaryJoiner | None:
     """Return the joiner of the strategy; None for the strategy ``join``."""
-    return SummaryJoiner(tokenizer, settings) if settings.strategy == "hierarchical" else None
+    return SummaryJoiner(tokenizer, settings) if settings.joins_summaries else None
 
 
 def token_limit(tokenizer: ChunkTokenizer, settings: SummarySettings) -> int:

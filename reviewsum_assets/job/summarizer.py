@@ -10,9 +10,8 @@ import logging
 import time
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from reviewsum_assets.checkpoints.manifest import (
     ChunkRecord,
@@ -23,6 +22,14 @@ from reviewsum_assets.checkpoints.manifest import (
 )
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
 from reviewsum_assets.errors import JobError
+from reviewsum_assets.job.assembly import (
+    ChunkSummary,
+    chunk_records,
+    chunks_by_level,
+    product_summary,
+    reason_against,
+    reason_against_product,
+)
 from reviewsum_assets.job.chunking import BatchBudget, Chunk, Chunker, ChunkTokenizer
 from reviewsum_assets.job.engines.base import CANARY_TEXTS, Engine, EngineOutOfMemory
 from reviewsum_assets.job.hierarchy import Level, SummaryJoiner, first_level
@@ -72,41 +79,34 @@ class CheckpointSummaries:
     chunks: tuple[ChunkRecord, ...] = ()
 
 
-class _ChunkSummary(NamedTuple):
-    """A chunk's summary as token ids, or why there is none."""
-
-    ids: Sequence[int]
-    failure: str | None = None
-
-
 @dataclass
 class ChunkedCheckpoint:
     """One checkpoint on its way through a pool.
 
-    ``levels`` are the levels of each product so far. ``pending`` are the places of the products
-    whose last level is not generated, and ``waiting`` the keys of its missing chunks.
+    ``levels`` are the levels so far of each product by side, see ``Chunker.by_side``. ``pending``
+    are those of them whose last level is not generated, and ``waiting`` the keys of its missing
+    chunks.
     """
 
     source: CheckpointInput
-    levels: list[list[Level]]
-    pending: list[int]
+    levels: list[dict[str, list[Level]]]
+    pending: list[list[Level]]
     tokenize_seconds: float
     waiting: set[bytes] = field(default_factory=set)
     own: set[bytes] = field(default_factory=set)  # chunks generated for this checkpoint first
-    summaries: dict[bytes, _ChunkSummary] = field(default_factory=dict)
+    summaries: dict[bytes, ChunkSummary] = field(default_factory=dict)
     generate_seconds: float = 0.0
-
-    @property
-    def chunks(self) -> list[tuple[Chunk, ...]]:
-        """The chunks of each product's reviews."""
-        return [levels[0].chunks for levels in self.levels]
 
 
 def chunk_checkpoint(source: CheckpointInput, chunker: Chunker) -> ChunkedCheckpoint:
     """Cut a checkpoint's products into chunks."""
     started = time.monotonic()
-    levels = [[first_level(chunker.chunks(product.text))] for product in source.products]
-    return ChunkedCheckpoint(source, levels, list(range(len(levels))), time.monotonic() - started)
+    levels = [
+        {side: [first_level(chunks)] for side, chunks in chunker.by_side(product.text).items()}
+        for product in source.products
+    ]
+    pending = [stack for sides in levels for stack in sides.values()]
+    return ChunkedCheckpoint(source, levels, pending, time.monotonic() - started)
 
 
 class Summarizer:
@@ -137,7 +137,7 @@ class Summarizer:
         self._budget = BatchBudget(batch_tokens)
         self._on_generated = on_generated
         self._joiner = joiner
-        self._known: OrderedDict[bytes, _ChunkSummary] = OrderedDict()
+        self._known: OrderedDict[bytes, ChunkSummary] = OrderedDict()
 
     @property
     def batch_tokens(self) -> int:
@@ -165,26 +165,25 @@ class Summarizer:
             climbing = higher
 
     def _climb(self, work: ChunkedCheckpoint) -> None:
-        """Add the next level of every pending product that has one."""
+        """Add the next level of everything pending that has one."""
         started = time.monotonic()
         done, work.pending = work.pending, []
         if self._joiner is None:
             return
-        for place in done:
-            top = work.levels[place][-1]
+        for levels in done:
+            top = levels[-1]
             parts = [work.summaries[key] for key in top.summaries]
             texts = [self._tokenizer.decode(part.ids) for part in parts]
-            if len(parts) > 1 and _reason_against(parts, texts) is None:
-                work.levels[place].append(self._joiner.join(top, texts))
-                work.pending.append(place)
+            if len(parts) > 1 and reason_against(parts, texts) is None:
+                levels.append(self._joiner.join(top, texts))
+                work.pending.append(levels)
         work.tokenize_seconds += time.monotonic() - started
 
     def _generate_level(self, works: Sequence[ChunkedCheckpoint]) -> Iterator[ChunkedCheckpoint]:
-        """Generate the last level of pending products; a finished checkpoint is yielded at once."""
+        """Generate all pending last levels; a finished checkpoint is yielded at once."""
         pool: dict[bytes, Chunk] = {}
         for work in works:
-            for place in work.pending:
-                top = work.levels[place][-1]
+            for *_, top in work.pending:
                 for chunk, key in zip(top.chunks, top.keys, strict=True):
                     if key in self._known:
                         self._known.move_to_end(key)
@@ -203,7 +202,7 @@ class Summarizer:
             waiting = [work for work in waiting if work.waiting]
 
     def _credit(
-        self, work: ChunkedCheckpoint, summaries: Mapping[bytes, _ChunkSummary], seconds: float
+        self, work: ChunkedCheckpoint, summaries: Mapping[bytes, ChunkSummary], seconds: float
     ) -> None:
         """Hand a generated batch to a checkpoint that waits for some of it."""
         arrived = work.waiting.intersection(summaries)
@@ -214,14 +213,14 @@ class Summarizer:
         if mine:
             left = len(work.waiting)
             if self._joiner is not None:  # each chunk above joins two summaries or more
-                tops = (work.levels[place][-1].summaries for place in work.pending)
+                tops = (levels[-1].summaries for levels in work.pending)
                 left += sum(max(0, len(top) - 1) for top in tops)
             share = 1 - left / (len(work.summaries) + left)
             self._on_generated(work.source.planned.number, mine, share)
 
     def _generate_all(
         self, pool: Mapping[bytes, Chunk]
-    ) -> Iterator[tuple[dict[bytes, _ChunkSummary], float]]:
+    ) -> Iterator[tuple[dict[bytes, ChunkSummary], float]]:
         """Generate every chunk of the pool; yields the summaries of each batch and its seconds.
 
         Chunks of similar length share a batch, longest first: there is little padding, and memory
@@ -266,14 +265,14 @@ class Summarizer:
             yield summaries, time.monotonic() - started  # failed attempts included
             started = time.monotonic()
 
-    def _generate_batch(self, batch: Sequence[Sequence[int]]) -> list[_ChunkSummary]:
+    def _generate_batch(self, batch: Sequence[Sequence[int]]) -> list[ChunkSummary]:
         """Generate a batch; one that fails is halved until the chunk at fault is alone.
 
         Raises:
             EngineOutOfMemory: A smaller batch may work; no chunk is at fault.
         """
         try:
-            return [_ChunkSummary(array("I", ids)) for ids in self._engine.generate(batch)]
+            return [ChunkSummary(array("I", ids)) for ids in self._engine.generate(batch)]
         except EngineOutOfMemory:
             raise
         except Exception as error:
@@ -291,33 +290,30 @@ class Summarizer:
                 f"the engine fails on plain text too ({type(error).__name__}: {error}), so no "
                 "product is at fault. To fix: check the model, the device and its memory"
             ) from failure
-        return [_ChunkSummary((), f"{type(failure).__name__}: {failure}")]
+        return [ChunkSummary((), f"{type(failure).__name__}: {failure}")]
 
     def assemble(self, work: ChunkedCheckpoint) -> CheckpointSummaries:
-        """Join the summaries of the last level of each product of a generated checkpoint."""
+        """Join the summaries of the last levels of each product of a generated checkpoint."""
         started = time.monotonic()
         rows: list[SummaryRow] = []
         summarized: list[SummarizedProduct] = []
         quarantined: list[QuarantinedProduct] = []
         records: list[ChunkRecord] = []
         counted: set[bytes] = set()
-        for product, levels in zip(work.source.products, work.levels, strict=True):
-            keys = [key for level in levels for key in level.keys]
+        for product, sides in zip(work.source.products, work.levels, strict=True):
+            keys = [key for levels in sides.values() for level in levels for key in level.keys]
             texts = {key: self._tokenizer.decode(work.summaries[key].ids) for key in set(keys)}
-            last = [texts[key] for key in levels[-1].summaries]
-            parts = [work.summaries[key] for key in levels[-1].summaries]
-            reason = _reason_against(parts, last)
+            reason = reason_against_product(sides, work.summaries, texts)
             if reason is not None:
-                if len(levels) > 1:
-                    reason = f"level {len(levels)}, {reason}"
                 quarantined.append(
                     QuarantinedProduct(
                         product_id=product.product_id, input_hash=product.input_hash, reason=reason
                     )
                 )
                 continue
-            rows.append(SummaryRow(product.product_id, " ".join(last), product.review_count))
-            made = list(_records(product.product_id, levels, work.summaries, texts))
+            summary, side_chars = product_summary(sides, texts)
+            rows.append(SummaryRow(product.product_id, summary, product.review_count))
+            made = list(chunk_records(product.product_id, sides, work.summaries, texts))
             records += made
             fresh = work.own.intersection(keys) - counted
             counted |= fresh
@@ -332,7 +328,8 @@ class Summarizer:
                     reviews=product.review_count,
                     reviews_read=product.reviews_read,
                     reviews_cut=product.reviews_cut,
-                    chunks_by_level=tuple(len(level.keys) for level in levels),
+                    chunks_by_level=chunks_by_level(sides),
+                    side_chars=side_chars,
                 )
             )
         return CheckpointSummaries(
@@ -351,32 +348,3 @@ class Summarizer:
                 write=0.0,
             ),
         )
-
-
-def _records(
-    product_id: str,
-    levels: Sequence[Level],
-    summaries: Mapping[bytes, _ChunkSummary],
-    texts: Mapping[bytes, str],
-) -> Iterator[ChunkRecord]:
-    """Describe every chunk of a product, level by level."""
-    for number, level in enumerate(levels, 1):
-        inputs: Iterable[tuple[int, int]] = zip(
-            level.parts, (len(chunk.token_ids) for chunk in level.chunks), strict=True
-        )
-        if level.carried is not None:
-            inputs = [*inputs, (0, 0)]
-        for key, (parts, tokens) in zip(level.summaries, inputs, strict=True):
-            tokens_out = len(summaries[key].ids)
-            yield ChunkRecord(product_id, number, parts, tokens, tokens_out, texts[key])
-
-
-def _reason_against(parts: Sequence[_ChunkSummary], texts: Sequence[str]) -> str | None:
-    """Return why a product has no summary, or None if it has one."""
-    if not parts:
-        return "no text to summarize"
-    for number, (part, text) in enumerate(zip(parts, texts, strict=True), 1):
-        failure = part.failure or ("" if text else "the model wrote an empty summary")
-        if failure:
-            return f"chunk {number} of {len(parts)}: {failure}"
-    return None

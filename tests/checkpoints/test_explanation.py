@@ -98,6 +98,29 @@ def test_the_window_of_a_joined_summary_tells_what_was_cut_and_left_out(lake: La
     ]
 
 
+def test_both_sides_are_explained_with_the_reviews_of_each(lake: Lake) -> None:
+    texts = {"a": "one two\nbad\nthree", "b": "worse"}
+    stars = {"a": [5.0, 1.0, 4.0], "b": [2.0]}
+    plan = plan_products(lake, texts, stars=stars, strategy="two_sided", hierarchical_chars=17)
+    complete(lake, plan.plan)
+    found = explain(lake, "a")
+    assert (found.liked, found.disliked) == ("one\nthree", "bad")
+    assert [tuple(review.model_dump().values()) for review in found.read] == [
+        ("liked", 5.0, True, "one"),
+        ("liked", 4.0, False, "three"),
+        ("disliked", 1.0, False, "bad"),
+    ]
+    shown = {}
+    for product in texts:
+        result = CliRunner().invoke(app, ["explain", product, "--lake", lake.uri])
+        assert result.exit_code == 0
+        shown[product] = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
+    assert ["liked", "2 of these reviews"] in shown["a"]
+    assert ["disliked", "1 of these reviews"] in shown["a"]
+    assert ["liked", "no such review"] in shown["b"]
+    assert ["disliked", "worse"] in shown["b"]
+
+
 @pytest.mark.parametrize(
     ("content", "damage"), [(b"PAR1 torn", r"cannot be read \(.+\)"), (None, "is gone")]
 )

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 
 import polars as pl
 import pytest
 
-from reviewsum_assets.checkpoints.manifest import QuarantinedProduct, decode_rows, require_summaries
+from reviewsum_assets.checkpoints.manifest import (
+    QuarantinedProduct,
+    decode_rows,
+    read_manifests,
+    require_summaries,
+)
 from reviewsum_assets.checkpoints.merge import (
     COVERAGE_COLUMNS,
+    MERGED_PARQUET_SCHEMA,
     MERGED_SCHEMA,
     MergedStatistics,
     as_text,
@@ -17,7 +25,7 @@ from reviewsum_assets.checkpoints.merge import (
     merged_statistics,
 )
 from reviewsum_assets.errors import CheckpointError
-from reviewsum_assets.lake_state import verify_lake
+from reviewsum_assets.lake_state import lake_status, verify_lake
 from reviewsum_assets.settings import MergeSettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
@@ -46,7 +54,7 @@ def test_csv_and_parquet_hold_the_same(any_lake: Lake) -> None:
     merged = merge_checkpoints(any_lake, plan)
     assert (merged.rows, merged.completeness) == (4, 1.0)
     table = pl.read_parquet(io.BytesIO(any_lake.get(places.MERGED_PARQUET) or b""))
-    assert table.schema == pl.Schema({**MERGED_SCHEMA, **COVERAGE_COLUMNS})
+    assert table.schema == MERGED_PARQUET_SCHEMA
     contract = table.select(MERGED_SCHEMA.names())
     assert {row[0]: row[1:] for row in contract.iter_rows()} == merged_rows(any_lake)
     assert merge_checkpoints(any_lake, plan) == merged, "merged twice, it is the same"
@@ -64,6 +72,68 @@ def test_the_parquet_table_tells_how_many_reviews_were_read(lake: Lake) -> None:
     complete(lake, plan, numbers=[2])
     merge_checkpoints(lake, plan)
     assert reads(lake) == {"b": (1, 0), "c": (None, None)}
+
+
+def test_the_parquet_table_has_each_side_in_a_column_of_its_own(lake: Lake) -> None:
+    texts = {
+        "both": 'all "good", Disliked: no\nodd\n  bad, with commas',
+        "liked": "good\nfine",
+        "disliked": "bad",
+    }
+    stars = {"both": [5.0, 5.0, 1.0], "liked": [4.0, 5.0], "disliked": [3.5]}
+    plan = plan_products(lake, texts, stars=stars, strategy="two_sided", version="grouped-1").plan
+    complete(lake, plan)
+    merge_checkpoints(lake, plan)
+    both = ('all "good", Disliked: no\nodd', "  bad, with commas")
+    assert sides(lake) == {"both": both, "liked": ("good\nfine", None), "disliked": (None, "bad")}
+    assert merged_rows(lake)["both"][0] == f"Liked: {both[0]} Disliked: {both[1]}"
+    # A summary that only looks as if it had sides has none.
+    plan = plan_products(lake, texts, stars=stars, version="grouped-2").plan
+    complete(lake, plan, numbers=[2], texts={"both": "Liked: this. Disliked: that."})
+    merge_checkpoints(lake, plan)
+    assert set(sides(lake).values()) == {(None, None)}
+
+
+def test_each_side_says_nothing_twice_and_has_its_half_of_the_words(lake: Lake) -> None:
+    praise = "The sound is rich and full. The sound is full and rich. Setup takes a minute."
+    complaint = "The battery is dead after a week. The sound is rich and full."
+    texts, stars = {"a": f"{praise}\n{complaint}", "b": praise}, {"a": [5.0, 1.0], "b": [4.0]}
+    plan = plan_products(lake, texts, stars=stars, strategy="two_sided").plan
+    complete(lake, plan)
+    merge_checkpoints(lake, plan)
+    once = "The sound is rich and full. Setup takes a minute."
+    assert sides(lake) == {"a": (once, complaint), "b": (once, None)}
+    # Of 16 words the labels are two. One side alone has all of them but its label.
+    merge_checkpoints(lake, plan, MergeSettings(summary_words=16))
+    liked, disliked = sides(lake)["a"]
+    assert liked == "The sound is rich and full."
+    assert disliked in complaint and 1 < len((disliked or "").split()) <= 7
+    assert sides(lake)["b"] == (once, None)
+    assert merged_rows(lake)["a"][0] == f"Liked: {liked} Disliked: {disliked}"
+    merge_checkpoints(lake, plan, MergeSettings(repeated_sentences="keep"))
+    assert sides(lake)["a"] == (praise, complaint)
+
+
+def sides(lake: Lake) -> dict[str, tuple[str | None, str | None]]:
+    table = pl.read_parquet(io.BytesIO(lake.get(places.MERGED_PARQUET) or b""))
+    columns = table.select("product_id", "liked", "disliked")
+    return {product: (liked, disliked) for product, liked, disliked in columns.iter_rows()}
+
+
+def test_a_table_with_the_columns_of_an_earlier_version_is_merged_again(lake: Lake) -> None:
+    plan = plan_products(lake, products(3)).plan
+    complete(lake, plan)
+    merged = merge_checkpoints(lake, plan)
+    status = lake_status(lake)
+    assert status is not None and status.is_merged
+    # Earlier versions hashed the checksums alone.
+    (manifest,) = read_manifests(lake, [1])
+    digest = hashlib.sha256(json.dumps([(1, manifest.csv_sha256)]).encode()).hexdigest()
+    assert digest != merged.merged_from
+    older = merged.model_copy(update={"merged_from": digest})
+    lake.put(places.MERGED_MANIFEST, older.sealed())
+    status = lake_status(lake)
+    assert status is not None and not status.is_merged
 
 
 def test_a_product_comes_from_its_newest_checkpoint_with_the_plans_review_count(
@@ -102,7 +172,7 @@ def test_a_plan_without_any_summary_is_not_merged_and_the_old_table_stays(lake: 
 
 
 def test_the_most_frequent_reason_is_named_without_its_place_in_a_product() -> None:
-    reasons = ["chunk 1 of 3: slow", "level 2, chunk 2 of 2: slow", "no text to summarize"]
+    reasons = ["liked, chunk 1 of 3: slow", "level 2, chunk 2 of 2: slow", "no text to summarize"]
     bad = [QuarantinedProduct(product_id=r, input_hash="", reason=r) for r in reasons]
     with pytest.raises(CheckpointError, match=r"all 3 are in quarantine, 2 of them.*: slow"):
         require_summaries(0, bad)

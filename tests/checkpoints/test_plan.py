@@ -33,6 +33,14 @@ def test_input_hashes_are_those_of_the_versions_before() -> None:
     changed = recipe(max_chars=100, num_beams=4)
     assert changed.key == "12c8cdce6eb7"
     assert changed.input_hash(text) == "28fa2d2eb55ee0bcd5ba165ec68423a7"
+    hierarchical = recipe(strategy="hierarchical")
+    assert hierarchical.key == "f59195262b32"
+    assert hierarchical.input_hash(text) == "665ead1f9591da5c846b106d9a98454e"
+    two_sided = recipe(strategy="two_sided")
+    assert two_sided.key == "54585fe23130"
+    assert (
+        two_sided.input_hash("Good sound.\n\nBad  battery.") == "d5ccba27e6752fe1039ce56835490495"
+    )
 
 
 def test_a_recipe_is_known_by_what_its_strategy_looks_at() -> None:
@@ -45,11 +53,19 @@ def test_a_recipe_is_known_by_what_its_strategy_looks_at() -> None:
             {"review_order": "representative"},
             {"strategy": "hierarchical", "review_order": "representative"},
             {"review_order": "consensus"},
+            {"strategy": "two_sided"},
+            {"strategy": "two_sided", "hierarchical_chars": 9},
         )
     }
-    assert len(keys) == 6
+    assert len(keys) == 8
     assert recipe(hierarchical_chars=9).key == recipe().key
     hierarchical = recipe(strategy="hierarchical")
     assert recipe(strategy="hierarchical", max_chars=9).key == hierarchical.key
     assert hierarchical.input_hash("x" * 5000) != hierarchical.input_hash("x" * 4000)
     assert recipe().input_hash("x" * 5000) == recipe().input_hash("x" * 4000)
+    two_sided = recipe(strategy="two_sided")
+    assert recipe(strategy="two_sided", max_chars=9).key == two_sided.key
+    # The same words on other sides are another input.
+    windows = ("good\nbad", "good\n\nbad", "\n\ngood\nbad")
+    assert len({two_sided.input_hash(text) for text in windows}) == 3
+    assert len({hierarchical.input_hash(text) for text in windows}) == 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import threading
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -101,6 +102,23 @@ def test_a_representative_order_puts_the_complaint_into_the_window(lake: Lake) -
     assert (again.changed, again.changed_recipe) == (2, 2)
 
 
+def test_a_review_that_changes_its_side_plans_its_product_again(lake: Lake) -> None:
+    texts = {"a": "good\nodd\nbad", "b": "good\nbad", "unrated": "some"}
+    stars: dict[str, list[float | None]] = {"a": [5, 4, 1], "b": [5, 1], "unrated": [None]}
+    settings: dict[str, Any] = {"strategy": "two_sided", "checkpoint_size": 3}
+    plan = plan_products(lake, texts, stars=stars, **settings).plan
+    content = lake.get(plan.checkpoint(1).input_key) or b""
+    rows = pl.read_parquet(io.BytesIO(content)).drop("input_hash", "review_count").rows()
+    assert rows == [
+        ("a", 3, [], [5.0, 4.0, 1.0], "good\nodd\n\nbad"),
+        ("b", 2, [], [5.0, 1.0], "good\n\nbad"),
+        ("unrated", 0, [], [], ""),
+    ]
+    stars["a"][1] = 3
+    again = plan_products(lake, texts, stars=stars, version="grouped-2", **settings)
+    assert (again.changed, again.unchanged) == (1, 2)
+
+
 def test_more_reviews_with_the_same_window_change_the_count_and_nothing_else(lake: Lake) -> None:
     plan_products(lake, {"a": "x" * 10}, counts={"a": 5}, max_chars=8)
     outcome = plan_products(
@@ -159,6 +177,8 @@ def test_a_plan_that_cannot_be_made_says_what_to_do(lake: Lake) -> None:
             PlanError, match=f"{order} ranks.* a grouped CSV has one text.* to helpful"
         ):
             plan_products(lake, products(2), review_order=order)
+    with pytest.raises(PlanError, match="divides reviews by their stars"):
+        plan_products(lake, products(2), strategy="two_sided")
 
 
 def test_what_is_gone_is_counted_by_cause(lake: Lake) -> None:

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from reviewsum_assets.checkpoints import review_window
 from reviewsum_assets.checkpoints.plan import Recipe
-from reviewsum_assets.checkpoints.review_window import SelectedTexts, windows
+from reviewsum_assets.checkpoints.review_window import SelectedTexts, read_reviews, windows
+from reviewsum_assets.checkpoints.sides import Sides
+from reviewsum_assets.errors import PlanError
 from reviewsum_assets.reviews.fields import REVIEW_SCHEMA
 from reviewsum_assets.reviews.highlights import highlights_of
 from reviewsum_assets.reviews.staging import StagedReviews
@@ -278,6 +280,108 @@ def test_a_representative_window_has_one_of_each_side(
     found = window(reviews, chars, ratings=ratings, order="representative")
     assert found.ratings is not None
     assert sides(found.ratings) == sides(ratings)
+
+
+def two_sided(grouped: pl.LazyFrame, chars: int, order: Order = "helpful") -> list[Window]:
+    """The windows of products whose sides are apart."""
+    settings = SummarySettings(
+        strategy="two_sided", hierarchical_chars=chars, review_order=order, max_length=256
+    )
+    rows = windows(grouped, settings).drop("product_id").collect().iter_rows()
+    return [Window(*row) for row in rows]
+
+
+def rated(*products: Sequence[tuple[str, float | None]]) -> pl.LazyFrame:
+    """Products of reviews with stars, by rank; the last review is the oldest."""
+    return pl.LazyFrame(
+        {
+            "product_id": [f"P{number}" for number in range(len(products))],
+            "all_reviews": ["\n".join(text for text, _ in reviews) for reviews in products],
+            "review_count": [len(reviews) for reviews in products],
+            "review_ratings": [[stars for _, stars in reviews] for reviews in products],
+            "review_places": [list(range(len(reviews)))[::-1] for reviews in products],
+        },
+        schema_overrides={"review_ratings": pl.List(pl.Float32)},
+    )
+
+
+def test_each_side_has_its_reviews_and_those_without_stars_have_none() -> None:
+    reviews = [("good", 5.0), ("bad", 1.0), ("none", None), ("fine", 4.0), ("so so", 3.5)]
+    found = two_sided(
+        rated(reviews, reviews[:1], reviews[1:2], reviews[2:3], [("new", 4.0), ("old", None)]), 99
+    )
+    assert found == [
+        Window("fine\ngood\n\nso so\nbad", 4, [], [4.0, 5.0, 3.5, 1.0]),
+        Window("good", 1, [], [5.0]),
+        Window("\n\nbad", 1, [], [1.0]),
+        Window("", 0, [], []),
+        Window("new", 1, [], [4.0]),
+    ]
+    assert read_reviews(found[0].text or "") == ["fine", "good", "so so", "bad"]
+
+
+@given(products(), st.integers(4, 900), st.sampled_from(ORDERS))
+def test_sides_never_exceed_the_window_nor_mix_and_take_what_the_other_leaves(
+    reviews: list[Voted], chars: int, order: Order
+) -> None:
+    rated_ones = [review for review in reviews if review.rating is not None]
+    if not rated_ones:
+        return
+    (found,) = two_sided(grouped(reviews), chars, order)
+    text = found.text or ""
+    assert len(text) <= chars
+    lines, ratings = read_reviews(text), found.ratings or []
+    assert found.cut is not None and found.read == len(lines) - len(found.cut)
+    liked, disliked = (side.split("\n") if side else [] for side in Sides.of_window(text))
+    assert [line >= 4 for line in map(float, filter(None, ratings))] == [
+        *([True] * len(liked)),
+        *([False] * len(disliked)),
+    ]
+    assert (bool(liked), bool(disliked)) == (
+        any((review.rating or 0) >= 4 for review in rated_ones),
+        any((review.rating or 9) < 4 for review in rated_ones),
+    )
+    if chars >= 80:
+        stars = {review.text[:2]: review.rating for review in reviews}
+        assert [stars[line[:2]] for line in lines] == ratings
+    if chars >= 2 + len("\n".join(review.text for review in rated_ones)):
+        assert (found.read, found.cut) == (len(rated_ones), [])
+
+
+def test_a_window_that_all_reviews_just_fill_cuts_none() -> None:
+    reviews = [(f"good {number:03d}", 5.0) for number in range(9)] + [("long " * 9 + "bad", 1.0)]
+    chars = len("\n".join(text for text, _ in reviews)) + 1
+    (found,) = two_sided(rated(reviews), chars)
+    assert (len(found.text or ""), found.read, found.cut) == (chars, 10, [])
+    (short,) = two_sided(rated(reviews), chars - 1)
+    assert (short.read, short.cut) == (9, [9])
+
+
+@pytest.mark.parametrize(
+    ("liked", "disliked", "share"), [(300, 100, 0.25), (200, 200, 0.5), (390, 10, 0.25)]
+)
+def test_a_side_has_its_share_of_the_window_and_at_least_a_quarter(
+    liked: int, disliked: int, share: float
+) -> None:
+    praise = [(f"good {number:03d} {'w' * 90}", 5.0) for number in range(liked)]
+    complaints = [(f"bad  {number:03d} {'w' * 90}", 1.0) for number in range(disliked)]
+    (found,) = two_sided(rated([*praise, *complaints]), 4_002)
+    sides = Sides.of_window(found.text or "")
+    expected = min(share * 4_000, 100 * disliked)
+    assert len(sides.disliked) == pytest.approx(expected, abs=100)
+    assert len(sides.liked) == pytest.approx(4_000 - expected, abs=100)
+    # One complaint needs little, and the praise has the rest.
+    (found,) = two_sided(rated([*praise, *complaints[:1]]), 4_002)
+    assert [len(side) for side in Sides.of_window(found.text or "")] == [39 * 100 - 1, 99]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [rated([("good", None), ("bad", None)], [("new", None)]), grouped_texts({"a": "good\nbad"})],
+)
+def test_sides_need_stars(frame: pl.LazyFrame) -> None:
+    with pytest.raises(PlanError, match=r"two_sided divides reviews by their stars.+ hierarchical"):
+        two_sided(frame, 99)
 
 
 def unknown(text: str | None, chars: int) -> Window:

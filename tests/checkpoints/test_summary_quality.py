@@ -9,6 +9,7 @@ from reviewsum_assets.checkpoints.quality import (
     unsupported_numbers,
     with_defects,
 )
+from reviewsum_assets.checkpoints.sides import Sides
 from reviewsum_assets.settings import QualitySettings
 
 GOOD = (
@@ -17,12 +18,15 @@ GOOD = (
 )
 
 
-def defects(text: str | None, **settings: object) -> set[Defect]:
+def table(*texts: str | None, liked: str | None = None) -> pl.DataFrame:
+    """These summaries as rows of the merged table; ``liked`` is the first side of each."""
+    schema = {"abstracted_summary": pl.String, "liked": pl.String}
+    return pl.DataFrame({"abstracted_summary": texts, "liked": [liked] * len(texts)}, schema)
+
+
+def defects(text: str | None, *, liked: str | None = None, **settings: object) -> set[Defect]:
     """What is wrong with one summary."""
-    judged = with_defects(
-        pl.DataFrame({"abstracted_summary": [text]}, schema={"abstracted_summary": pl.String}),
-        QualitySettings.model_validate(settings),
-    )
+    judged = with_defects(table(text, liked=liked), QualitySettings.model_validate(settings))
     return {defect for defect in Defect if judged[defect.value][0]}
 
 
@@ -78,9 +82,15 @@ def test_defects_are_found_alone(text: str | None, expected: set[Defect]) -> Non
     assert defects(text) == expected
 
 
+@pytest.mark.parametrize(("liked", "is_cut_off"), [(GOOD, False), *((t, True) for t in CUT_OFF)])
+def test_the_first_of_two_sides_may_break_off_before_the_end(liked: str, is_cut_off: bool) -> None:
+    sides = Sides(liked, "The battery is weak.")
+    assert (Defect.TRUNCATED in defects(sides.summary, liked=liked)) is is_cut_off
+
+
 def test_loops_are_found_row_by_row() -> None:
     texts = ["It is.", "a b c. " * 4 + "End.", "", "a b", GOOD]
-    judged = with_defects(pl.DataFrame({"abstracted_summary": texts}), QualitySettings())
+    judged = with_defects(table(*texts), QualitySettings())
     assert judged[Defect.REPETITIVE.value].to_list() == [False, True, False, False, False]
 
 
@@ -121,7 +131,7 @@ def test_lengths_are_held_against_their_bounds(text: str, is_odd: bool) -> None:
 
 
 def test_other_columns_stay() -> None:
-    frame = pl.DataFrame({"product_id": ["P1", "P2"], "abstracted_summary": [GOOD, "Bad"]})
+    frame = table(GOOD, "Bad").with_columns(product_id=pl.Series(["P1", "P2"]))
     judged = with_defects(frame, QualitySettings())
     assert judged["product_id"].to_list() == ["P1", "P2"]
     assert judged["words"].to_list() == [21, 1]

@@ -142,6 +142,7 @@ def test_lakes_and_tables_are_compared_with_baselines_and_people(
     "planned",
     [
         {"strategy": "hierarchical", "max_chars": 40},
+        {"strategy": "two_sided", "max_chars": 40},
         {"max_chars": 40},
     ],
 )

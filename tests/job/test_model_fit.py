@@ -312,6 +312,7 @@ LENGTHS = {"min_length": 4, "max_length": 65, "chunk_tokens": 65}
         ({"chunk_tokens": 66}, "set chunk_tokens to 64 or less, now 66"),
         ({"max_length": 66}, "set max_length to 64 or less, now 66"),
         ({"strategy": "hierarchical", "max_length": 33}, "set max_length to 32 or less, now 33"),
+        ({"strategy": "two_sided", "max_length": 33}, "the strategy two_sided joins two summaries"),
     ],
 )
 def test_settings_that_need_more_positions_are_refused_before_a_plan(

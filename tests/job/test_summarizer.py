@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reviewsum_assets.checkpoints.plan import PlannedCheckpoint
+from reviewsum_assets.checkpoints.sides import Sides
 from reviewsum_assets.errors import JobError
 from reviewsum_assets.job.chunking import Chunker, ChunkTokenizer
 from reviewsum_assets.job.engines import load_engine
@@ -25,6 +26,7 @@ from tests.support.models import POISON
 
 SETTINGS = SummarySettings(max_length=20, min_length=4, chunk_tokens=24)
 HIERARCHICAL = SETTINGS.model_copy(update={"strategy": "hierarchical"})
+TWO_SIDED = SETTINGS.model_copy(update={"strategy": "two_sided"})
 LONG = "The battery life is excellent and the screen is bright, but the sound is poor. " * 3
 
 
@@ -251,3 +253,45 @@ def test_a_chunk_that_fails_on_a_higher_level_quarantines_its_product(pegasus: P
     assert re.fullmatch(r"level [2-9], chunk 1 of \d: ValueError: refused", bad.reason)
     assert [row.product_id for row in done.rows] == ["P1-1"]
     assert {one.product_id for one in done.chunks} == {"P1-1"}
+
+
+def test_each_side_of_a_product_is_summarized_as_if_it_were_alone(pegasus: Path) -> None:
+    sides = [(LONG, "It is poor."), (LONG, LONG + "Indeed."), ("Good sound.", ""), ("", LONG)]
+    windows = [f"{liked}\n\n{disliked}" if disliked else liked for liked, disliked in sides]
+    summarizer, engine = build(pegasus, settings=TWO_SIDED)
+    done = summarize(summarizer, [*windows, ""])[1]
+    texts = sorted({text for both in sides for text in both if text})
+    alone = summarize(build(pegasus, settings=HIERARCHICAL)[0], texts)[1]
+    expected = dict(zip(texts, summaries(alone), strict=True)) | {"": ""}
+    divided = [
+        Sides.of_summary(row.abstracted_summary, product.side_chars or (0, 0))
+        for row, product in zip(done.rows, done.products, strict=True)
+    ]
+    assert divided == [(expected[liked], expected[disliked]) for liked, disliked in sides]
+    (unrated,) = done.quarantined
+    assert unrated.product_id == "P1-4"
+    assert unrated.reason.startswith("no review has stars")
+    # Equal chunks of different sides and products are generated once.
+    generated = [tuple(row) for batch in engine.batches for row in batch]
+    assert len(set(generated)) == len(generated)
+    for product in done.products:
+        records = [one for one in done.chunks if one.product_id == product.product_id]
+        assert product.chunks == sum(product.chunks_by_level)
+        assert product.chunks == sum(one.parts > 0 for one in records)
+        assert product.tokens_in == sum(one.tokens_in for one in records)
+    by_side = {one.side: one.summary for one in done.chunks if one.product_id == "P1-1"}
+    assert (by_side["liked"], by_side["disliked"]) == divided[1]
+    assert list(by_side) == ["liked", "disliked"]
+    assert len(generated) == sum(p.chunks - p.chunks_reused for p in done.products)
+
+
+def test_a_side_that_fails_quarantines_its_product_by_name(pegasus: Path) -> None:
+    summarizer, engine = build(pegasus, settings=TWO_SIDED)
+    summarize(summarizer, [LONG])
+    last = engine.batches[-1][0]
+    summarizer, engine = build(pegasus, settings=TWO_SIDED)
+    engine.refused = tuple(last)
+    done = summarize(summarizer, [f"good sound\n\n{LONG}", "good sound"])[1]
+    (bad,) = done.quarantined
+    assert re.fullmatch(r"disliked, level [2-9], chunk 1 of \d: ValueError: refused", bad.reason)
+    assert [row.product_id for row in done.rows] == ["P1-1"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
@@ -19,6 +19,7 @@ from reviewsum_assets.checkpoints.manifest import (
 from reviewsum_assets.checkpoints.merge import merge_checkpoints
 from reviewsum_assets.checkpoints.plan import Plan, PlannedCheckpoint
 from reviewsum_assets.checkpoints.planning import PlanOutcome, make_plan
+from reviewsum_assets.checkpoints.sides import Sides
 from reviewsum_assets.job.summarizer import CheckpointInput, CheckpointSummaries
 from reviewsum_assets.job.worker import read_input, write_checkpoint
 from reviewsum_assets.settings import load_settings
@@ -65,15 +66,21 @@ def plan_products(
     version: str = "grouped-1",
     model: str = "model-1",
     separable: bool = False,
+    stars: Mapping[str, Sequence[float | None]] | None = None,
     **settings: object,
 ) -> PlanOutcome:
-    """Plan these products; ``separable``: each line is one review, the oldest first."""
+    """Plan these products; ``separable``: each line is one review, the oldest first.
+
+    So it is with ``stars``, which are those of each line, by default 5.
+    """
     reviews = grouped(texts, counts)
-    if separable:
-        lines = pl.col("all_reviews").str.split("\n")
+    if separable or stars is not None:
+        lines = {product: (text or "").split("\n") for product, text in texts.items()}
+        given = stars or {product: [5.0] * len(some) for product, some in lines.items()}
+        ratings, places = [list(given[p]) for p in lines], [range(len(lines[p])) for p in lines]
         reviews = reviews.with_columns(
-            review_places=lines.list.eval(pl.int_range(pl.len(), dtype=pl.Int32)),
-            review_ratings=lines.list.eval(pl.repeat(5.0, pl.len(), dtype=pl.Float32)),
+            review_ratings=pl.Series(ratings, dtype=pl.List(pl.Float32)),
+            review_places=pl.Series(map(list, places), dtype=pl.List(pl.Int32)),
         )
     return make_plan(lake, reviews, version, model, load_settings(**settings))
 
@@ -102,8 +109,14 @@ def complete_one(
     producer: Producer = PRODUCER,
 ) -> Manifest:
     """Write one checkpoint whose summaries repeat the product's text, unless ``texts`` has one."""
-    source = read_input(lake, planned, plan.recipes[planned.recipe])
-    summaries = _summaries(source, poison or set(), texts or {})
+    recipe = plan.recipes[planned.recipe]
+    source, given = read_input(lake, planned, recipe), texts or {}
+    sides = {
+        product.product_id: Sides.of_window(product.text or "")
+        for product in source.products
+        if recipe.settings.is_two_sided and product.product_id not in given
+    }
+    summaries = _summaries(source, poison or set(), given, sides)
     return write_checkpoint(
         lake, summaries, producer, load_seconds=0.0, started_at=time.monotonic()
     )
@@ -125,8 +138,12 @@ def retime(lake: Lake, number: int, *, seconds: float, reused: int = 0, **produc
 
 
 def _summaries(
-    source: CheckpointInput, poison: set[str], texts: Mapping[str, str]
+    source: CheckpointInput,
+    poison: set[str],
+    texts: Mapping[str, str],
+    sides: Mapping[str, Sides],
 ) -> CheckpointSummaries:
+    texts = {**texts, **{product: divided.summary for product, divided in sides.items()}}
     good = [product for product in source.products if product.product_id not in poison]
     bad = [product for product in source.products if product.product_id in poison]
     rows = tuple(
@@ -152,6 +169,7 @@ def _summaries(
                 reviews_read=p.reviews_read,
                 reviews_cut=p.reviews_cut,
                 chunks_by_level=(1,),
+                side_chars=sides[p.product_id].chars if p.product_id in sides else None,
             )
             for p in good
         ),

@@ -231,10 +231,10 @@ def refuse_settings(source: str, positions: int | None, settings: SummarySetting
         remedy = f"set chunk_tokens to {positions} or less, now {settings.chunk_tokens}"
     elif settings.max_length > positions + 1:
         remedy = f"set max_length to {positions} or less, now {settings.max_length}"
-    elif settings.strategy == "hierarchical" and 2 * settings.max_length > positions:
+    elif settings.joins_summaries and 2 * settings.max_length > positions:
         remedy = (
             f"set max_length to {positions // 2} or less, now {settings.max_length}: the strategy "
-            "hierarchical joins two summaries at least"
+            f"{settings.strategy} joins two summaries at least"
         )
     if remedy:
         raise UnfitModelError(
