@@ -332,6 +332,8 @@ class Settings(
     spreadsheet_csv: bool = False
     """Write a second merged table, merged_summaries_spreadsheet.csv, in which texts that begin like
     a formula are preceded by an apostrophe."""
+    report_products: _Positive = 100_000
+    """Maximum number of products in the report: those with the most reviews."""
 
     model: str = ""
     """Model directory, lake path, or NAME@REVISION on the Hugging Face hub. Empty: the lake's

@@ -42,6 +42,7 @@ from reviewsum_assets.lake_state import (
     plan_differences,
     remove_damaged,
 )
+from reviewsum_assets.report.writer import has_current_report
 from reviewsum_assets.reviews.dumps import put_sample
 from reviewsum_assets.reviews.facts import undamaged_facts
 from reviewsum_assets.reviews.grouped import current_grouped_reviews, damaged_tables
@@ -104,6 +105,7 @@ def materialize_pending(
         lake=lake.uri,
         merged_csv=lake.uri_of(places.MERGED_CSV),
         merged_parquet=lake.uri_of(places.MERGED_PARQUET),
+        report=lake.uri_of(places.REPORT),
         plan=status.plan.sequence,
         checkpoints=len(status.plan.checkpoints),
         checkpoints_computed=len(computed),
@@ -272,13 +274,14 @@ def _standing_plan(pipeline: Pipeline, say: Callable[[str], None]) -> Plan | Non
 
 
 def _is_done(pipeline: Pipeline, runs: _Runs, status: LakeStatus) -> bool:
-    """Whether every checkpoint of the plan is valid and merged, and the facts are there."""
+    """Whether all checkpoints of the plan are valid and merged, and facts and report are there."""
     has_spreadsheet = status.merged is not None and bool(status.merged.spreadsheet_sha256)
     return (
         not status.incomplete
         and status.is_merged
         and not merged_file_problems(pipeline.lake)
         and _has_facts(pipeline)
+        and has_current_report(pipeline.lake, pipeline.settings.report_products)
         and (has_spreadsheet or not pipeline.settings.spreadsheet_csv)
         and not runs.failed_last(REFRESH, "merge")
     )

@@ -1,0 +1,310 @@
+"""Products of the report: their summaries, facts and evidence, a slice at a time.
+
+The tables are copied from the lake first, so that a page is made from the tables whose checksums it
+names, whatever other runs write meanwhile. Memory holds the ids of all products, and one slice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from reviewsum_assets.checkpoints.merge import MERGED_PARQUET_SCHEMA
+from reviewsum_assets.errors import CheckpointError
+from reviewsum_assets.reviews.facts import FACTS_SCHEMA
+from reviewsum_assets.storage import places
+from reviewsum_assets.storage.lake import Lake
+from reviewsum_assets.storage.records import file_sha256
+from reviewsum_assets.storage.tables import UNREADABLE, first_line, require_columns
+
+# Of each sentence of a summary: how many of ``reviews`` support it and speak against it. ``place``
+# counts from 1; ``supported`` is null where the sentence makes no claim that can be checked.
+EVIDENCE_SCHEMA = pl.Schema(
+    {
+        "product_id": pl.String(),
+        "place": pl.Int32(),
+        "side": pl.String(),  # liked, disliked or null
+        "sentence": pl.String(),
+        "reviews": pl.Int64(),
+        "support": pl.Int64(),
+        "against": pl.Int64(),
+        "score": pl.Float64(),
+        "supported": pl.Boolean(),
+        "quotes": pl.List(
+            pl.Struct(
+                {
+                    "quote": pl.String(),
+                    "review": pl.Int32(),  # line of all_reviews
+                    "stars": pl.Float32(),
+                    "day": pl.Date(),
+                    "votes": pl.Float64(),
+                }
+            )
+        ),
+    }
+)
+# Columns that the merged table has if the strategy summarizes both sides apart.
+SIDES = ("liked", "disliked")
+_SCHEMAS = {
+    places.MERGED_PARQUET: MERGED_PARQUET_SCHEMA,
+    places.PRODUCT_FACTS: FACTS_SCHEMA,
+    places.SUMMARY_EVIDENCE: EVIDENCE_SCHEMA,
+}
+# Each slice reads every table once; its products take some 10 KB each.
+_PRODUCTS_AT_A_TIME = 10_000
+_ENDS_OF_SENTENCES = ".!?…:;\"'”’)]。！？"  # noqa: RUF001 - meant as they are
+
+
+class Details(NamedTuple):
+    """One product: its row of the list, and what its details show, both as JSON values.
+
+    ``lacks_evidence`` is True if evidence is of other sentences, or of none; ``lacks_facts`` if
+    facts are missing or count other reviews than the merged table.
+    """
+
+    row: Mapping[str, Any]
+    details: Mapping[str, Any]
+    lacks_evidence: bool
+    lacks_facts: bool
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Local copies of the tables of a lake, by key; ``sha256`` is empty for a missing one."""
+
+    lake: Lake
+    scans: Mapping[str, pl.LazyFrame]
+    sha256: Mapping[str, str]
+
+    @classmethod
+    def copied(cls, lake: Lake, folder: Path) -> Tables:
+        """Copy the tables to a local folder.
+
+        Raises:
+            CheckpointError: there is no merged table, or a table has other columns.
+        """
+        scans, sha256 = {}, dict.fromkeys(_SCHEMAS, "")
+        for key in _SCHEMAS:
+            if lake.head(key) is not None:
+                path = folder / Path(key).name
+                lake.download(key, path)
+                scans[key], sha256[key] = pl.scan_parquet(path, glob=False), file_sha256(path)
+        if places.MERGED_PARQUET not in scans:
+            raise CheckpointError(f"{lake.uri_of(places.MERGED_PARQUET)} is missing: {_remedy()}")
+        tables = cls(lake, scans, sha256)
+        for key in scans:
+            tables._read(key, partial(_require, schema=_SCHEMAS[key]))
+        return tables
+
+    def ids(self) -> pl.DataFrame:
+        """The ``product_id`` of all products, those with the most reviews first.
+
+        Raises:
+            CheckpointError: the merged table cannot be read.
+        """
+        ids = self._read(
+            places.MERGED_PARQUET,
+            lambda scan: scan.select("product_id", "review_count").collect(),
+        )
+        return ids.sort("review_count", "product_id", descending=[True, False]).select("product_id")
+
+    def slices(self, ids: pl.DataFrame) -> Iterator[list[Details]]:
+        """The products with these ids, in their order.
+
+        Raises:
+            CheckpointError: a table cannot be read.
+        """
+        for some in ids.iter_slices(_PRODUCTS_AT_A_TIME):
+            merged, facts = (
+                {row["product_id"]: row for row in self._rows(key, some)}
+                for key in (places.MERGED_PARQUET, places.PRODUCT_FACTS)
+            )
+            evidence = defaultdict(list)
+            for row in self._rows(places.SUMMARY_EVIDENCE, some):
+                evidence[row["product_id"]].append(row)
+            yield [
+                _details(merged[product], facts.get(product), evidence.get(product, ()))
+                for product in some["product_id"]
+            ]
+
+    def _rows(self, key: str, ids: pl.DataFrame) -> Iterable[dict[str, Any]]:
+        """The rows of these products in a table, in any order; none if it is missing."""
+        if key not in self.scans:
+            return ()
+        known = {*_SCHEMAS[key].names(), *SIDES}
+
+        def read(scan: pl.LazyFrame) -> pl.DataFrame:
+            columns = [name for name in scan.collect_schema().names() if name in known]
+            chosen = scan.select(columns).join(ids.lazy(), on="product_id", how="semi")
+            return _with_days_as_text(chosen).collect(engine="streaming")
+
+        return self._read(key, read).iter_rows(named=True)
+
+    def _read(self, key: str, read: Callable[[pl.LazyFrame], pl.DataFrame]) -> pl.DataFrame:
+        try:
+            return read(self.scans[key])
+        except (*UNREADABLE, ValueError) as error:
+            uri = self.lake.uri_of(key)
+            raise CheckpointError(
+                f"{uri} cannot be read ({first_line(error)}): {_remedy()}"
+            ) from error
+
+
+def _with_days_as_text(table: pl.LazyFrame) -> pl.LazyFrame:
+    """The same table with days as text: Python has no years beyond 9999."""
+    days = pl.field("day").cast(pl.String)
+    quotes = pl.col("^quotes$").list.eval(pl.element().struct.with_fields(day=days))
+    return table.with_columns(pl.col(pl.Date).cast(pl.String), quotes)
+
+
+def _remedy() -> str:
+    return "use `reviewsum run`, or materialize the asset of this table"
+
+
+def _require(scan: pl.LazyFrame, schema: pl.Schema) -> pl.DataFrame:
+    """Refuse a table that lacks columns of a schema; it may have more."""
+    found = scan.collect_schema()
+    require_columns(pl.Schema({k: d for k, d in found.items() if k in schema}), schema)
+    return pl.DataFrame()
+
+
+@dataclass
+class _Text:
+    """A text that is divided into sentences with evidence and what lies between them."""
+
+    title: str
+    side: str | None
+    rest: str
+    sentences: list[dict[str, Any]] = field(default_factory=list)
+
+    def take(self, sentence: str, evidence: Mapping[str, Any]) -> bool:
+        """Put evidence to a sentence, if the rest of the text contains it as a sentence."""
+        place = self.rest.find(sentence)
+        while place >= 0 and not self._is_sentence(place, place + len(sentence)):
+            place = self.rest.find(sentence, place + 1)
+        if place < 0:
+            return False
+        self._add(self.rest[:place])
+        self.sentences.append({"text": sentence, "evidence": evidence})
+        self.rest = self.rest[place + len(sentence) :]
+        return True
+
+    def whole(self) -> dict[str, Any]:
+        """Title and all sentences, as JSON values."""
+        self._add(self.rest)
+        return {"title": self.title, "sentences": self.sentences}
+
+    def _is_sentence(self, start: int, end: int) -> bool:
+        """Whether no sentence of the rest goes across one of these two places."""
+        before, after = self.rest[max(0, start - 2) : start].strip(), self.rest[end : end + 1]
+        begins = not before or before[-1] in _ENDS_OF_SENTENCES
+        return begins and (after in ("", " ") or self.rest[end - 1] in _ENDS_OF_SENTENCES)
+
+    def _add(self, text: str) -> None:
+        if text.strip():
+            self.sentences.append({"text": text.strip()})
+
+
+def _details(
+    merged: Mapping[str, Any],
+    facts: Mapping[str, Any] | None,
+    evidence: Sequence[Mapping[str, Any]],
+) -> Details:
+    texts = _texts(merged)
+    has_texts = any(text.rest for text in texts)
+    taken = [
+        found["supported"]
+        for found in sorted(evidence, key=lambda row: row["place"] or 0)
+        if (sentence := _spaced(found["sentence"]))
+        and any(
+            text.take(sentence, _evidence(found))
+            for text in sorted(texts, key=lambda text: text.side != found["side"])
+        )
+    ]
+    checked = [supported for supported in taken if supported is not None]
+    is_of_reviews = facts is not None and facts["review_count"] == merged["review_count"]
+    row = {
+        "ids": merged["product_id"],
+        "reviews": merged["review_count"] or 0,
+        "stars": _number(facts["mean_stars"]) if facts else None,
+        "checked": len(checked),
+        "unsupported": checked.count(False),
+        "summaries": merged["abstracted_summary"] or "",
+    }
+    details = {
+        "texts": [text.whole() for text in texts],
+        "facts": _facts(facts) if facts else None,
+        "read": {"whole": merged["reviews_read"], "cut": merged["reviews_cut"]},
+    }
+    is_of_texts = len(taken) == len(evidence) and (bool(taken) or not has_texts)
+    return Details(row, details, not is_of_texts, not is_of_reviews)
+
+
+def _texts(merged: Mapping[str, Any]) -> list[_Text]:
+    """The summary and its sides; without the summary, if it is just both sides."""
+    summary = _Text("Summary", None, _spaced(merged["abstracted_summary"]))
+    sides = [
+        _Text(name.capitalize(), name, text)
+        for name in SIDES
+        if (text := _spaced(merged.get(name)))
+    ]
+    if sides and summary.rest == " ".join(side.rest for side in sides):
+        return sides
+    return [summary, *sides]
+
+
+def _spaced(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _evidence(row: Mapping[str, Any]) -> dict[str, Any]:
+    counts = {name: row[name] or 0 for name in ("reviews", "support", "against")}
+    return {
+        **counts,
+        "score": _number(row["score"]),
+        "supported": row["supported"],
+        "quotes": [
+            {
+                "quote": found["quote"] or "",
+                "review": found["review"],
+                "stars": _number(found["stars"]),
+                "day": found["day"],
+                "votes": _number(found["votes"]),
+            }
+            for found in row["quotes"] or ()
+        ],
+    }
+
+
+def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
+    stars = [row[f"stars_{stars}"] or 0 for stars in range(1, 6)]
+    return {
+        "stars": stars if any(stars) else None,
+        "mean": _number(row["mean_stars"]),
+        "critical": _number(row["critical_share"]),
+        "verified": _number(row["verified_share"]),
+        "oldest": row["oldest_day"],
+        "newest": row["newest_day"],
+        "highlights": [
+            {
+                "sentence": found["sentence"] or "",
+                "review": found["review"],
+                "stars": _number(found["stars"]),
+            }
+            for found in row["highlights"] or ()
+        ],
+    }
+
+
+def _number(value: float | None) -> float | int | None:
+    """A number of two digits, which JSON has; others are unknown."""
+    if value is None or not math.isfinite(value):
+        return None
+    return int(value) if value == int(value) else round(value, 2)
