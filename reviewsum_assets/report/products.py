@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,8 +58,9 @@ _SCHEMAS = {
     places.PRODUCT_FACTS: FACTS_SCHEMA,
     places.SUMMARY_EVIDENCE: EVIDENCE_SCHEMA,
 }
-# Each slice reads every table once; its products take some 10 KB each.
+# A product takes some 10 KB in memory, and a row of a table up to 2 KB.
 _PRODUCTS_AT_A_TIME = 10_000
+_ROWS_AT_A_TIME = 100_000
 _ENDS_OF_SENTENCES = ".!?…:;\"'”’)]。！？"  # noqa: RUF001 - meant as they are
 
 
@@ -80,6 +82,7 @@ class Tables:
     """Local copies of the tables of a lake, by key; ``sha256`` is empty for a missing one."""
 
     lake: Lake
+    folder: Path
     scans: Mapping[str, pl.LazyFrame]
     sha256: Mapping[str, str]
 
@@ -98,7 +101,7 @@ class Tables:
                 scans[key], sha256[key] = pl.scan_parquet(path, glob=False), file_sha256(path)
         if places.MERGED_PARQUET not in scans:
             raise CheckpointError(f"{lake.uri_of(places.MERGED_PARQUET)} is missing: {_remedy()}")
-        tables = cls(lake, scans, sha256)
+        tables = cls(lake, folder, scans, sha256)
         for key in scans:
             tables._read(key, partial(_require, schema=_SCHEMAS[key]))
         return tables
@@ -121,31 +124,29 @@ class Tables:
         Raises:
             CheckpointError: a table cannot be read.
         """
-        for some in ids.iter_slices(_PRODUCTS_AT_A_TIME):
+        places_of = ids.with_row_index("slice").with_columns(pl.col("slice") // _PRODUCTS_AT_A_TIME)
+        for key in self.scans:
+            self._read(key, partial(_divide, slices=places_of, folder=self._divided(key)))
+        for number, some in enumerate(ids.iter_slices(_PRODUCTS_AT_A_TIME)):
             merged, facts = (
-                {row["product_id"]: row for row in self._rows(key, some)}
+                {row["product_id"]: row for row in self._rows(key, number)}
                 for key in (places.MERGED_PARQUET, places.PRODUCT_FACTS)
             )
             evidence = defaultdict(list)
-            for row in self._rows(places.SUMMARY_EVIDENCE, some):
+            for row in self._rows(places.SUMMARY_EVIDENCE, number):
                 evidence[row["product_id"]].append(row)
             yield [
                 _details(merged[product], facts.get(product), evidence.get(product, ()))
                 for product in some["product_id"]
             ]
 
-    def _rows(self, key: str, ids: pl.DataFrame) -> Iterable[dict[str, Any]]:
-        """The rows of these products in a table, in any order; none if it is missing."""
-        if key not in self.scans:
-            return ()
-        known = {*_SCHEMAS[key].names(), *SIDES}
+    def _rows(self, key: str, number: int) -> Iterator[dict[str, Any]]:
+        """The rows of the products of one slice in a table; none if the table is missing."""
+        for path in sorted(self._divided(key).glob(f"{number}_*.arrow")):
+            yield from pl.read_ipc(path).iter_rows(named=True)
 
-        def read(scan: pl.LazyFrame) -> pl.DataFrame:
-            columns = [name for name in scan.collect_schema().names() if name in known]
-            chosen = scan.select(columns).join(ids.lazy(), on="product_id", how="semi")
-            return _with_days_as_text(chosen).collect(engine="streaming")
-
-        return self._read(key, read).iter_rows(named=True)
+    def _divided(self, key: str) -> Path:
+        return self.folder / Path(key).stem
 
     def _read(self, key: str, read: Callable[[pl.LazyFrame], pl.DataFrame]) -> pl.DataFrame:
         try:
@@ -157,11 +158,20 @@ class Tables:
             ) from error
 
 
-def _with_days_as_text(table: pl.LazyFrame) -> pl.LazyFrame:
-    """The same table with days as text: Python has no years beyond 9999."""
-    days = pl.field("day").cast(pl.String)
-    quotes = pl.col("^quotes$").list.eval(pl.element().struct.with_fields(day=days))
-    return table.with_columns(pl.col(pl.Date).cast(pl.String), quotes)
+def _divide(table: pl.LazyFrame, slices: pl.DataFrame, folder: Path) -> pl.DataFrame:
+    """Write the rows of each slice of products to files of its own, in one pass over a table."""
+    known = {*chain.from_iterable(schema.names() for schema in _SCHEMAS.values()), *SIDES}
+    chosen = table.select(name for name in table.collect_schema().names() if name in known)
+    # Python has no years beyond 9999, so days are texts.
+    days = pl.element().struct.with_fields(day=pl.field("day").cast(pl.String))
+    texts = chosen.with_columns(pl.col(pl.Date).cast(pl.String), pl.col("^quotes$").list.eval(days))
+    folder.mkdir()
+    rows = table.select(pl.len()).collect().item()
+    for start in range(0, rows, _ROWS_AT_A_TIME):
+        some = texts.slice(start, _ROWS_AT_A_TIME).collect().join(slices, on="product_id")
+        for (number,), part in some.partition_by("slice", as_dict=True, include_key=False).items():
+            part.write_ipc(folder / f"{number}_{start:012d}.arrow", compression="zstd")
+    return slices
 
 
 def _remedy() -> str:
