@@ -284,6 +284,20 @@ class QualitySettings(_Group):
     """Count summaries in other languages than English as defective."""
 
 
+class MergeSettings(_Group):
+    """How checkpoints become the merged table; no summary is computed again for them."""
+
+    repeated_sentences: Literal["drop", "keep"] = "drop"
+    """Sentences of a merged summary that say what an earlier one said, as those of two chunks may:
+    dropped or kept. The checkpoint files keep them."""
+    summary_words: _Natural = 0
+    """Maximum number of words of a merged summary: a longer one keeps the sentences that most of
+    the reviews support that the model read, in their order. 0: no limit."""
+    spreadsheet_csv: bool = False
+    """Write a second merged table, merged_summaries_spreadsheet.csv, in which texts that begin like
+    a formula are preceded by an apostrophe."""
+
+
 _FROM_ENVIRONMENT = SettingsConfigDict(
     env_prefix=ENVIRONMENT_PREFIX,
     env_ignore_empty=True,  # a shell makes an unknown variable of its own an empty one
@@ -294,6 +308,7 @@ class Settings(
     BaseSettings,
     AutomationSettings,
     QualitySettings,
+    MergeSettings,
     SummarySettings,
     EngineSettings,
     SageMakerSettings,
@@ -329,9 +344,6 @@ class Settings(
     """Maximum share of the selected products that a new plan may lose. Beyond it the plan is not
     made current and the merged table stays, until a run with a higher value confirms the loss; 1
     allows any loss."""
-    spreadsheet_csv: bool = False
-    """Write a second merged table, merged_summaries_spreadsheet.csv, in which texts that begin like
-    a formula are preceded by an apostrophe."""
     report_products: _Positive = 100_000
     """Maximum number of products in the report: those with the most reviews."""
 
@@ -356,6 +368,10 @@ class Settings(
     def engine_settings(self) -> EngineSettings:
         """The part that decides the speed of a job."""
         return self._part(EngineSettings)
+
+    def merge_settings(self) -> MergeSettings:
+        """The part that decides how checkpoints are merged."""
+        return self._part(MergeSettings)
 
     def _part(self, part: type[_Kind]) -> _Kind:
         return part(**{name: getattr(self, name) for name in part.model_fields})

@@ -205,8 +205,8 @@ def merged_summaries(
     merged = merge_checkpoints(
         pipeline.lake,
         plan,
+        pipeline.settings.merge_settings(),
         allow_incomplete=config.allow_incomplete,
-        spreadsheet=pipeline.settings.spreadsheet_csv,
     )
     if merged.incomplete_checkpoints:
         context.log.warning(f"merged without {len(merged.incomplete_checkpoints)} checkpoints")

@@ -15,18 +15,16 @@ from reviewsum_assets.checkpoints.manifest import (
     read_chunks,
 )
 from reviewsum_assets.checkpoints.plan import (
-    INPUT_NULLABLE,
-    INPUT_SCHEMA,
     Plan,
     PlannedCheckpoint,
     partition_key,
+    read_planned_reviews,
     read_table,
     require_plan,
 )
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoint
 from reviewsum_assets.errors import CheckpointError, PlanError
 from reviewsum_assets.storage.lake import Lake
-from reviewsum_assets.storage.tables import first_line, parse_table
 
 _OF_PRODUCT = {
     *("product_id", "reviews", "reviews_read", "reviews_cut"),
@@ -157,17 +155,8 @@ def _window(
     lake: Lake, planned: PlannedCheckpoint, product_id: str
 ) -> tuple[str, tuple[ReadReview, ...]]:
     """A product's text as read, and its reviews."""
-    content = lake.get(planned.input_key)
-    try:
-        table = parse_table(content or b"", INPUT_SCHEMA, nullable=INPUT_NULLABLE)
-        found = table.row(by_predicate=pl.col("product_id") == product_id, named=True)
-    except (ValueError, pl.exceptions.RowsError) as error:
-        damage = "is gone" if content is None else f"cannot be read ({first_line(error)})"
-        raise CheckpointError(
-            f"{lake.uri_of(planned.input_key)}, the reviews that {planned.partition_key} was made "
-            f"of, {damage}. To fix: remove it, then use `reviewsum run`, which makes it again from "
-            "the dumps"
-        ) from error
+    table = read_planned_reviews(lake, planned)
+    found = table.row(by_predicate=pl.col("product_id") == product_id, named=True)
     text, cut = found["all_reviews"] or "", found["cut_reviews"] or ()
     lines = text.strip("\n").split("\n")
     ratings = found["ratings"] or []

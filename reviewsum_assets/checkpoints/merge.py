@@ -1,6 +1,8 @@
 """The merged table: every selected product's newest summary, as CSV and Parquet.
 
-Also as CSV for spreadsheets, on request. All of it streams: memory holds ids, not summaries.
+Also as CSV for spreadsheets, on request. Sentences that repeat an earlier one are left out, and
+long summaries keep the sentences with the most support, as the settings say; checkpoint files stay
+as they are. All of it streams: memory holds ids, not summaries.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -21,12 +23,21 @@ from pydantic import Field
 from reviewsum_assets.checkpoints.manifest import (
     COLUMNS,
     QuarantinedProduct,
+    SummaryRow,
     read_rows,
     require_summaries,
 )
-from reviewsum_assets.checkpoints.plan import Plan, read_table
+from reviewsum_assets.checkpoints.plan import (
+    Plan,
+    PlannedCheckpoint,
+    read_planned_reviews,
+    read_table,
+)
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoints
 from reviewsum_assets.errors import CheckpointError, first_names
+from reviewsum_assets.reviews.evidence import shortened
+from reviewsum_assets.reviews.sentences import SENTENCE_END, without_repeats
+from reviewsum_assets.settings import MergeSettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.records import Count, SealedRecord, file_sha256
@@ -66,6 +77,7 @@ MERGED_SCHEMA = pl.Schema(
 # Additional columns of the Parquet table, see ``SummarizedProduct``; null if unknown.
 COVERAGE_COLUMNS = pl.Schema({"reviews_read": pl.Int64, "reviews_cut": pl.Int64})
 MERGED_PARQUET_SCHEMA = pl.Schema({**MERGED_SCHEMA, **COVERAGE_COLUMNS})
+_DEFAULT = MergeSettings()
 _MAKE_IT = "use `reviewsum run`, or materialize merged_summaries"
 
 
@@ -82,6 +94,7 @@ class MergedTable(SealedRecord):
     parquet_sha256: str
     parquet_bytes: Count
     spreadsheet_sha256: str = ""  # empty: there is no table for spreadsheets
+    settings: MergeSettings
     merged_from: str  # ``content_digest`` of the checkpoints
 
     @property
@@ -101,24 +114,32 @@ def content_digest(checksums: Mapping[int, str]) -> str:
 
 
 def merge_checkpoints(
-    lake: Lake, plan: Plan, *, allow_incomplete: bool = False, spreadsheet: bool = False
+    lake: Lake,
+    plan: Plan,
+    settings: MergeSettings = _DEFAULT,
+    *,
+    allow_incomplete: bool = False,
 ) -> MergedTable:
     """Write the merged table of ``plan`` as CSV and Parquet.
 
     Args:
         lake: read from and written to.
         plan: the current plan.
+        settings: sentences that stay, and whether there is a table for spreadsheets; without that
+            setting, an earlier one is removed.
         allow_incomplete: merge the valid checkpoints, and record the others.
-        spreadsheet: also write the table for spreadsheets; otherwise remove it.
 
     Raises:
         CheckpointError: a checkpoint is missing or invalid and ``allow_incomplete`` is not set,
-            or none is valid, or no product has a summary.
+            or none is valid, or no product has a summary, or the reviews of a checkpoint, which
+            ``summary_words`` needs, are missing.
     """
+    spreadsheet = settings.spreadsheet_csv
     with tempfile.TemporaryDirectory(prefix="reviewsum-merge-") as scratch:
         csv_path, parquet_path = Path(scratch, "merged.csv"), Path(scratch, "merged.parquet")
         coverage_path = Path(scratch, "coverage.csv")
-        rows, quarantined, bad, checksums = _write_csv(lake, plan, csv_path, coverage_path)
+        texts = _Texts(lake, settings)
+        rows, quarantined, bad, checksums = _write_csv(lake, plan, texts, csv_path, coverage_path)
         if bad and (not allow_incomplete or len(bad) == len(plan.checkpoints)):
             names = first_names([state.describe() for state in bad])
             raise CheckpointError(
@@ -144,6 +165,7 @@ def merge_checkpoints(
             parquet_sha256=file_sha256(parquet_path),
             parquet_bytes=parquet_path.stat().st_size,
             spreadsheet_sha256=file_sha256(spreadsheet_path) if spreadsheet else "",
+            settings=settings,
             merged_from=content_digest(checksums),
         )
         lake.put_file(places.MERGED_PARQUET, parquet_path)
@@ -182,8 +204,38 @@ def merged_slices(lake: Lake, rows: int) -> Iterator[pl.DataFrame]:
         raise CheckpointError(f"{uri} cannot be read ({first_line(error)}): {_MAKE_IT}") from error
 
 
+@dataclass(frozen=True)
+class _Texts:
+    """The texts of merged summaries, from those of checkpoints."""
+
+    lake: Lake
+    settings: MergeSettings
+
+    def of(self, planned: PlannedCheckpoint, rows: Sequence[SummaryRow]) -> list[str]:
+        """The text of each row of one checkpoint."""
+        texts = [row.abstracted_summary for row in rows]
+        if self.settings.repeated_sentences == "drop":
+            texts = [without_repeats(text) for text in texts]
+        most = self.settings.summary_words
+        if not most or all(len(text.split()) <= most for text in texts):
+            return texts
+        columns = "product_id", "all_reviews", "ratings"
+        read = read_planned_reviews(self.lake, planned).select(columns)
+        reviews = {
+            product: _separate(text or "", stars) for product, text, stars in read.iter_rows()
+        }
+        found = zip(rows, texts, strict=True)
+        return [shortened(text, most, *reviews[row.product_id]) for row, text in found]
+
+
+def _separate(text: str, stars: list[float | None] | None) -> tuple[list[str], list[float | None]]:
+    """The reviews of a window with their stars; where they are not separate, its sentences."""
+    lines = text.strip("\n").split("\n") if stars is not None else SENTENCE_END.split(text)
+    return lines, stars if stars is not None else [None] * len(lines)
+
+
 def _write_csv(
-    lake: Lake, plan: Plan, path: Path, coverage_path: Path
+    lake: Lake, plan: Plan, texts: _Texts, path: Path, coverage_path: Path
 ) -> tuple[int, list[QuarantinedProduct], list[CheckpointState], dict[int, str]]:
     """Write every newest row, and the reviews read of its product to a second file.
 
@@ -216,7 +268,10 @@ def _write_csv(
             newest = review_counts.pop(state.planned.number)
             read = {p.product_id: (p.reviews_read, p.reviews_cut) for p in state.manifest.products}
             merged = [row for row in state.rows if row.product_id in newest]
-            writer.writerows(row._replace(review_count=newest[row.product_id]) for row in merged)
+            writer.writerows(
+                (row.product_id, text, newest[row.product_id])
+                for row, text in zip(merged, texts.of(state.planned, merged), strict=True)
+            )
             coverage_writer.writerows(read[row.product_id] for row in merged)
             rows += len(merged)
             quarantined += [q for q in state.manifest.quarantined if q.product_id in newest]

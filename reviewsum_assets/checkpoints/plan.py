@@ -17,12 +17,12 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reviewsum_assets.checkpoints.review_window import COVERAGE
-from reviewsum_assets.errors import PlanError, first_problem
+from reviewsum_assets.errors import CheckpointError, PlanError, first_problem
 from reviewsum_assets.settings import SummarySettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.records import Count, PlaceName, SealedRecord
-from reviewsum_assets.storage.tables import as_parquet, parse_table
+from reviewsum_assets.storage.tables import as_parquet, first_line, parse_table
 
 _PLAN_KEY = re.compile(rf"{places.PLANS}/plan_([0-9]{{6,18}})\.json")
 # Checkpoints of a removed plan are found by their numbers and their input hashes.
@@ -329,6 +329,24 @@ def read_table(lake: Lake, plan: Plan) -> pl.DataFrame:
         raise PlanError(
             f"table {lake.uri_of(key)} of {places.plan_document(plan.sequence)} cannot be read "
             f"({error}). {_REMEDY}"
+        ) from error
+
+
+def read_planned_reviews(lake: Lake, planned: PlannedCheckpoint) -> pl.DataFrame:
+    """The products of a checkpoint with their reviews as the model reads them, ``INPUT_SCHEMA``.
+
+    Raises:
+        CheckpointError: they are missing or damaged.
+    """
+    content = lake.get(planned.input_key)
+    try:
+        return parse_table(content or b"", INPUT_SCHEMA, nullable=INPUT_NULLABLE)
+    except ValueError as error:
+        damage = "is gone" if content is None else f"cannot be read ({first_line(error)})"
+        raise CheckpointError(
+            f"{lake.uri_of(planned.input_key)}, the reviews that {planned.partition_key} was made "
+            f"of, {damage}. To fix: remove it, then use `reviewsum run`, which makes it again from "
+            "the dumps"
         ) from error
 
 

@@ -19,6 +19,7 @@ from reviewsum_assets.checkpoints.plan import (
     partition_key,
     read_table,
 )
+from reviewsum_assets.reviews.sentences import NUMBER_WORDS
 from reviewsum_assets.settings import QualitySettings
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.tables import parse_table
@@ -45,22 +46,12 @@ class Finding:
         return self.count / max(1, total, self.count)
 
 
-# Without "one", mostly a pronoun, and "hundred" and "thousand", mostly figures of speech.
-_SMALL = (
-    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-)
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_WORDS = {
-    **{word: str(number) for number, word in enumerate(_SMALL.split(), start=2)},
-    **{word: str(10 * number) for number, word in enumerate(_TENS.split(), start=2)},
-}
 _NUMBER = "|".join(
     (
         r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?",
         r"[0-9]*\.[0-9]+",
         r"[0-9]+",
-        rf"\b(?:{'|'.join(_WORDS)})\b",
+        rf"\b(?:{'|'.join(NUMBER_WORDS)})\b",
     )
 )
 
@@ -81,7 +72,8 @@ def has_number(text: pl.Expr) -> pl.Expr:
 
 def _numbers(text: pl.Expr) -> pl.Expr:
     found = text.fill_null("").str.to_lowercase().str.extract_all(_NUMBER)
-    return found.list.eval(pl.element().str.replace_all(",", "").replace(_WORDS).cast(pl.Float64))
+    number = pl.element().str.replace_all(",", "").replace(NUMBER_WORDS)
+    return found.list.eval(number.cast(pl.Float64))
 
 
 class Defect(StrEnum):

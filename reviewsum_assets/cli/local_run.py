@@ -275,14 +275,16 @@ def _standing_plan(pipeline: Pipeline, say: Callable[[str], None]) -> Plan | Non
 
 def _is_done(pipeline: Pipeline, runs: _Runs, status: LakeStatus) -> bool:
     """Whether all checkpoints of the plan are valid and merged, and facts and report are there."""
-    has_spreadsheet = status.merged is not None and bool(status.merged.spreadsheet_sha256)
+    is_as_set = (
+        status.merged is not None and status.merged.settings == pipeline.settings.merge_settings()
+    )
     return (
         not status.incomplete
         and status.is_merged
         and not merged_file_problems(pipeline.lake)
         and _has_facts(pipeline)
         and has_current_report(pipeline.lake, pipeline.settings.report_products)
-        and (has_spreadsheet or not pipeline.settings.spreadsheet_csv)
+        and is_as_set
         and not runs.failed_last(REFRESH, "merge")
     )
 

@@ -24,7 +24,8 @@ from reviewsum_assets.reviews.grouped import (
     scan_grouped,
 )
 from reviewsum_assets.reviews.grouping import group_reviews
-from reviewsum_assets.reviews.highlights import SENTENCE_END, highlights_of_product
+from reviewsum_assets.reviews.highlights import highlights_of_product
+from reviewsum_assets.reviews.sentences import SENTENCE_END
 from reviewsum_assets.settings import Settings, SummarySettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake

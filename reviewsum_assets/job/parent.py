@@ -109,7 +109,7 @@ def summarize_grouped(
     plan = make_plan(lake, grouped, grouped_version, model.version, settings).plan
     result = run(job_spec(plan, plan.checkpoints, lake=lake.uri, engine=settings.engine_settings()))
     if result.exit_code == 0:
-        merge_checkpoints(lake, plan)
+        merge_checkpoints(lake, plan, settings.merge_settings())
     return result
 
 

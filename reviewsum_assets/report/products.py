@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -20,6 +20,7 @@ import polars as pl
 from reviewsum_assets.checkpoints.merge import MERGED_PARQUET_SCHEMA
 from reviewsum_assets.errors import CheckpointError
 from reviewsum_assets.reviews.facts import FACTS_SCHEMA
+from reviewsum_assets.reviews.sentences import SENTENCE_END
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.records import file_sha256
@@ -61,14 +62,13 @@ _SCHEMAS = {
 # A product takes some 10 KB in memory, and a row of a table up to 2 KB.
 _PRODUCTS_AT_A_TIME = 10_000
 _ROWS_AT_A_TIME = 100_000
-_ENDS_OF_SENTENCES = ".!?…:;\"'”’)]。！？"  # noqa: RUF001 - meant as they are
 
 
 class Details(NamedTuple):
     """One product: its row of the list, and what its details show, both as JSON values.
 
-    ``lacks_evidence`` is True if evidence is of other sentences, or of none; ``lacks_facts`` if
-    facts are missing or count other reviews than the merged table.
+    ``lacks_evidence`` is True if a sentence has no evidence, or evidence has no sentence;
+    ``lacks_facts`` if facts are missing or count other reviews than the merged table.
     """
 
     row: Mapping[str, Any]
@@ -187,39 +187,26 @@ def _require(scan: pl.LazyFrame, schema: pl.Schema) -> pl.DataFrame:
 
 @dataclass
 class _Text:
-    """A text that is divided into sentences with evidence and what lies between them."""
+    """A text as sentences; evidence is given to them in their order."""
 
     title: str
     side: str | None
-    rest: str
-    sentences: list[dict[str, Any]] = field(default_factory=list)
+    sentences: list[dict[str, Any]]
+    next: int = 0
 
-    def take(self, sentence: str, evidence: Mapping[str, Any]) -> bool:
-        """Put evidence to a sentence, if the rest of the text contains it as a sentence."""
-        place = self.rest.find(sentence)
-        while place >= 0 and not self._is_sentence(place, place + len(sentence)):
-            place = self.rest.find(sentence, place + 1)
-        if place < 0:
-            return False
-        self._add(self.rest[:place])
-        self.sentences.append({"text": sentence, "evidence": evidence})
-        self.rest = self.rest[place + len(sentence) :]
-        return True
+    @classmethod
+    def of(cls, title: str, side: str | None, text: str | None) -> _Text:
+        sentences = SENTENCE_END.split((text or "").strip())
+        return cls(title, side, [{"text": sentence} for sentence in sentences if sentence])
 
-    def whole(self) -> dict[str, Any]:
-        """Title and all sentences, as JSON values."""
-        self._add(self.rest)
-        return {"title": self.title, "sentences": self.sentences}
-
-    def _is_sentence(self, start: int, end: int) -> bool:
-        """Whether no sentence of the rest goes across one of these two places."""
-        before, after = self.rest[max(0, start - 2) : start].strip(), self.rest[end : end + 1]
-        begins = not before or before[-1] in _ENDS_OF_SENTENCES
-        return begins and (after in ("", " ") or self.rest[end - 1] in _ENDS_OF_SENTENCES)
-
-    def _add(self, text: str) -> None:
-        if text.strip():
-            self.sentences.append({"text": text.strip()})
+    def take(self, row: Mapping[str, Any]) -> bool:
+        """Give evidence to the next sentence that is the one it was found for."""
+        for place in range(self.next, len(self.sentences)):
+            if self.sentences[place]["text"] == row["sentence"]:
+                self.sentences[place]["evidence"] = _evidence(row)
+                self.next = place + 1
+                return True
+        return False
 
 
 def _details(
@@ -228,15 +215,10 @@ def _details(
     evidence: Sequence[Mapping[str, Any]],
 ) -> Details:
     texts = _texts(merged)
-    has_texts = any(text.rest for text in texts)
     taken = [
-        found["supported"]
-        for found in sorted(evidence, key=lambda row: row["place"] or 0)
-        if (sentence := _spaced(found["sentence"]))
-        and any(
-            text.take(sentence, _evidence(found))
-            for text in sorted(texts, key=lambda text: text.side != found["side"])
-        )
+        row["supported"]
+        for row in sorted(evidence, key=lambda row: row["place"] or 0)
+        if any(text.take(row) for text in texts if row["side"] in (None, text.side))
     ]
     checked = [supported for supported in taken if supported is not None]
     is_of_reviews = facts is not None and facts["review_count"] == merged["review_count"]
@@ -249,29 +231,20 @@ def _details(
         "summaries": merged["abstracted_summary"] or "",
     }
     details = {
-        "texts": [text.whole() for text in texts],
+        "texts": [{"title": text.title, "sentences": text.sentences} for text in texts],
         "facts": _facts(facts) if facts else None,
         "read": {"whole": merged["reviews_read"], "cut": merged["reviews_cut"]},
     }
-    is_of_texts = len(taken) == len(evidence) and (bool(taken) or not has_texts)
-    return Details(row, details, not is_of_texts, not is_of_reviews)
+    sentences = sum(len(text.sentences) for text in texts)
+    return Details(row, details, len(taken) < max(sentences, len(evidence)), not is_of_reviews)
 
 
 def _texts(merged: Mapping[str, Any]) -> list[_Text]:
-    """The summary and its sides; without the summary, if it is just both sides."""
-    summary = _Text("Summary", None, _spaced(merged["abstracted_summary"]))
+    """The sides of a summary that has them, otherwise the summary."""
     sides = [
-        _Text(name.capitalize(), name, text)
-        for name in SIDES
-        if (text := _spaced(merged.get(name)))
+        _Text.of(side.capitalize(), side, text) for side in SIDES if (text := merged.get(side))
     ]
-    if sides and summary.rest == " ".join(side.rest for side in sides):
-        return sides
-    return [summary, *sides]
-
-
-def _spaced(text: str | None) -> str:
-    return " ".join((text or "").split())
+    return sides or [_Text.of("Summary", None, merged["abstracted_summary"])]
 
 
 def _evidence(row: Mapping[str, Any]) -> dict[str, Any]:

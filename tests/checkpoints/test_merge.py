@@ -18,6 +18,7 @@ from reviewsum_assets.checkpoints.merge import (
 )
 from reviewsum_assets.errors import CheckpointError
 from reviewsum_assets.lake_state import verify_lake
+from reviewsum_assets.settings import MergeSettings
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from tests.support.checkpoints import complete, grouped, plan_products, products
@@ -144,7 +145,7 @@ def test_a_table_for_spreadsheets_has_no_formulas_and_does_not_outlive_the_next_
 ) -> None:
     plan = plan_products(any_lake, {"-P1": "text", "P2": "text"}).plan
     complete(any_lake, plan, texts={"-P1": COMMAND, "P2": "Café, good."})
-    merge_checkpoints(any_lake, plan, spreadsheet=True)
+    merge_checkpoints(any_lake, plan, MergeSettings(spreadsheet_csv=True))
     found = (any_lake.get(places.MERGED_SPREADSHEET) or b"").decode("utf-8-sig")
     assert list(csv.reader(found.splitlines()))[1:] == [
         ["'-P1", f"'{COMMAND}", "1000"],
@@ -158,6 +159,50 @@ def test_a_table_for_spreadsheets_has_no_formulas_and_does_not_outlive_the_next_
     merge_checkpoints(any_lake, plan)
     assert any_lake.head(places.MERGED_SPREADSHEET) is None
     assert verify_lake(any_lake) == []
+
+
+SAID_TWICE = "Great sound. It broke after a week. The sound is great. Easy to use."
+
+
+def test_no_sentence_is_said_twice_in_the_merged_table(any_lake: Lake) -> None:
+    plan = plan_products(any_lake, {"a": "text", "b": "text"}).plan
+    complete(any_lake, plan, texts={"a": SAID_TWICE, "b": "Another one."})
+    before = any_lake.get(places.checkpoint_csv(1))
+    merged = merge_checkpoints(any_lake, plan)
+    assert merged_rows(any_lake)["a"][0] == "Great sound. It broke after a week. Easy to use."
+    assert merged_rows(any_lake)["b"][0] == "Another one."
+    kept = MergeSettings(repeated_sentences="keep")
+    assert merge_checkpoints(any_lake, plan, kept).csv_sha256 != merged.csv_sha256
+    assert merged_rows(any_lake)["a"][0] == SAID_TWICE
+    assert any_lake.get(places.checkpoint_csv(1)) == before
+
+
+@pytest.mark.parametrize("separable", [True, False])
+def test_a_long_summary_keeps_the_sentences_that_most_reviews_support(
+    lake: Lake, separable: bool
+) -> None:
+    reviews = "It broke after one week.\nIt broke after a week.\nIt broke. It is easy to use."
+    text = reviews if separable else reviews.replace("\n", " ")
+    plan = plan_products(
+        lake, {"a": text, "b": text}, counts={"a": 3, "b": 3}, separable=separable
+    ).plan
+    complete(lake, plan, texts={"a": SAID_TWICE, "b": "Great sound."})
+    merge_checkpoints(lake, plan, MergeSettings(summary_words=9))
+    assert merged_rows(lake)["a"][0] == "It broke after a week. Easy to use."
+    assert merged_rows(lake)["b"][0] == "Great sound."
+    merge_checkpoints(lake, plan, MergeSettings(summary_words=1))
+    assert merged_rows(lake)["a"][0] == "It broke after a week."
+
+
+def test_without_its_reviews_no_summary_is_shortened(lake: Lake) -> None:
+    plan = plan_products(lake, {"a": "text"}).plan
+    complete(lake, plan, texts={"a": SAID_TWICE})
+    merge_checkpoints(lake, plan)
+    lake.delete(plan.checkpoints[0].input_key)
+    before = merged_rows(lake)
+    with pytest.raises(CheckpointError, match=r"the reviews that checkpoint_00001 was made of"):
+        merge_checkpoints(lake, plan, MergeSettings(summary_words=5))
+    assert merged_rows(lake) == before
 
 
 COUNTS = {"P000000": 25, "P000001": 12, "P000002": 7, "P000003": 5_000}
