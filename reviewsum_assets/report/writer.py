@@ -271,7 +271,7 @@ def _shortcomings(merged: MergedTable | None, plan: Plan | None) -> Iterator[str
         yield "The merged table is of an earlier plan than the current one."
     if merged is not None and merged.incomplete_checkpoints:
         count = len(merged.incomplete_checkpoints)
-        yield f"The merged table lacks the products of {count:,} checkpoints that are pending."
+        yield f"Pending checkpoints whose products the merged table lacks: {count:,}."
 
 
 def _gaps(tables: Tables, parts: _Parts) -> Iterator[str]:
