@@ -17,10 +17,7 @@ def test_merge_writes_the_report_and_its_pages_name_it(small: SmallPipeline) -> 
     found = small.materializations(small.execute("merge"))
     page = lake.uri_of(places.REPORT)
     assert found["merged_summaries"]["report"] == found["summary_report"]["report"] == page
-    assert (found["summary_report"]["products"], found["summary_report"]["products_shown"]) == (
-        6,
-        6,
-    )
+    assert found["summary_report"]["products"] == found["summary_report"]["products_shown"] == 6
     assert "There are no product facts yet" in found["summary_report"]["notes"]
     assert len(read_page(lake.get(places.REPORT)).rows["ids"]) == 6
     assert has_current_report(lake, small.pipeline.settings.report_products)
