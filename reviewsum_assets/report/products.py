@@ -59,6 +59,8 @@ _SCHEMAS = {
     places.PRODUCT_FACTS: FACTS_SCHEMA,
     places.SUMMARY_EVIDENCE: EVIDENCE_SCHEMA,
 }
+# Keys of the tables that a page is made from; only the first has to be there.
+TABLES = tuple(_SCHEMAS)
 # A product takes some 10 KB in memory, and a row of a table up to 2 KB.
 _PRODUCTS_AT_A_TIME = 10_000
 _ROWS_AT_A_TIME = 100_000
@@ -93,14 +95,15 @@ class Tables:
         Raises:
             CheckpointError: there is no merged table, or a table has other columns.
         """
-        scans, sha256 = {}, dict.fromkeys(_SCHEMAS, "")
-        for key in _SCHEMAS:
+        scans, sha256 = {}, dict.fromkeys(TABLES, "")
+        for key in TABLES:
             if lake.head(key) is not None:
                 path = folder / Path(key).name
                 lake.download(key, path)
                 scans[key], sha256[key] = pl.scan_parquet(path, glob=False), file_sha256(path)
         if places.MERGED_PARQUET not in scans:
-            raise CheckpointError(f"{lake.uri_of(places.MERGED_PARQUET)} is missing: {_remedy()}")
+            uri = lake.uri_of(places.MERGED_PARQUET)
+            raise CheckpointError(f"{uri} is missing: {_remedy(places.MERGED_PARQUET)}")
         tables = cls(lake, folder, scans, sha256)
         for key in scans:
             tables._read(key, partial(_require, schema=_SCHEMAS[key]))
@@ -124,9 +127,9 @@ class Tables:
         Raises:
             CheckpointError: a table cannot be read.
         """
-        places_of = ids.with_row_index("slice").with_columns(pl.col("slice") // _PRODUCTS_AT_A_TIME)
+        slices = ids.with_row_index("slice").with_columns(pl.col("slice") // _PRODUCTS_AT_A_TIME)
         for key in self.scans:
-            self._read(key, partial(_divide, slices=places_of, folder=self._divided(key)))
+            self._read(key, partial(_divide, slices=slices, folder=self._divided(key)))
         for number, some in enumerate(ids.iter_slices(_PRODUCTS_AT_A_TIME)):
             merged, facts = (
                 {row["product_id"]: row for row in self._rows(key, number)}
@@ -154,7 +157,7 @@ class Tables:
         except (*UNREADABLE, ValueError) as error:
             uri = self.lake.uri_of(key)
             raise CheckpointError(
-                f"{uri} cannot be read ({first_line(error)}): {_remedy()}"
+                f"{uri} cannot be read ({first_line(error)}): {_remedy(key)}"
             ) from error
 
 
@@ -174,8 +177,9 @@ def _divide(table: pl.LazyFrame, slices: pl.DataFrame, folder: Path) -> pl.DataF
     return slices
 
 
-def _remedy() -> str:
-    return "use `reviewsum run`, or materialize the asset of this table"
+def _remedy(key: str) -> str:
+    """What makes a table again; its asset has the name of the table."""
+    return f"use `reviewsum run`, or materialize {Path(key).stem}"
 
 
 def _require(scan: pl.LazyFrame, schema: pl.Schema) -> pl.DataFrame:

@@ -28,7 +28,7 @@ from reviewsum_assets.checkpoints.merge import MergedTable, current_merged_table
 from reviewsum_assets.checkpoints.plan import Plan, current_plan
 from reviewsum_assets.errors import LakeError, ModelError, PlanError
 from reviewsum_assets.job.models.directory import read_ready_model
-from reviewsum_assets.report.products import Details, Tables
+from reviewsum_assets.report.products import TABLES, Details, Tables
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.records import file_sha256
@@ -105,7 +105,7 @@ def _copy(path: Path, output: Path) -> None:
 def has_current_report(lake: Lake, most: int) -> bool:
     """Whether the page of the lake is that of its tables, with at most so many products."""
     head = _head(lake)
-    if head is None or head != _sources({key: lake.sha256(key) for key in _TABLES}, most):
+    if head is None or head != _sources({key: lake.sha256(key) for key in TABLES}, most):
         return False
     return lake.directory is None or not damaged_report(lake)  # S3 verifies checksums of its own
 
@@ -122,9 +122,6 @@ def damaged_report(lake: Lake) -> list[str]:
             left -= len(piece)
         is_whole = left == 0 and file.read() == _CHECKSUM % digest.hexdigest().encode()
     return [] if is_whole else [f"{places.REPORT} is not what was written: its SHA-256 differs"]
-
-
-_TABLES = (places.MERGED_PARQUET, places.PRODUCT_FACTS, places.SUMMARY_EVIDENCE)
 
 
 def _sources(sha256: Mapping[str, str | None], most: int) -> dict[str, Any]:

@@ -31,9 +31,9 @@ QUOTE = {
 
 def row(sentence: str, supported: bool | None = True, **changes: Any) -> dict[str, Any]:
     """Evidence of one sentence, without product and place."""
-    found = {"side": None, "sentence": sentence, "reviews": 60, "support": 12 if supported else 0}
-    found |= {"against": 3, "score": 0.5, "supported": supported, "quotes": [QUOTE]}
-    return {**found, **changes}
+    counts = {"reviews": 60, "support": 12 if supported else 0, "against": 3, "score": 0.5}
+    found = {"side": None, "sentence": sentence, "supported": supported, "quotes": [QUOTE]}
+    return {**counts, **found, **changes}
 
 
 @dataclass(frozen=True)
