@@ -12,6 +12,7 @@ from reviewsum_assets.assets.pipeline import pipeline_resource
 from reviewsum_assets.assets.product_facts import product_facts
 from reviewsum_assets.assets.quality_checks import canary_check, summary_quality_checks
 from reviewsum_assets.assets.summarizer_model import summarizer_model
+from reviewsum_assets.assets.summary_evidence import evidence_check, summary_evidence
 from reviewsum_assets.assets.summary_report import summary_report
 from reviewsum_assets.automation.alerts import alert_on_failure
 from reviewsum_assets.automation.jobs import ingest, merge, refresh, refresh_schedule, summarize
@@ -32,6 +33,7 @@ defs = dg.Definitions(
         chunk_summaries,
         checkpoint_files,
         merged_summaries,
+        summary_evidence,
         summary_report,
     ],
     asset_checks=[
@@ -39,6 +41,7 @@ defs = dg.Definitions(
         canary_check,
         merged_summaries_checks,
         summary_quality_checks,
+        evidence_check,
     ],
     jobs=[refresh, ingest, summarize, merge],
     schedules=[refresh_schedule(load_automation_settings().refresh_cron)],

@@ -35,7 +35,8 @@ from reviewsum_assets.job.models import directory
 from reviewsum_assets.job.models.conversion import damaged_conversion
 from reviewsum_assets.job.models.directory import damaged_model
 from reviewsum_assets.report.writer import damaged_report
-from reviewsum_assets.reviews.facts import damaged_facts
+from reviewsum_assets.reviews.evidence_table import SUMMARY_EVIDENCE
+from reviewsum_assets.reviews.facts import PRODUCT_FACTS
 from reviewsum_assets.reviews.grouped import (
     current_grouped_reviews,
     damaged_tables,
@@ -191,7 +192,8 @@ def verify_lake(lake: Lake) -> list[str]:
             problems.append(state.describe())
         else:
             checksums[state.planned.number] = state.manifest.csv_sha256
-    problems += damaged_facts(lake) + damaged_report(lake)
+    problems += [*PRODUCT_FACTS.damage(lake), *SUMMARY_EVIDENCE.damage(lake)]
+    problems += damaged_report(lake)
     return problems + _merged_problems(lake, plan, content_digest(checksums))
 
 

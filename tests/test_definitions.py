@@ -32,9 +32,10 @@ def test_the_graph_is_that_of_the_pipeline_and_all_of_it_is_described() -> None:
         "chunk_summaries": ["checkpoint_plan", "summarizer_model"],
         "checkpoint_files": ["chunk_summaries"],
         "merged_summaries": ["checkpoint_files", "checkpoint_plan"],
-        "summary_report": ["merged_summaries", "product_facts"],
+        "summary_evidence": ["merged_summaries", "product_facts"],
+        "summary_report": ["merged_summaries", "product_facts", "summary_evidence"],
     }
     checks = [spec for check in defs.asset_checks or () for spec in check.check_specs]
-    assert len(checks) == 17
+    assert len(checks) == 18
     assert all(spec.description for spec in specs)
     assert all(check.description for check in checks)

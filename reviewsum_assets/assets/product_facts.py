@@ -9,7 +9,8 @@ from reviewsum_assets.assets.grouped_reviews import grouped_reviews
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.assets.run_failure import fails_plainly
 from reviewsum_assets.errors import PlanError
-from reviewsum_assets.reviews.facts import ProductFacts, first_facts, write_facts
+from reviewsum_assets.reviews.derived_table import TableRecord
+from reviewsum_assets.reviews.facts import PRODUCT_FACTS, write_facts
 from reviewsum_assets.reviews.grouped import current_grouped_reviews
 from reviewsum_assets.storage import places
 
@@ -51,7 +52,7 @@ def product_facts(
     )
 
 
-def _metadata(pipeline: Pipeline, facts: ProductFacts, *, computed: int) -> dict[str, Any]:
+def _metadata(pipeline: Pipeline, facts: TableRecord, *, computed: int) -> dict[str, Any]:
     return {
         "products_computed": computed,
         "products_unchanged": facts.rows - computed,
@@ -63,7 +64,7 @@ def _metadata(pipeline: Pipeline, facts: ProductFacts, *, computed: int) -> dict
 
 def _preview(pipeline: Pipeline) -> dg.MarkdownMetadataValue:
     columns = ["product_id", "review_count", "mean_stars", "critical_share", "highlights_text"]
-    first = first_facts(pipeline.lake, _PREVIEW_PRODUCTS).select(columns)
+    first = PRODUCT_FACTS.scan(pipeline.lake).select(columns).head(_PREVIEW_PRODUCTS).collect()
     return display.preview(
         columns,
         (

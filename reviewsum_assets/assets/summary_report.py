@@ -6,12 +6,13 @@ from reviewsum_assets.assets.merged_summaries import merged_summaries
 from reviewsum_assets.assets.pipeline import Pipeline, StageProgress
 from reviewsum_assets.assets.product_facts import product_facts
 from reviewsum_assets.assets.run_failure import fails_plainly
+from reviewsum_assets.assets.summary_evidence import summary_evidence
 from reviewsum_assets.report.writer import write_report
 from reviewsum_assets.storage import places
 
 
 @dg.asset(
-    deps=[merged_summaries, product_facts],
+    deps=[merged_summaries, product_facts, summary_evidence],
     group_name="summaries",
     kinds={"html"},
     owners=["team:reviewsum"],

@@ -11,6 +11,7 @@ from reviewsum_assets.assets.merged_summaries import merged_summaries
 from reviewsum_assets.assets.partitions import REFRESH
 from reviewsum_assets.assets.product_facts import product_facts
 from reviewsum_assets.assets.summarizer_model import summarizer_model
+from reviewsum_assets.assets.summary_evidence import summary_evidence
 from reviewsum_assets.assets.summary_report import summary_report
 from reviewsum_assets.errors import SettingsError
 
@@ -22,12 +23,8 @@ _DAILY = "0 5 * * *"
 refresh = dg.define_asset_job(
     REFRESH,
     selection=dg.AssetSelection.assets(
-        grouped_reviews,
-        product_facts,
-        summarizer_model,
-        checkpoint_plan,
-        merged_summaries,
-        summary_report,
+        *(grouped_reviews, product_facts, summarizer_model, checkpoint_plan),
+        *(merged_summaries, summary_evidence, summary_report),
     ),
     description=(
         "Costs money where jobs run on AWS. Does everything: reads the dumps, plans new and "

@@ -44,7 +44,8 @@ from reviewsum_assets.lake_state import (
 )
 from reviewsum_assets.report.writer import has_current_report
 from reviewsum_assets.reviews.dumps import put_sample
-from reviewsum_assets.reviews.facts import undamaged_facts
+from reviewsum_assets.reviews.evidence_table import SUMMARY_EVIDENCE, evidence_source
+from reviewsum_assets.reviews.facts import PRODUCT_FACTS
 from reviewsum_assets.reviews.grouped import current_grouped_reviews, damaged_tables
 from reviewsum_assets.settings import Settings
 from reviewsum_assets.storage import places
@@ -274,7 +275,7 @@ def _standing_plan(pipeline: Pipeline, say: Callable[[str], None]) -> Plan | Non
 
 
 def _is_done(pipeline: Pipeline, runs: _Runs, status: LakeStatus) -> bool:
-    """Whether all checkpoints of the plan are valid and merged, and facts and report are there."""
+    """Whether every checkpoint of the plan is valid and merged, with facts, evidence and report."""
     is_as_set = (
         status.merged is not None and status.merged.settings == pipeline.settings.merge_settings()
     )
@@ -282,17 +283,22 @@ def _is_done(pipeline: Pipeline, runs: _Runs, status: LakeStatus) -> bool:
         not status.incomplete
         and status.is_merged
         and not merged_file_problems(pipeline.lake)
-        and _has_facts(pipeline)
+        and _has_evidence(pipeline, status)
         and has_current_report(pipeline.lake, pipeline.settings.report_products)
         and is_as_set
         and not runs.failed_last(REFRESH, "merge")
     )
 
 
-def _has_facts(pipeline: Pipeline) -> bool:
-    """Whether the facts of the current grouped reviews are there, undamaged."""
-    grouped, facts = current_grouped_reviews(pipeline.lake), undamaged_facts(pipeline.lake)
-    return facts is not None and grouped is not None and facts.grouped_version == grouped.version
+def _has_evidence(pipeline: Pipeline, status: LakeStatus) -> bool:
+    """Whether facts and evidence of the current reviews and summaries are there, undamaged."""
+    lake, merged = pipeline.lake, status.merged
+    grouped, facts = current_grouped_reviews(lake), PRODUCT_FACTS.undamaged(lake)
+    evidence = SUMMARY_EVIDENCE.undamaged(lake)
+    if grouped is None or merged is None or facts is None or evidence is None:
+        return False
+    source = evidence_source(grouped, merged.parquet_sha256)
+    return facts.source == grouped.version and evidence.source == source
 
 
 def _manifests(pipeline: Pipeline) -> dict[str, object]:

@@ -19,6 +19,7 @@ import polars as pl
 
 from reviewsum_assets.checkpoints.merge import MERGED_PARQUET_SCHEMA
 from reviewsum_assets.errors import CheckpointError
+from reviewsum_assets.reviews.evidence_table import EVIDENCE_SCHEMA, SIDES
 from reviewsum_assets.reviews.facts import FACTS_SCHEMA
 from reviewsum_assets.reviews.sentences import SENTENCE_END
 from reviewsum_assets.storage import places
@@ -26,34 +27,6 @@ from reviewsum_assets.storage.lake import Lake
 from reviewsum_assets.storage.records import file_sha256
 from reviewsum_assets.storage.tables import UNREADABLE, first_line, require_columns
 
-# Of each sentence of a summary: how many of ``reviews`` support it and speak against it. ``place``
-# counts from 1; ``supported`` is null where the sentence makes no claim that can be checked.
-EVIDENCE_SCHEMA = pl.Schema(
-    {
-        "product_id": pl.String(),
-        "place": pl.Int32(),
-        "side": pl.String(),  # liked, disliked or null
-        "sentence": pl.String(),
-        "reviews": pl.Int64(),
-        "support": pl.Int64(),
-        "against": pl.Int64(),
-        "score": pl.Float64(),
-        "supported": pl.Boolean(),
-        "quotes": pl.List(
-            pl.Struct(
-                {
-                    "quote": pl.String(),
-                    "review": pl.Int32(),  # line of all_reviews
-                    "stars": pl.Float32(),
-                    "day": pl.Date(),
-                    "votes": pl.Float64(),
-                }
-            )
-        ),
-    }
-)
-# Columns that the merged table has if the strategy summarizes both sides apart.
-SIDES = ("liked", "disliked")
 _SCHEMAS = {
     places.MERGED_PARQUET: MERGED_PARQUET_SCHEMA,
     places.PRODUCT_FACTS: FACTS_SCHEMA,

@@ -25,6 +25,7 @@ from reviewsum_assets.reviews.sentences import (
     STOP_WORDS,
     WORD,
     direction,
+    is_opinion,
     stem,
     words_of,
 )
@@ -34,10 +35,10 @@ from reviewsum_assets.reviews.sentences import (
 MATCH = 0.6
 # A review supports a sentence from this share of its claims on: one of the three of a list.
 _LEAST_OF_SENTENCE = 0.25
-# Nearly the same sentence, whose direction is the same whatever VADER reads into the rest.
+# Nearly the same sentence: a negation more or less turns its direction, and nothing else does.
 _SAME = 0.8
-# In a claim such as "the awkward size" the last word names what is meant, and opinions on it have
-# many words: the others count less.
+# Opinions on the same thing have many words, and their direction is compared: they count less, and
+# so do the words before the last one in a claim such as "the awkward size".
 _QUALIFIER, _LONGEST_PHRASE = 0.3, 3
 # The rest of a longer review is not read; fewer than one review in 200 is longer.
 _MOST_CHARS = 5_000
@@ -51,7 +52,7 @@ _FAVOURABLE_FROM, _CRITICAL_BELOW = 4, 3  # stars
 # Words with which a summary speaks about reviews; no review has to contain them.
 _REPORTING = (
     "buyer buyers customer customers reviewer reviewers review reviews user users owner owners "
-    "people person everyone anyone hardly nobody most many few several some nearly overall common "
+    "people person everyone anyone hardly most many few several some nearly overall common "
     "above main mainly often generally opinion opinions mixed differ even other hand ones clearly "
     "although though however including praise praises praised criticism complain complains "
     "complained complaint complaints mention mentions mentioned say says said report reports "
@@ -88,7 +89,8 @@ class Evidence(NamedTuple):
     ``support`` and ``against`` count reviews, of all ``reviews`` that were compared. ``score`` is
     the share of the sentence that reviews contain: each claim counts by its words, and as far as
     the best sentence of any review matches it. ``supported`` is None for a sentence that claims
-    nothing about the product.
+    nothing about the product. ``agreement`` is the mean over all reviews of the share of the
+    sentence that their best sentence contains, also of those that contain little of it.
     """
 
     sentence: str
@@ -96,6 +98,7 @@ class Evidence(NamedTuple):
     support: int = 0
     against: int = 0
     score: float = 0.0
+    agreement: float = 0.0
     supported: bool | None = None
     quotes: tuple[Quote, ...] = ()
 
@@ -127,9 +130,10 @@ def evidence_of(
 
 
 def shortened(text: str, words: int, reviews: Sequence[str], stars: Sequence[float | None]) -> str:
-    """Keep the sentences that most reviews support, in their order, of at most so many words.
+    """Keep the sentences with the most agreement, in their order, of at most so many words.
 
-    A single sentence may be longer, since a summary must not be empty.
+    Agreement rather than support decides, since in few reviews most sentences have the support of
+    one. A single sentence may be longer, since a summary must not be empty.
     """
     if len(text.split()) <= words:
         return text
@@ -138,7 +142,7 @@ def shortened(text: str, words: int, reviews: Sequence[str], stars: Sequence[flo
     order = range(len(sentences))
     kept: list[int] = []
     left = words
-    for place in sorted(order, key=lambda n: (-evidence[n].support, -evidence[n].score, n)):
+    for place in sorted(order, key=lambda n: (-evidence[n].agreement, n)):
         length = len(sentences[place].split())
         if length <= left or not kept:
             kept.append(place)
@@ -153,6 +157,7 @@ class _Claim(NamedTuple):
     words: tuple[str, ...]
     counts: tuple[float, ...]
     direction: float
+    is_negated: bool
 
 
 def _claims(place: int, sentence: str) -> Iterator[_Claim]:
@@ -165,14 +170,22 @@ def _claims(place: int, sentence: str) -> Iterator[_Claim]:
         told = {stem(word): number for number, word in enumerate(spoken) if word not in _UNTOLD}
         if not told:
             continue
-        first, last = min(told.values()), max(told.values())
-        # Words in a row behind an article: "the awkward size", but not "the sound is great".
-        is_phrase = first and spoken[first - 1] in _DETERMINERS and last - first < len(told)
-        is_short = len(told) <= _LONGEST_PHRASE
-        counts = [_QUALIFIER if is_phrase and is_short else 1.0] * len(told)
-        counts[-1] = 1.0
+        counts = _counts(spoken, list(told.values()))
         own = direction(part)
-        yield _Claim(place, tuple(told), tuple(counts), own if abs(own) > _NEUTRAL else whole)
+        yield _Claim(
+            place, tuple(told), counts, own if abs(own) > _NEUTRAL else whole, _is_negated(spoken)
+        )
+
+
+def _counts(spoken: Sequence[str], told: Sequence[int]) -> tuple[float, ...]:
+    """How much each word of a claim counts, at these places of what is ``spoken``."""
+    first, last = told[0], max(told)
+    # Words in a row behind an article: "the awkward size", but not "the sound is great".
+    is_phrase = first > 0 and spoken[first - 1] in _DETERMINERS and last - first < len(told)
+    if is_phrase and len(told) <= _LONGEST_PHRASE:
+        return tuple(1.0 if place == last else _QUALIFIER for place in told)
+    opinions = [is_opinion(spoken[place]) for place in told]
+    return tuple(_QUALIFIER if one and not all(opinions) else 1.0 for one in opinions)
 
 
 class _Found(NamedTuple):
@@ -277,7 +290,6 @@ def _evidence(
     if not claims or not len(found.starts):
         return Evidence(sentence, count, supported=False if claims else None)
     whole = found.shares(claims)
-    is_negated = _is_negated(sentence)
     weights = [found.weight(claim) for claim in claims]
     support, against = np.zeros(count), np.zeros(count)
     worth = np.zeros(len(found.starts))  # of each row as a quote
@@ -287,8 +299,9 @@ def _evidence(
         rows = _best_of_each_review(shares, whole, found)
         disagrees = np.array(
             [
-                not (whole[row] >= _SAME and _is_negated(found.text(row)) == is_negated)
-                and _is_against(claim, found.text(row), stars[found.review_of[row]])
+                _is_turned(claim, found.text(row))
+                if whole[row] >= _SAME
+                else _is_against(claim, found.text(row), stars[found.review_of[row]])
                 for row in rows
             ],
             dtype=np.bool_,
@@ -308,7 +321,8 @@ def _evidence(
         support=int(is_support.sum()),
         against=int(is_against.sum()),
         score=float(score),
-        supported=bool(is_support.any()) and score >= MATCH,
+        agreement=float(_best_shares(whole, found).sum() / count),
+        supported=bool(is_support.any() and score >= MATCH),
         quotes=tuple(_quotes(worth, found, votes)),
     )
 
@@ -323,6 +337,12 @@ def _best_of_each_review(shares: _Floats, whole: _Floats, found: _Found) -> _Num
     order = np.lexsort(keys)
     rows = rows[order]
     return rows[np.diff(found.review_of[rows], prepend=-1) > 0]
+
+
+def _best_shares(shares: _Floats, found: _Found) -> _Floats:
+    """The largest share of each review that has a row."""
+    firsts = np.flatnonzero(np.diff(found.review_of, prepend=-1))
+    return np.asarray(np.maximum.reduceat(shares, firsts))
 
 
 def _is_against(claim: _Claim, sentence: str, stars: float | None) -> bool:
@@ -342,8 +362,15 @@ def _direction_of(sentence: str) -> float:
     return direction(sentence)
 
 
-def _is_negated(sentence: str) -> bool:
-    return sum(word in NEGATIONS for word in words_of(sentence)) % 2 == 1
+def _is_turned(claim: _Claim, sentence: str) -> bool:
+    """Whether the part of a sentence that has the most of a claim has a negation more or less."""
+    parts = [words_of(part) for part in _CLAIM_END.split(sentence.lower())]
+    nearest = max(parts, key=lambda words: len(set(claim.words) & set(map(stem, words))))
+    return _is_negated(nearest) != claim.is_negated
+
+
+def _is_negated(words: Sequence[str]) -> bool:
+    return sum(word in NEGATIONS for word in words) % 2 == 1
 
 
 def _quotes(worth: _Floats, found: _Found, votes: _Floats) -> Iterator[Quote]:

@@ -136,6 +136,37 @@ def scan_grouped(lake: Lake, record: GroupedReviews) -> pl.LazyFrame:
     return lake.scan_parquet(*record.tables)
 
 
+def read_part(
+    lake: Lake,
+    record: GroupedReviews,
+    key: str,
+    *columns: str,
+    chosen: pl.Series | None = None,
+) -> pl.DataFrame:
+    """Read one of the tables, into memory.
+
+    Args:
+        lake: read from.
+        record: the grouped reviews.
+        key: of the table.
+        columns: default: all of ``GROUPED_SCHEMA``.
+        chosen: ids of the products to read; default: all.
+
+    Raises:
+        DumpError: it is missing or damaged, or another run has grouped since.
+    """
+    try:
+        with reading_grouped(lake.uri_of(key)):
+            rows = lake.scan_parquet(key)
+            require_columns(rows.collect_schema(), GROUPED_SCHEMA)
+            if chosen is not None:
+                rows = rows.filter(pl.col("product_id").is_in(chosen.implode()))
+            return rows.select(columns or GROUPED_SCHEMA.names()).collect()
+    except DumpError:
+        require_still_current(lake, record)
+        raise
+
+
 def scan_too_few(lake: Lake, record: GroupedReviews) -> pl.LazyFrame:
     """Scan the ``product_id`` of products that have too few reviews."""
     if record.too_few is None:

@@ -62,6 +62,11 @@ def direction(text: str) -> float:
     return float(_analyzer().polarity_scores(text)["compound"])
 
 
+def is_opinion(word: str) -> bool:
+    """Whether a word, in lower case, has a direction of its own."""
+    return word in _analyzer().lexicon
+
+
 def without_repeats(text: str) -> str:
     """Leave out the sentences that say what an earlier one said; other texts stay as they are."""
     sentences = SENTENCE_END.split(text)

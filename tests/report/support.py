@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from reviewsum_assets.checkpoints.merge import MERGED_PARQUET_SCHEMA
-from reviewsum_assets.report.products import EVIDENCE_SCHEMA, SIDES
+from reviewsum_assets.reviews.evidence_table import EVIDENCE_SCHEMA, SIDES
 from reviewsum_assets.reviews.facts import FACTS_SCHEMA
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
@@ -25,7 +25,7 @@ QUOTE = {
     "review": 4,
     "stars": 4.0,
     "day": date(2018, 9, 13),
-    "votes": 9.0,
+    "votes": 9,
 }
 
 

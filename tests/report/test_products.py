@@ -174,7 +174,7 @@ def test_products_with_the_most_reviews_come_first_whatever_is_in_memory(
 def test_numbers_and_days_that_json_or_python_lack_are_unknown_or_text(
     lake: Lake, tmp_path: Path
 ) -> None:
-    quote = {**QUOTE, "stars": float("nan"), "votes": float("inf"), "day": None}
+    quote = {**QUOTE, "stars": float("nan"), "votes": None, "day": None}
     evidence = [row("Good.", score=float("nan"), support=None, quotes=[quote])]
     put_tables(lake, [Product("B1", "Good.", evidence, facts={"mean_stars": float("inf")})])
     facts = pl.scan_parquet(lake.uri_of(places.PRODUCT_FACTS)).collect()

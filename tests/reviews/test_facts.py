@@ -11,11 +11,10 @@ import pytest
 
 from reviewsum_assets.errors import DumpError
 from reviewsum_assets.reviews import facts
+from reviewsum_assets.reviews.derived_table import TableRecord
 from reviewsum_assets.reviews.facts import (
     FACTS_SCHEMA,
-    ProductFacts,
-    damaged_facts,
-    undamaged_facts,
+    PRODUCT_FACTS,
     write_facts,
 )
 from reviewsum_assets.reviews.grouped import current_grouped_reviews
@@ -33,7 +32,7 @@ REVIEWS = [
 ]
 
 
-def written(lake: Lake, *dumps: Any, **settings: Any) -> tuple[ProductFacts, pl.DataFrame]:
+def written(lake: Lake, *dumps: Any, **settings: Any) -> tuple[TableRecord, pl.DataFrame]:
     """Group dumps and write facts; the record and the table."""
     record, _ = write_facts(lake, group(lake, *dumps, **settings).record)
     return record, table(lake)
@@ -170,18 +169,18 @@ def test_damaged_facts_are_made_again(lake: Lake, key: str, how: str) -> None:
     reviews = group(lake, REVIEWS).record
     record, _ = write_facts(lake, reviews)
     found = table(lake)
-    assert damaged_facts(lake) == []
+    assert PRODUCT_FACTS.damage(lake) == []
     content = bytearray(lake.get(key) or b"")
     content[len(content) // 2] ^= 1
     if how == "gone":
         lake.delete(key)
     else:
         lake.put(key, bytes(content[: len(content) // 2] if how == "cut off" else content))
-    assert key in damaged_facts(lake)[0]
-    assert undamaged_facts(lake) is None
+    assert key in PRODUCT_FACTS.damage(lake)[0]
+    assert PRODUCT_FACTS.undamaged(lake) is None
     assert write_facts(lake, reviews) == (record, False)
     assert table(lake).equals(found)
-    assert damaged_facts(lake) == []
+    assert PRODUCT_FACTS.damage(lake) == []
 
 
 def test_facts_on_s3_are_the_same(lake: Lake, s3_lake: Lake) -> None:
@@ -191,7 +190,7 @@ def test_facts_on_s3_are_the_same(lake: Lake, s3_lake: Lake) -> None:
     assert record is not None
     assert write_facts(s3_lake, record)[1]
     s3_lake.put(places.PRODUCT_FACTS, b"another one")
-    assert undamaged_facts(s3_lake) is None
+    assert PRODUCT_FACTS.undamaged(s3_lake) is None
 
 
 def test_damaged_grouped_reviews_are_an_error_and_no_facts_are_written(lake: Lake) -> None:
