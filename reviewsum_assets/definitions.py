@@ -13,6 +13,7 @@ from reviewsum_assets.assets.product_facts import product_facts
 from reviewsum_assets.assets.quality_checks import canary_check, summary_quality_checks
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.assets.summary_evidence import evidence_check, summary_evidence
+from reviewsum_assets.assets.summary_report import summary_report
 from reviewsum_assets.automation.alerts import alert_on_failure
 from reviewsum_assets.automation.jobs import ingest, merge, refresh, refresh_schedule, summarize
 from reviewsum_assets.automation.sensors import (
@@ -33,6 +34,7 @@ defs = dg.Definitions(
         checkpoint_files,
         merged_summaries,
         summary_evidence,
+        summary_report,
     ],
     asset_checks=[
         grouped_reviews_checks,

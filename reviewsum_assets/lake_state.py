@@ -34,6 +34,7 @@ from reviewsum_assets.errors import ReviewsumError, first_names
 from reviewsum_assets.job.models import directory
 from reviewsum_assets.job.models.conversion import damaged_conversion
 from reviewsum_assets.job.models.directory import damaged_model
+from reviewsum_assets.report.writer import damaged_report
 from reviewsum_assets.reviews.evidence_table import SUMMARY_EVIDENCE
 from reviewsum_assets.reviews.facts import PRODUCT_FACTS
 from reviewsum_assets.reviews.grouped import (
@@ -192,6 +193,7 @@ def verify_lake(lake: Lake) -> list[str]:
         else:
             checksums[state.planned.number] = state.manifest.csv_sha256
     problems += [*PRODUCT_FACTS.damage(lake), *SUMMARY_EVIDENCE.damage(lake)]
+    problems += damaged_report(lake)
     return problems + _merged_problems(lake, plan, content_digest(checksums))
 
 

@@ -317,6 +317,8 @@ class Settings(
     """Maximum share of the selected products that a new plan may lose. Beyond it the plan is not
     made current and the merged table stays, until a run with a higher value confirms the loss; 1
     allows any loss."""
+    report_products: _Positive = 100_000
+    """Maximum number of products in the report: those with the most reviews."""
 
     model: str = ""
     """Model directory, lake path, or NAME@REVISION on the Hugging Face hub. Empty: the lake's

@@ -33,6 +33,7 @@ def test_the_graph_is_that_of_the_pipeline_and_all_of_it_is_described() -> None:
         "checkpoint_files": ["chunk_summaries"],
         "merged_summaries": ["checkpoint_files", "checkpoint_plan"],
         "summary_evidence": ["merged_summaries", "product_facts"],
+        "summary_report": ["merged_summaries", "product_facts", "summary_evidence"],
     }
     checks = [spec for check in defs.asset_checks or () for spec in check.check_specs]
     assert len(checks) == 18

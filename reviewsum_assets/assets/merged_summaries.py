@@ -62,6 +62,7 @@ def record_metadata(pipeline: Pipeline, merged: MergedTable) -> dict[str, Any]:
         "rows": merged.rows,
         "completeness": merged.completeness,
         "preview": _preview(pipeline),
+        "report": dg.MetadataValue.path(lake.uri_of(places.REPORT)),
         "products_selected": merged.selected,
         "products_quarantined": merged.quarantined,
         "incomplete_checkpoints": len(merged.incomplete_checkpoints),

@@ -12,6 +12,7 @@ from reviewsum_assets.assets.partitions import REFRESH
 from reviewsum_assets.assets.product_facts import product_facts
 from reviewsum_assets.assets.summarizer_model import summarizer_model
 from reviewsum_assets.assets.summary_evidence import summary_evidence
+from reviewsum_assets.assets.summary_report import summary_report
 from reviewsum_assets.errors import SettingsError
 
 PURPOSE_TAG = "reviewsum/purpose"
@@ -23,7 +24,7 @@ refresh = dg.define_asset_job(
     REFRESH,
     selection=dg.AssetSelection.assets(
         *(grouped_reviews, product_facts, summarizer_model, checkpoint_plan),
-        *(merged_summaries, summary_evidence),
+        *(merged_summaries, summary_evidence, summary_report),
     ),
     description=(
         "Costs money where jobs run on AWS. Does everything: reads the dumps, plans new and "
@@ -47,10 +48,10 @@ summarize = dg.define_asset_job(
 )
 merge = dg.define_asset_job(
     "merge",
-    selection=dg.AssetSelection.assets(merged_summaries)
+    selection=dg.AssetSelection.assets(merged_summaries, summary_report)
     | dg.AssetSelection.checks_for_assets(chunk_summaries),
-    description="Free of cost. Merges all checkpoints of the current plan into one table and "
-    "checks it; the last step of refresh.",
+    description="Free of cost. Merges all checkpoints of the current plan into one table, checks "
+    "it and writes the report; the last step of refresh.",
 )
 
 

@@ -20,7 +20,7 @@ import typer
 
 from reviewsum_assets import __version__
 from reviewsum_assets.cli.comparison import bench, evaluate
-from reviewsum_assets.cli.inspection import doctor, estimate, explain, show_estimate
+from reviewsum_assets.cli.inspection import doctor, estimate, explain, report, show_estimate
 from reviewsum_assets.cli.output import (
     JsonOption,
     LakeOption,
@@ -262,7 +262,7 @@ def prune(
     out.print("nothing was removed: this was a dry run" if dry_run else "removed")
 
 
-for command in (doctor, estimate, explain, bench, evaluate):
+for command in (doctor, estimate, explain, report, bench, evaluate):
     app.command()(command)
 
 

@@ -1,10 +1,12 @@
-"""Commands that read and change nothing: ``doctor``, ``estimate`` and ``explain``."""
+"""Commands that show a lake: ``doctor``, ``estimate``, ``explain`` and ``report``."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +15,7 @@ from reviewsum_assets.checkpoints.plan import checkpoint_number, current_plan
 from reviewsum_assets.cli.output import (
     JsonOption,
     LakeOption,
+    ProgressBars,
     chosen_settings,
     out,
     print_differences,
@@ -237,3 +240,40 @@ def _shown(text: str, *, full: bool) -> str:
 def _say_more(count: int, what: str, *, full: bool) -> None:
     if count > 0 and not full:
         out.entry("…", f"{count:,} more {what}: --full shows all, in full")
+
+
+def report(
+    lake: LakeOption = None,
+    products: Annotated[
+        int | None,
+        typer.Option(help="Products in the page, those with the most reviews.", min=1),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Local file to write in place of the lake's page.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write summaries, facts and evidence as one HTML file to read, search and share."""
+    from reviewsum_assets.assets.pipeline import StageProgress
+    from reviewsum_assets.report.writer import write_report
+
+    settings = chosen_settings(lake=lake, report_products=products)
+    opened = Lake.open(settings.lake, create=False)
+    with ProgressBars() as bars:
+        written = write_report(
+            opened,
+            most=settings.report_products,
+            output=output,
+            on_progress=lambda done, total: bars.update_stage(
+                StageProgress("report", done, total, "products")
+            ),
+        )
+    path = opened.uri_of(places.REPORT) if output is None else str(output)
+    if as_json:
+        print_json({"lake": opened.uri, "report": path, **asdict(written)})
+        return
+    shown = f"{written.shown:,} of {written.products:,}"
+    for name, value in (("report", path), ("products", shown), ("bytes", f"{written.bytes:,}")):
+        out.entry(name, value)
+    for note in written.notes:
+        out.say(note, "yellow")

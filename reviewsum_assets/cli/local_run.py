@@ -42,6 +42,7 @@ from reviewsum_assets.lake_state import (
     plan_differences,
     remove_damaged,
 )
+from reviewsum_assets.report.writer import has_current_report
 from reviewsum_assets.reviews.dumps import put_sample
 from reviewsum_assets.reviews.evidence_table import SUMMARY_EVIDENCE, evidence_source
 from reviewsum_assets.reviews.facts import PRODUCT_FACTS
@@ -105,6 +106,7 @@ def materialize_pending(
         lake=lake.uri,
         merged_csv=lake.uri_of(places.MERGED_CSV),
         merged_parquet=lake.uri_of(places.MERGED_PARQUET),
+        report=lake.uri_of(places.REPORT),
         plan=status.plan.sequence,
         checkpoints=len(status.plan.checkpoints),
         checkpoints_computed=len(computed),
@@ -273,7 +275,7 @@ def _standing_plan(pipeline: Pipeline, say: Callable[[str], None]) -> Plan | Non
 
 
 def _is_done(pipeline: Pipeline, runs: _Runs, status: LakeStatus) -> bool:
-    """Whether every checkpoint of the plan is valid and merged, with facts and evidence."""
+    """Whether every checkpoint of the plan is valid and merged, with facts, evidence and report."""
     is_as_set = (
         status.merged is not None and status.merged.settings == pipeline.settings.merge_settings()
     )
@@ -282,6 +284,7 @@ def _is_done(pipeline: Pipeline, runs: _Runs, status: LakeStatus) -> bool:
         and status.is_merged
         and not merged_file_problems(pipeline.lake)
         and _has_evidence(pipeline, status)
+        and has_current_report(pipeline.lake, pipeline.settings.report_products)
         and is_as_set
         and not runs.failed_last(REFRESH, "merge")
     )

@@ -95,6 +95,7 @@ class RunResult(BaseModel):
     lake: str
     merged_csv: str
     merged_parquet: str
+    report: str
     plan: int
     checkpoints: int
     checkpoints_computed: int
@@ -175,6 +176,7 @@ def print_run(result: RunResult) -> None:
     for name, value in (
         ("summaries", result.merged_csv),
         ("", result.merged_parquet),
+        ("report", result.report),
         ("products", f"{result.products:,} ({result.products_quarantined:,} quarantined)"),
         ("reviews", rows),
         ("chunks", f"{result.chunks:,}"),

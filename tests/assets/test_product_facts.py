@@ -36,4 +36,5 @@ def test_refresh_makes_facts_and_no_summary_depends_on_them() -> None:
     graph = defs.resolve_asset_graph()
     key = dg.AssetKey("product_facts")
     assert key in defs.resolve_job_def("refresh").asset_layer.selected_asset_keys
-    assert graph.get(key).child_keys == {dg.AssetKey("summary_evidence")}
+    children = {dg.AssetKey("summary_evidence"), dg.AssetKey("summary_report")}
+    assert graph.get(key).child_keys == children

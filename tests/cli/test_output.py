@@ -57,6 +57,7 @@ def test_every_output_survives_a_terminal_of_ascii(lake: Lake, tmp_path: Path) -
         ["explain", "Büro-☃", "--lake", lake.uri],
         ["explain", "unbekannt-☃", "--lake", lake.uri],
         judged,
+        ["report", "--lake", lake.uri],
         ["bench", "--help"],
     ]
     calls = [*calls, *([*call, "--json"] for call in calls)]

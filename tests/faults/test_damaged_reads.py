@@ -39,6 +39,7 @@ def test_no_command_shows_a_traceback(
         *(["status"], ["verify"], ["estimate"], ["prune", "--dry-run"]),
         *(["explain", product] for product in (products[-1], "unknown")),
         ["evaluate", "--references", str(references)],
+        ["report", "--output", str(tmp_path / "report.html")],
     ]
     found = []
     # One of each kind: the first and the last checkpoint are damaged alike.

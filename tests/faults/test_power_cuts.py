@@ -12,6 +12,7 @@ import pytest
 from reviewsum_assets.checkpoints.manifest import decode_rows
 from reviewsum_assets.checkpoints.plan import current_plan
 from reviewsum_assets.checkpoints.validity import check_checkpoint
+from reviewsum_assets.report.writer import damaged_report
 from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 from tests.support.crashes import CrashDrill, WarmCommand, WarmProcess
@@ -41,6 +42,7 @@ KNOWN = {
         "summarized_dataset/merged_summaries.json",
         "summarized_dataset/product_facts.parquet",
         "summarized_dataset/product_facts.json",
+        "summarized_dataset/report.html",
     )
 } | {
     "before write processing_jobs/JOB",
@@ -130,5 +132,7 @@ def every_object_is_whole(lake: Lake) -> None:
             assert [json.loads(line) for line in content.splitlines()]
         elif path.suffix == ".parquet":
             pl.read_parquet(io.BytesIO(content))
+        elif path.suffix == ".html":
+            assert damaged_report(lake) == []
         elif path.suffix == ".csv":
             assert content.endswith(b"\n") and decode_rows(content)

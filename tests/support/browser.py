@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 T = TypeVar("T")
 
@@ -141,14 +141,10 @@ def dagster_ui(url: str, otherwise: Path, seconds: float = _CLICK_SECONDS) -> It
     Raises:
         RuntimeError: Chromium is not installed.
     """
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        raise RuntimeError("Chromium is not installed: apt-get install chromium")
     screenshots = Path(_KEPT or otherwise)
     screenshots.mkdir(parents=True, exist_ok=True)
     width, height = _SIZE
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(_ARGUMENTS))
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(seconds * 1000)
         ui = DagsterUI(page, url, screenshots)
@@ -158,5 +154,21 @@ def dagster_ui(url: str, otherwise: Path, seconds: float = _CLICK_SECONDS) -> It
             ui.keep("failure")
             _log.exception("failed on the page %s, as seen in %s", page.url, screenshots)
             raise
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Chromium without a window.
+
+    Raises:
+        RuntimeError: it is not installed.
+    """
+    path = shutil.which("chromium")
+    if path is None:
+        raise RuntimeError("Chromium is not installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(_ARGUMENTS))
+        try:
+            yield browser
         finally:
             browser.close()
