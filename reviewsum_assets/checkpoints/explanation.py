@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import date
 from itertools import groupby
 from typing import Any
 
@@ -28,6 +29,7 @@ from reviewsum_assets.checkpoints.review_window import read_reviews
 from reviewsum_assets.checkpoints.sides import Sides
 from reviewsum_assets.checkpoints.validity import CheckpointState, check_checkpoint
 from reviewsum_assets.errors import CheckpointError, PlanError
+from reviewsum_assets.reviews.evidence_table import SUMMARY_EVIDENCE
 from reviewsum_assets.storage.lake import Lake
 
 _OF_PRODUCT = {
@@ -70,18 +72,41 @@ class ExplainedChunk(_Part):
     summary: str
 
 
+class ExplainedQuote(_Part):
+    """A sentence of a review that says what a sentence of the summary says."""
+
+    quote: str
+    stars: float | None
+    day: date | None
+    votes: int | None
+
+
+class ExplainedSentence(_Part):
+    """A sentence of the merged summary with its evidence; see ``reviews.evidence.Evidence``."""
+
+    sentence: str
+    reviews: int
+    support: int
+    against: int
+    score: float
+    supported: bool | None
+    quotes: tuple[ExplainedQuote, ...]
+
+
 class Explanation(_Part):
     """All known facts of one summary.
 
     ``review_count`` is that of the current plan, ``reviews`` that of the time of the summary, with
     those read, cut and left out, if known. ``chunks`` is None if the lake has no chunk summaries.
-    ``liked`` and ``disliked`` are the parts of ``summary``, if it has sides.
+    ``liked`` and ``disliked`` are the parts of ``summary``, if it has sides. ``sentences`` is None
+    if the lake has no evidence for this summary.
     """
 
     product_id: str
     summary: str
     liked: str | None
     disliked: str | None
+    sentences: tuple[ExplainedSentence, ...] | None
     plan_id: str
     checkpoint: str
     finished_at: str
@@ -123,6 +148,7 @@ def explain(lake: Lake, product_id: str) -> Explanation:
         summary=summary,
         liked=sides.liked or None,
         disliked=sides.disliked or None,
+        sentences=_sentences(lake, product_id, summary),
         plan_id=planned.plan_id,
         checkpoint=planned.partition_key,
         finished_at=manifest.finished_at,
@@ -180,6 +206,15 @@ def _reviews(
         ReadReview(side=side, rating=rating, cut=place in cut, text=line)
         for place, ((side, line), rating) in enumerate(zip(lines, known, strict=True))
     )
+
+
+def _sentences(lake: Lake, product_id: str, summary: str) -> tuple[ExplainedSentence, ...] | None:
+    """The evidence for the sentences of a summary, of which the merged table has some or all."""
+    if SUMMARY_EVIDENCE.undamaged(lake) is None:
+        return None
+    rows = SUMMARY_EVIDENCE.scan(lake).filter(pl.col("product_id") == product_id).sort("place")
+    found = [row for row in rows.collect().iter_rows(named=True) if row["sentence"] in summary]
+    return tuple(ExplainedSentence.model_validate(row) for row in found) or None
 
 
 def _chunks(

@@ -31,7 +31,12 @@ from reviewsum_assets.storage import places
 from reviewsum_assets.storage.lake import Lake
 
 if TYPE_CHECKING:
-    from reviewsum_assets.checkpoints.explanation import ExplainedChunk, Explanation, ReadReview
+    from reviewsum_assets.checkpoints.explanation import (
+        ExplainedChunk,
+        ExplainedSentence,
+        Explanation,
+        ReadReview,
+    )
 
 
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -134,6 +139,7 @@ def _print(lake: Lake, found: Explanation, *, full: bool) -> None:
     for name in ("liked", "disliked") if found.liked or found.disliked else ("summary",):
         out.entry(name, getattr(found, name) or "no such review")
     out.print()
+    _print_evidence(found.sentences)
     out.entry("reviews", _coverage(found))
     if stars := _stars(found.read):
         out.entry("stars", stars)
@@ -165,6 +171,22 @@ def _print(lake: Lake, found: Explanation, *, full: bool) -> None:
         ("manifest", lake.uri_of(places.checkpoint_manifest(number))),
     ):
         out.entry(name, value)
+
+
+def _print_evidence(sentences: Sequence[ExplainedSentence] | None) -> None:
+    if sentences is None:
+        out.entry("evidence", "none yet for this summary: use `reviewsum run`")
+    for place, one in enumerate(sentences or (), 1):
+        out.entry(f"sentence {place}", one.sentence)
+        word = {True: "supported", False: "not supported", None: "no claim"}[one.supported]
+        figures = f"{one.support:,} of {one.reviews:,} reviews say so, {one.against:,} disagree"
+        out.entry(
+            "", word if one.supported is None else f"{word}: {figures}, score {one.score:.2f}"
+        )
+        for quote in one.quotes:
+            stars = "" if quote.stars is None else f"{quote.stars:g} stars, "
+            out.entry("", f"  {stars}{quote.day or 'no date'}: {quote.quote}")
+    out.print()
 
 
 def _model(lake: Lake, version: str) -> str:

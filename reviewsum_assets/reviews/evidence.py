@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from reviewsum_assets.reviews.sentences import (
     NEGATIONS,
     SENTENCE_END,
-    STOP_WORDS,
     WORD,
     direction,
+    has_meaning,
     is_opinion,
     stem,
     words_of,
@@ -34,7 +34,7 @@ from reviewsum_assets.reviews.sentences import (
 # from which on the sentence is supported. docs/evaluation.md has the precision.
 MATCH = 0.6
 # A review supports a sentence from this share of its claims on: one of the three of a list.
-_LEAST_OF_SENTENCE = 0.25
+_LEAST_OF_SENTENCE = 0.2
 # Nearly the same sentence: a negation more or less turns its direction, and nothing else does.
 _SAME = 0.8
 # Opinions on the same thing have many words, and their direction is compared: they count less, and
@@ -60,13 +60,14 @@ _REPORTING = (
     "issue issues biggest point points regret happy unhappy disappointed satisfied disagree like "
     "likes liked love loves loved dislike disliked product products"
 )
-# Words that a claim is not made of.
-_UNTOLD = STOP_WORDS | NEGATIONS | frozenset(_REPORTING.split())
+_REPORTED = frozenset(_REPORTING.split())
 # A sentence that weighs praise against criticism claims nothing that a single review could say.
 _VERDICT = re.compile(r"\boutweighs?\b|\b(?:about|roughly) even\b")
 _CLAIM_END = re.compile(
     r"[,;:()]|\s[-\u2013\u2014]\s|\b(?:and|but|or|although|though|while|because)\b"
 )
+# VADER takes this hand for a helping one.
+_ASIDE = re.compile(r"\bon (?:the )?(?:one|other) hand\b")
 _DETERMINERS = frozenset(("the", "a", "an", "this", "these", "its", "their", "my", "our", "your"))
 _LINE_OR_WORD = re.compile(rf"\n|{WORD.pattern}")
 _LINE, _OTHER_WORD = -2, -1
@@ -164,17 +165,21 @@ def _claims(place: int, sentence: str) -> Iterator[_Claim]:
     text = sentence.lower().replace("\u2019", "'")
     if _VERDICT.search(text):
         return
-    whole = direction(sentence)
-    for part in _CLAIM_END.split(text):
+    current = direction(text)
+    for part in _CLAIM_END.split(_ASIDE.sub(" ", text)):
+        # A part without a direction has that of the part before it, else that of the sentence.
+        own = direction(part)
+        current = own if abs(own) > _NEUTRAL else current
         spoken = words_of(part)
-        told = {stem(word): number for number, word in enumerate(spoken) if word not in _UNTOLD}
+        told = {
+            stem(word): number
+            for number, word in enumerate(spoken)
+            if word not in _REPORTED and has_meaning(word)
+        }
         if not told:
             continue
         counts = _counts(spoken, list(told.values()))
-        own = direction(part)
-        yield _Claim(
-            place, tuple(told), counts, own if abs(own) > _NEUTRAL else whole, _is_negated(spoken)
-        )
+        yield _Claim(place, tuple(told), counts, current, _is_negated(spoken))
 
 
 def _counts(spoken: Sequence[str], told: Sequence[int]) -> tuple[float, ...]:

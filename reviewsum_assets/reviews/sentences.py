@@ -51,6 +51,11 @@ def words_of(text: str) -> list[str]:
     return WORD.findall(text.lower().replace("\u2019", "'"))
 
 
+def has_meaning(word: str) -> bool:
+    """Whether a word in lower case has a meaning of its own; "gets" has no more than "get"."""
+    return not (word in _UNTOLD or stem(word) in STOP_WORDS)
+
+
 @lru_cache(_CACHED_WORDS)
 def stem(word: str) -> str:
     """The stem of a word in lower case."""
@@ -100,7 +105,7 @@ class _Content(NamedTuple):
 @lru_cache(_CACHED_WORDS // 10)
 def _content(sentence: str) -> _Content:
     words, valences = words_of(sentence), _analyzer().lexicon
-    told = [w for w in words if w in _COMPARING or w not in _UNTOLD]
+    told = [w for w in words if w in _COMPARING or has_meaning(w)]
     numbers = {NUMBER_WORDS.get(w, w) for w in told if w in NUMBER_WORDS or w[0].isdigit()}
     return _Content(
         " ".join(words) or sentence,

@@ -104,7 +104,7 @@ FOUND = {
 }
 BAD = {
     "P000": "Buyers say that the sound of this one is good, but that the",
-    "P001": f"{'The sound is good. ' * 9}That is all.",
+    "P001": f"Buyers say that {'the sound is good and ' * 9}that is all.",
     "P002": "Buyers say that the sound is good, see www.example.com for more.",
     "P003": "Die Käufer sagen, dass der Klang gut ist, der Akku aber leider schwach ausfällt.",
     "P004": "It is good.",

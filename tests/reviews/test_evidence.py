@@ -82,7 +82,13 @@ def test_of_a_list_each_claim_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "sentence", ["Overall, the praise outweighs the criticism.", "It is what it is.", ""]
+    "sentence",
+    [
+        "Overall, the praise outweighs the criticism.",
+        "It gets what it gets.",
+        "It is what it is.",
+        "",
+    ],
 )
 def test_a_sentence_that_claims_nothing_is_neither(sentence: str) -> None:
     assert one(sentence).supported is None
