@@ -15,7 +15,8 @@ LIKED_FROM_STARS = 4
 
 # A review is one line and has text, so that an empty line ends a side.
 _BETWEEN_SIDES = "\n\n"
-_LABELS = ("Liked: ", "Disliked: ")
+# What the two parts of a summary begin with.
+LIKED, DISLIKED = "Liked: ", "Disliked: "
 _BETWEEN_SUMMARIES = " "
 
 # Characters that a window needs beside those of its reviews.
@@ -43,13 +44,13 @@ class Sides(NamedTuple):
             chars: the ``chars`` of its sides.
         """
         liked, disliked = chars
-        start = len(_LABELS[0])
+        start = len(LIKED)
         return cls(summary[start : start + liked], summary[len(summary) - disliked :])
 
     @property
     def summary(self) -> str:
         """Both texts as one line, each after its label."""
-        labelled = zip(_LABELS, self, strict=True)
+        labelled = zip((LIKED, DISLIKED), self, strict=True)
         return _BETWEEN_SUMMARIES.join(f"{label}{text}" for label, text in labelled if text)
 
     @property

@@ -13,15 +13,12 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from reviewsum_assets.checkpoints.sides import DISLIKED, LIKED
 from reviewsum_assets.evaluation.entailment import EntailmentModel
 from reviewsum_assets.reviews.evidence import evidence_of
-from reviewsum_assets.reviews.sentences import SENTENCE_END, direction, without_repeats
+from reviewsum_assets.reviews.sentences import NEUTRAL, SENTENCE_END, direction, without_repeats
 
 _CRITICAL_BELOW = 3  # stars
-# VADER's own limit of a neutral text, https://github.com/cjhutto/vaderSentiment#about-the-scoring
-_NEUTRAL = 0.05
-# How a summary with the strategy two_sided begins its sides.
-_LIKED, _DISLIKED = "Liked: ", "Disliked: "
 
 
 class AllReviews(NamedTuple):
@@ -90,10 +87,10 @@ def opinions_of(
 
 def _divided(text: str) -> Iterator[tuple[str, bool]]:
     """The sentences of a text, and whether each is on the disliked side of a summary with sides."""
-    liked, label, disliked = text.partition(_DISLIKED)
-    if label and liked and not liked.startswith(_LIKED):
+    liked, label, disliked = text.partition(DISLIKED)
+    if label and liked and not liked.startswith(LIKED):
         liked, disliked = text, ""
-    for side, is_disliked in ((liked.removeprefix(_LIKED), False), (disliked, True)):
+    for side, is_disliked in ((liked.removeprefix(LIKED), False), (disliked, True)):
         for sentence in SENTENCE_END.split(side.strip()):
             if sentence:
                 yield sentence, is_disliked
@@ -104,6 +101,6 @@ def _critical_share(sentences: Iterable[tuple[str, bool]]) -> float:
     critical = favourable = 0
     for sentence, is_disliked in sentences:
         found = direction(sentence)
-        critical += is_disliked or found <= -_NEUTRAL
-        favourable += not is_disliked and found >= _NEUTRAL
+        critical += is_disliked or found <= -NEUTRAL
+        favourable += not is_disliked and found >= NEUTRAL
     return critical / max(1, critical + favourable)

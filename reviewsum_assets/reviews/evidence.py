@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from reviewsum_assets.reviews.sentences import (
     NEGATIONS,
+    NEUTRAL,
     SENTENCE_END,
     WORD,
     direction,
@@ -45,8 +46,6 @@ _MOST_CHARS = 5_000
 # Bounds memory: the words of so many reviews at a time.
 _REVIEWS_AT_A_TIME = 5_000
 _QUOTES, _QUOTE_CHARS = 3, 300
-# VADER's own limit of a neutral text, https://github.com/cjhutto/vaderSentiment#about-the-scoring
-_NEUTRAL = 0.05
 _FAVOURABLE_FROM, _CRITICAL_BELOW = 4, 3  # stars
 
 # Words with which a summary speaks about reviews; no review has to contain them.
@@ -169,7 +168,7 @@ def _claims(place: int, sentence: str) -> Iterator[_Claim]:
     for part in _CLAIM_END.split(_ASIDE.sub(" ", text)):
         # A part without a direction has that of the part before it, else that of the sentence.
         own = direction(part)
-        current = own if abs(own) > _NEUTRAL else current
+        current = own if abs(own) > NEUTRAL else current
         spoken = words_of(part)
         told = {
             stem(word): number
@@ -352,10 +351,10 @@ def _best_shares(shares: _Floats, found: _Found) -> _Floats:
 
 def _is_against(claim: _Claim, sentence: str, stars: float | None) -> bool:
     """Whether a sentence that matches a claim has the opposite direction."""
-    if abs(claim.direction) <= _NEUTRAL:
+    if abs(claim.direction) <= NEUTRAL:
         return False
     found = _direction_of(sentence)
-    if abs(found) <= _NEUTRAL:
+    if abs(found) <= NEUTRAL:
         if stars is None or _CRITICAL_BELOW <= stars < _FAVOURABLE_FROM:
             return False
         found = 1 if stars >= _FAVOURABLE_FROM else -1

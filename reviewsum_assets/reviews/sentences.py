@@ -26,6 +26,8 @@ STOP_WORDS = frozenset(_WITHOUT_MEANING.split())
 # Words that turn the meaning of a sentence.
 NEGATIONS = frozenset((*NEGATE, "no"))
 _UNTOLD = STOP_WORDS | NEGATIONS
+# VADER's own limit of a neutral text, https://github.com/cjhutto/vaderSentiment#about-the-scoring
+NEUTRAL = 0.05
 # Without "one", mostly a pronoun, and "hundred" and "thousand", mostly figures of speech.
 _SMALL = (
     "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
