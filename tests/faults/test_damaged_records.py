@@ -71,10 +71,8 @@ def test_a_damaged_record_of_the_grouped_reviews_asks_for_the_dumps(world: World
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-@pytest.mark.parametrize("key", [places.PRODUCT_FACTS, places.REPORT])
-def test_a_run_makes_damaged_facts_and_a_damaged_report_again(
-    world: World, key: str, how: str
-) -> None:
+@pytest.mark.parametrize("key", [places.PRODUCT_FACTS, places.SUMMARY_EVIDENCE, places.REPORT])
+def test_a_run_makes_a_damaged_table_or_report_again(world: World, key: str, how: str) -> None:
     before = world.lake.get(key)
     damage(world.lake, key, how)
     may_lack = key == places.REPORT and world.lake.head(key) is None

@@ -42,6 +42,8 @@ KNOWN = {
         "summarized_dataset/merged_summaries.json",
         "summarized_dataset/product_facts.parquet",
         "summarized_dataset/product_facts.json",
+        "summarized_dataset/summary_evidence.parquet",
+        "summarized_dataset/summary_evidence.json",
         "summarized_dataset/report.html",
     )
 } | {
