@@ -29,7 +29,7 @@ _REQUIREMENTS = "requirements.txt"
 
 # The job's imports that the image lacks or has in other versions, and their own requirements: no
 # version is chosen on the day of the job. PyTorch, transformers, accelerate and NumPy are the
-# image's, which fit its CUDA and each other.
+# image's, which fit its CUDA and each other, and so is requests, which no job imports.
 _NEEDED = (
     "annotated-types",
     "ctranslate2",
@@ -46,8 +46,10 @@ _NEEDED = (
     "pyyaml",
     "safetensors",
     "sentencepiece",
+    "snowballstemmer",
     "typing-extensions",
     "typing-inspection",
+    "vaderSentiment",
 )
 # cuBLAS for CTranslate2 in images whose CUDA is newer.
 CUBLAS_12 = "nvidia-cublas-cu12==12.9.1.4"

@@ -1,8 +1,8 @@
 """Sentences of reviews and summaries: words, direction, and repetition.
 
-Sentences are compared by the stems of their words (Porter 1980, as ROUGE does), without words that
-have no meaning of their own. The direction of a sentence, favourable or critical, comes from VADER
-(Hutto and Gilbert 2014). Both know English only.
+Sentences are compared by the stems of their words (Porter2, the English stemmer of Snowball),
+without words that have no meaning of their own. The direction of a sentence, favourable or
+critical, comes from VADER (Hutto and Gilbert 2014). Both know English only.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import snowballstemmer
 from vaderSentiment.vaderSentiment import NEGATE
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
@@ -43,6 +44,7 @@ NUMBER_WORDS = {
 # a sentence of four words would be left out although one of them is new.
 _MOST_REPEATED = 0.75
 _CACHED_WORDS = 200_000
+_STEMMER = snowballstemmer.stemmer("english")
 _OPPOSITES = ("un", "in", "im", "ir", "dis", "non")
 # Words between two things whose exchange turns the meaning, as stems.
 _COMPARING = frozenset(("than", "over", "outweigh", "beat", "exceed", "surpass", "instead"))
@@ -61,7 +63,7 @@ def has_meaning(word: str) -> bool:
 @lru_cache(_CACHED_WORDS)
 def stem(word: str) -> str:
     """The stem of a word in lower case."""
-    return str(_stemmer().stem(word))
+    return str(_STEMMER.stemWord(word))
 
 
 def direction(text: str) -> float:
@@ -151,13 +153,6 @@ def _differ(content: _Content, earlier: _Content) -> bool:
         for other in lost
         for prefix in _OPPOSITES
     )
-
-
-@lru_cache(1)
-def _stemmer() -> Any:
-    from nltk.stem.porter import PorterStemmer
-
-    return PorterStemmer()
 
 
 @lru_cache(1)

@@ -63,7 +63,7 @@ def test_other_words_are_a_warning_that_shows_them_and_workers_that_say_the_same
 ) -> None:
     summarized(small, drifted("My son loves the color. Easy to set up and to clean."))
     report = materialize_pending(small.instance, small.pipeline, log_level="CRITICAL")
-    (warning,) = report.warnings
+    warning, *_ = report.warnings
     assert warning.startswith("chunk_summaries: canary_summaries: 1 of 2 checkpoints come from")
     run = small.execute("merge")
     found = verdict(run)

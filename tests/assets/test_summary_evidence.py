@@ -40,7 +40,7 @@ def test_evidence_needs_a_merged_table(small: SmallPipeline) -> None:
     assert "there is no merged table yet" in failure(materialize(small))
 
 
-def test_refresh_makes_the_evidence_and_no_summary_depends_on_it() -> None:
+def test_refresh_makes_the_evidence_and_only_the_report_depends_on_it() -> None:
     key = dg.AssetKey("summary_evidence")
     assert key in defs.resolve_job_def("refresh").asset_layer.selected_asset_keys
-    assert defs.resolve_asset_graph().get(key).child_keys == set()
+    assert defs.resolve_asset_graph().get(key).child_keys == {dg.AssetKey("summary_report")}

@@ -30,7 +30,7 @@ from tests.support.processing import ProcessingEmulator, processing_emulator
 from tests.support.sagemaker import incomplete, planned_pipeline
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-NOT_INSTALLED = {"torch", "transformers", "dagster", "numpy"}
+NOT_INSTALLED = {"torch", "transformers", "dagster", "numpy", "requests"}
 
 
 def test_equal_code_gives_an_equal_package_without_data() -> None:

@@ -207,7 +207,7 @@ def test_weights_of_another_shape_or_of_more_layers_are_refused(
     change(config, vocab_size=before["vocab_size"], encoder_layers=2)
     assert "16 are missing (model.encoder.layers.1." in refusal(lake, bart_copy)
     change(config, encoder_layers="two")
-    with pytest.raises(UnfitModelError, match="is 'two', expected"):
+    with pytest.raises(UnfitModelError, match="is 'two', not a number"):
         make_ready(lake, bart_copy)
     change(config, encoder_layers=1)
     extra = {"model.encoder.layers.1.fc1.weight": torch.zeros(64, 32)}
