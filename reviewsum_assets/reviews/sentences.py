@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import snowballstemmer
 from vaderSentiment.vaderSentiment import NEGATE
 
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+# A line ends a sentence, too: the text of a product in a grouped CSV may have several.
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\s*\n\s*")
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 # Words without a meaning of their own, which would make any two sentences similar.
 _WITHOUT_MEANING = (

@@ -6,6 +6,8 @@ import pytest
 
 from reviewsum_assets.reviews import evidence
 from reviewsum_assets.reviews.evidence import Evidence, evidence_of, shortened
+from reviewsum_assets.reviews.highlights import highlights_of_product
+from reviewsum_assets.reviews.sentences import SENTENCE_END
 
 REVIEWS = [
     "The battery lasts all day long. I bought two.",
@@ -105,6 +107,14 @@ def test_blocks_of_reviews_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     whole = evidence_of(sentences, REVIEWS * 3, STARS * 3)
     monkeypatch.setattr(evidence, "_REVIEWS_AT_A_TIME", 4)
     assert evidence_of(sentences, REVIEWS * 3, STARS * 3) == whole
+
+
+def test_lines_of_a_text_that_has_no_separate_reviews_are_sentences() -> None:
+    text = "good battery life\nbad screen\n\nlasts long. The battery is fine"
+    reviews = SENTENCE_END.split(text)
+    assert reviews == ["good battery life", "bad screen", "lasts long.", "The battery is fine"]
+    assert one("The screen is bad.", reviews, [None] * 4).quotes[0].quote == "bad screen"
+    assert all(found.review == 0 for found in highlights_of_product(text, None))
 
 
 def test_no_reviews_and_empty_reviews_support_nothing() -> None:
