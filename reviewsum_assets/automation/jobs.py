@@ -48,10 +48,10 @@ summarize = dg.define_asset_job(
 )
 merge = dg.define_asset_job(
     "merge",
-    selection=dg.AssetSelection.assets(merged_summaries, summary_report)
+    selection=dg.AssetSelection.assets(merged_summaries)
     | dg.AssetSelection.checks_for_assets(chunk_summaries),
-    description="Free of cost. Merges all checkpoints of the current plan into one table, checks "
-    "it and writes the report; the last step of refresh.",
+    description="Free of cost. Merges all checkpoints of the current plan into one table and "
+    "checks it. Refresh also brings evidence and report up to date.",
 )
 
 

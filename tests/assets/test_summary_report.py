@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from reviewsum_assets.assets.summary_report import summary_report
 from reviewsum_assets.checkpoints.plan import require_plan
 from reviewsum_assets.definitions import defs
 from reviewsum_assets.report.writer import has_current_report
@@ -11,32 +12,34 @@ from tests.support.checkpoints import complete
 from tests.support.pipeline import SmallPipeline, failure
 
 
-def test_merge_writes_the_report_and_its_pages_name_it(small: SmallPipeline) -> None:
+def materialize(small: SmallPipeline) -> dg.ExecuteInProcessResult:
+    return dg.materialize(
+        [summary_report],
+        instance=small.instance,
+        resources={"pipeline": small.pipeline},
+        raise_on_error=False,
+    )
+
+
+def test_the_report_and_the_merged_table_name_its_page(small: SmallPipeline) -> None:
     lake = small.pipeline.lake
     complete(lake, require_plan(lake))
-    found = small.materializations(small.execute("merge"))
-    page = lake.uri_of(places.REPORT)
-    assert found["merged_summaries"]["report"] == found["summary_report"]["report"] == page
-    assert found["summary_report"]["products"] == found["summary_report"]["products_shown"] == 6
-    assert "There are no product facts yet" in found["summary_report"]["notes"]
+    merged = small.materializations(small.execute("merge"))["merged_summaries"]
+    found = small.materializations(materialize(small))["summary_report"]
+    assert merged["report"] == found["report"] == lake.uri_of(places.REPORT)
+    assert found["products"] == found["products_shown"] == 6
+    assert "There are no product facts yet" in found["notes"]
     assert len(read_page(lake.get(places.REPORT)).rows["ids"]) == 6
     assert has_current_report(lake, small.pipeline.settings.report_products)
-
-
-def test_the_report_has_at_most_as_many_products_as_are_set(small: SmallPipeline) -> None:
-    lake = small.pipeline.lake
-    complete(lake, require_plan(lake))
-    small.with_settings(report_products=2).execute("merge")
+    materialize(small.with_settings(report_products=2))
     assert len(read_page(lake.get(places.REPORT)).rows["ids"]) == 2
 
 
 def test_a_report_needs_a_merged_table(small: SmallPipeline) -> None:
-    run = small.execute("merge")
-    assert "checkpoints cannot be merged" in failure(run)
+    assert "merged_summaries.parquet is missing" in failure(materialize(small))
     assert small.pipeline.lake.head(places.REPORT) is None
 
 
-def test_refresh_writes_the_report_after_table_and_facts() -> None:
+def test_refresh_writes_the_report() -> None:
     key = dg.AssetKey("summary_report")
-    for job in ("refresh", "merge"):
-        assert key in defs.resolve_job_def(job).asset_layer.selected_asset_keys
+    assert key in defs.resolve_job_def("refresh").asset_layer.selected_asset_keys

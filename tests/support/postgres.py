@@ -58,7 +58,7 @@ def _not_as_root(directory: Path) -> list[str]:
     if os.getuid() != 0:
         return []
     for path in (directory, *directory.parents):
-        if path.stat().st_uid == 0 and path.is_relative_to("/tmp") and path != Path("/tmp"):
+        if path.stat().st_uid == 0 and {Path("/tmp"), Path("/dev/shm")} & set(path.parents):
             path.chmod(0o755)
     shutil.chown(directory, "postgres")
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
