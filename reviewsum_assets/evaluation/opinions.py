@@ -16,9 +16,13 @@ from typing import NamedTuple
 from reviewsum_assets.checkpoints.sides import DISLIKED, LIKED
 from reviewsum_assets.evaluation.entailment import EntailmentModel
 from reviewsum_assets.reviews.evidence import evidence_of
-from reviewsum_assets.reviews.sentences import NEUTRAL, SENTENCE_END, direction, without_repeats
-
-_CRITICAL_BELOW = 3  # stars
+from reviewsum_assets.reviews.sentences import (
+    CRITICAL_BELOW,
+    NEUTRAL,
+    SENTENCE_END,
+    direction,
+    without_repeats,
+)
 
 
 class AllReviews(NamedTuple):
@@ -36,7 +40,7 @@ class AllReviews(NamedTuple):
     @property
     def critical_share(self) -> float | None:
         """The share of critical reviews among those with stars, or None without any."""
-        known = [stars < _CRITICAL_BELOW for stars in self.stars if stars is not None]
+        known = [stars < CRITICAL_BELOW for stars in self.stars if stars is not None]
         return statistics.fmean(known) if known else None
 
     @property

@@ -110,10 +110,11 @@ class DerivedTable:
         lake.put(self.record_key, record.sealed())
         return record
 
-    def earlier(self, lake: Lake) -> EarlierRows:
-        """The rows of the last table, if it is there and undamaged."""
-        is_there = self.undamaged(lake) is not None
-        return EarlierRows(self, self.scan(lake) if is_there else pl.LazyFrame(schema=self.schema))
+    def earlier(self, lake: Lake, undamaged: TableRecord | None) -> EarlierRows:
+        """The rows of the last table, if it has an undamaged record."""
+        return EarlierRows(
+            self, pl.LazyFrame(schema=self.schema) if undamaged is None else self.scan(lake)
+        )
 
 
 class EarlierRows:

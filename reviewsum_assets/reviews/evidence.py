@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reviewsum_assets.reviews.sentences import (
+    CRITICAL_BELOW,
+    LINE_OR_WORD,
     NEGATIONS,
     NEUTRAL,
     SENTENCE_END,
-    WORD,
     direction,
     has_meaning,
     is_opinion,
@@ -46,7 +47,7 @@ _MOST_CHARS = 5_000
 # Bounds memory: the words of so many reviews at a time.
 _REVIEWS_AT_A_TIME = 5_000
 _QUOTES, _QUOTE_CHARS = 3, 300
-_FAVOURABLE_FROM, _CRITICAL_BELOW = 4, 3  # stars
+_FAVOURABLE_FROM = 4  # stars
 
 # Words with which a summary speaks about reviews; no review has to contain them.
 _REPORTING = (
@@ -68,7 +69,6 @@ _CLAIM_END = re.compile(
 # VADER takes this hand for a helping one.
 _ASIDE = re.compile(r"\bon (?:the )?(?:one|other) hand\b")
 _DETERMINERS = frozenset(("the", "a", "an", "this", "these", "its", "their", "my", "our", "your"))
-_LINE_OR_WORD = re.compile(rf"\n|{WORD.pattern}")
 _LINE, _OTHER_WORD = -2, -1
 
 _Floats = NDArray[np.float64]
@@ -271,7 +271,7 @@ def _read_block(reviews: Sequence[str], first: int, known: _Known) -> tuple[NDAr
     divided = [_sentences(review) for review in reviews]
     counts = np.array([len(found) for found in divided])
     text = "\n".join(one for found in divided for one in found).lower().replace("\u2019", "'")
-    tokens = _LINE_OR_WORD.findall(text)
+    tokens = LINE_OR_WORD.findall(text)
     found = np.fromiter(map(known.__getitem__, tokens), dtype=np.int64, count=len(tokens))
     row = np.cumsum(found == _LINE)
     lengths = np.bincount(row, minlength=int(counts.sum()))
@@ -355,7 +355,7 @@ def _is_against(claim: _Claim, sentence: str, stars: float | None) -> bool:
         return False
     found = _direction_of(sentence)
     if abs(found) <= NEUTRAL:
-        if stars is None or _CRITICAL_BELOW <= stars < _FAVOURABLE_FROM:
+        if stars is None or CRITICAL_BELOW <= stars < _FAVOURABLE_FROM:
             return False
         found = 1 if stars >= _FAVOURABLE_FROM else -1
     return (found > 0) != (claim.direction > 0)

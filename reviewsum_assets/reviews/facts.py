@@ -69,7 +69,7 @@ def write_facts(
     before = PRODUCT_FACTS.undamaged(lake)
     if before is not None and before.source == grouped.version:
         return before, True
-    earlier = PRODUCT_FACTS.earlier(lake)
+    earlier = PRODUCT_FACTS.earlier(lake, before)
 
     def parts() -> Iterator[tuple[pl.DataFrame, int]]:
         rows = 0

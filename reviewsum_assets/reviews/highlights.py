@@ -9,7 +9,6 @@ Work per product is bounded by the caps below, whatever its reviews are.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +17,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from reviewsum_assets.reviews.sentences import SENTENCE_END, STOP_WORDS, WORD
+from reviewsum_assets.reviews.sentences import (
+    CRITICAL_BELOW,
+    LINE_OR_WORD,
+    SENTENCE_END,
+    STOP_WORDS,
+)
 
 MOST_WORDS = 60
 # Support is measured in these reviews, spread evenly over all. The share of 200 drawn reviews
@@ -33,9 +37,7 @@ _MOST_CANDIDATES = 64
 _FEWEST_WORDS = 4
 # A sentence that is more similar to a chosen one repeats it.
 _MOST_SIMILAR = 0.6
-_CRITICAL_BELOW = 3  # stars
 
-_LINE_OR_WORD = re.compile(rf"\n|{WORD.pattern}")
 
 HIGHLIGHT = pl.Struct({"sentence": pl.String, "review": pl.Int32, "stars": pl.Float32})
 
@@ -95,7 +97,7 @@ def highlights_of(reviews: Sequence[str], stars: Sequence[float | None]) -> list
     sentences, vectors = _read(reviews)
     if not sentences.texts:
         return []
-    critical_reviews = [one is not None and one < _CRITICAL_BELOW for one in stars]
+    critical_reviews = [one is not None and one < CRITICAL_BELOW for one in stars]
     is_critical = np.array(critical_reviews)[sentences.reviews]
     candidates = _candidates(sentences, vectors, is_critical)
     known = sum(one is not None for one in stars)
@@ -125,7 +127,7 @@ def _read(reviews: Sequence[str]) -> tuple[_Sentences, _Vectors]:
     numbers: defaultdict[str, int] = defaultdict()
     numbers.default_factory = numbers.__len__  # a new word gets the next number
     unsaid = len([numbers[word] for word in ("\n", *sorted(STOP_WORDS))])
-    tokens = _LINE_OR_WORD.findall("\n".join(texts).lower().replace("\u2019", "'"))
+    tokens = LINE_OR_WORD.findall("\n".join(texts).lower().replace("\u2019", "'"))
     words = np.fromiter(map(numbers.__getitem__, tokens), dtype=np.int64, count=len(tokens))
     of_sentence = np.cumsum(words == 0)
     lengths = np.array([len(text.split()) for text in texts], dtype=np.int64)

@@ -17,6 +17,7 @@ from vaderSentiment.vaderSentiment import NEGATE
 # A line ends a sentence, too: the text of a product in a grouped CSV may have several.
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\s*\n\s*")
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+LINE_OR_WORD = re.compile(rf"\n|{WORD.pattern}")
 # Words without a meaning of their own, which would make any two sentences similar.
 _WITHOUT_MEANING = (
     "a about all also am an and any are as at be been but by can could did do does for from get "
@@ -25,6 +26,7 @@ _WITHOUT_MEANING = (
     "they this to too up us very was we were what when which who will with would you your"
 )
 STOP_WORDS = frozenset(_WITHOUT_MEANING.split())
+CRITICAL_BELOW = 3  # stars of a review
 # Words that turn the meaning of a sentence.
 NEGATIONS = frozenset((*NEGATE, "no"))
 _UNTOLD = STOP_WORDS | NEGATIONS
