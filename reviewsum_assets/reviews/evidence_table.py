@@ -70,7 +70,7 @@ def write_evidence(
 ) -> tuple[TableRecord, bool]:
     """Write the evidence of all summaries; the second value is True if it was already there.
 
-    Memory holds ids and hashes of all products, and the changed products of one grouped table.
+    Memory holds ids and hashes of all products, and the summaries and reviews of some.
 
     Args:
         lake: read from and written to.
@@ -104,10 +104,9 @@ def write_evidence(
             changed = products.join(kept, on="product_id", how="anti", maintain_order="left")
             computed = [pl.DataFrame(schema=EVIDENCE_SCHEMA)]
             done += products.height - changed.height
-            reviews = read_part(lake, grouped, key, chosen=changed["product_id"])
-            summaries = _summaries(lake, changed)
             for some in changed.iter_slices(_PRODUCTS_AT_A_TIME):
-                computed.append(_computed(some, reviews, summaries))
+                reviews = read_part(lake, grouped, key, chosen=some["product_id"])
+                computed.append(_computed(some, reviews, _summaries(lake, some)))
                 done += some.height
                 on_progress(done)
             rows = pl.concat([kept, *computed])
